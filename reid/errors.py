@@ -1,0 +1,98 @@
+"""What can go wrong, as one tree. Each message says what was expected, found, and to do.
+
+ReidError                    exit code 1
+|-- ConfigError              an unknown recipe or key, a value out of range
+|-- DataError                a missing or empty folder, an unreadable image, an impossible split
+|-- CheckpointError          no checkpoint, another network's, cut short
+|-- ManifestError            a manifest missing, unreadable, or not of its file
+|-- ModelFileError           an exported file that cannot be opened or run
+|   `-- EngineMismatchError  an engine built for another GPU or TensorRT version
+|-- BuildError               an export or engine build that failed or is not what was asked for
+|-- TrainingError            a loss that is not finite
+|-- OutputError              a full disk, a read-only or occupied output folder
+|-- MissingPackageError      a package of an extra is not installed
+`-- ParityError              exit code 3: a candidate is outside its tolerances
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class ReidError(Exception):
+    """The root: caught once, in ``reid.cli``, and shown as one line."""
+
+    exit_code = 1
+
+
+class ConfigError(ReidError):
+    """A recipe, configuration file or override that cannot be used."""
+
+
+class DataError(ReidError):
+    """A dataset that is not what its reader expects."""
+
+
+class CheckpointError(ReidError):
+    """A checkpoint that cannot be read or is of another network."""
+
+
+class ManifestError(ReidError):
+    """A manifest that is missing, malformed, or not of its file."""
+
+
+class ModelFileError(ReidError):
+    """An exported model file that cannot be opened or run."""
+
+
+class EngineMismatchError(ModelFileError):
+    """An engine built for another GPU architecture or TensorRT version."""
+
+
+class BuildError(ReidError):
+    """An export or engine build that failed, or whose result is not what was asked for."""
+
+
+class TrainingError(ReidError):
+    """Training cannot go on; the message names the step and the images."""
+
+
+class OutputError(ReidError):
+    """Results cannot be written where they were asked for."""
+
+
+class MissingPackageError(ReidError):
+    """An optional package is needed; the message has the install line."""
+
+
+class ParityError(ReidError):
+    """A candidate's answers differ from its reference's by more than the tolerances."""
+
+    exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the closest known word, or an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's complaints about writing ``path`` into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EROFS: "the file system is read-only; choose another folder",
+            errno.EACCES: "permission denied; choose another folder",
+            errno.ENOTDIR: "a part of the path is a file; choose another folder",
+            errno.EISDIR: "it is a folder; choose another name",
+        }
+        reason = reasons.get(error.errno or 0, error.strerror or str(error))
+        raise OutputError(f"cannot write {path}: {reason}") from error

@@ -1,0 +1,139 @@
+"""What flows between the rooms: one frozen type per step, checked where it enters.
+
+image folder -> Split of ImageRecords -> Features -> Ranking -> EvalReport
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Image = npt.NDArray[np.uint8]
+"""An image as OpenCV decodes it: (height, width, 3), BGR, 0-255."""
+
+JUNK_ID = -1
+"""``person_id`` of a gallery image that no query counts, for or against (Market-1501)."""
+
+DISTRACTOR_ID = 0
+"""``person_id`` of a gallery image of nobody: a wrong answer to every query (Market-1501)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image on disk and whom it shows, seen by which camera."""
+
+    path: Path
+    person_id: int
+    camera_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How queries meet the gallery.
+
+    ``name`` is ``"market"`` (the whole gallery; junk and same-camera images skipped) or
+    ``"single_shot"`` (one random gallery image of each identity, ``trials`` draws from
+    ``seed`` averaged; the gallery is another camera's view).
+    """
+
+    name: str
+    trials: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A dataset divided for training and testing. ``note`` says how, in words."""
+
+    dataset: str
+    train: tuple[ImageRecord, ...]
+    query: tuple[ImageRecord, ...]
+    gallery: tuple[ImageRecord, ...]
+    protocol: Protocol
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Described images: ``vectors`` (N, D) float32, ids (N,) int64.
+
+    Raises ValueError where the shapes disagree.
+    """
+
+    vectors: FloatArray
+    person_ids: IntArray
+    camera_ids: IntArray
+    paths: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = self.vectors.shape[0]
+        if self.vectors.ndim != 2:
+            raise ValueError(f"vectors must be (N, D), found shape {self.vectors.shape}")
+        for name, ids in (("person_ids", self.person_ids), ("camera_ids", self.camera_ids)):
+            if ids.shape != (n,):
+                raise ValueError(f"{name} must have shape ({n},), found {ids.shape}")
+        if self.paths and len(self.paths) != n:
+            raise ValueError(f"{n} paths expected, found {len(self.paths)}")
+
+    def __len__(self) -> int:
+        return int(self.vectors.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The nearest gallery images of each query: (Q, K) indices and their distances.
+
+    ``correct`` (Q, K) marks the right identity; ranks that the protocol skips (junk, the
+    query's own camera) are left out, and a query with fewer than K has -1 at its end.
+    """
+
+    indices: IntArray
+    distances: FloatArray
+    correct: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """Retrieval figures in [0, 1]; ``std`` holds their deviation over trials, if any.
+
+    ``cmc`` maps rank k to the share of queries answered within k. ``map_step`` and
+    ``map_trapezoid`` are the two definitions of mean average precision in use.
+    """
+
+    model: str
+    dataset: str
+    protocol: Protocol
+    num_query: int
+    num_gallery: int
+    num_unanswerable: int
+    cmc: Mapping[int, float]
+    map_step: float
+    map_trapezoid: float
+    minp: float
+    std: Mapping[str, float] = field(default_factory=dict)
+    describe_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json`` and ``report.json``."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "protocol": self.protocol.name,
+            "trials": self.protocol.trials,
+            "num_query": self.num_query,
+            "num_gallery": self.num_gallery,
+            "num_unanswerable": self.num_unanswerable,
+            "cmc": {f"rank{rank}": value for rank, value in self.cmc.items()},
+            "map_step": self.map_step,
+            "map_trapezoid": self.map_trapezoid,
+            "minp": self.minp,
+            "std": dict(self.std),
+            "describe_s": self.describe_s,
+        }
