@@ -1,0 +1,141 @@
+"""What a checkpoint or exported file means, written beside it as ``<file>.json``.
+
+The same JSON travels in an ONNX file's ``metadata_props``. It is the preprocessing
+contract: whoever opens the file needs nothing else to feed it rightly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reid.errors import ConfigError, ManifestError
+from reid.files import sha256_of_file, write_text
+from reid.preprocess import Preprocess
+
+FORMAT_VERSION = 1
+METADATA_KEY = "reid.manifest"
+"""Key of the JSON in an ONNX file's ``metadata_props``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Where a TensorRT plan can run: it is tied to these unless built otherwise."""
+
+    gpu_architecture: str
+    """``sm87`` and the like; ``ampere_plus`` (hardware compatible); ``rtx`` (ahead of time)."""
+    tensorrt_version: str
+    flavour: str
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    stripped: bool = False
+    """Built without its weights: it must be refitted before it can run."""
+    precision_proof: str = ""
+    """What showed that the plan computes in the manifest's precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The contract of one model file.
+
+    ``stage`` is ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network.
+    ``dataset``, ``num_test_identities`` and ``split_seed`` are the split it was trained on.
+    ``output_meaning`` and ``normalised`` say what the vector is; ``precision`` is the
+    arithmetic of the graph (fp32, fp16); ``source_sha256`` is the hash of the file it was
+    made from and ``file_sha256`` that of the file it stands beside, both empty if unknown.
+    """
+
+    network: str
+    stage: str
+    preprocess: Preprocess
+    input_name: str = "data"
+    output_name: str = "embedding"
+    output_meaning: str = "fc7_bn"
+    output_dim: int = 256
+    normalised: bool = True
+    precision: str = "fp32"
+    fp32_islands: tuple[str, ...] = ()
+    opset: int = 0
+    dataset: str = ""
+    num_test_identities: int = 0
+    split_seed: int = 0
+    source_sha256: str = ""
+    file_sha256: str = ""
+    toolkit_version: str = ""
+    engine: EngineInfo | None = None
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Empty means not checked; otherwise the report of the last parity run."""
+
+    def to_json(self) -> str:
+        """Stable, indented JSON."""
+        body = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(body, indent=2, sort_keys=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str) -> Manifest:
+        """Parse; ``where`` names the source in errors. Raises ManifestError."""
+        try:
+            body = json.loads(text)
+        except ValueError as error:
+            raise ManifestError(f"{where} is not JSON ({error}); export the model again") from None
+        if not isinstance(body, dict):
+            raise ManifestError(f"{where} must hold a JSON object; export the model again")
+        version = body.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise ManifestError(
+                f"{where} has format_version {version}, this version reads {FORMAT_VERSION}; "
+                "export the model again with this version"
+            )
+        try:
+            preprocess = body.pop("preprocess")
+            for key in ("mean", "std"):
+                preprocess[key] = tuple(preprocess[key])
+            body["preprocess"] = Preprocess(**preprocess)
+            body["fp32_islands"] = tuple(body.get("fp32_islands", ()))
+            engine = body.pop("engine", None)
+            body["engine"] = EngineInfo(**engine) if engine else None
+            return Manifest(**body)
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise ManifestError(
+                f"{where} is not a manifest of this toolkit ({error}); export the model again"
+            ) from None
+
+
+def manifest_path(model_path: Path) -> Path:
+    """``model.onnx`` -> ``model.onnx.json``."""
+    return model_path.with_name(model_path.name + ".json")
+
+
+def write_manifest(model_path: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest beside ``model_path`` with the file's hash; return what was written."""
+    stamped = dataclasses.replace(manifest, file_sha256=sha256_of_file(model_path))
+    write_text(manifest_path(model_path), stamped.to_json())
+    return stamped
+
+
+def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
+    """Read the manifest beside a model file. Raises ManifestError if missing or of another file."""
+    path = manifest_path(model_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"no readable manifest {path} beside the model ({error}); "
+            "keep the .json with its file, or export again"
+        ) from None
+    manifest = Manifest.from_json(text, str(path))
+    if check_hash and manifest.file_sha256:
+        found = sha256_of_file(model_path)
+        if found != manifest.file_sha256:
+            raise ManifestError(
+                f"{path} describes another file: it expects SHA-256 "
+                f"{manifest.file_sha256[:12]}..., {model_path.name} has {found[:12]}...; "
+                "copy the two files together, or export again"
+            )
+    return manifest

@@ -1,0 +1,97 @@
+"""From a decoded image to the network's input: the single truth.
+
+Training, evaluation, export, benchmarks and the deployed runners all come through
+here, so a mistake in resize, channel order, mean or scale cannot be made twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from reid.errors import ConfigError
+from reid.types import FloatArray, Image
+
+INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """Resize (aspect ignored), crop, order channels, y = (x - mean) / std.
+
+    Defaults are the DGD code's, on which MSP-CNN builds: 160x64 with a 144x56 crop, BGR,
+    mean 102/102/101, no scaling. ``mean`` and ``std`` are in ``channel_order``, in units
+    of 0-255. Raises ConfigError for sizes or names that cannot be.
+    """
+
+    resize_height: int = 160
+    resize_width: int = 64
+    crop_height: int = 144
+    crop_width: int = 56
+    channel_order: str = "BGR"
+    mean: tuple[float, float, float] = (102.0, 102.0, 101.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in ("BGR", "RGB"):
+            raise ConfigError(f"channel_order is BGR or RGB, found {self.channel_order!r}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigError(
+                f"interpolation is one of {', '.join(INTERPOLATIONS)}; found {self.interpolation!r}"
+            )
+        fits = 0 < self.crop_height <= self.resize_height and (
+            0 < self.crop_width <= self.resize_width
+        )
+        if not fits:
+            raise ConfigError(
+                f"the crop {self.crop_height}x{self.crop_width} must fit into "
+                f"{self.resize_height}x{self.resize_width} (height x width)"
+            )
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be positive, found {self.std}")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the network's input."""
+        return (3, self.crop_height, self.crop_width)
+
+    def resize(self, image: Image) -> Image:
+        """(H, W, 3) uint8 -> (resize_height, resize_width, 3) uint8."""
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"an image is (height, width, 3), found shape {image.shape}")
+        if image.shape[:2] == (self.resize_height, self.resize_width):
+            return image
+        size = (self.resize_width, self.resize_height)
+        resized = cv2.resize(image, size, interpolation=INTERPOLATIONS[self.interpolation])
+        return np.asarray(resized, np.uint8)
+
+    def crop(self, resized: Image, top: int | None = None, left: int | None = None) -> Image:
+        """The crop at (top, left), by default the centre one, rounded down."""
+        top = (self.resize_height - self.crop_height) // 2 if top is None else top
+        left = (self.resize_width - self.crop_width) // 2 if left is None else left
+        return resized[top : top + self.crop_height, left : left + self.crop_width]
+
+    def normalise(self, crops: Image) -> FloatArray:
+        """(..., H, W, 3) uint8 BGR -> (..., 3, H, W) float32, channels in ``channel_order``."""
+        *leading, height, width, channels = crops.shape
+        out = np.empty((*leading, channels, height, width), np.float32)
+        source = (0, 1, 2) if self.channel_order == "BGR" else (2, 1, 0)
+        # One plane at a time: six times as fast as converting the interleaved image whole.
+        for target, channel in enumerate(source):
+            plane = out[..., target, :, :]
+            np.subtract(crops[..., channel], np.float32(self.mean[target]), out=plane)
+            np.divide(plane, np.float32(self.std[target]), out=plane)
+        return out
+
+    def __call__(self, image: Image) -> FloatArray:
+        """The test-time path: (H, W, 3) uint8 BGR -> (3, crop_height, crop_width) float32."""
+        return self.normalise(self.crop(self.resize(image)))
+
+    def batch(self, images: list[Image]) -> FloatArray:
+        """As ``__call__`` for many images: (N, 3, crop_height, crop_width) float32."""
+        if not images:
+            return np.zeros((0, *self.input_shape), np.float32)
+        return self.normalise(np.stack([self.crop(self.resize(image)) for image in images]))
