@@ -1,0 +1,53 @@
+"""Fixtures that several rooms share: a handful of drawn people and a tiny configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+TINY = (
+    # 16x8 is the smallest image the graph takes; a step takes milliseconds.
+    "preprocess.resize_height=20",
+    "preprocess.resize_width=10",
+    "preprocess.crop_height=16",
+    "preprocess.crop_width=8",
+    "sampler.identities_per_batch=3",
+    "sampler.images_per_identity=2",
+    "stages=[{name='one', iterations=6, base_lr=0.01, loss_weights={softmax=1.0, euclidean=1.0}},"
+    " {name='two', iterations=4, base_lr=0.001, lr_policy='fixed',"
+    " loss_weights={softmax=1.0, euclidean=1.0, cross_correlation=1.0}}]",
+    "run.precision=fp32",
+    "run.channels_last=off",
+    "run.log_every=1",
+    "data.num_workers=0",
+)
+"""Overrides of the synthetic recipe for a run of ten steps that takes a second or two."""
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn people in Market-1501's layout: 8 to train on, 4 to test on."""
+    from reid.data.synthetic import write_synthetic
+
+    root = tmp_path_factory.mktemp("people")
+    write_synthetic(
+        root,
+        num_train_identities=8,
+        num_test_identities=4,
+        cameras=2,
+        images_per_camera=3,
+        num_distractors=2,
+        num_junk=2,
+        seed=3,
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides() -> tuple[str, ...]:
+    """See ``TINY``."""
+    return TINY

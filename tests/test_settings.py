@@ -1,0 +1,90 @@
+"""Recipes, files and overrides become one checked configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reid.config import TrainConfig
+from reid.errors import ConfigError
+from reid.settings import (
+    config_from_toml,
+    config_to_toml,
+    load_recipe,
+    recipe_names,
+    resolve_config,
+)
+
+PAPER = "msp_cnn_market1501"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_reads_and_survives_a_round_trip_through_toml(name: str) -> None:
+    config = load_recipe(name)
+    assert config.recipe == name
+    assert config.stages
+    assert config_from_toml(config_to_toml(config), "text") == config
+
+
+def test_the_papers_recipe_has_the_papers_settings() -> None:
+    config = load_recipe(PAPER)
+    assert config.preprocess.input_shape == (3, 144, 56)
+    assert config.preprocess.mean == (102.0, 102.0, 101.0)
+    assert config.sampler.negatives_per_positive == 2
+    assert [dict(stage.loss_weights) for stage in config.stages] == [
+        {"softmax": 1.0, "euclidean": 1.0},
+        {"softmax": 1.0, "euclidean": 1.0, "cross_correlation": 1.0},
+    ]
+
+
+def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[sampler]\nanchors_per_batch = 7\n[optimizer]\nmomentum = 0.5\n")
+    config = resolve_config(
+        PAPER, file, ["sampler.anchors_per_batch=9", "stages.1.epochs=2", "run.precision=bf16"]
+    )
+    assert config.sampler.anchors_per_batch == 9
+    assert config.optimizer.momentum == 0.5
+    assert config.stages[1].epochs == 2.0
+    assert config.stages[0] == load_recipe(PAPER).stages[0]
+    assert config.run.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sampler.anchor_per_batch=9", "did you mean 'anchors_per_batch'"),
+        ("optimiser.momentum=1", "did you mean 'optimizer'"),
+        ("stages.7.epochs=1", "must be a position from 0 to 1"),
+        ("stages.0=1", "name a key inside the table"),
+        ("recipe.x=1", "holds no keys"),
+        ("run.seed=many", "run.seed must be int, found 'many'"),
+        ("preprocess.mean=[1, 2]", "must have 3 values, found 2"),
+        ("sampler.kind=triples", "pairs or identities"),
+        ("run.seed", "needs key=value"),
+        ("stages.0.iterations=0", "either iterations or epochs"),
+        ("stages.0.image_height=80", "both image_height and image_width"),
+        ("preprocess.crop_height=200", "must fit into 160x64"),
+    ],
+)
+def test_a_wrong_override_says_what_was_expected(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("(", "\\(")):
+        resolve_config(PAPER, None, [override])
+
+
+def test_a_misspelt_recipe_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'msp_cnn_market1501'"):
+        load_recipe("msp_cnn_market")
+
+
+def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the configuration"):
+        resolve_config(PAPER, tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("a = = 1")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML"):
+        resolve_config(PAPER, tmp_path / "bad.toml")
+
+
+def test_an_empty_configuration_is_all_defaults() -> None:
+    assert config_from_toml("", "nothing") == TrainConfig()
