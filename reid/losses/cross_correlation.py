@@ -1,0 +1,180 @@
+"""The normalised cross-correlation loss on Pool1: the low level of MSP-CNN's similarity.
+
+Shen et al., ACM MM 2017, sections 2.1 and 2.2: for each local patch of the first map, take the
+patch of the second map with the largest response; raise that score for positive pairs and
+lower it for negative ones. The paper prints no formula. The operator is that of X-Corr
+(Subramaniam et al., NIPS 2016, and its code), which the paper builds on; the loss over
+its scores is inferred.
+
+The search and its gradient are in ``patch_matching``; here pairs are taken a few at a time
+and nothing but the gradient on the maps outlives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reid.losses.patch_matching import (
+    Search,
+    best_match,
+    patch_workspace,
+    patches_of,
+    score_gradients,
+)
+
+CHUNK_PAIRS_CPU = 1
+"""Pairs at a time on a CPU: the least memory; 2, 4 and 8 took as long (measured)."""
+
+CHUNK_PAIRS_ACCELERATOR = 8
+"""Pairs at a time elsewhere, for fewer kernel launches: by count of its arrays 0.8 GiB at Pool1's
+size; not measured."""
+
+
+def cross_correlation_loss(
+    pool1: Tensor,
+    pair_first: Tensor,
+    pair_second: Tensor,
+    pair_same: Tensor,
+    *,
+    patch: int = 5,
+    rows: int = 5,
+    sigma_eps: float = 0.01,
+    positive_threshold: float = 0.5,
+    negative_threshold: float = 0.7,
+    positives_only: bool = False,
+    symmetric: bool = False,
+    outside_rows: bool = False,
+    chunk_pairs: int | None = None,
+) -> Tensor:
+    """Pull the best-matching patches of a positive pair together, push a negative's apart.
+
+    A location's score R is the largest NCC of its zero-padded patch with the patches of
+    the other map in the same channel, over rows y - rows // 2 .. y + rows // 2 and all
+    columns, where NCC = sum(a * b) / (patch^2 - 1) of patches standardised by their mean
+    and (deviation of n - 1) + ``sigma_eps`` [X-Corr]. Then [inferred]:
+
+    - positive pairs keep R >= ``positive_threshold`` (below is noise): mean(1 - R);
+    - negative pairs keep 0 < R <= ``negative_threshold`` (above is a pattern that people
+      share, such as black hair, which the paper ignores): mean(R);
+    - the loss is the sum of the two means over what is kept, each 0 where nothing is.
+
+    A dead patch of the first map (all its values equal, common after a ReLU) says
+    nothing and counts in neither mean.
+
+    Args:
+        pool1: (N, C, H, W); half precision is computed in float32.
+        pair_first, pair_second: (P,) indices into ``pool1``.
+        pair_same: (P,) bool, True for a positive pair.
+        positives_only: leave negative pairs out altogether, the other reading of "we will
+            ignore such situations".
+        symmetric: search also the first map for the second's patches; X-Corr does not.
+        outside_rows: patches centred on rows outside the map are candidates too; their
+            windows still cover some of its rows, as in X-Corr's code. Off, a row outside
+            the map scores 0.
+        chunk_pairs: pairs computed at a time; bounds the memory, not the result.
+
+    Returns a scalar, float64 for float64 maps and else float32. First derivatives only.
+    Raises ValueError for an even ``patch`` or ``rows``, or maps that are not 4-D.
+    """
+    if pool1.dim() != 4:
+        raise ValueError(f"pool1 must be (N, C, H, W), found shape {tuple(pool1.shape)}")
+    for name, size, least in (("patch", patch, 3), ("rows", rows, 1)):
+        if size < least or size % 2 == 0:
+            raise ValueError(f"{name} must be odd and at least {least}, found {size}")
+    if chunk_pairs is None:
+        chunk_pairs = CHUNK_PAIRS_CPU if pool1.device.type == "cpu" else CHUNK_PAIRS_ACCELERATOR
+    if chunk_pairs < 1:
+        raise ValueError(f"chunk_pairs must be at least 1, found {chunk_pairs}")
+    if symmetric:
+        pair_first, pair_second, pair_same = (
+            torch.cat([pair_first, pair_second]),
+            torch.cat([pair_second, pair_first]),
+            torch.cat([pair_same, pair_same]),
+        )
+    search = Search(patch, rows, sigma_eps, outside_rows)
+    negative = torch.zeros_like(pair_same) if positives_only else ~pair_same
+    with torch.autocast(pool1.device.type, enabled=False):
+        maps = pool1 if pool1.dtype == torch.float64 else pool1.float()
+        pulled, num_pulled = _kept_mean(
+            maps,
+            pair_first[pair_same],
+            pair_second[pair_same],
+            lambda score: score >= positive_threshold,
+            search,
+            chunk_pairs,
+        )
+        pushed, _ = _kept_mean(
+            maps,
+            pair_first[negative],
+            pair_second[negative],
+            lambda score: (score > 0) & (score <= negative_threshold),
+            search,
+            chunk_pairs,
+        )
+        # mean(1 - R) over what is kept is 1 - mean(R), and 0 rather than 1 where nothing is.
+        return (num_pulled > 0).to(pulled.dtype) - pulled + pushed
+
+
+def _kept_mean(
+    maps: Tensor,
+    first: Tensor,
+    second: Tensor,
+    keep: Callable[[Tensor], Tensor],
+    search: Search,
+    chunk_pairs: int,
+) -> tuple[Tensor, Tensor]:
+    """The mean score over the locations that ``keep`` chooses (0 if none), and their number."""
+    mean, number = _KeptMean.apply(  # type: ignore[no-untyped-call]
+        maps, first, second, keep, search, chunk_pairs
+    )
+    return mean, number
+
+
+class _KeptMean(torch.autograd.Function):
+    """Scores the pairs chunk by chunk; the gradient is made beside them, while the patches
+    are at hand, so that backward only scales it and no chunk's intermediates outlive it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        maps: Tensor,
+        first: Tensor,
+        second: Tensor,
+        keep: Callable[[Tensor], Tensor],
+        search: Search,
+        chunk_pairs: int,
+    ) -> tuple[Tensor, Tensor]:
+        total = maps.new_zeros((), dtype=torch.float64)
+        number = torch.zeros((), dtype=torch.int64, device=maps.device)
+        gradient = torch.zeros_like(maps, memory_format=torch.contiguous_format)
+        most = min(chunk_pairs, first.numel()) * maps.shape[1]
+        work_a, work_b = (
+            patch_workspace(maps, most, search, 0),
+            patch_workspace(maps, most, search, 1),
+        )
+        for start in range(0, first.numel(), chunk_pairs):
+            a, b = first[start : start + chunk_pairs], second[start : start + chunk_pairs]
+            patches_a = patches_of(maps[a], search, 0, work_a)
+            patches_b = patches_of(maps[b], search, 1, work_b)
+            best = best_match(patches_a, patches_b, search.rows)
+            kept = keep(best.score) & (patches_a.deviation > 0)
+            total += torch.where(kept, best.score, 0).sum(dtype=torch.float64)
+            number += kept.sum()
+            if ctx.needs_input_grad[0]:
+                grad_a, grad_b = score_gradients(patches_a, patches_b, best, kept, search)
+                gradient.index_add_(0, a, grad_a.view_as(maps[a]))
+                gradient.index_add_(0, b, grad_b.view_as(maps[b]))
+        scale = 1.0 / number.clamp(min=1)
+        ctx.save_for_backward(gradient.mul_(scale))
+        ctx.mark_non_differentiable(number)
+        return (total * scale).to(maps.dtype), number
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return grad_outputs[0] * gradient, None, None, None, None, None
