@@ -1,0 +1,253 @@
+"""From plans to batches: read, augment, normalise, ahead of the training step.
+
+Reading and augmenting runs in worker processes, or in a thread where there are none;
+normalising always in that thread. What a batch contains depends on neither.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reid.config import AugmentConfig
+from reid.data.augment import augment, shrunk
+from reid.data.batch import Batch, collate
+from reid.data.images import read_image
+from reid.data.samplers import BatchPlan, Sampler
+from reid.errors import DataError
+from reid.preprocess import Preprocess
+from reid.types import Image, ImageRecord
+
+_AHEAD = 2  # batches made before they are asked for; each worker holds as many more
+_MAX_WORKERS = 8
+
+
+class TrainLoader:
+    """The batches of a sampler, bit for bit the same for every number of workers.
+
+    ``num_workers`` processes read and augment; 0 leaves it to a thread; -1 chooses (see
+    ``default_num_workers``). ``pin_memory`` puts the batches in page-locked memory, for a
+    GPU. Workers start with the first batch and stay until ``close``, or until the
+    ``with`` block ends.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        preprocess: Preprocess,
+        augment_config: AugmentConfig,
+        sampler: Sampler,
+        num_workers: int = -1,
+        pin_memory: bool = False,
+    ) -> None:
+        self._names = [str(record.path) for record in records]
+        self._preprocess, self._sampler = preprocess, sampler
+        self._crops = _Crops(records, preprocess, augment_config)
+        self.num_workers = default_num_workers() if num_workers < 0 else num_workers
+        self._pin_memory = pin_memory
+        self._schedule = _Schedule()
+        self._workers: DataLoader[Tensor | _Broken] | None = None
+        self._running: Generator[Batch, None, None] | None = None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch."""
+        return self._sampler.num_batches
+
+    def batches(
+        self, epoch: int, start_batch: int = 0, image_size: tuple[int, int] | None = None
+    ) -> Iterator[Batch]:
+        """The epoch's batches from ``start_batch`` on; a second call ends the first's.
+
+        ``image_size`` (height, width) shrinks the crops, for a coarse-to-fine schedule.
+        Iterating raises DataError naming an image that cannot be read. Raises ValueError
+        for a start beyond the epoch.
+        """
+        plans = self._sampler.epoch(epoch)
+        if not 0 <= start_batch <= len(plans):
+            raise ValueError(f"start_batch must be in 0..{len(plans)}, found {start_batch}")
+        self._stop()
+        self._running = self._generate([_Request(plan, image_size) for plan in plans[start_batch:]])
+        return self._running
+
+    def close(self) -> None:
+        """End the workers; a later ``batches`` starts new ones."""
+        self._stop()
+        self._workers = None
+
+    def __enter__(self) -> TrainLoader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def _generate(self, requests: list[_Request]) -> Generator[Batch, None, None]:
+        crops = self._crops_of(requests)
+
+        def make(request: _Request) -> Batch:
+            names = tuple(self._names[i] for i in request.plan.image_indices.tolist())
+            found = next(crops)
+            if isinstance(found, _Broken):
+                raise DataError(found.message)
+            batch = collate(request.plan, found.numpy(), names, self._preprocess)
+            return batch.pin_memory() if self._pin_memory else batch
+
+        with _one_line_if_a_worker_dies():
+            yield from _made_ahead(make, requests)
+
+    def _crops_of(self, requests: list[_Request]) -> Iterator[Tensor | _Broken]:
+        if self.num_workers == 0:
+            return map(self._crops.__getitem__, requests)
+        self._schedule.requests = requests
+        with _without_torch_warnings():
+            if self._workers is None:
+                self._workers = _worker_processes(self._crops, self._schedule, self.num_workers)
+            return iter(self._workers)
+
+
+def default_num_workers() -> int:
+    """0 on two cores or fewer, where a thread serves as well; else one core less than there
+    are for this process of the machine's ``LOCAL_WORLD_SIZE``, 8 at most."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if share <= 2 else min(share - 1, _MAX_WORKERS)
+
+
+class _Request(NamedTuple):
+    """What is sent to a worker."""
+
+    plan: BatchPlan
+    image_size: tuple[int, int] | None
+
+
+class _Broken(NamedTuple):
+    """An image could not be read: sent back, as an error raised in a worker would arrive
+    with the worker's traceback for its message."""
+
+    message: str
+
+
+class _Schedule:
+    """The order of requests, replaced before each epoch while the workers live on."""
+
+    requests: Sequence[_Request] = ()
+
+    def __iter__(self) -> Iterator[_Request]:
+        return iter(self.requests)
+
+
+class _Crops(Dataset["Tensor | _Broken"]):
+    """Request -> (N, H, W, 3) uint8 BGR crops: a quarter of the shared memory of float32."""
+
+    def __init__(
+        self, records: Sequence[ImageRecord], preprocess: Preprocess, config: AugmentConfig
+    ) -> None:
+        self._records, self._preprocess, self._config = records, preprocess, config
+
+    def __getitem__(self, request: _Request) -> Tensor | _Broken:
+        plan = request.plan
+        slots = zip(plan.image_indices.tolist(), plan.image_seeds.tolist(), strict=True)
+        try:
+            crops = [self._crop(image, seed, request.image_size) for image, seed in slots]
+        except DataError as error:
+            return _Broken(str(error))
+        return torch.from_numpy(np.stack(crops))
+
+    def _crop(self, image: int, seed: int, size: tuple[int, int] | None) -> Image:
+        pixels = read_image(self._records[image].path)
+        rng = np.random.default_rng(seed)
+        return shrunk(augment(pixels, self._preprocess, self._config, rng), size)
+
+
+def _worker_processes(
+    crops: _Crops, schedule: Iterable[_Request], num_workers: int
+) -> DataLoader[Tensor | _Broken]:
+    return DataLoader(
+        crops,
+        batch_size=None,
+        sampler=schedule,
+        num_workers=num_workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_start_worker,
+        persistent_workers=True,
+        prefetch_factor=_AHEAD,
+        # Forked workers need no second import of torch; they use neither its threads nor CUDA.
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+        # Of its own: otherwise each epoch takes a number from the generator of the dropout.
+        generator=torch.Generator(),
+    )
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
+def _start_worker(worker_id: int) -> None:
+    cv2.setNumThreads(0)  # one core per worker; torch sees to its own threads
+    # Ctrl-C reaches the whole process group: how to end is for the training process to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _made_ahead(
+    make: Callable[[_Request], Batch], requests: Iterable[_Request]
+) -> Generator[Batch, None, None]:
+    """``make`` of each request, in order, in one thread that runs ``_AHEAD`` of the caller."""
+    pending: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="reid-loader") as pool:
+        try:
+            for request in requests:
+                pending.append(pool.submit(make, request))
+                if len(pending) > _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+@contextmanager
+def _one_line_if_a_worker_dies() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a loader process ended by itself ({str(error).splitlines()[0]}); memory or "
+            "/dev/shm may be short: lower data.num_workers, or set it to 0"
+        ) from error
+
+
+@contextmanager
+def _without_torch_warnings() -> Iterator[None]:
+    """Silence two warnings about what was asked for: many workers, and fork beside threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
+        yield

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reid.config import AugmentConfig
+from reid.data.augment import Draws, augment, shrunk
+from reid.preprocess import Preprocess
+from reid.types import Image
+
+PREPROCESS = Preprocess(resize_height=24, resize_width=14, crop_height=20, crop_width=10)
+OFF = AugmentConfig(random_crop=False, mirror_probability=0.0)
+seeds = st.integers(0, 2**64 - 1)
+
+
+def noise(seed: int = 0, height: int = 24, width: int = 14) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def result(config: AugmentConfig, seed: int, image: Image | None = None) -> Image:
+    picture = noise() if image is None else image
+    return augment(picture, PREPROCESS, config, np.random.default_rng(seed))
+
+
+def test_with_everything_off_the_crop_is_the_one_evaluation_sees() -> None:
+    image = noise(height=40, width=17)
+    expected = PREPROCESS.crop(PREPROCESS.resize(image))
+    np.testing.assert_array_equal(result(OFF, 0, image), expected)
+
+
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_a_mirrored_image_is_the_plain_one_flipped(seed: int) -> None:
+    plain = result(AugmentConfig(mirror_probability=0.0), seed)
+    mirrored = result(AugmentConfig(mirror_probability=1.0), seed)
+    np.testing.assert_array_equal(mirrored, plain[:, ::-1])
+
+
+def test_half_of_the_images_are_mirrored_at_probability_one_half() -> None:
+    config = AugmentConfig(random_crop=False, mirror_probability=0.5)
+    plain = result(OFF, 0)
+    mirrored = sum(not np.array_equal(result(config, seed), plain) for seed in range(400))
+    assert 150 < mirrored < 250
+
+
+def test_random_crops_are_windows_of_the_image_and_reach_every_place() -> None:
+    image = noise()
+    config = AugmentConfig(random_crop=True, mirror_probability=0.0)
+    windows = {
+        image[top : top + 20, left : left + 10].tobytes(): (top, left)
+        for top in range(5)
+        for left in range(5)
+    }
+    found = {windows[result(config, seed, image).tobytes()] for seed in range(400)}
+    assert found == set(windows.values())
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_switching_one_change_off_leaves_the_others_as_they_were(seed: int) -> None:
+    everything = AugmentConfig(True, 0.5, colour_jitter_std=0.1, erasing_probability=0.5)
+    unerased = AugmentConfig(True, 0.5, colour_jitter_std=0.1, erasing_probability=0.0)
+    one, other = result(everything, seed), result(unerased, seed)
+    erased = (one == (102, 102, 101)).all(axis=2)
+    np.testing.assert_array_equal(one[~erased], other[~erased])
+    uncoloured = AugmentConfig(True, 0.5, colour_jitter_std=0.0, erasing_probability=0.5)
+    still_erased = (result(uncoloured, seed) == (102, 102, 101)).all(axis=2)
+    np.testing.assert_array_equal(still_erased, erased)
+
+
+@pytest.mark.parametrize(
+    ("order", "mean", "pixel"),
+    [
+        ("BGR", (10.0, 20.0, 30.0), (10, 20, 30)),
+        ("RGB", (10.0, 20.0, 30.0), (30, 20, 10)),
+    ],
+)
+def test_erased_pixels_become_zero_in_the_networks_input(
+    order: str, mean: tuple[float, float, float], pixel: tuple[int, int, int]
+) -> None:
+    preprocess = Preprocess(24, 14, 20, 10, channel_order=order, mean=mean)
+    config = AugmentConfig(False, 0.0, erasing_probability=1.0)
+    white = np.full((24, 14, 3), 255, np.uint8)
+    crop = augment(white, preprocess, config, np.random.default_rng(1))
+    changed = (crop != 255).any(axis=2)
+    assert changed.any()
+    assert (crop[changed] == pixel).all()
+    assert (preprocess.normalise(crop)[:, changed] == 0).all()
+
+
+def test_what_is_erased_is_a_rectangle_of_the_papers_size_and_shape() -> None:
+    big = Preprocess(160, 64, 144, 56)
+    config = AugmentConfig(False, 0.0, erasing_probability=1.0)
+    white = np.full((160, 64, 3), 255, np.uint8)
+    areas, aspects = [], []
+    for seed in range(200):
+        erased = (augment(white, big, config, np.random.default_rng(seed)) != 255).any(axis=2)
+        height, width = erased.any(axis=1).sum(), erased.any(axis=0).sum()
+        assert height * width == erased.sum()
+        areas.append(erased.mean())
+        aspects.append(height / width)
+    # Rounding to whole pixels moves both limits a little.
+    assert 0.015 < min(areas) < 0.05
+    assert 0.3 < max(areas) < 0.41
+    assert 0.27 < min(aspects) < 0.6
+    assert 2.5 < max(aspects) < 3.6
+
+
+def test_colour_jitter_adds_the_principal_components_to_the_whole_image() -> None:
+    std_rgb = [0.2175 * 255, 0.0188 * 255, 0.0045 * 255]
+    red, green, blue = (
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    )
+    grey = np.full((24, 14, 3), 128, np.uint8)
+    for seed in range(50):
+        alpha = 0.5 * Draws.from_rng(np.random.default_rng(seed)).colour
+        pixel = [
+            128 + sum(channel[i] * alpha[i] * std_rgb[i] for i in range(3))
+            for channel in (blue, green, red)
+        ]
+        crop = result(AugmentConfig(False, 0.0, colour_jitter_std=0.5), seed, grey)
+        assert np.abs(crop - np.clip(pixel, 0, 255)).max() <= 0.5 + 1e-9
+
+
+def test_colour_jitter_stops_at_black_and_white() -> None:
+    config = AugmentConfig(False, 0.0, colour_jitter_std=3.0)
+    for seed in range(20):
+        crop = result(config, seed, np.full((24, 14, 3), 250, np.uint8))
+        assert len(np.unique(crop.reshape(-1, 3), axis=0)) == 1
+        shade = result(config, seed, np.full((24, 14, 3), 5, np.uint8))
+        assert (shade.astype(int) <= crop).all()
+
+
+def test_the_image_given_is_never_changed_and_never_shared() -> None:
+    image = noise()
+    before = image.copy()
+    config = AugmentConfig(False, 0.0, erasing_probability=1.0)
+    crop = result(config, 0, image)
+    np.testing.assert_array_equal(image, before)
+    assert not np.shares_memory(result(OFF, 0, image), image)
+    assert crop.flags.c_contiguous
+
+
+def test_no_size_leaves_the_crop_alone() -> None:
+    crop = noise()
+    assert shrunk(crop, None) is crop
+
+
+def test_shrinking_to_one_half_averages_two_by_two_pixels() -> None:
+    crop = noise(3, 8, 4)
+    blocks = crop.reshape(4, 2, 2, 2, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(shrunk(crop, (4, 2)) - blocks).max() <= 0.5

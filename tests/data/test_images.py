@@ -1,0 +1,102 @@
+"""Damaged image files are named, not trained on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from reid.data.images import read_image
+from reid.errors import DataError
+
+
+def _picture(suffix: str, *, height: int = 24, width: int = 12) -> bytes:
+    image = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def test_an_image_is_height_width_bgr(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    pixels = np.zeros((5, 3, 3), np.uint8)
+    pixels[..., 0] = 200
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    image = read_image(path)
+    assert image.shape == (5, 3, 3)
+    assert image.dtype == np.uint8
+    assert (image == (200, 0, 0)).all()
+
+
+def test_a_grey_image_gets_three_channels(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(cv2.imencode(".png", np.full((4, 4), 9, np.uint8))[1].tobytes())
+    assert read_image(str(path)).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
+def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> None:
+    data = _picture(suffix, height=128, width=64)
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(DataError, match=rf"cut{suffix}: the .* is cut short"):
+        read_image(path)
+
+
+def test_a_jpeg_cut_after_its_thumbnail_is_named(tmp_path: Path) -> None:
+    thumbnail = _picture(".jpg")
+    data = _picture(".jpg", height=128, width=64)
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    with_thumbnail = data[:2] + segment + data[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_thumbnail)
+    assert read_image(path).shape == (128, 64, 3)
+    path.write_bytes(with_thumbnail[:-500])
+    with pytest.raises(DataError, match="cut short"):
+        read_image(path)
+
+
+def test_bytes_after_a_jpegs_end_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(_picture(".jpg") + b"\0" * 64)
+    assert read_image(path).shape == (24, 12, 3)
+
+
+def test_a_png_with_a_wrong_byte_is_named(tmp_path: Path) -> None:
+    data = bytearray(_picture(".png"))
+    data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "bad.png"
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"bad\.png: the PNG is corrupt"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "the file is empty"), (b"not an image at all", "not an image that OpenCV can decode")],
+)
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=rf"a\.jpg: {reason}"):
+        read_image(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jpg: no such image file"):
+        read_image(tmp_path / "gone.jpg")
+
+
+def test_a_folder_in_place_of_an_image_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "a.jpg"
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read"):
+        read_image(folder)
+
+
+def test_reading_images_loads_no_torch() -> None:
+    code = "import sys, reid.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
