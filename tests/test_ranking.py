@@ -1,0 +1,190 @@
+"""Ranks against a loop written from Market's protocol; ties, junk, tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reid.errors import DataError, ModelFileError
+from reid.ranking import (
+    Labels,
+    euclidean_distances,
+    market_ranks,
+    rank_distances,
+    rank_gallery,
+)
+from reid.types import Features, FloatArray
+
+
+def labels(people: list[int], cameras: list[int]) -> Labels:
+    return Labels(np.array(people, np.int64), np.array(cameras, np.int64))
+
+
+def random_case(seed: int) -> tuple[FloatArray, Labels, Labels]:
+    """Few distinct distances, so many ties; ids -1 (junk) and 0 (distractors) among the rest."""
+    rng = np.random.default_rng(seed)
+    num_query, num_gallery = int(rng.integers(1, 12)), int(rng.integers(1, 40))
+    matrix = rng.integers(0, 6, (num_query, num_gallery)).astype(np.float32)
+    query = Labels(rng.integers(1, 5, num_query), rng.integers(1, 4, num_query))
+    gallery = Labels(rng.integers(-1, 5, num_gallery), rng.integers(1, 4, num_gallery))
+    return matrix, query, gallery
+
+
+def ranked_by_loop(
+    row: FloatArray, person: int, camera: int, gallery: Labels
+) -> list[tuple[int, bool]]:
+    """(gallery index, right or not) from nearest to farthest, by Market's rules."""
+    ranked = []
+    for index in sorted(range(len(row)), key=lambda g: (row[g], g)):
+        gallery_person = int(gallery.person_ids[index])
+        if gallery_person == -1:
+            continue
+        if gallery_person == person and int(gallery.camera_ids[index]) == camera:
+            continue
+        ranked.append((index, gallery_person == person))
+    return ranked
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ranks_equal_a_loop_over_the_sorted_gallery(seed: int) -> None:
+    matrix, query, gallery = random_case(seed)
+    found = market_ranks(lambda rows: matrix[rows], query, gallery)
+    for q, ranks in enumerate(found):
+        person, camera = int(query.person_ids[q]), int(query.camera_ids[q])
+        ranked = ranked_by_loop(matrix[q], person, camera, gallery)
+        assert ranks.tolist() == [rank for rank, (_, right) in enumerate(ranked) if right]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_ranked_list_equals_a_loop_over_the_sorted_gallery(seed: int) -> None:
+    matrix, query, gallery = random_case(seed)
+    for k in (1, 3, 50):
+        ranking = rank_distances(lambda rows: matrix[rows], query, gallery, k)
+        assert ranking.indices.shape == (len(matrix), k)
+        for q in range(len(matrix)):
+            person, camera = int(query.person_ids[q]), int(query.camera_ids[q])
+            ranked = ranked_by_loop(matrix[q], person, camera, gallery)[:k]
+            end = [-1] * (k - len(ranked))
+            assert ranking.indices[q].tolist() == [index for index, _ in ranked] + end
+            assert ranking.correct[q].tolist() == [right for _, right in ranked] + [False] * len(
+                end
+            )
+            expected = [float(matrix[q, index]) for index, _ in ranked] + [np.inf] * len(end)
+            assert ranking.distances[q].tolist() == expected
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3, 7, 100])
+def test_the_tile_size_does_not_change_the_ranks(tile: int) -> None:
+    rng = np.random.default_rng(5)
+    matrix = rng.integers(0, 9, (13, 60)).astype(np.float32)
+    query = Labels(rng.integers(1, 5, 13), rng.integers(1, 4, 13))
+    gallery = Labels(rng.integers(-1, 5, 60), rng.integers(1, 4, 60))
+    whole = market_ranks(lambda rows: matrix[rows], query, gallery, tile=13)
+    tiled = market_ranks(lambda rows: matrix[rows], query, gallery, tile=tile)
+    assert [one.tolist() for one in tiled] == [one.tolist() for one in whole]
+
+
+def test_no_more_rows_than_a_tile_are_asked_for_at_once() -> None:
+    asked: list[int] = []
+
+    def distances(rows: slice) -> FloatArray:
+        asked.append(rows.stop - rows.start)
+        return np.zeros((rows.stop - rows.start, 2), np.float32)
+
+    market_ranks(distances, labels([1] * 10, [1] * 10), labels([1, 2], [2, 2]), tile=4)
+    assert asked == [4, 4, 2]
+
+
+def test_query_never_matches_its_own_camera() -> None:
+    matrix = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
+    query, gallery = labels([7], [1]), labels([7, 8, 7, 9], [1, 1, 2, 2])
+    assert market_ranks(lambda rows: matrix[rows], query, gallery)[0].tolist() == [1]
+    assert rank_distances(lambda rows: matrix[rows], query, gallery, 3).indices.tolist() == [
+        [1, 2, 3]
+    ]
+
+
+def test_junk_is_skipped_and_a_distractor_is_a_wrong_answer() -> None:
+    matrix = np.array([[0.1, 0.2, 0.3]], np.float32)
+    gallery = labels([-1, 0, 7], [2, 2, 2])
+    assert market_ranks(lambda rows: matrix[rows], labels([7], [1]), gallery)[0].tolist() == [1]
+
+
+def test_a_distractor_is_no_right_answer_to_a_query_of_nobody() -> None:
+    gallery = labels([0, 7, -1], [2, 2, 2])
+    for person in (0, -1):
+        (ranks,) = market_ranks(
+            lambda rows: np.zeros((1, 3), np.float32), labels([person], [1]), gallery
+        )
+        assert ranks.tolist() == []
+
+
+def test_equal_distances_keep_the_order_of_the_gallery() -> None:
+    matrix = np.zeros((1, 5), np.float32)
+    gallery = labels([2, 1, 3, 1, 4], [2] * 5)
+    assert market_ranks(lambda rows: matrix[rows], labels([1], [1]), gallery)[0].tolist() == [1, 3]
+    ranking = rank_distances(lambda rows: matrix[rows], labels([1], [1]), gallery, 4)
+    assert ranking.indices.tolist() == [[0, 1, 2, 3]]
+
+
+def test_euclidean_distances_equal_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    query, gallery = rng.standard_normal((7, 16)), rng.standard_normal((9, 16))
+    query /= np.linalg.norm(query, axis=1, keepdims=True)
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    found = euclidean_distances(query.astype(np.float32), gallery.astype(np.float32))
+    assert found.dtype == np.float32
+    for q in range(7):
+        for g in range(9):
+            expected = sum((a - b) ** 2 for a, b in zip(query[q], gallery[g], strict=True)) ** 0.5
+            assert abs(float(found[q, g]) - expected) < 1e-5
+
+
+def test_a_twin_is_at_distance_zero_and_not_at_nan() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((50, 256)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.diagonal(euclidean_distances(vectors, vectors)).max() < 2e-3
+
+
+def test_vectors_of_different_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\)"):
+        euclidean_distances(np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_distance_that_is_not_finite_is_refused_with_its_query(bad: float) -> None:
+    matrix = np.ones((6, 3), np.float32)
+    matrix[4, 2] = bad
+    with pytest.raises(ModelFileError, match="query 4"):
+        market_ranks(
+            lambda rows: matrix[rows], labels([1] * 6, [1] * 6), labels([1] * 3, [2] * 3), tile=2
+        )
+
+
+def test_vectors_too_large_for_float32_are_refused() -> None:
+    huge = Features(np.full((2, 4), 3e38, np.float32), np.array([1, 2]), np.array([1, 2]))
+    with pytest.raises(ModelFileError, match="not all finite"):
+        rank_gallery(huge, huge, 1)
+
+
+def test_an_empty_side_is_refused() -> None:
+    one, none = labels([1], [1]), labels([], [])
+    with pytest.raises(DataError, match="gallery is empty"):
+        market_ranks(lambda rows: np.zeros((1, 0), np.float32), one, none)
+    with pytest.raises(DataError, match="query is empty"):
+        market_ranks(lambda rows: np.zeros((0, 1), np.float32), none, one)
+
+
+def test_distances_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 2\), found \(1, 3\)"):
+        market_ranks(
+            lambda rows: np.zeros((1, 3), np.float32), labels([1], [1]), labels([1, 2], [2, 2])
+        )
+
+
+def test_a_list_of_no_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        rank_distances(
+            lambda rows: np.zeros((1, 1), np.float32), labels([1], [1]), labels([1], [2]), 0
+        )
