@@ -1,0 +1,85 @@
+"""Opening a model file and running arrays through it.
+
+A Runner takes named float32 arrays and returns named float32 arrays; PyTorch, ONNX
+Runtime and TensorRT are the same to everything above. A runner never builds,
+converts or preprocesses.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from reid.errors import ModelFileError
+from reid.manifest import Manifest
+from reid.types import FloatArray
+
+OPENERS = {
+    ".onnx": "reid.runtime.onnx_runner:OnnxRunner",
+    ".engine": "reid.runtime.tensorrt_runner:TensorRtRunner",
+    ".plan": "reid.runtime.tensorrt_runner:TensorRtRunner",
+    ".pt": "reid.checkpoint:runner_from_checkpoint",
+}
+"""File suffix -> import string of what opens it, loaded on use: an edge box has no torch."""
+
+CHECKPOINT_NAME = "checkpoint.pt"
+"""The file that stands for a run folder."""
+
+
+class Runner(Protocol):
+    """A model file, open and ready. Use as a context manager."""
+
+    manifest: Manifest
+    backend: str
+    """What runs the arrays, with its version and device, for reports."""
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Named float32 arrays in, named float32 arrays out; any batch size.
+
+        Raises ModelFileError for a wrong name or shape.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device and the file; may be called twice."""
+        ...
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def model_file(path: Path) -> Path:
+    """The file meant by ``path``: itself, or the checkpoint of a run folder."""
+    file = path / CHECKPOINT_NAME if path.is_dir() else path
+    if not file.is_file():
+        what = f"no {CHECKPOINT_NAME} in the folder" if path.is_dir() else "no such file"
+        raise ModelFileError(
+            f"{path}: {what}; expected a run folder, a .pt checkpoint, an .onnx or an .engine"
+        )
+    return file
+
+
+def open_runner(path: str | Path, device: str = "auto", threads: int = 0) -> Runner:
+    """Open a run folder, checkpoint, ``.onnx``, ``.engine`` or ``.plan``.
+
+    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` 0 leaves the count to the
+    backend. Raises ModelFileError, ManifestError, CheckpointError, MissingPackageError.
+    """
+    file = model_file(Path(path))
+    opener = OPENERS.get(file.suffix.lower())
+    if opener is None:
+        raise ModelFileError(
+            f"{file}: the suffix {file.suffix!r} is not one of {', '.join(OPENERS)}"
+        )
+    module, _, name = opener.partition(":")
+    runner: Runner = getattr(importlib.import_module(module), name)(file, device, threads)
+    return runner

@@ -1,0 +1,177 @@
+"""Run an exported ONNX file with ONNX Runtime, on the CPU or a CUDA device. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from reid.errors import ManifestError, MissingPackageError, ModelFileError
+from reid.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.runtime.inputs import checked_input
+from reid.types import FloatArray
+
+try:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as _state
+except ImportError as error:
+    raise MissingPackageError(
+        "opening an .onnx file needs ONNX Runtime: pip install 'reid-toolkit[edge]'"
+    ) from error
+
+_ERROR_NAMES = (
+    "EngineError",
+    "EPFail",
+    "Fail",
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
+    "ModelLoadCanceled",
+    "ModelRequiresCompilation",
+    "NoModel",
+    "NoSuchFile",
+    "NotFound",
+    "NotImplemented",
+    "RuntimeException",
+)
+ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(_state, name) for name in _ERROR_NAMES if hasattr(_state, name)
+)
+"""ONNX Runtime's own exceptions: they share no parent, and some came with later releases."""
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+_LOG_ERRORS_ONLY = 3
+
+
+class OnnxRunner:
+    """An ``.onnx`` file of this toolkit, open. Use as a context manager.
+
+    The manifest is the ``.json`` beside the file, whose hash must be the file's, or the
+    one inside the file. ``device`` is ``auto`` (CUDA where this ONNX Runtime can), ``cpu``
+    or ``cuda``; ``threads`` 0 leaves the count to ONNX Runtime. Raises ModelFileError for
+    a file or device that cannot be used, ManifestError for one whose manifest is missing
+    or of another file.
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto", threads: int = 0) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such file; expected an exported .onnx")
+        beside = read_manifest(path) if manifest_path(path).exists() else None
+        self._session: Any = _session(path, device, threads)
+        self.manifest: Manifest = beside or _manifest_inside(self._session, path)
+        _check_graph(self._session, self.manifest, path)
+        provider = self._session.get_providers()[0]
+        if device == "cuda" and provider != _CUDA:
+            raise ModelFileError(
+                f"{path}: CUDA was asked for, but ONNX Runtime could not start {_CUDA}; "
+                "check the driver, CUDA and cuDNN, or use device cpu"
+            )
+        self.backend: str = f"onnxruntime {onnxruntime.__version__} {provider}"
+        self._path = path
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """{"data": (N, 3, H, W)} -> {"embedding": (N, D)}, float32.
+
+        Raises ModelFileError for a wrong name, type or shape, or after ``close``.
+        """
+        if self._session is None:
+            raise ModelFileError(f"{self._path}: the runner is closed; open the file again")
+        data = checked_input(inputs, self.manifest)
+        name = self.manifest.output_name
+        if not len(data):
+            return {name: np.zeros((0, self.manifest.output_dim), np.float32)}
+        try:
+            (output,) = self._session.run([name], {self.manifest.input_name: data})
+        except ORT_ERRORS as error:
+            raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
+        return {name: output}
+
+    def close(self) -> None:
+        """Release the session; may be called twice."""
+        self._session = None
+
+    def __enter__(self) -> OnnxRunner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _session(path: Path, device: str, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.intra_op_num_threads = threads
+    providers = _providers(device)
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except ORT_ERRORS as error:
+        raise ModelFileError(
+            f"{path} is not an ONNX file that ONNX Runtime {onnxruntime.__version__} can open "
+            f"({_first_line(error)}); export the model again"
+        ) from error
+
+
+def _providers(device: str) -> list[Any]:
+    """CUDA with full float32 products: TF32 keeps 10 bits, less than the parity allows."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ModelFileError(f"device is auto, cpu or cuda; found {device!r}")
+    if device == "cpu":
+        return [_CPU]
+    if _CUDA not in onnxruntime.get_available_providers():
+        if device == "cuda":
+            raise ModelFileError(
+                f"ONNX Runtime {onnxruntime.__version__} here has no CUDA; install "
+                "onnxruntime-gpu in place of onnxruntime, or use device cpu"
+            )
+        return [_CPU]
+    if hasattr(onnxruntime, "preload_dlls"):  # CUDA's libraries from wheels, since 1.21
+        with contextlib.redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
+    return [(_CUDA, {"use_tf32": "0"}), _CPU]
+
+
+def _manifest_inside(session: Any, path: Path) -> Manifest:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ManifestError(
+            f"{path} was not exported by this toolkit: no {manifest_path(path).name} beside it "
+            "and no manifest inside it; export it with `reid export`"
+        )
+    return Manifest.from_json(text, f"the manifest inside {path}")
+
+
+def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
+    """The manifest's input and output are the graph's. Raises ManifestError."""
+    expected = {
+        manifest.input_name: [*manifest.preprocess.input_shape],
+        manifest.output_name: [manifest.output_dim],
+    }
+    found = {
+        value.name: [*value.shape][1:] for value in (*session.get_inputs(), *session.get_outputs())
+    }
+    if found != expected:
+        raise ManifestError(
+            f"{path}: the manifest describes {_listed(expected)}, the graph has "
+            f"{_listed(found)}; copy the file and its .json together, or export again"
+        )
+
+
+def _listed(shapes: Mapping[str, list[int]]) -> str:
+    return " and ".join(f"{name} (N, {', '.join(map(str, dims))})" for name, dims in shapes.items())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

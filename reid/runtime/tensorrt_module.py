@@ -1,0 +1,79 @@
+"""Finding TensorRT: the ``tensorrt`` or the ``tensorrt_rtx`` module, and its log.
+
+Both have one Python API. ``tensorrt`` builds for the GPU it finds and needs one;
+``tensorrt_rtx`` (TensorRT for RTX) builds ahead of time, also where there is no GPU, for
+desktop GPUs of compute capability 8.x and from 12.0 on. The module's name is the engine's
+*flavour*, kept in its manifest: a plan of one is not opened by the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+from reid.errors import MissingPackageError, ModelFileError
+
+FLAVOURS = ("tensorrt", "tensorrt_rtx")
+
+INSTALL_LINES = {
+    "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack)",
+    "tensorrt_rtx": "pip install tensorrt-rtx",
+}
+
+
+def load_tensorrt(flavour: str) -> Any:
+    """The module of one flavour.
+
+    Raises MissingPackageError where it is not installed, ModelFileError where it is but
+    its libraries do not load.
+    """
+    try:
+        return importlib.import_module(flavour)
+    except ModuleNotFoundError as error:
+        if error.name != flavour:
+            raise ModelFileError(f"{flavour} is installed but does not load: {error}") from error
+        raise MissingPackageError(
+            f"{flavour} is not installed here; {INSTALL_LINES[flavour]}"
+        ) from None
+    except (ImportError, OSError) as error:
+        raise ModelFileError(f"{flavour} is installed but does not load: {error}") from error
+
+
+def version_of(trt: Any) -> str:
+    """The library's version as its module states it, such as ``10.3.0``."""
+    return str(trt.__version__)
+
+
+@functools.cache
+def captured_log(trt: Any) -> Any:
+    """The one logger given to every TensorRT object: it keeps warnings and errors.
+
+    ``take()`` returns the lines kept since the last call and forgets them. There is one
+    for the life of the process because TensorRT itself keeps a pointer to the first
+    logger it is given.
+    """
+    kept: list[str] = []
+    worst_ignored = trt.ILogger.Severity.INFO
+
+    class CapturedLog(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            # Called from TensorRT's threads; list.append is atomic.
+            if int(severity) < int(worst_ignored):
+                kept.append(msg.strip())
+
+        def take(self) -> list[str]:
+            lines = list(kept)
+            kept.clear()
+            return lines
+
+    return CapturedLog()
+
+
+def last_line(log: Any, otherwise: str) -> str:
+    """The last thing TensorRT complained of, on one line; ``otherwise`` where it was silent."""
+    lines = log.take()
+    return " ".join(lines[-1].split()) if lines else otherwise

@@ -1,0 +1,190 @@
+"""Opening an .onnx: whose it is, what it takes, and one line where it cannot be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from reid.errors import ManifestError, MissingPackageError, ModelFileError
+from reid.manifest import METADATA_KEY, Manifest, manifest_path, write_manifest
+from reid.preprocess import Preprocess
+from reid.runtime import open_runner
+from reid.runtime.onnx_runner import OnnxRunner
+
+PREPROCESS = Preprocess(resize_height=6, resize_width=4, crop_height=6, crop_width=4)
+MANIFEST = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=3)
+DATA = np.random.default_rng(0).normal(size=(5, 3, 6, 4)).astype(np.float32)
+
+
+def write_model(path: Path, manifest: Manifest | None = MANIFEST, height: int = 6) -> Path:
+    """A graph that gives each image's mean colour, with ``manifest`` inside."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["data"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["embedding"]),
+        ],
+        "embed",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["batch", 3, height, 4])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if manifest is not None:
+        model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return write_model(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_rows_are_the_graphs_at_any_batch_size(model, size):
+    with OnnxRunner(model, device="cpu") as runner:
+        found = runner.run({"data": DATA[:size]})
+    assert list(found) == ["embedding"]
+    assert found["embedding"].dtype == np.float32
+    assert np.allclose(found["embedding"], DATA[:size].mean(axis=(2, 3)), atol=1e-6)
+
+
+def test_empty_batch_gives_no_rows(model):
+    with OnnxRunner(model, device="cpu") as runner:
+        assert runner.run({"data": DATA[:0]})["embedding"].shape == (0, 3)
+
+
+def test_strided_array_is_accepted(model):
+    with OnnxRunner(model, device="cpu", threads=1) as runner:
+        found = runner.run({"data": DATA[::2]})["embedding"]
+    assert np.allclose(found, DATA[::2].mean(axis=(2, 3)), atol=1e-6)
+
+
+def test_manifest_is_read_from_inside_where_none_is_beside(model):
+    assert not manifest_path(model).exists()
+    with OnnxRunner(model, device="cpu") as runner:
+        assert runner.manifest == MANIFEST
+
+
+def test_manifest_beside_the_file_is_the_one_that_counts(model):
+    written = write_manifest(model, dataclasses.replace(MANIFEST, parity={"passed": True}))
+    with OnnxRunner(model, device="cpu") as runner:
+        assert runner.manifest == written
+
+
+def test_backend_names_the_release_and_the_provider(model):
+    with OnnxRunner(model, device="cpu") as runner:
+        assert runner.backend.startswith("onnxruntime ")
+        assert runner.backend.endswith(" CPUExecutionProvider")
+
+
+def test_open_runner_knows_the_suffix(model):
+    with open_runner(model, device="cpu") as runner:
+        assert isinstance(runner, OnnxRunner)
+
+
+def test_file_without_any_manifest_is_not_ours(tmp_path):
+    path = write_model(tmp_path / "foreign.onnx", manifest=None)
+    with pytest.raises(ManifestError, match="was not exported by this toolkit"):
+        OnnxRunner(path, device="cpu")
+
+
+def test_manifest_of_another_file_is_refused(tmp_path, model):
+    write_manifest(model, MANIFEST)
+    write_model(model, manifest=dataclasses.replace(MANIFEST, dataset="another"))
+    with pytest.raises(ManifestError, match="describes another file"):
+        OnnxRunner(model, device="cpu")
+
+
+@pytest.mark.parametrize("change", [{"output_dim": 256}, {"input_name": "image"}])
+def test_manifest_of_another_graph_is_refused(tmp_path, change):
+    path = write_model(tmp_path / "model.onnx", dataclasses.replace(MANIFEST, **change))
+    with pytest.raises(ManifestError, match=r"the manifest describes .* the graph has"):
+        OnnxRunner(path, device="cpu")
+
+
+def test_graph_of_another_input_size_is_refused(tmp_path):
+    path = write_model(tmp_path / "model.onnx", height=8)
+    with pytest.raises(ManifestError, match=r"data \(N, 3, 6, 4\).*data \(N, 3, 8, 4\)"):
+        OnnxRunner(path, device="cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an onnx file", b"\x08\x0a"])
+def test_file_that_is_no_onnx_is_one_line(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="is not an ONNX file") as caught:
+        OnnxRunner(path, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_file_is_refused(model):
+    model.write_bytes(model.read_bytes()[:-40])
+    with pytest.raises((ModelFileError, ManifestError)):
+        OnnxRunner(model, device="cpu")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelFileError, match=r"nowhere\.onnx: no such file"):
+        OnnxRunner(tmp_path / "nowhere.onnx")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "one input, 'data'; given: none"),
+        ({"image": DATA}, "one input, 'data'; given: 'image'"),
+        ({"data": DATA, "more": DATA}, "one input, 'data'"),
+        ({"data": DATA.astype(np.float64)}, "float32 array, found float64"),
+        ({"data": DATA.tolist()}, "float32 array, found list"),
+        ({"data": DATA[0]}, r"shape \(N, 3, 6, 4\), found \(3, 6, 4\)"),
+        ({"data": DATA[:, :, :4]}, r"shape \(N, 3, 6, 4\), found \(5, 3, 4, 4\)"),
+    ],
+)
+def test_wrong_input_says_what_was_expected_and_found(model, inputs, message):
+    with OnnxRunner(model, device="cpu") as runner, pytest.raises(ModelFileError, match=message):
+        runner.run(inputs)
+
+
+def test_closed_runner_does_not_run_and_closes_twice(model):
+    runner = OnnxRunner(model, device="cpu")
+    runner.close()
+    runner.close()
+    with pytest.raises(ModelFileError, match="closed"):
+        runner.run({"data": DATA})
+
+
+def test_unknown_device_is_refused(model):
+    with pytest.raises(ModelFileError, match="auto, cpu or cuda; found 'tpu'"):
+        OnnxRunner(model, device="tpu")
+
+
+def test_cuda_without_cuda_is_one_line_with_what_to_do(model, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ModelFileError, match="onnxruntime-gpu in place of onnxruntime"):
+        OnnxRunner(model, device="cuda")
+
+
+def test_missing_onnxruntime_gives_the_install_line(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "reid.runtime.onnx_runner")
+    with pytest.raises(MissingPackageError, match=r"pip install 'reid-toolkit\[edge\]'"):
+        importlib.import_module("reid.runtime.onnx_runner")
+
+
+def test_opening_and_running_imports_neither_torch_nor_onnx(model):
+    code = (
+        "import sys, numpy as np\n"
+        "from reid.runtime import open_runner\n"
+        f"runner = open_runner({str(model)!r}, device='cpu')\n"
+        "runner.run({'data': np.zeros((2, 3, 6, 4), np.float32)})\n"
+        "sys.exit(bool({'torch', 'onnx'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

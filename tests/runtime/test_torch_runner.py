@@ -1,0 +1,132 @@
+"""A network in memory behind the same seam as an exported file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid.errors import ModelFileError
+from reid.manifest import Manifest
+from reid.models.embedding import EmbeddingNetwork
+from reid.preprocess import Preprocess
+from reid.runtime.torch_runner import TorchRunner
+
+PREPROCESS = Preprocess(resize_height=6, resize_width=4, crop_height=6, crop_width=4)
+MANIFEST = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=5)
+DATA = np.random.default_rng(0).normal(size=(4, 3, 6, 4)).astype(np.float32)
+
+
+class SmallNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.bn = nn.BatchNorm2d(5)
+        self.dropout = nn.Dropout(0.5)
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.dropout(self.bn(self.conv(x))).mean(dim=(2, 3))
+
+
+@pytest.fixture
+def network() -> SmallNetwork:
+    torch.manual_seed(0)
+    return SmallNetwork().train()
+
+
+def test_rows_are_the_networks_in_evaluation_mode(network):
+    with TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu") as runner:
+        found = runner.run({"data": DATA})["embedding"]
+    with torch.no_grad():
+        expected = network.eval().embed(torch.from_numpy(DATA)).numpy()
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_rows_do_not_depend_on_the_batch(network):
+    with TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu") as runner:
+        together = runner.run({"data": DATA})["embedding"]
+        alone = [runner.run({"data": DATA[i : i + 1]})["embedding"] for i in range(4)]
+    assert np.allclose(together, np.concatenate(alone), atol=1e-6)
+
+
+def test_empty_batch_gives_no_rows(network):
+    with TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu") as runner:
+        assert runner.run({"data": DATA[:0]})["embedding"].shape == (0, 5)
+
+
+def test_callers_array_is_not_changed(network):
+    before = DATA.copy()
+    with TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu") as runner:
+        runner.run({"data": DATA})
+    assert np.array_equal(DATA, before)
+
+
+def test_thread_count_of_the_process_is_given_back(network):
+    before = torch.get_num_threads()
+    counts = []
+    module = EmbeddingNetwork(network)
+    module.register_forward_hook(lambda *_: counts.append(torch.get_num_threads()))
+    with TorchRunner(module, MANIFEST, device="cpu", threads=before + 1) as runner:
+        runner.run({"data": DATA})
+    assert counts == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+def test_wrong_shape_says_what_was_expected_and_found(network):
+    runner = TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu")
+    with pytest.raises(ModelFileError, match=r"shape \(N, 3, 6, 4\), found \(4, 3, 4, 6\)"):
+        runner.run({"data": DATA.swapaxes(2, 3)})
+
+
+def test_output_that_the_manifest_does_not_describe_is_refused(network):
+    manifest = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=256)
+    runner = TorchRunner(EmbeddingNetwork(network), manifest, device="cpu")
+    with pytest.raises(ModelFileError, match=r"\(4, 256\), the network gave \(4, 5\)"):
+        runner.run({"data": DATA})
+
+
+def test_backend_names_torch_and_the_device(network):
+    runner = TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu")
+    assert runner.backend == f"torch {torch.__version__} cpu"
+
+
+def test_closed_runner_does_not_run_and_closes_twice(network):
+    runner = TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu")
+    runner.close()
+    runner.close()
+    with pytest.raises(ModelFileError, match="closed"):
+        runner.run({"data": DATA})
+
+
+def test_cuda_without_a_gpu_is_one_line(network, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ModelFileError, match="finds no GPU; use device cpu"):
+        TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cuda")
+
+
+def test_unknown_device_is_refused(network):
+    with pytest.raises(ModelFileError, match="found 'tpu'"):
+        TorchRunner(EmbeddingNetwork(network), MANIFEST, device="tpu")
+
+
+def test_half_network_takes_and_gives_float32_of_length_one(network):
+    rows = EmbeddingNetwork(network.eval().half())(torch.from_numpy(DATA))
+    assert rows.dtype == torch.float32
+    assert torch.linalg.vector_norm(rows, dim=1).tolist() == pytest.approx([1] * 4, abs=1e-6)
+
+
+def test_zero_embedding_stays_zero():
+    class Nothing(nn.Module):
+        def embed(self, x: Tensor) -> Tensor:
+            return torch.zeros(len(x), 5)
+
+    rows = EmbeddingNetwork(Nothing())(torch.from_numpy(DATA))
+    assert rows.tolist() == [[0.0] * 5] * 4
+
+
+def test_network_without_embed_is_refused():
+    with pytest.raises(TypeError, match="Linear has no embed"):
+        EmbeddingNetwork(nn.Linear(2, 2))
