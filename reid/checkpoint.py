@@ -1,0 +1,147 @@
+"""Checkpoints: everything needed to go on, or to test; loaded without running code.
+
+A checkpoint is one file, written to a temporary name and renamed, with its manifest
+inside and a copy beside it (``checkpoint.pt.json``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid.config import TrainConfig
+from reid.errors import CheckpointError, ConfigError, ManifestError
+from reid.files import write_atomically
+from reid.manifest import Manifest, write_manifest
+from reid.models import build_network
+from reid.models.embedding import EmbeddingNetwork
+from reid.runtime.torch_runner import TorchRunner
+from reid.settings import config_from_toml, config_to_toml
+
+FORMAT = "reid-toolkit checkpoint 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A point of a training run.
+
+    ``step`` counts updates over all stages; ``position`` is (stage, iteration in it, batches
+    consumed); ``training`` holds the solver's state and is empty in a file for testing only.
+    """
+
+    config: TrainConfig
+    manifest: Manifest
+    num_identities: int
+    model: dict[str, Tensor]
+    step: int = 0
+    position: tuple[int, int, int] = (0, 0, 0)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically, the manifest beside it. Raises OutputError."""
+    body = {
+        "format": FORMAT,
+        "config": config_to_toml(checkpoint.config),
+        "manifest": checkpoint.manifest.to_json(),
+        "num_identities": checkpoint.num_identities,
+        "model": checkpoint.model,
+        "step": checkpoint.step,
+        "position": list(checkpoint.position),
+        "training": checkpoint.training,
+    }
+    # Through memory: PyTorch's own writer turns a full disk into an error without a reason.
+    buffer = io.BytesIO()
+    torch.save(body, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    write_manifest(path, checkpoint.manifest)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint on the CPU, refusing anything that would run code.
+
+    Raises CheckpointError for a missing, damaged or foreign file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a foreign pickle, which is refused anyway
+            body = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint {path}; train first, or name its folder") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} is refused: it holds more than tensors and plain values, or is no "
+            "checkpoint; only files written by `reid train` are loaded"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is no checkpoint or is cut short ({reason})") from None
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this toolkit (format: {FORMAT})")
+    try:
+        stage, iteration, batches = body["position"]
+        return Checkpoint(
+            config=config_from_toml(body["config"], f"the configuration in {path}"),
+            manifest=Manifest.from_json(body["manifest"], f"the manifest in {path}"),
+            num_identities=int(body["num_identities"]),
+            model=dict(body["model"]),
+            step=int(body["step"]),
+            position=(int(stage), int(iteration), int(batches)),
+            training=dict(body["training"]),
+        )
+    except (KeyError, TypeError, ValueError, ConfigError, ManifestError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def build_configured_network(config: TrainConfig, num_identities: int) -> nn.Module:
+    """The network that a configuration names, freshly initialised."""
+    sizes = dataclasses.asdict(config.network)
+    return build_network(sizes.pop("name"), num_identities, **sizes)
+
+
+def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
+    """Put a checkpoint's weights into ``network``; every key and shape must agree.
+
+    Raises CheckpointError naming the first few that do not.
+    """
+    own = network.state_dict()
+    problems = [f"missing {key}" for key in own if key not in checkpoint.model]
+    problems += [f"unexpected {key}" for key in checkpoint.model if key not in own]
+    problems += [
+        f"{key}: expected {tuple(own[key].shape)}, found {tuple(value.shape)}"
+        for key, value in checkpoint.model.items()
+        if key in own and own[key].shape != value.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
+        raise CheckpointError(
+            f"{where} does not fit the network {checkpoint.config.network.name}: {shown}"
+        )
+    network.load_state_dict(checkpoint.model)
+
+
+def network_from_checkpoint(path: Path) -> tuple[nn.Module, Manifest]:
+    """The trained network in evaluation mode, on the CPU, and its manifest."""
+    checkpoint = load_checkpoint(path)
+    try:
+        network = build_configured_network(checkpoint.config, checkpoint.num_identities)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    load_weights(network, checkpoint, path)
+    return network.eval(), checkpoint.manifest
+
+
+def runner_from_checkpoint(path: Path, device: str = "auto", threads: int = 0) -> TorchRunner:
+    """Open a checkpoint for testing: the same outputs as its exported file."""
+    network, manifest = network_from_checkpoint(path)
+    module = EmbeddingNetwork(network, normalise=manifest.normalised)
+    return TorchRunner(module, manifest, device, threads)

@@ -1,0 +1,89 @@
+"""What a network is trained for: its forward pass and its losses, by name.
+
+An objective takes the network, a batch and the stage's weights and returns the losses
+that are switched on, unweighted, by name; the training loop weights and adds them in
+one visible line. A second network adds an entry here, not a branch in the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from torch import Tensor, nn
+
+from reid.config import LossConfig, StageConfig
+from reid.data.batch import Batch
+from reid.errors import ConfigError, nearest
+from reid.losses import cross_correlation_loss, euclidean_loss, softmax_loss
+from reid.models.msp_cnn import MspCnnOutput
+
+Objective = Callable[[nn.Module, Batch, LossConfig, Collection[str]], dict[str, Tensor]]
+
+
+def msp_cnn_losses(
+    network: nn.Module, batch: Batch, config: LossConfig, active: Collection[str]
+) -> dict[str, Tensor]:
+    """Softmax on the anchors, Euclidean on FC7, cross-correlation on Pool1 (section 2)."""
+    output: MspCnnOutput = network(batch.images)
+    losses: dict[str, Tensor] = {}
+    pairs = (batch.pair_first, batch.pair_second, batch.pair_same)
+    if "softmax" in active:
+        losses["softmax"] = softmax_loss(
+            output.fc8, batch.labels, batch.anchors, config.label_smoothing
+        )
+    if "euclidean" in active:
+        losses["euclidean"] = euclidean_loss(output.fc7, *pairs, margin=config.euclidean_margin)
+    if "cross_correlation" in active:
+        losses["cross_correlation"] = cross_correlation_loss(
+            output.pool1,
+            *pairs,
+            patch=config.correlation_patch,
+            rows=config.correlation_rows,
+            outside_rows=config.correlation_outside_rows,
+            sigma_eps=config.correlation_sigma_eps,
+            positive_threshold=config.correlation_positive_threshold,
+            negative_threshold=config.correlation_negative_threshold,
+            positives_only=config.correlation_positives_only,
+            symmetric=config.correlation_symmetric,
+        )
+    return losses
+
+
+OBJECTIVES: Mapping[str, tuple[Objective, tuple[str, ...]]] = {
+    "msp_cnn": (msp_cnn_losses, ("softmax", "euclidean", "cross_correlation")),
+}
+"""Network name -> its objective and the losses it knows."""
+
+
+def objective_of(
+    network: str, stages: Collection[StageConfig]
+) -> tuple[Objective, tuple[str, ...]]:
+    """The objective of a network and all loss names that the stages use, in its order.
+
+    Raises ConfigError for a loss that the objective does not know, a negative weight, or a
+    stage without any.
+    """
+    if network not in OBJECTIVES:
+        raise ConfigError(
+            f"no network {network!r}{nearest(network, OBJECTIVES)}; "
+            f"there are: {', '.join(OBJECTIVES)}"
+        )
+    objective, known = OBJECTIVES[network]
+    for stage in stages:
+        for name, weight in stage.loss_weights.items():
+            if name not in known:
+                raise ConfigError(
+                    f"stage {stage.name!r}: {network} has no loss {name!r}{nearest(name, known)}; "
+                    f"there are: {', '.join(known)}"
+                )
+            if weight < 0:
+                raise ConfigError(f"stage {stage.name!r}: the weight of {name} is below 0")
+        if not active_losses(stage):
+            raise ConfigError(f"stage {stage.name!r} has no loss with a weight above 0")
+    used = {name for stage in stages for name in active_losses(stage)}
+    return objective, tuple(name for name in known if name in used)
+
+
+def active_losses(stage: StageConfig) -> tuple[str, ...]:
+    """The losses with a weight above 0."""
+    return tuple(name for name, weight in stage.loss_weights.items() if weight > 0)

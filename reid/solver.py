@@ -1,0 +1,93 @@
+"""Stochastic gradient descent as Caffe's solver runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid.config import OptimizerConfig
+
+
+class CaffeSgd(torch.optim.Optimizer):
+    """v = momentum * v + lr * (g + decay * w); w = w - v.
+
+    The rate is inside the history, so a drop of the rate fades in over the momentum's
+    span; PyTorch's SGD multiplies the history by the new rate at once. With ``nesterov``
+    the step is (1 + momentum) * v_new - momentum * v_old (Caffe's NesterovSolver).
+    Each group's rate is ``lr * lr_mult``, its decay ``weight_decay * decay_mult``.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], config: OptimizerConfig) -> None:
+        self.momentum = config.momentum
+        self.nesterov = config.nesterov
+        defaults = {
+            "lr": 0.0,
+            "lr_mult": 1.0,
+            "decay_mult": 1.0,
+            "weight_decay": config.weight_decay,
+        }
+        super().__init__(groups, defaults)
+
+    def set_rate(self, lr: float) -> None:
+        """Use ``lr`` (before the multipliers) from the next step on."""
+        for group in self.param_groups:
+            group["lr"] = lr
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient. ``closure`` is not used."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step_group(group, params)
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        rate = group["lr"] * group["lr_mult"]
+        decay = group["weight_decay"] * group["decay_mult"]
+        grads = [p.grad for p in params if p.grad is not None]
+        history = [self._history(p) for p in params]
+        if decay:
+            grads = list(torch._foreach_add(grads, params, alpha=decay))
+        before = [h.clone() for h in history] if self.nesterov else []
+        torch._foreach_mul_(history, self.momentum)
+        torch._foreach_add_(history, grads, alpha=rate)
+        if self.nesterov:
+            torch._foreach_sub_(params, history, alpha=1 + self.momentum)
+            torch._foreach_add_(params, before, alpha=self.momentum)
+        else:
+            torch._foreach_sub_(params, history)
+
+    def _history(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "history" not in state:
+            state["history"] = torch.zeros_like(parameter)
+        history: Tensor = state["history"]
+        return history
+
+
+def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """The multipliers of the reference prototxt, as three groups.
+
+    Weights: rate 1, decay 1. Biases of convolutions and inner products: rate
+    ``bias_lr_mult`` (2), decay 0. Batch normalisation's scale and shift: rate 1, decay 0.
+    """
+    weights: list[Tensor] = []
+    biases: list[Tensor] = []
+    normalisation: list[Tensor] = []
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                normalisation.append(parameter)
+            elif name == "bias":
+                biases.append(parameter)
+            else:
+                weights.append(parameter)
+    groups = [
+        {"params": weights, "lr_mult": 1.0, "decay_mult": 1.0},
+        {"params": biases, "lr_mult": config.bias_lr_mult, "decay_mult": 0.0},
+        {"params": normalisation, "lr_mult": 1.0, "decay_mult": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

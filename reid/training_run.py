@@ -1,0 +1,253 @@
+"""What a training run consists of, and how it is put together, saved and restored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from reid import __version__
+from reid.arithmetic import Arithmetic, choose_arithmetic
+from reid.checkpoint import (
+    Checkpoint,
+    build_configured_network,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from reid.config import StageConfig, TrainConfig
+from reid.data.batch import Batch
+from reid.data.loader import TrainLoader
+from reid.data.samplers import sampler_from_config
+from reid.errors import CheckpointError, ConfigError, OutputError
+from reid.manifest import Manifest
+from reid.models import input_size_problem
+from reid.objectives import Objective, objective_of
+from reid.processes import Processes
+from reid.runtime import CHECKPOINT_NAME
+from reid.schedule import stage_iterations
+from reid.solver import CaffeSgd, parameter_groups
+from reid.types import ImageRecord
+
+
+@dataclass
+class TrainingRun:
+    """The parts of a run, and its position: stage, iteration in it, batches, updates."""
+
+    config: TrainConfig
+    processes: Processes
+    arithmetic: Arithmetic
+    network: nn.Module
+    solver: CaffeSgd
+    scaler: torch.amp.GradScaler
+    loader: TrainLoader
+    objective: Objective
+    loss_names: tuple[str, ...]
+    num_identities: int
+    stage: int = 0
+    iteration: int = 0
+    batches: int = 0
+    step: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def stage_totals(self) -> list[int]:
+        """Updates of each stage."""
+        iter_size = self.config.optimizer.iter_size
+        per_epoch = self.loader.num_batches
+        return [stage_iterations(stage, per_epoch, iter_size) for stage in self.config.stages]
+
+    def endless_batches(self, stage: StageConfig) -> Iterator[Batch]:
+        """Batches from the run's position on, epoch after epoch, at the stage's image size."""
+        while True:
+            epoch, start = divmod(self.batches, self.loader.num_batches)
+            yield from self.loader.batches(epoch, start, stage.image_size)
+
+    def seed_step(self) -> None:
+        """Set the random state of the next update (dropout) from (seed, step, process)."""
+        entropy = [self.config.run.seed, self.step, self.processes.rank]
+        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0] >> np.uint64(1)))
+
+    def manifest(self) -> Manifest:
+        """The preprocessing contract of the network being trained."""
+        config = self.config
+        return Manifest(
+            network=config.network.name,
+            stage="train",
+            preprocess=config.preprocess,
+            output_meaning=f"fc7_{config.network.embed_at}",
+            dataset=config.data.name,
+            num_test_identities=config.data.num_test_identities,
+            split_seed=config.data.split_seed,
+            toolkit_version=__version__,
+        )
+
+    def close(self) -> None:
+        """End the loader's workers."""
+        self.loader.close()
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint; every process must call it, the first one writes."""
+        self.processes.average_statistics(self.network)
+        if not self.processes.is_first:
+            return
+        training = {
+            "solver": self.solver.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "arithmetic": dataclasses.asdict(self.arithmetic),
+            "world_size": self.processes.world_size,
+            "losses": dict(self.losses),
+        }
+        checkpoint = Checkpoint(
+            config=self.config,
+            manifest=self.manifest(),
+            num_identities=self.num_identities,
+            model={k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()},
+            step=self.step,
+            position=(self.stage, self.iteration, self.batches),
+            training=training,
+        )
+        save_checkpoint(folder / CHECKPOINT_NAME, checkpoint)
+
+
+def start_run(
+    config: TrainConfig,
+    records: tuple[ImageRecord, ...],
+    processes: Processes,
+    checkpoint: Checkpoint | None,
+) -> tuple[TrainingRun, str]:
+    """A run at its beginning, or where ``checkpoint`` left off; and the arithmetic's line."""
+    objective, loss_names = objective_of(config.network.name, config.stages)
+    num_identities = len({record.person_id for record in records})
+    arithmetic, words = _arithmetic(config, num_identities, processes, checkpoint)
+    torch.manual_seed(config.run.seed)
+    network = build_configured_network(config, num_identities)
+    _check_sizes(config)
+    if checkpoint is not None:
+        if checkpoint.num_identities != num_identities:
+            raise CheckpointError(
+                f"the checkpoint was trained on {checkpoint.num_identities} identities, the data "
+                f"has {num_identities}; resume on the same data"
+            )
+        load_weights(network, checkpoint, Path(CHECKPOINT_NAME))
+    network = arithmetic.place(network).train()
+    sampler = sampler_from_config(
+        records, config.sampler, config.run.seed, processes.rank, processes.world_size
+    )
+    run = TrainingRun(
+        config=config,
+        processes=processes,
+        arithmetic=arithmetic,
+        network=network,
+        solver=CaffeSgd(parameter_groups(network, config.optimizer), config.optimizer),
+        scaler=torch.amp.GradScaler(
+            arithmetic.device.split(":")[0], enabled=arithmetic.precision == "fp16"
+        ),
+        loader=TrainLoader(
+            records,
+            config.preprocess,
+            config.augment,
+            sampler,
+            config.data.num_workers,
+            pin_memory=arithmetic.device.startswith("cuda"),
+        ),
+        objective=objective,
+        loss_names=loss_names,
+        num_identities=num_identities,
+    )
+    if checkpoint is not None:
+        _restore(run, checkpoint)
+    return run, words
+
+
+def _arithmetic(
+    config: TrainConfig, num_identities: int, processes: Processes, checkpoint: Checkpoint | None
+) -> tuple[Arithmetic, str]:
+    """Measured at a start; as before when resuming, so that the numbers go on unchanged."""
+    if checkpoint is not None and checkpoint.training:
+        before = Arithmetic(**checkpoint.training["arithmetic"])
+        if before.device == "cpu" or torch.cuda.is_available():
+            return before, f"arithmetic: {before.words()} (as before the interruption)"
+    arithmetic, words = choose_arithmetic(
+        config.run,
+        lambda: build_configured_network(config, num_identities),
+        config.preprocess.input_shape,
+    )
+    return dataclasses.replace(arithmetic, device=processes.device(arithmetic.device)), words
+
+
+def _check_sizes(config: TrainConfig) -> None:
+    """Raise ConfigError for a stage whose images the network cannot take."""
+    preprocess = config.preprocess
+    for stage in config.stages:
+        size = stage.image_size or (preprocess.crop_height, preprocess.crop_width)
+        problem = input_size_problem(config.network.name, *size)
+        if problem:
+            raise ConfigError(f"stage {stage.name!r}: {problem}")
+
+
+def _restore(run: TrainingRun, checkpoint: Checkpoint) -> None:
+    training = checkpoint.training
+    if not training:
+        raise CheckpointError("the checkpoint is for testing only and cannot be resumed")
+    if training["world_size"] != run.processes.world_size:
+        raise CheckpointError(
+            f"the run had {training['world_size']} processes, now there are "
+            f"{run.processes.world_size}; resume with the same number"
+        )
+    run.solver.load_state_dict(training["solver"])
+    run.scaler.load_state_dict(training["scaler"])
+    run.losses = dict(training["losses"])
+    run.stage, run.iteration, run.batches = checkpoint.position
+    run.step = checkpoint.step
+
+
+def checkpoint_to_resume(config: TrainConfig, folder: Path, resume: bool) -> Checkpoint | None:
+    """The checkpoint in ``folder`` if it is to be resumed and there is one.
+
+    Raises OutputError when the folder holds a run and ``resume`` is off, ConfigError when
+    the settings differ from that run's.
+    """
+    path = folder / CHECKPOINT_NAME
+    if not path.exists():
+        return None
+    if not resume:
+        raise OutputError(
+            f"{folder} holds a run already; go on with --resume, or choose another folder"
+        )
+    checkpoint = load_checkpoint(path)
+    difference = _first_difference(
+        dataclasses.asdict(checkpoint.config), dataclasses.asdict(config), ""
+    )
+    if difference:
+        raise ConfigError(
+            f"{folder} was trained with other settings: {difference}; resume with the same, or "
+            "choose another folder"
+        )
+    return checkpoint
+
+
+_FREE_SETTINGS = ("run.checkpoint_every_s", "run.log_every", "data.num_workers")
+"""What may change on resume without changing a single weight."""
+
+
+def _first_difference(before: Any, now: Any, where: str) -> str:
+    """``key was x, is y`` for the first setting that differs, or an empty string."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        parts = [(f"{where}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys]
+    elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        if len(before) != len(now):
+            return f"{where} had {len(before)} entries, has {len(now)}"
+        parts = [(f"{where}.{i}", *pair) for i, pair in enumerate(zip(before, now, strict=True))]
+    else:
+        same = before == now or where in _FREE_SETTINGS
+        return "" if same else f"{where} was {before}, is {now}"
+    differences = (_first_difference(old, new, path) for path, old, new in parts)
+    return next((difference for difference in differences if difference), "")

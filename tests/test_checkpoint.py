@@ -1,0 +1,134 @@
+"""Checkpoints load without running code, and say what is wrong with those that do not."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reid.checkpoint import (
+    Checkpoint,
+    build_configured_network,
+    load_checkpoint,
+    runner_from_checkpoint,
+    save_checkpoint,
+)
+from reid.config import NetworkConfig, TrainConfig
+from reid.errors import CheckpointError, ModelFileError, OutputError
+from reid.manifest import Manifest, read_manifest
+from reid.preprocess import Preprocess
+from reid.runtime import open_runner
+
+SMALL = Preprocess(resize_height=20, resize_width=10, crop_height=16, crop_width=8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(0)
+    config = TrainConfig(preprocess=SMALL)
+    network = build_configured_network(config, 5)
+    manifest = Manifest(network="msp_cnn", stage="train", preprocess=SMALL)
+    return Checkpoint(config, manifest, 5, network.state_dict(), step=7, position=(1, 2, 3))
+
+
+def test_a_checkpoint_reads_back_as_it_was_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    found = load_checkpoint(path)
+    assert (found.config, found.manifest) == (checkpoint.config, checkpoint.manifest)
+    assert (found.step, found.position, found.num_identities) == (7, (1, 2, 3), 5)
+    assert all(torch.equal(found.model[key], value) for key, value in checkpoint.model.items())
+    assert read_manifest(path).preprocess == SMALL
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.json"]
+
+
+def test_a_run_folder_opens_as_a_runner_with_unit_vectors(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "checkpoint.pt", checkpoint)
+    with open_runner(tmp_path, device="cpu") as runner:
+        images = np.random.default_rng(0).normal(size=(3, 3, 16, 8)).astype(np.float32)
+        vectors = runner.run({"data": images})["embedding"]
+    assert vectors.shape == (3, 256)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+class _RunsCode:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch " + os.environ["REID_TEST_TRAP"],)
+
+
+def test_a_pickle_that_would_run_code_does_not_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "trap"
+    monkeypatch.setenv("REID_TEST_TRAP", str(trap))
+    for name, write in (("zip.pt", torch.save), ("plain.pt", _dump)):
+        write({"format": _RunsCode()}, tmp_path / name)
+        with pytest.raises(CheckpointError, match=rf"{name} is refused"):
+            load_checkpoint(tmp_path / name)
+    assert not trap.exists()
+
+
+def _dump(body: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(body))
+
+
+def test_files_that_are_no_checkpoints_are_named_with_the_reason(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    whole = path.read_bytes()
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:100]):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+            load_checkpoint(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this toolkit"):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="train first"):
+        load_checkpoint(tmp_path / "none.pt")
+    with pytest.raises(ModelFileError, match=r"no checkpoint\.pt in the folder"):
+        open_runner(tmp_path / "..")
+
+
+def test_weights_of_another_network_are_listed(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    model = dict(checkpoint.model)
+    model["other.weight"] = model.pop("conv1.conv.weight")
+    model["fc8.bias"] = torch.zeros(9)
+    wrong = Checkpoint(checkpoint.config, checkpoint.manifest, 5, model)
+    save_checkpoint(path, wrong)
+    with pytest.raises(CheckpointError) as caught:
+        runner_from_checkpoint(path, "cpu")
+    words = str(caught.value)
+    assert "missing conv1.conv.weight" in words
+    assert "unexpected other.weight" in words
+    assert "fc8.bias: expected (5,), found (9,)" in words
+
+
+def test_a_checkpoint_of_an_unknown_network_names_the_known_ones(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    config = TrainConfig(network=NetworkConfig(name="alexnet"), preprocess=SMALL)
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, Checkpoint(config, checkpoint.manifest, 5, checkpoint.model))
+    with pytest.raises(CheckpointError, match="no network 'alexnet'"):
+        runner_from_checkpoint(path, "cpu")
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, a device that is always full")
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    before = path.read_bytes()
+    (tmp_path / f".checkpoint.pt.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="the disk is full"):
+        save_checkpoint(path, checkpoint)
+    assert path.read_bytes() == before

@@ -1,0 +1,224 @@
+"""A run can be trusted: it resumes bit for bit, stops loudly, and shares work fairly."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid.checkpoint import load_checkpoint
+from reid.config import TrainConfig
+from reid.errors import ConfigError, OutputError, TrainingError
+from reid.settings import resolve_config
+from reid.train import train
+
+RECIPE = "msp_cnn_synthetic"
+
+
+def tiny(overrides: tuple[str, ...], *more: str) -> TrainConfig:
+    return resolve_config(RECIPE, None, [*overrides, *more])
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoint.pt").model
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_configuration_checkpoint_log_and_curves(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides)
+    result = train(config, people, tmp_path)
+    assert (result.step, result.num_steps, result.interrupted) == (10, 10, False)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"config.toml", "checkpoint.pt", "checkpoint.pt.json", "log.csv", "curves.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".part")]
+    rows = rows_of(tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(1, 11))
+    assert rows[0]["cross_correlation"] == ""
+    assert float(rows[9]["cross_correlation"]) >= 0
+    parts = [float(rows[9][name]) for name in ("softmax", "euclidean", "cross_correlation")]
+    assert float(rows[9]["loss"]) == pytest.approx(sum(parts), rel=1e-4)
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert checkpoint.config == config
+    assert checkpoint.step == 10
+
+
+class Interruption:
+    """A progress callback that asks for a stop, as Ctrl-C does, after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        if done == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [4, 8])
+def test_stopping_and_resuming_gives_the_same_weights_bit_for_bit(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, step: int, workers: int
+) -> None:
+    config = tiny(tiny_overrides, f"data.num_workers={workers}")
+    train(config, people, tmp_path / "whole")
+    stopped = train(config, people, tmp_path / "parts", progress=Interruption(step))
+    assert (stopped.interrupted, stopped.step) == (True, step)
+    resumed = train(config, people, tmp_path / "parts", resume=True)
+    assert not resumed.interrupted
+    assert equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
+    rows = rows_of(tmp_path / "parts")
+    assert [int(row["step"]) for row in rows] == list(range(1, 11))
+
+
+def test_a_killed_process_resumes_to_the_same_weights(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    overrides = [*tiny_overrides, "run.checkpoint_every_s=0", "stages.0.iterations=12"]
+    config = resolve_config(RECIPE, None, overrides)
+    train(tiny(tiny_overrides, "stages.0.iterations=12"), people, tmp_path / "whole")
+    out = tmp_path / "killed"
+    options = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "reid.cli", "train", RECIPE, "--data-root", str(people)]
+    child = subprocess.Popen(
+        [*command, "--out", str(out), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pt").exists() and child.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    child.kill()
+    child.wait()
+    train(config, people, out, resume=True)
+    assert equal(weights_of(tmp_path / "whole"), weights_of(out))
+
+
+def test_another_seed_gives_other_weights(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path / "a")
+    train(tiny(tiny_overrides, "run.seed=1"), people, tmp_path / "b")
+    assert not equal(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides, "stages.0.base_lr=1e30")
+    with pytest.raises(TrainingError, match=r"step \d+ \(stage one\).*not finite.*\.jpg"):
+        train(config, people, tmp_path)
+
+
+def test_gradients_accumulate_over_iter_size_passes(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides, "optimizer.iter_size=2"), people, tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert (checkpoint.step, checkpoint.position[2]) == (10, 20)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(OutputError, match="--resume, or choose another folder"):
+        train(tiny(tiny_overrides), people, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_with_other_settings_names_the_first_that_differs(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path)
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum was 0\.9, is 0\.5"):
+        train(tiny(tiny_overrides, "optimizer.momentum=0.5"), people, tmp_path, resume=True)
+    train(tiny(tiny_overrides, "run.log_every=3"), people, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.0.loss_weights.softmaxx=1", "did you mean 'softmax'"),
+        ("stages.0.loss_weights.softmax=-1", "is below 0"),
+        ("stages.0.loss_weights={softmax=0.0}", "has no loss with a weight above 0"),
+        ("network.name=msp_cmn", "did you mean 'msp_cnn'"),
+        ("preprocess.crop_width=4", "at least 16x8"),
+        ("run.precision=fp16", "trains on CUDA only"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_before_the_folder_is_made(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, override: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(tiny(tiny_overrides, override), people, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_below_a_file_is_an_output_error(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a part of the path is a file"):
+        train(tiny(tiny_overrides), people, tmp_path / "file" / "run")
+
+
+def test_two_processes_share_the_work_and_end_with_one_network(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from reid import train, training_run\n"
+        "from reid.settings import config_from_toml\n"
+        "runs = []\n"
+        "start = training_run.start_run\n"
+        "def keep(*args):\n"
+        "    run, words = start(*args)\n"
+        "    runs.append(run)\n"
+        "    return run, words\n"
+        "train.start_run = keep\n"
+        "config = config_from_toml(Path(sys.argv[1]).read_text(), 'test')\n"
+        "train.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
+        "rank = runs[0].processes.rank\n"
+        "torch.save(runs[0].network.state_dict(), f'{sys.argv[3]}/rank{rank}.pt')\n"
+    )
+    from reid.settings import config_to_toml
+
+    config = tiny(tiny_overrides)
+    (tmp_path / "config.toml").write_text(config_to_toml(config))
+    out = tmp_path / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    arguments = [str(script), str(tmp_path / "config.toml"), str(people), str(out)]
+    subprocess.run(
+        [*launcher, "--standalone", *arguments],
+        check=True,
+        timeout=300,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    first = torch.load(out / "rank0.pt", weights_only=True)
+    second = torch.load(out / "rank1.pt", weights_only=True)
+    assert equal(first, second)
+    assert equal(first, weights_of(out))
+    train(config, people, tmp_path / "alone")
+    assert not equal(first, weights_of(tmp_path / "alone"))
