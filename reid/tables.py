@@ -1,0 +1,84 @@
+"""Evaluation reports as the text table that ``reid eval`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reid.types import EvalReport
+
+_COLUMNS = {
+    "rank-1": "rank1",
+    "rank-5": "rank5",
+    "rank-10": "rank10",
+    "rank-20": "rank20",
+    "mAP (step)": "map_step",
+    "mAP (trapezoid)": "map_trapezoid",
+    "mINP": "minp",
+}
+
+
+def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
+    """The figures in percent, one row per model, under their protocol and counts.
+
+    Models measured on different data or by different protocols stand in tables of their
+    own. ``chance`` is ``chance_rank1`` of the split, told where given.
+    """
+    groups: dict[tuple[object, ...], list[EvalReport]] = {}
+    for report in reports:
+        key = (
+            report.dataset,
+            report.protocol,
+            report.num_query,
+            report.num_gallery,
+            report.num_unanswerable,
+        )
+        groups.setdefault(key, []).append(report)
+    return "\n\n".join(
+        "\n".join([*_heading(group[0], chance), "", *_rows(group)]) for group in groups.values()
+    )
+
+
+def _heading(report: EvalReport, chance: float | None) -> list[str]:
+    protocol = report.protocol
+    how = "Market protocol, single query"
+    if protocol.name == "single_shot":
+        draws = "1 draw" if protocol.trials == 1 else f"mean and std of {protocol.trials} draws"
+        how = f"single-shot, {draws}, seed {protocol.seed}"
+    lines = [
+        f"{report.dataset or 'features'}: {how}",
+        f"{report.num_query:,} queries, {report.num_gallery:,} gallery images",
+    ]
+    if report.num_unanswerable:
+        lines.append(
+            "queries without a right image in the gallery, left out of the means: "
+            f"{report.num_unanswerable:,}"
+        )
+    if chance is not None:
+        lines.append(f"a random ranking would have rank-1 {100 * chance:.1f} %")
+    return lines
+
+
+def _rows(reports: Sequence[EvalReport]) -> list[str]:
+    cells = [["model", *_COLUMNS]]
+    cells += [[one.model, *(_cell(one, name) for name in _COLUMNS.values())] for one in reports]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in cells
+    ]
+
+
+def _cell(report: EvalReport, name: str) -> str:
+    figures = {
+        **{f"rank{rank}": value for rank, value in report.cmc.items()},
+        "map_step": report.map_step,
+        "map_trapezoid": report.map_trapezoid,
+        "minp": report.minp,
+    }
+    text = f"{100 * figures[name]:.1f}" if name in figures else "-"
+    return f"{text} ± {100 * report.std[name]:.1f}" if name in report.std else text

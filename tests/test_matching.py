@@ -1,0 +1,163 @@
+"""VectorMatcher on a runner made of numpy: order, batches, preprocessing, normalisation."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+
+import numpy as np
+import pytest
+
+from reid.errors import DataError, ModelFileError
+from reid.manifest import Manifest
+from reid.matching import Matcher, VectorMatcher, unit_vectors
+from reid.preprocess import Preprocess
+from reid.runtime import Runner
+from reid.types import FloatArray, Image
+
+MANIFEST = Manifest(
+    network="fake",
+    stage="embed",
+    preprocess=Preprocess(20, 8, 16, 6),
+    output_dim=5,
+    normalised=False,
+)
+
+
+class ProjectionRunner:
+    """Projects the pixels on fixed random directions: a network that is one product."""
+
+    backend = "numpy"
+
+    def __init__(self, manifest: Manifest = MANIFEST) -> None:
+        self.manifest = manifest
+        size = int(np.prod(manifest.preprocess.input_shape))
+        rng = np.random.default_rng(0)
+        self.directions = rng.standard_normal((size, manifest.output_dim)).astype(np.float32)
+        self.batches: list[int] = []
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        (images,) = inputs.values()
+        self.batches.append(len(images))
+        return {"embedding": images.reshape(len(images), -1) @ self.directions}
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def some_images(num: int) -> list[Image]:
+    rng = np.random.default_rng(num)
+    shapes = [(int(rng.integers(10, 40)), int(rng.integers(5, 20)), 3) for _ in range(num)]
+    return [rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes]
+
+
+def test_descriptions_are_the_runner_s_unit_vectors_in_the_order_of_the_images() -> None:
+    runner = ProjectionRunner()
+    images = some_images(11)
+    found = VectorMatcher(runner, batch_size=4).describe(images)
+    assert found.shape == (11, 5)
+    assert found.dtype == np.float32
+    for image, vector in zip(images, found, strict=True):
+        expected = MANIFEST.preprocess(image).reshape(-1) @ runner.directions
+        np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_batches_are_full_but_for_the_last_and_progress_adds_up() -> None:
+    runner, done = ProjectionRunner(), list[int]()
+    VectorMatcher(runner, batch_size=4).describe(iter(some_images(11)), done.append)
+    assert runner.batches == [4, 4, 3]
+    assert done == [4, 4, 3]
+
+
+def test_no_images_give_no_vectors_and_no_run() -> None:
+    runner = ProjectionRunner()
+    assert VectorMatcher(runner).describe([]).shape == (0, 5)
+    assert runner.batches == []
+
+
+def test_vectors_that_the_manifest_calls_normalised_are_left_as_they_are() -> None:
+    normalised = dataclasses.replace(MANIFEST, normalised=True)
+    runner = ProjectionRunner(normalised)
+    (image,) = some_images(1)
+    expected = MANIFEST.preprocess(image).reshape(-1) @ runner.directions
+    found = VectorMatcher(runner).describe([image])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+
+
+def test_the_manifest_s_input_name_is_used() -> None:
+    class PickyRunner(ProjectionRunner):
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            assert list(inputs) == ["crops"]
+            return super().run(inputs)
+
+    manifest = dataclasses.replace(MANIFEST, input_name="crops")
+    assert VectorMatcher(PickyRunner(manifest)).describe(some_images(2)).shape == (2, 5)
+
+
+def test_an_output_that_the_model_does_not_have_is_refused() -> None:
+    manifest = dataclasses.replace(MANIFEST, output_name="fc7")
+    with pytest.raises(ModelFileError, match=r"'fc7'.*embedding"):
+        VectorMatcher(ProjectionRunner(manifest)).describe(some_images(1))
+
+
+def test_an_output_of_another_size_is_refused() -> None:
+    runner = ProjectionRunner()
+    runner.manifest = dataclasses.replace(MANIFEST, output_dim=256)
+    with pytest.raises(ModelFileError, match=r"\(1, 256\).*\(1, 5\)"):
+        VectorMatcher(runner).describe(some_images(1))
+
+
+def test_the_next_batch_is_read_while_the_network_runs() -> None:
+    first_of_second_batch_read = threading.Event()
+
+    def images() -> Iterator[Image]:
+        for i, image in enumerate(some_images(4)):
+            if i == 2:
+                first_of_second_batch_read.set()
+            yield image
+
+    class WaitingRunner(ProjectionRunner):
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            assert first_of_second_batch_read.wait(timeout=10)
+            return super().run(inputs)
+
+    assert VectorMatcher(WaitingRunner(), batch_size=2).describe(images()).shape == (4, 5)
+
+
+def test_an_error_while_reading_reaches_the_caller() -> None:
+    def images() -> Iterator[Image]:
+        yield from some_images(3)
+        raise DataError("b.jpg: cut short")
+
+    with pytest.raises(DataError, match=r"b\.jpg"):
+        VectorMatcher(ProjectionRunner(), batch_size=2).describe(images())
+
+
+def test_distances_between_descriptions_are_euclidean() -> None:
+    matcher: Matcher[FloatArray] = VectorMatcher(ProjectionRunner())
+    vectors = matcher.describe(some_images(6))
+    expected = [[float(np.linalg.norm(a - b)) for b in vectors] for a in vectors[:2]]
+    np.testing.assert_allclose(matcher.distances(vectors[:2], vectors), expected, atol=1e-3)
+
+
+def test_a_row_of_zeros_stays_zero_when_normalised() -> None:
+    found = unit_vectors(np.array([[0, 0], [3, 4]], np.float32))
+    np.testing.assert_allclose(found, [[0, 0], [0.6, 0.8]], rtol=1e-6)
+
+
+def test_a_batch_of_no_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size"):
+        VectorMatcher(ProjectionRunner(), batch_size=0)
