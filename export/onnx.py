@@ -1,0 +1,206 @@
+"""A network's test stage as one ONNX file: dynamic batch, checked, with its manifest inside."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import dataclasses
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from reid.errors import BuildError, MissingPackageError
+from reid.files import write_atomically
+from reid.manifest import METADATA_KEY, Manifest, write_manifest
+
+try:
+    import onnx
+    import onnxscript  # noqa: F401  (the exporter's translations, imported by PyTorch)
+except ImportError as error:
+    raise MissingPackageError(
+        f"ONNX export needs {error.name}: pip install 'reid-toolkit[cpu]'"
+    ) from error
+
+from .graph import BATCH, ExportGraph, graphs_of
+from .precision import folded, halved, prove_precision
+
+OPSET = 18
+"""The opset that the exporter's translations are written for, so nothing is converted; the
+ONNX parser of TensorRT 10.3 and ONNX Runtime 1.18 read it."""
+
+FOLD_TOLERANCE = 1e-4
+"""Largest change of an L2-normalised output that folding the batch norms may make (float32)."""
+
+_SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+_EXAMPLE_BATCH = 2  # the smallest that the exporter does not take for a constant
+
+
+def export_onnx(
+    network: nn.Module,
+    manifest: Manifest,
+    path: Path,
+    *,
+    fp16: bool = False,
+    opset: int = OPSET,
+) -> Manifest:
+    """Write ``network``'s test stage to ``path`` and its manifest beside it and inside it.
+
+    ``manifest`` is the checkpoint's; the one returned, with the new file's hash, is what
+    was written. The network is copied, never changed. With ``fp16`` the parameters and
+    the arithmetic are float16 but for the islands that the manifest names; input and
+    output stay float32. Raises BuildError where the export fails or its precision is not
+    what was asked for, OutputError where it cannot be written; then nothing is written.
+    """
+    graphs = graphs_of(_prepared(network, manifest, fp16), manifest)
+    if len(graphs) != 1:
+        stages = ", ".join(graph.stage for graph in graphs)
+        raise BuildError(f"{manifest.network} exports as {len(graphs)} files ({stages}), not one")
+    return export_graph(graphs[0], manifest, path, fp16=fp16, opset=opset)
+
+
+def export_graph(
+    graph: ExportGraph, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
+) -> Manifest:
+    """Write one graph whose module is already in its precision; otherwise as export_onnx."""
+    model = _traced(graph, opset)
+    _rename(model, graph)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BuildError(f"the exported graph is not valid ONNX: {error}") from error
+    proof = prove_precision(model, "fp16" if fp16 else "fp32")
+    exported = dataclasses.replace(
+        manifest,
+        stage=graph.stage,
+        input_name=graph.input_names[0],
+        output_name=graph.output_names[0],
+        precision=proof.precision,
+        fp32_islands=proof.fp32_islands,
+        opset=opset,
+        source_sha256=manifest.file_sha256 or manifest.source_sha256,
+        file_sha256="",
+        engine=None,
+        parity={},
+    )
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=exported.to_json())
+    write_atomically(path, lambda file: file.write(model.SerializeToString()))
+    return write_manifest(path, exported)
+
+
+def _prepared(network: nn.Module, manifest: Manifest, fp16: bool) -> nn.Module:
+    """A copy on the CPU: batch norms folded, the folding checked, halved if asked for."""
+    original = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    prepared = folded(original)
+    pairs = zip(graphs_of(original, manifest), graphs_of(prepared, manifest), strict=True)
+    for before, after in pairs:
+        _check_folding(before, after)
+    return halved(prepared) if fp16 else prepared
+
+
+def _check_folding(before: ExportGraph, after: ExportGraph) -> None:
+    """Names say which batch norm follows which layer; this shows that they told the truth."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = before.input_shapes
+    inputs = [100 * torch.randn(_EXAMPLE_BATCH, *shape, generator=generator) for shape in shapes]
+    with torch.inference_mode():
+        expected, found = before.module(*inputs), after.module(*inputs)
+    if isinstance(expected, torch.Tensor):
+        expected, found = (expected,), (found,)
+    for name, old, new in zip(before.output_names, expected, found, strict=True):
+        change = float((old - new).abs().max() / old.abs().max())
+        if not change <= FOLD_TOLERANCE:
+            raise BuildError(
+                f"folding the batch norms changed {name!r} by {change:.2g} of its largest value, "
+                f"allowed {FOLD_TOLERANCE:.0e}; a batch norm does not follow the layer it is "
+                "named after, or the weights are not finite"
+            )
+
+
+def _traced(graph: ExportGraph, opset: int) -> onnx.ModelProto:
+    batch = torch.export.Dim(BATCH, min=1)
+    inputs = tuple(torch.zeros(_EXAMPLE_BATCH, *shape) for shape in graph.input_shapes)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                graph.module.eval(),
+                inputs,
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+                input_names=list(graph.input_names),
+                output_names=list(graph.output_names),
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BuildError(
+            f"PyTorch {torch.__version__} cannot export the graph: {reason}"
+        ) from error
+    if program is None:
+        raise BuildError(f"PyTorch {torch.__version__} exported nothing")
+    model: onnx.ModelProto = program.model_proto
+    found = next((entry.version for entry in model.opset_import if entry.domain == ""), None)
+    if found != opset:
+        raise BuildError(f"the exporter gave opset {found} where {opset} was asked for")
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and log lines off the screen; errors still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _rename(model: onnx.ModelProto, graph: ExportGraph) -> None:
+    """Name nodes ``<layer>/<operator>`` and weights as in the state dict; drop the notes.
+
+    Errors of TensorRT and profiles of ONNX Runtime then speak of the network's layers. The
+    exporter's notes hold stack traces with this machine's paths, and more bytes than the graph.
+    """
+    model.graph.name = graph.stage
+    weights = {w.name: w.name.removeprefix("network.") for w in model.graph.initializer}
+    used: Counter[str] = Counter()
+    for node in model.graph.node:
+        name = f"{_layer_of(node) or graph.stage}/{node.op_type}"
+        used[name] += 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+        node.input[:] = [weights.get(value, value) for value in node.input]
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for weight in model.graph.initializer:
+        weight.name = weights[weight.name]
+        del weight.metadata_props[:]
+    kept = [value for value in model.graph.value_info if value.name not in weights]
+    del model.graph.value_info[:], model.graph.metadata_props[:]
+    model.graph.value_info.extend(kept)
+    for values in (model.graph.value_info, model.graph.input, model.graph.output):
+        for value in values:
+            del value.metadata_props[:]
+
+
+def _layer_of(node: onnx.NodeProto) -> str:
+    """The module that the node comes from, ``conv1.conv``; empty for the wrapping module.
+
+    The exporter notes the path as a list that ends with the operation's own name.
+    """
+    for note in node.metadata_props:
+        if note.key == _SCOPES_KEY:
+            scopes = ast.literal_eval(note.value)
+            return str(scopes[-2]).removeprefix("network.") if len(scopes) > 1 else ""
+    return ""

@@ -1,0 +1,100 @@
+"""The result of a comparison: every measure with its limit, as a table, JSON or a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .tolerances import AT_LEAST
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One measure against its limit. ``found`` is None where it was not checked."""
+
+    measure: str
+    found: float | None
+    allowed: float
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``FAILED`` (also for NaN) or ``not checked``."""
+        if self.found is None:
+            return "not checked"
+        at_least = self.measure in AT_LEAST
+        within = self.found >= self.allowed if at_least else self.found <= self.allowed
+        return "ok" if within else "FAILED"
+
+    @property
+    def limit(self) -> str:
+        """The allowed value with its direction."""
+        return f"{'>=' if self.measure in AT_LEAST else '<='} {self.allowed:.6g}"
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """What was compared, and every measure with its limit."""
+
+    reference: str
+    candidate: str
+    precision: str
+    num_crops: int
+    batch_sizes: tuple[int, ...]
+    checks: tuple[Check, ...]
+    remarks: tuple[str, ...] = ()
+    """Failures that no limit expresses, such as a row that is not finite."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One line per failure: the measure, what was found, what is allowed."""
+        failed = [
+            f"{check.measure} {check.found:.6g}, allowed {check.limit}"
+            for check in self.checks
+            if check.status == "FAILED"
+        ]
+        return (*self.remarks, *failed)
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def found(self, measure: str) -> float | None:
+        """The value of one measure, None where it was not checked. Raises KeyError."""
+        return {check.measure: check.found for check in self.checks}[measure]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json`` and the manifest; a NaN becomes null, its status FAILED."""
+        body = dataclasses.asdict(self)
+        body["batch_sizes"] = list(self.batch_sizes)
+        body["remarks"] = list(self.remarks)
+        body["checks"] = {
+            check.measure: {
+                "found": _finite_or_none(check.found),
+                "allowed": check.allowed,
+                "status": check.status,
+            }
+            for check in self.checks
+        }
+        return {"passed": self.passed, **body, "failures": list(self.failures)}
+
+    def text(self) -> str:
+        """The report as a table."""
+        batches = ", ".join(map(str, self.batch_sizes))
+        lines = [
+            f"reference  {self.reference}",
+            f"candidate  {self.candidate} ({self.precision})",
+            f"crops      {self.num_crops}, in batches of {batches}",
+            "",
+            f"{'measure':<20}{'found':>14}{'allowed':>14}  ",
+        ]
+        for check in self.checks:
+            found = "-" if check.found is None else f"{check.found:.6g}"
+            lines.append(f"{check.measure:<20}{found:>14}{check.limit:>14}  {check.status}")
+        verdict = "parity: passed" if self.passed else f"parity: FAILED ({len(self.failures)})"
+        return "\n".join([*lines, "", *self.remarks, verdict])
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

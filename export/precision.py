@@ -1,0 +1,189 @@
+"""Precision as part of the graph: folded, halved, and proven.
+
+A builder that is asked for FP16 by a flag may give FP32 without a word. Here the network
+itself is converted, what the graph computes in is read back from its tensor types, and
+a graph that is not what was asked for is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from reid.errors import BuildError, MissingPackageError, ModelFileError
+
+try:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+    from onnx import TensorProto
+except ImportError as error:
+    raise MissingPackageError(
+        f"reading ONNX graphs needs {error.name}: pip install 'reid-toolkit[cpu]'"
+    ) from error
+
+PRECISIONS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
+"""Name in the manifest -> element type of the graph's arithmetic."""
+
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+COMPUTE = CONVOLUTIONS | {"Gemm", "MatMul"}
+"""Operators that do the work; the rest moves, compares or normalises."""
+
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+_HALF_MAX = 65504.0
+_MAX_FP32_WEIGHT_SHARE = 0.01  # what constants of the islands may weigh in an FP16 graph
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose batch norms are folded into the layer before them.
+
+    A pair is ``conv``/``bn`` or ``<name>``/``<name>_bn`` of one module. Folding happens in
+    float32: folded after rounding to half, the scale would be rounded twice.
+    """
+    network = copy.deepcopy(network).float().eval()
+    for module in list(network.modules()):
+        for name, bn_name in list(_batch_norm_pairs(module)):
+            layer, norm = getattr(module, name), getattr(module, bn_name)
+            fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
+            setattr(module, name, fuse(layer, norm))
+            setattr(module, bn_name, nn.Identity())
+    return network
+
+
+def _batch_norm_pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+    children = dict(module.named_children())
+    for name, child in children.items():
+        bn_name = "bn" if name == "conv" else f"{name}_bn"
+        norm = children.get(bn_name)
+        linear = isinstance(child, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+        convolution = isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        if linear or convolution:
+            yield name, bn_name
+
+
+def halved(network: nn.Module) -> nn.Module:
+    """A copy with float16 parameters. Raises BuildError for one that float16 cannot hold."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not bool((value.abs() <= _HALF_MAX).all()):
+            raise BuildError(
+                f"{name} holds values that float16 cannot (beyond {_HALF_MAX:.0f}, or not "
+                "finite); export this network in FP32"
+            )
+    return copy.deepcopy(network).to(torch.float16)
+
+
+@dataclass(frozen=True)
+class PrecisionProof:
+    """What a graph computes in, read from its tensor types.
+
+    ``compute_nodes`` of ``total_compute_nodes`` convolutions and matrix products are in
+    ``precision``. ``fp32_islands`` names the layers of an FP16 graph that stay in float32.
+    """
+
+    precision: str
+    compute_nodes: int
+    total_compute_nodes: int
+    convolutions: int
+    fp32_weight_share: float
+    fp32_islands: tuple[str, ...]
+
+    @property
+    def compute_share(self) -> float:
+        return self.compute_nodes / self.total_compute_nodes
+
+
+def prove_precision(model: onnx.ModelProto | Path, precision: str) -> PrecisionProof:
+    """Show from tensor types and stored weights that ``model`` computes in ``precision``.
+
+    Raises BuildError where it does not: a convolution or a Gemm in another type, weights
+    stored in float32 in an FP16 graph, nothing that computes at all, or parts that types
+    cannot be read from. Raises ModelFileError for a file that is not an ONNX.
+    """
+    wanted = PRECISIONS.get(precision)
+    if wanted is None:
+        raise BuildError(f"precision is one of {', '.join(PRECISIONS)}; found {precision!r}")
+    graph = _typed_graph(_loaded(model) if isinstance(model, Path) else model)
+    types = _tensor_types(graph)
+    compute = [node for node in graph.node if node.op_type in COMPUTE]
+    if not compute:
+        raise BuildError("the graph has no convolution or matrix product: nothing to prove")
+    right = [node for node in compute if types.get(node.output[0]) == wanted]
+    must = [node for node in compute if node.op_type in CONVOLUTIONS or node.op_type == "Gemm"]
+    wrong = [node for node in must if types.get(node.output[0]) != wanted]
+    if wrong:
+        raise BuildError(
+            f"the graph was to compute in {precision}, but {len(wrong)} of {len(must)} "
+            f"convolutions and Gemms do not (first: {wrong[0].name or wrong[0].op_type}, "
+            f"{_type_name(types.get(wrong[0].output[0]))}); export the checkpoint again"
+        )
+    share = _fp32_weight_share(graph)
+    if precision == "fp16" and share > _MAX_FP32_WEIGHT_SHARE:
+        raise BuildError(
+            f"the graph was to be fp16, but {share:.0%} of its weights are stored in float32; "
+            "export the checkpoint again"
+        )
+    return PrecisionProof(
+        precision=precision,
+        compute_nodes=len(right),
+        total_compute_nodes=len(compute),
+        convolutions=sum(node.op_type in CONVOLUTIONS for node in compute),
+        fp32_weight_share=share,
+        fp32_islands=_fp32_islands(graph, types) if precision == "fp16" else (),
+    )
+
+
+def _loaded(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise ModelFileError(f"{path} cannot be read as an ONNX file ({error})") from None
+
+
+def _typed_graph(model: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with every tensor's type inferred and checked against the operators' rules."""
+    if model.functions:
+        raise BuildError("the graph calls local functions, whose precision cannot be read")
+    for node in model.graph.node:
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            raise BuildError(f"{node.name}: the precision of a nested graph cannot be read")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise BuildError(f"the graph's tensor types contradict one another: {error}") from error
+    return inferred.graph
+
+
+def _tensor_types(graph: onnx.GraphProto) -> dict[str, int]:
+    types = {tensor.name: int(tensor.data_type) for tensor in graph.initializer}
+    for values in (graph.value_info, graph.input, graph.output):
+        types.update({value.name: int(value.type.tensor_type.elem_type) for value in values})
+    return types
+
+
+def _fp32_weight_share(graph: onnx.GraphProto) -> float:
+    sizes: Counter[int] = Counter()
+    for weight in graph.initializer:
+        if weight.data_type in _FLOATS:
+            sizes[weight.data_type] += math.prod(weight.dims)
+    return sizes[TensorProto.FLOAT] / max(1, sizes.total())
+
+
+def _fp32_islands(graph: onnx.GraphProto, types: dict[str, int]) -> tuple[str, ...]:
+    """Layers with a float32 result, in graph order. Casts only carry values across the shore."""
+    layers = [
+        node.name.partition("/")[0]
+        for node in graph.node
+        if node.op_type != "Cast" and types.get(node.output[0]) == TensorProto.FLOAT
+    ]
+    return tuple(dict.fromkeys(layers))
+
+
+def _type_name(kind: int | None) -> str:
+    return "unknown" if kind is None else str(TensorProto.DataType.Name(kind)).lower()
