@@ -1,0 +1,47 @@
+"""Builds engines from a list of jobs on stdin (JSON) and prints what came of each.
+
+A job has ``onnx``, ``target`` and ``options``; it may have ``raise_at``, a number of
+progress calls after which the callback raises. An outcome is what was built or the
+error's class and message.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from reid.errors import ReidError
+from reid.export.engine import build_engine
+from reid.export.engine_options import EngineOptions
+
+
+def outcome_of(job: dict[str, Any]) -> dict[str, Any]:
+    progress: list[tuple[int, int, str]] = []
+
+    def report(done: int, total: int, phase: str) -> None:
+        progress.append((done, total, phase))
+        if len(progress) == job.get("raise_at"):
+            raise KeyboardInterrupt
+
+    options = dict(job.get("options", {}))
+    if "timing_cache_file" in options:
+        options["timing_cache_file"] = Path(options["timing_cache_file"])
+    try:
+        built = build_engine(
+            Path(job["onnx"]), Path(job["target"]), EngineOptions(**options), report
+        )
+    except (ReidError, KeyboardInterrupt) as error:
+        return {"error": type(error).__name__, "message": str(error), "calls": len(progress)}
+    return {
+        "path": str(built.path),
+        "bytes": built.path.stat().st_size,
+        "seconds": built.seconds,
+        "notes": built.notes,
+        "progress": progress,
+    }
+
+
+if __name__ == "__main__":
+    json.dump([outcome_of(job) for job in json.load(sys.stdin)], sys.stdout)

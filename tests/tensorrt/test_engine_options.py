@@ -1,0 +1,352 @@
+"""What needs no builder: options, names, proofs, progress, and what to do without a GPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reid.errors import BuildError, ConfigError, MissingPackageError, ModelFileError
+from reid.export import engine as engine_module
+from reid.export.builder_progress import TOTAL, PhaseTree
+from reid.export.engine import build_engine
+from reid.export.engine_config import builder_config
+from reid.export.engine_options import EngineOptions, engine_file_name, engine_path
+from reid.export.engine_precision import (
+    ParsedLayer,
+    ParsedNetwork,
+    check_inspected_precision,
+    check_parsed_precision,
+    check_plan_size,
+)
+from reid.export.timing_cache import attach_timing_cache, save_timing_cache
+from reid.manifest import EngineInfo, Manifest, write_manifest
+from reid.preprocess import Preprocess
+
+JETSON = EngineInfo("sm87", "10.3.0", "tensorrt", min_batch=1, opt_batch=8, max_batch=32)
+
+
+def manifest(precision: str = "fp16", islands: tuple[str, ...] = ()) -> Manifest:
+    return Manifest(
+        network="msp_cnn",
+        stage="embed",
+        preprocess=Preprocess(),
+        precision=precision,
+        fp32_islands=islands,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"min_batch": 0}, "1 <= min <= opt <= max"),
+        ({"min_batch": 9}, "9, 8, 32"),
+        ({"opt_batch": 64}, "1, 64, 32"),
+        ({"builder_optimization_level": 6}, "--builderOptimizationLevel is 0 to 5, found 6"),
+        ({"mem_pool_size_mib": 0}, "--memPoolSize"),
+        ({"hardware_compatibility_level": "ampere"}, "did you mean 'ampere\\+'"),
+        ({"flavour": "tensorrt-rtx"}, "did you mean 'tensorrt_rtx'"),
+        (
+            {"flavour": "tensorrt_rtx", "hardware_compatibility_level": "ampere+"},
+            "means nothing to tensorrt_rtx",
+        ),
+    ],
+)
+def test_an_option_out_of_range_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        EngineOptions(**settings)
+
+
+def test_the_file_name_carries_what_makes_it_not_portable() -> None:
+    assert engine_file_name(manifest(), JETSON) == "msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine"
+    moved = EngineInfo("rtx", "1.7.1", "tensorrt_rtx", 1, 4, 4, stripped=True)
+    assert (
+        engine_file_name(manifest("fp32"), moved)
+        == "msp_cnn.rtx.trtrtx1.7.fp32.b1-4-4.stripped.engine"
+    )
+
+
+def test_a_target_with_an_engine_suffix_is_the_file_and_any_other_its_folder() -> None:
+    assert engine_path(Path("out/model.plan"), manifest(), JETSON) == Path("out/model.plan")
+    named = engine_path(Path("out.v1"), manifest(), JETSON)
+    assert named == Path("out.v1") / "msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine"
+
+
+def parsed(*types: str) -> ParsedNetwork:
+    layers = [ParsedLayer(f"conv{i}/Conv", data_type) for i, data_type in enumerate(types)]
+    return ParsedNetwork(tuple(layers), num_weights=0)
+
+
+def test_parsed_types_must_be_the_manifests() -> None:
+    check_parsed_precision(parsed("HALF", "HALF"), manifest("fp16"), "a.onnx")
+    check_parsed_precision(parsed("FLOAT"), manifest("fp32"), "a.onnx")
+    with pytest.raises(BuildError, match=r"1 of 2 .* parse as FLOAT \(first: conv1/Conv\)"):
+        check_parsed_precision(parsed("HALF", "FLOAT"), manifest("fp16"), "a.onnx")
+    with pytest.raises(BuildError, match="parse as HALF"):
+        check_parsed_precision(parsed("FLOAT", "HALF"), manifest("fp32"), "a.onnx")
+
+
+def test_a_product_in_a_named_island_may_stay_fp32() -> None:
+    network = parsed("HALF", "FLOAT")
+    check_parsed_precision(network, manifest("fp16", islands=("conv1",)), "a.onnx")
+    with pytest.raises(BuildError, match="conv1/Conv"):
+        check_parsed_precision(network, manifest("fp16", islands=("conv",)), "a.onnx")
+    with pytest.raises(BuildError, match="no convolution"):
+        check_parsed_precision(parsed("FLOAT"), manifest("fp16", islands=("conv0",)), "a.onnx")
+
+
+def test_a_precision_that_has_no_proof_is_refused() -> None:
+    with pytest.raises(BuildError, match="fp32, fp16, the manifest says 'int8'"):
+        check_parsed_precision(parsed("HALF"), manifest("int8"), "a.onnx")
+
+
+def inspected(*layers: tuple[str, str, str]) -> str:
+    return json.dumps(
+        {
+            "Layers": [
+                {
+                    "Name": f"layer{index}",
+                    "LayerType": kind,
+                    "Inputs": [{"Name": "x", "Format/Datatype": source}],
+                    "Outputs": [{"Name": "y", "Format/Datatype": target}],
+                }
+                for index, (kind, source, target) in enumerate(layers)
+            ]
+        }
+    )
+
+
+HALF = "Channel major FP16 format where channel % 8 == 0"
+FLOAT = "Row major linear FP32"
+
+
+def test_the_inspector_proves_an_fp16_engine_by_its_tensors() -> None:
+    report = inspected(
+        ("Reformat", FLOAT, HALF), ("CaskConvolution", HALF, HALF), ("gemm", HALF, FLOAT)
+    )
+    proof = check_inspected_precision(report, "fp16")
+    assert proof == "inspector: 3 of 3 layers hold FP16, no FP32 product"
+    half_words = inspected(("CaskConvolution", "Half", "Half"))
+    assert "1 of 1" in check_inspected_precision(half_words, "fp16")
+
+
+def test_the_inspector_refuses_an_fp16_engine_with_an_fp32_convolution() -> None:
+    report = inspected(("CaskConvolution", HALF, HALF), ("CaskConvolution", FLOAT, FLOAT))
+    with pytest.raises(BuildError, match=r"1 of its .* FP32 \(first: layer1\)"):
+        check_inspected_precision(report, "fp16")
+    with pytest.raises(BuildError, match="all of its"):
+        check_inspected_precision(inspected(("PointWise", FLOAT, FLOAT)), "fp16")
+
+
+def test_the_inspector_refuses_half_in_an_fp32_engine() -> None:
+    report = inspected(("CaskConvolution", FLOAT, FLOAT))
+    assert check_inspected_precision(report, "fp32") == "inspector: 1 layers, none FP16"
+    with pytest.raises(BuildError, match="1 of its layers hold FP16"):
+        check_inspected_precision(inspected(("CaskConvolution", HALF, FLOAT)), "fp32")
+
+
+def test_an_inspector_that_shows_names_only_proves_nothing() -> None:
+    assert check_inspected_precision('{"Layers": ["conv1", "conv2"]}', "fp16") == ""
+
+
+def test_a_plan_as_heavy_as_fp32_weights_is_not_fp16() -> None:
+    weights = 6_742_208
+    assert "0.54" in check_plan_size(14_546_532, weights, "fp16")
+    assert "1.03" in check_plan_size(27_749_108, weights, "fp32")
+    with pytest.raises(BuildError, match="kept FP32"):
+        check_plan_size(27_749_108, weights, "fp16")
+    assert check_plan_size(10**8, 1000, "fp16") == ""
+
+
+def test_progress_of_nested_phases_only_grows() -> None:
+    tree = PhaseTree()
+    tree.start("build", None, 4)
+    seen = [tree.step("build", 0)]
+    tree.start("tactics", "build", 10)
+    seen += [tree.step("tactics", index) for index in range(5)]
+    tree.start("kernels", "tactics", 2)
+    seen += [tree.step("kernels", 0), tree.finish("kernels"), tree.finish("tactics")]
+    seen += [tree.step("build", 1), tree.finish("build")]
+    assert seen == sorted(seen)
+    assert seen[0] == TOTAL // 4
+    assert seen[5] == 250 + 125
+    assert seen[6] == 250 + int(250 * 0.55)
+    assert seen[-1] == TOTAL
+
+
+class Log:
+    """The captured log, with lines put in by hand."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def take(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+
+class Config:
+    """A builder configuration that takes caches of one version only."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.cache = b""
+
+    def create_timing_cache(self, stored: bytes) -> SimpleNamespace:
+        if stored == b"damaged":
+            self._log.lines.append("Failed to deserialize\ntiming cache.")
+            stored = b""
+        return SimpleNamespace(stored=stored, serialize=lambda: stored + b"+")
+
+    def set_timing_cache(self, cache: SimpleNamespace, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        if cache.stored.startswith(b"other"):
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> SimpleNamespace:
+        return self.cache
+
+
+TRT = ModuleType("tensorrt")
+
+
+def test_a_timing_cache_is_made_saved_and_reused(tmp_path: Path) -> None:
+    file, log = tmp_path / "timing.cache", Log()
+    config = Config(log)
+    assert attach_timing_cache(TRT, config, file, log).endswith(": new")
+    save_timing_cache(config, file)
+    assert file.read_bytes() == b"+"
+    assert attach_timing_cache(TRT, config, file, log).endswith(": reused")
+    save_timing_cache(config, file)
+    assert file.read_bytes() == b"++"
+
+
+def test_a_damaged_or_foreign_timing_cache_is_set_aside_with_a_line(tmp_path: Path) -> None:
+    file, log = tmp_path / "timing.cache", Log()
+    for stored, words in ((b"damaged", "deserialize timing cache"), (b"other", "another TensorRT")):
+        file.write_bytes(stored)
+        config = Config(log)
+        line = attach_timing_cache(TRT, config, file, log)
+        assert "set aside" in line
+        assert words in line
+        assert "\n" not in line
+        save_timing_cache(config, file)
+        assert file.read_bytes() == b"+"
+
+
+def test_a_timing_cache_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    log = Log()
+    with pytest.raises(BuildError, match="cannot be read"):
+        attach_timing_cache(TRT, Config(log), tmp_path, log)
+
+
+class Recorder(SimpleNamespace):
+    """Stands for TensorRT's configuration and profile: it keeps what was set."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("set_", "add_", "clear_")):
+            raise AttributeError(name)
+        return lambda *arguments: self.__dict__.setdefault("calls", []).append((name, *arguments))
+
+
+def fake_builder_parts() -> tuple[Any, Any, Any, Recorder, Recorder]:
+    config, profile = Recorder(), Recorder()
+    trt = SimpleNamespace(
+        __name__="tensorrt",
+        __version__="10.3.0",
+        ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"),
+        MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
+        HardwareCompatibilityLevel=SimpleNamespace(NONE=0, AMPERE_PLUS=1),
+        BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="vc", STRIP_PLAN="strip", TF32="tf32"),
+    )
+    builder = SimpleNamespace(
+        create_builder_config=lambda: config, create_optimization_profile=lambda: profile
+    )
+    data = SimpleNamespace(name="data", shape=(-1, 3, 144, 56))
+    network = SimpleNamespace(num_inputs=1, get_input=lambda index: data)
+    return trt, builder, network, config, profile
+
+
+def test_options_reach_the_builder() -> None:
+    trt, builder, network, config, profile = fake_builder_parts()
+    options = EngineOptions(
+        min_batch=2,
+        opt_batch=4,
+        max_batch=16,
+        mem_pool_size_mib=512,
+        builder_optimization_level=5,
+        hardware_compatibility_level="ampere+",
+        version_compatible=True,
+        strip_weights=True,
+        no_tf32=True,
+    )
+    builder_config(trt, builder, network, options)
+    row = (3, 144, 56)
+    assert profile.calls == [("set_shape", "data", (2, *row), (4, *row), (16, *row))]
+    assert config.calls == [
+        ("add_optimization_profile", profile),
+        ("set_memory_pool_limit", "workspace", 512 << 20),
+        ("set_flag", "vc"),
+        ("set_flag", "strip"),
+        ("clear_flag", "tf32"),
+    ]
+    assert config.profiling_verbosity == "detailed"
+    assert config.builder_optimization_level == 5
+    assert config.hardware_compatibility_level == 1
+
+
+def test_defaults_leave_the_builder_as_it_is() -> None:
+    trt, builder, network, config, _ = fake_builder_parts()
+    builder_config(trt, builder, network, EngineOptions())
+    assert [call[0] for call in config.calls] == ["add_optimization_profile"]
+    assert not hasattr(config, "builder_optimization_level")
+
+
+def test_a_hardware_level_of_a_later_tensorrt_is_refused_in_one_line() -> None:
+    trt, builder, network, _, _ = fake_builder_parts()
+    options = EngineOptions(hardware_compatibility_level="sameComputeCapability")
+    with pytest.raises(BuildError, match=r"tensorrt 10\.3\.0 has no --hardware"):
+        builder_config(trt, builder, network, options)
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> Path:
+    file = tmp_path / "msp_cnn.onnx"
+    file.write_bytes(b"not read before a builder is found")
+    write_manifest(file, manifest("fp32"))
+    return file
+
+
+def without_tensorrt(monkeypatch: pytest.MonkeyPatch, *flavours: str) -> None:
+    for flavour in flavours:
+        monkeypatch.setitem(sys.modules, flavour, None)
+
+
+def test_without_tensorrt_the_install_lines_are_given(
+    monkeypatch: pytest.MonkeyPatch, onnx_file: Path, tmp_path: Path
+) -> None:
+    without_tensorrt(monkeypatch, "tensorrt", "tensorrt_rtx")
+    with pytest.raises(MissingPackageError, match=r"pip install tensorrt .*tensorrt-rtx"):
+        build_engine(onnx_file, tmp_path)
+
+
+def test_plain_tensorrt_without_a_gpu_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, onnx_file: Path, tmp_path: Path
+) -> None:
+    without_tensorrt(monkeypatch, "tensorrt_rtx")
+    monkeypatch.setitem(sys.modules, "tensorrt", TRT)
+
+    def no_device() -> None:
+        raise ModelFileError("CUDA error 35")
+
+    monkeypatch.setattr(engine_module, "open_device", no_device)
+    for flavour in ("auto", "tensorrt"):
+        with pytest.raises(BuildError, match="no GPU here: build on the target, or install") as e:
+            build_engine(onnx_file, tmp_path, EngineOptions(flavour=flavour))
+        assert "\n" not in str(e.value)
