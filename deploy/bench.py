@@ -1,0 +1,267 @@
+"""How fast a model file answers here: latency percentiles and crops per second.
+
+Three times are taken in one loop for each batch size: turning crops into the input array
+(``preprocess``), the runner from host array to host array (``network``), and both one after
+the other (``together``). Copies to and from the device are therefore always inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid.errors import ConfigError
+from reid.runtime import Runner
+from reid.types import Image
+
+BATCH_SIZES = (1, 8, 32)
+MIN_BATCHES = 5
+"""Fewest batches that are timed, where one batch takes longer than the time given."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, words)."""
+
+Tick = Callable[[float], None]
+"""Called with the seconds that have passed."""
+
+_DISTRIBUTIONS = (
+    "reid-toolkit",
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "torch",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles over batches in milliseconds, and the rate that the sum of them makes."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    crops_per_s: float
+
+    @staticmethod
+    def from_batches(durations_ns: Sequence[int], batch_size: int) -> Latency:
+        """Summarise the nanoseconds of batches of ``batch_size`` crops."""
+        p50, p90, p99 = (float(p) for p in np.percentile(durations_ns, (50, 90, 99)) / 1e6)
+        num_crops = batch_size * len(durations_ns)
+        return Latency(p50, p90, p99, num_crops / (sum(durations_ns) / 1e9))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTiming:
+    """The figures of one batch size, over ``num_batches`` timed batches."""
+
+    batch_size: int
+    num_batches: int
+    preprocess: Latency
+    network: Latency
+    together: Latency
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """What was measured, of what, on what. ``threads`` 0 means the backend's own choice."""
+
+    network: str
+    file_sha256: str
+    backend: str
+    precision: str
+    input_shape: tuple[int, int, int]
+    threads: int
+    cpu: str
+    num_cpus: int
+    gpus: tuple[str, ...]
+    versions: dict[str, str]
+    warmup_s: float
+    seconds: float
+    timings: tuple[BatchTiming, ...]
+    includes_host_copies: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the fields' order."""
+        return dataclasses.asdict(self)
+
+    def to_text(self) -> str:
+        """The table for people."""
+        size = "x".join(str(edge) for edge in self.input_shape)
+        threads = f"threads {self.threads or 'as the backend chooses'}"
+        copies = "included" if self.includes_host_copies else "not included"
+        lines = [
+            f"{self.network} {self.precision} {size}, {self.backend}",
+            f"{self.cpu}, {self.num_cpus} CPUs, {threads}; GPU: {', '.join(self.gpus) or 'none'}",
+            f"host copies {copies}; milliseconds a batch",
+            "",
+            f"{'batch':>5} {'n':>6}  {'what':<10} {'p50':>9} {'p90':>9} {'p99':>9} {'crops/s':>10}",
+        ]
+        for timing in self.timings:
+            for what in ("preprocess", "network", "together"):
+                latency: Latency = getattr(timing, what)
+                lines.append(
+                    f"{timing.batch_size:>5} {timing.num_batches:>6}  {what:<10} "
+                    f"{latency.p50_ms:>9.2f} {latency.p90_ms:>9.2f} {latency.p99_ms:>9.2f} "
+                    f"{latency.crops_per_s:>10.1f}"
+                )
+        return "\n".join(lines)
+
+
+def bench(
+    runner: Runner,
+    *,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    seconds: float = 2.0,
+    warmup_s: float = 0.5,
+    threads: int = 0,
+    progress: Progress = lambda done, total, words: None,
+) -> BenchReport:
+    """Time ``runner`` on drawn crops for ``seconds`` at each batch size, after a warm-up.
+
+    ``threads`` is what the runner was opened with, for the report. ``progress`` is called
+    after each batch with (percent done, 100, words). Raises ConfigError for a batch size below
+    1 or a time that is not positive, and what the runner raises.
+    """
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ConfigError(f"batch sizes are 1 or more, found {list(batch_sizes)}")
+    if seconds <= 0 or warmup_s < 0:
+        raise ConfigError(
+            f"seconds must be positive and the warm-up not negative, found {seconds} and {warmup_s}"
+        )
+    crops = draw_crops(max(batch_sizes))
+    timings = tuple(
+        _time_batches(
+            runner,
+            crops[:batch_size],
+            seconds,
+            warmup_s,
+            partial(_percent, progress, index, batch_sizes, seconds + warmup_s),
+        )
+        for index, batch_size in enumerate(batch_sizes)
+    )
+    manifest = runner.manifest
+    return BenchReport(
+        network=manifest.network,
+        file_sha256=manifest.file_sha256,
+        backend=runner.backend,
+        precision=manifest.precision,
+        input_shape=manifest.preprocess.input_shape,
+        threads=threads,
+        cpu=cpu_name(),
+        num_cpus=len(os.sched_getaffinity(0)),
+        gpus=gpu_names(),
+        versions=_versions(),
+        warmup_s=warmup_s,
+        seconds=seconds,
+        timings=timings,
+    )
+
+
+def draw_crops(count: int, seed: int = 0) -> list[Image]:
+    """``count`` person-shaped crops as a detector cuts them: 96-320 high, 0.4 as wide, BGR.
+
+    Coarse patches of colour with sensor noise. Only the sizes matter to the time, and
+    these make every crop go through the resize.
+    """
+    rng = np.random.default_rng(seed)
+    crops = []
+    for height in rng.integers(96, 321, count):
+        width = int(height * 0.4)
+        patches = rng.integers(30, 226, (8, 4, 3))
+        rows = np.arange(height) * 8 // height
+        columns = np.arange(width) * 4 // width
+        noise = rng.integers(-12, 13, (height, width, 3))
+        crops.append((patches[rows][:, columns] + noise).astype(np.uint8))
+    return crops
+
+
+def _time_batches(
+    runner: Runner, crops: list[Image], seconds: float, warmup_s: float, tick: Tick
+) -> BatchTiming:
+    """Warm up, then time batches until ``seconds`` have passed and MIN_BATCHES are done."""
+    _batch_times(runner, crops, warmup_s, 1, tick)
+    times = _batch_times(
+        runner, crops, seconds, MIN_BATCHES, lambda passed_s: tick(warmup_s + passed_s)
+    )
+    preprocess_ns, network_ns = zip(*times, strict=True)
+    together_ns = [sum(pair) for pair in times]
+    size = len(crops)
+    return BatchTiming(
+        batch_size=size,
+        num_batches=len(times),
+        preprocess=Latency.from_batches(preprocess_ns, size),
+        network=Latency.from_batches(network_ns, size),
+        together=Latency.from_batches(together_ns, size),
+    )
+
+
+def _batch_times(
+    runner: Runner, crops: list[Image], seconds: float, at_least: int, tick: Tick
+) -> list[tuple[int, int]]:
+    """(preprocess, network) nanoseconds of batches over ``seconds``."""
+    prepare, name = runner.manifest.preprocess.batch, runner.manifest.input_name
+    times: list[tuple[int, int]] = []
+    start = now = time.perf_counter_ns()
+    while len(times) < at_least or now - start < seconds * 1e9:
+        began = time.perf_counter_ns()
+        images = prepare(crops)
+        prepared = time.perf_counter_ns()
+        runner.run({name: images})
+        now = time.perf_counter_ns()
+        times.append((prepared - began, now - prepared))
+        tick((now - start) / 1e9)
+    return times
+
+
+def _percent(
+    progress: Progress, index: int, batch_sizes: Sequence[int], each_s: float, passed_s: float
+) -> None:
+    """Tell ``progress`` how much of all batch sizes is done, ``passed_s`` into one of them."""
+    share = (index + min(1.0, passed_s / each_s)) / len(batch_sizes)
+    progress(int(100 * share), 100, f"batch {batch_sizes[index]}")
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model as the kernel names it, or its architecture."""
+    names = _values_after("model name", cpuinfo)
+    return names[0] if names else platform.machine()
+
+
+def gpu_names(driver: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+    """The NVIDIA GPUs that the driver lists; empty without one."""
+    return tuple(
+        name
+        for information in sorted(driver.glob("*/information"))
+        for name in _values_after("Model", information)
+    )
+
+
+def _values_after(key: str, file: Path) -> list[str]:
+    """The values of ``key : value`` lines of one of the kernel's text files, if it is there."""
+    if not file.is_file():
+        return []
+    pairs = (line.partition(":") for line in file.read_text(encoding="utf-8").splitlines())
+    return [value.strip() for name, _, value in pairs if name.strip() == key]
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what is installed and can matter to speed, Python included."""
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,165 @@
+"""Commands of the upper floor that makes files and proves them: ``export``, ``parity``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reid.progress import progress_bar, say
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+BATCH = click.IntRange(min=1)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=FOLDER, required=True, help="The folder to write into.")
+@click.option("--fp16", is_flag=True, help="Also a half-precision graph (and engine).")
+@click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
+@click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
+@click.option("--minBatch", "min_batch", type=BATCH, default=1, show_default=True)
+@click.option("--optBatch", "opt_batch", type=BATCH, default=8, show_default=True)
+@click.option("--maxBatch", "max_batch", type=BATCH, default=32, show_default=True)
+@click.option("--timingCacheFile", "timing_cache", type=FILE, help="Read and updated.")
+@click.option("--builderOptimizationLevel", "level", type=click.IntRange(0, 5))
+@click.option("--memPoolSize", "workspace_mib", type=int, help="Workspace in MiB.")
+@click.option(
+    "--hardwareCompatibilityLevel",
+    "hardware",
+    type=click.Choice(["none", "ampere+", "sameComputeCapability"]),
+    default="none",
+    show_default=True,
+)
+@click.option("--versionCompatible", "version_compatible", is_flag=True)
+@click.option("--stripWeights", "strip_weights", is_flag=True)
+@click.option("--noTF32", "no_tf32", is_flag=True, help="Keep FP32 engines free of TF32.")
+@click.option(
+    "--flavour",
+    type=click.Choice(["auto", "tensorrt", "tensorrt_rtx"]),
+    default="auto",
+    show_default=True,
+    help="Which TensorRT builds; tensorrt_rtx needs no GPU.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def export(
+    run: Path,
+    out: Path,
+    fp16: bool,
+    trt: bool,
+    no_parity: bool,
+    min_batch: int,
+    opt_batch: int,
+    max_batch: int,
+    timing_cache: Path | None,
+    level: int | None,
+    workspace_mib: int | None,
+    hardware: str,
+    version_compatible: bool,
+    strip_weights: bool,
+    no_tf32: bool,
+    flavour: str,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Export RUN (a run folder or checkpoint) to ONNX, and with --trt to TensorRT engines.
+
+    Batch sizes, timing cache and the builder's options are trtexec's.
+    """
+    from .engine_options import EngineOptions
+    from .pipeline import build_engines, export_checkpoint, prove_on_drawn
+
+    options = EngineOptions(
+        min_batch=min_batch,
+        opt_batch=opt_batch,
+        max_batch=max_batch,
+        timing_cache_file=timing_cache,
+        builder_optimization_level=level,
+        mem_pool_size_mib=workspace_mib,
+        hardware_compatibility_level=hardware,
+        version_compatible=version_compatible,
+        strip_weights=strip_weights,
+        no_tf32=no_tf32,
+        flavour=flavour,
+    )
+    files: list[Path] = []
+    proofs = []
+    for exported in export_checkpoint(run, out, ("fp32", "fp16") if fp16 else ("fp32",)):
+        say(exported.words())
+        files.append(exported.path)
+    if no_parity:
+        say("parity: not checked (--no-parity)")
+    else:
+        with drawn_or_real("synthetic", None, run) as split:
+            for file in files:
+                report = prove(run, file, split)
+                proofs.append(report.to_json())
+                say(f"{file.name}: {report.text().splitlines()[-1]}")
+                require(report)
+    engines = []
+    if trt:
+        with progress_bar("building") as bar:
+            for built in build_engines(files, out, options, bar.show):
+                engines.append(str(built.path))
+                bar.say(f"{built.path}  {built.seconds:.1f} s")
+                for note in built.notes:
+                    bar.say(f"  {note}")
+    names = [str(file) for file in files]
+    found = {"files": names, "engines": engines, "parity": proofs}
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n".join([*names, *engines]))
+        say(f"next: reid eval {run} {files[-1]} --data NAME --data-root DIR")
+    return found
+
+
+@click.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("candidate", type=click.Path(path_type=Path))
+@click.option("--data", "name", default="synthetic", show_default=True, help="The dataset.")
+@click.option("--data-root", type=FOLDER, help="Its folder; without it, people are drawn.")
+@click.option(
+    "--crops",
+    type=click.IntRange(min=16),
+    default=256,
+    show_default=True,
+    help="Crops to compare on, at most.",
+)
+@click.option("--skip-eval", is_flag=True, help="Do not compare rank-1 and mAP.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def parity(
+    reference: Path,
+    candidate: Path,
+    name: str,
+    data_root: Path | None,
+    crops: int,
+    skip_eval: bool,
+    device: str,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Prove that CANDIDATE answers as REFERENCE does; exit code 3 where it does not.
+
+    Both are run folders, checkpoints, .onnx or .engine files; each prepares the crops by its
+    own manifest. The report is also written into the candidate's manifest.
+    """
+    from .parity import require
+    from .pipeline import drawn_or_real, prove
+
+    with drawn_or_real(name, data_root, reference) as split, progress_bar("comparing") as bar:
+        report = prove(
+            reference,
+            candidate,
+            split,
+            device=device,
+            max_crops=crops,
+            with_evaluation=not skip_eval,
+            progress=bar.show,
+        )
+    found = proof.report.to_json()
+    click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())
+    proof.settle()
+    return found

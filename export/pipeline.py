@@ -1,0 +1,177 @@
+"""From a checkpoint to proven files, and from two files to a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid.checkpoint import network_from_checkpoint
+from reid.data import load_split, read_image
+from reid.data.synthetic import write_synthetic
+from reid.errors import output_errors
+from reid.evaluate import evaluate, split_of_model
+from reid.files import sha256_of_file
+from reid.runtime import model_file, open_runner
+from reid.types import Split
+
+from .engine import BuiltEngine, build_engine
+from .engine_options import EngineOptions
+from .onnx import export_onnx
+from .parity import ParityReport, compare, record, require, with_evaluations
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+
+MAX_PARITY_CROPS = 256
+DRAWN = "synthetic"
+"""The dataset that is drawn where no folder is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One exported file and how long it took."""
+
+    path: Path
+    precision: str
+    seconds: float
+
+    def words(self) -> str:
+        """``msp_cnn.fp16.onnx  13.1 MB  4.2 s``."""
+        size_mb = self.path.stat().st_size / 1e6
+        return f"{self.path}  {size_mb:.1f} MB  {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A verdict, as it is shown (with the paths) and as it is kept (with the backends)."""
+
+    report: ParityReport
+    kept: ParityReport
+    file: Path
+    manifest: Manifest
+
+    def keep(self) -> None:
+        """Write the verdict into the manifest beside the candidate; a checkpoint has no place.
+
+        A candidate that came alone, its manifest inside it, gets one beside it. Raises
+        OutputError where the folder cannot be written.
+        """
+        if self.file.suffix == ".pt":
+            return
+        if manifest_path(self.file).exists():
+            record(self.kept, self.file)
+        else:
+            manifest = dataclasses.replace(self.manifest, parity=self.kept.to_json())
+            write_manifest(self.file, manifest)
+
+    def settle(self) -> None:
+        """Keep the verdict, then raise ParityError unless it is a pass.
+
+        A verdict that cannot be written down is an OutputError, but never hides a failure.
+        """
+        try:
+            self.keep()
+        finally:
+            require(self.report)
+
+
+def export_checkpoint(run: Path, out: Path, precisions: tuple[str, ...]) -> Iterator[Exported]:
+    """Write ``<network>.<precision>.onnx`` into ``out`` for each precision, one at a time.
+
+    Raises CheckpointError, BuildError, OutputError.
+    """
+    file = model_file(run)
+    network, manifest = network_from_checkpoint(file)
+    manifest = dataclasses.replace(manifest, source_sha256=sha256_of_file(file))
+    with output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for precision in precisions:
+        start = time.perf_counter()
+        path = out / f"{manifest.network}.{precision}.onnx"
+        export_onnx(network, manifest, path, fp16=precision == "fp16")
+        yield Exported(path, precision, time.perf_counter() - start)
+
+
+def build_engines(
+    onnx_files: list[Path], out: Path, options: EngineOptions, progress: Progress | None = None
+) -> Iterator[BuiltEngine]:
+    """Build an engine from each ONNX file. Raises BuildError, MissingPackageError."""
+    for path in onnx_files:
+        yield build_engine(path, out, options, progress)
+
+
+@contextmanager
+def drawn_or_real(name: str, data_root: Path | None) -> Iterator[Split]:
+    """The named dataset; ``synthetic`` without a root is drawn for the occasion.
+
+    Raises DataError for an unknown name, for another dataset without a root, and what
+    ``load_split`` raises.
+    """
+    check_name(name)
+    if data_root is not None:
+        yield load_split(name, data_root)
+        return
+    if name != DRAWN:
+        raise DataError(
+            f"{name} has to lie in a folder, found none; name it with --data-root, or leave "
+            "--data out and people are drawn"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_synthetic(folder, num_train_identities=2, num_test_identities=16, images_per_camera=3)
+        yield load_split(DRAWN, folder)
+
+
+def prove(
+    reference: Path,
+    candidate: Path,
+    split: Split,
+    *,
+    device: str = "auto",
+    max_crops: int = MAX_PARITY_CROPS,
+    with_evaluation: bool = True,
+    progress: Progress = lambda done, total, words: None,
+) -> Proof:
+    """Compare two model files on a split's test images.
+
+    The crops are spread evenly over query and gallery; ``with_evaluation`` also evaluates
+    both on the whole split, for the change of rank-1 and mAP, if the crops agree.
+    ``progress`` hears of the evaluated images. Raises DataError, ParityError (incomparable
+    outputs), ModelFileError, ManifestError.
+    """
+    crops = [read_image(record.path) for record in spread(split, max_crops)]
+    with open_runner(reference, device) as first, open_runner(candidate, device) as second:
+        report = compare(first, second, crops)
+        if with_evaluation and report.passed:
+            step = _counted(progress, 2 * (len(split.query) + len(split.gallery)))
+            figures = (
+                evaluate(first, split, progress=step),
+                evaluate(second, split, progress=step),
+            )
+            report = with_evaluations(report, figures)
+        manifest = second.manifest
+    shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
+    return Proof(shown, report, model_file(candidate), manifest)
+
+
+def spread(split: Split, count: int) -> list[ImageRecord]:
+    """At most ``count`` test images, evenly over query and gallery, in their order."""
+    records = [*split.query, *split.gallery]
+    count = min(count, len(records))
+    return [records[i] for i in np.linspace(0, len(records) - 1, count).round().astype(int)]
+
+
+def _counted(progress: Progress, total: int) -> Callable[[int], None]:
+    """``progress`` with the sum of what it is told."""
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total, "rank-1 and mAP of both")
+
+    return step

@@ -1,0 +1,135 @@
+"""The quickstart's ``index.html``: one self-contained page of what came out."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid.files import write_text
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff;
+       max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p.lead { color: #57606a; margin-top: 0; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #d8dee4;
+         font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { text-align: left; }
+td code { white-space: pre-wrap; overflow-wrap: anywhere; }
+th { color: #57606a; font-weight: 600; }
+img { max-width: 100%; border: 1px solid #d8dee4; border-radius: 6px; }
+code { font: .85em ui-monospace, monospace; }
+.ok { color: #1a7f37; font-weight: 600; } .no { color: #9a6700; }
+"""
+
+
+def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Path]) -> None:
+    """Write the page for a quickstart's report; pictures are embedded as PNG."""
+    models = report["eval"]["models"]
+    chance = report["eval"]["chance_rank1"]
+    data = report["data"]
+    lead = (
+        f"Trained for {report['train']['seconds']:.0f} s on {data['train_images']} drawn images "
+        f"of {data['train_identities']} people; tested on {data['test_identities']} others. "
+        f"Rank-1 {models[0]['cmc']['rank1']:.1%}, where chance is {chance:.1%}. "
+        f"The whole road took {report['seconds']:.0f} s."
+    )
+    body = [
+        "<h1>reid quickstart</h1>",
+        f'<p class="lead">{html.escape(lead)}</p>',
+        "<h2>Who is it? The first query images and their nearest gallery images</h2>",
+        _image(pictures["ranked"], "ranked lists: query, then its nearest gallery images"),
+        "<h2>Retrieval: the checkpoint and the files made from it</h2>",
+        _table(
+            ("model", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP"),
+            [
+                (
+                    m["model"],
+                    *(f"{m['cmc'][f'rank{k}']:.1%}" for k in (1, 5, 10)),
+                    f"{m['map_step']:.1%}",
+                    f"{m['map_trapezoid']:.1%}",
+                    f"{m['minp']:.1%}",
+                )
+                for m in models
+            ],
+        ),
+        "<h2>Proof: does an exported file answer as its checkpoint does?</h2>",
+        _parity(report["parity"]),
+        _engine(report["engine"]),
+        "<h2>Speed</h2>",
+        _speed(report["bench"]),
+        "<h2>Training</h2>",
+        _image(pictures["curves"], "training curves"),
+        "<h2>What was run</h2>",
+        _steps(report["steps"]),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>reid quickstart</title><style>{_STYLE}</style></head><body>"
+        + "\n".join(body)
+        + "</body></html>\n"
+    )
+    write_text(path, page)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    lines = [
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    ]
+    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
+
+
+def _image(path: Path, words: str) -> str:
+    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{encoded}">'
+
+
+def _parity(reports: Sequence[Mapping[str, Any]]) -> str:
+    shown = ("lowest_row_cosine", "max_error", "p99_error", "top1_agreement", "batch_error")
+    rows = [
+        (
+            Path(report["candidate"]).name,
+            "passed" if report["passed"] else "FAILED",
+            *(f"{report['checks'][name]['found']:.6g}" for name in shown),
+        )
+        for report in reports
+    ]
+    return _table(("file", "parity", *(name.replace("_", " ") for name in shown)), rows)
+
+
+def _engine(engine: Mapping[str, Any]) -> str:
+    if engine["built"]:
+        return f'<p class="ok">TensorRT engine: {html.escape(", ".join(engine["engines"]))}</p>'
+    return f'<p class="no">{html.escape(engine["why"])}</p>'
+
+
+def _speed(benches: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            bench["file"],
+            str(timing["batch_size"]),
+            f"{timing['network']['p50_ms']:.1f}",
+            f"{timing['network']['p99_ms']:.1f}",
+            f"{timing['network']['crops_per_s']:.0f}",
+            f"{timing['together']['crops_per_s']:.0f}",
+        )
+        for bench in benches
+        for timing in bench["timings"]
+    ]
+    head = ("file", "batch", "p50 ms", "p99 ms", "crops/s", "with preprocessing")
+    return _table(head, rows)
+
+
+def _steps(steps: Sequence[Mapping[str, Any]]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{html.escape(step['command'])}</code></td><td>{step['seconds']:.1f} s</td>"
+        "</tr>"
+        for step in steps
+    )
+    return f"<table><tr><th>command</th><th>time</th></tr>{rows}</table>"
