@@ -1,0 +1,363 @@
+"""The rules of the house, read from the source's syntax trees.
+
+A rule is a function from {path: source} to what breaks it. Each is run on the shipped
+source, and on a small planted house that breaks it once.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOORS = ("reid", "export", "deploy")
+Sources = Mapping[str, str]
+Rule = Callable[[Sources], list[str]]
+
+STEPS = {
+    **dict.fromkeys(("", "types", "errors", "files", "progress"), 0),
+    **dict.fromkeys(("config", "settings", "recipes", "preprocess", "manifest"), 1),
+    **dict.fromkeys(("metrics", "ranking"), 1),
+    **dict.fromkeys(("models", "losses", "data", "runtime"), 2),
+    **dict.fromkeys(("train", "evaluate", "matching", "checkpoint", "pictures"), 3),
+    # What training is made of, besides the order of events.
+    **dict.fromkeys(("training_run", "objectives", "schedule", "solver", "arithmetic"), 3),
+    **dict.fromkeys(("processes", "stopping", "run_log", "curves", "tables"), 3),
+    **dict.fromkeys(("commands", "cli", "quickstart", "quickstart_page"), 4),
+}
+"""Room or module of the ground floor -> its step; it imports no higher one."""
+
+INDEPENDENT = ("models", "losses", "data", "runtime")
+"""Rooms of one step that do not import one another."""
+
+NO_TORCH = ("reid.deploy", "reid.runtime.onnx_runner", "reid.runtime.tensorrt_runner")
+TORCH = ("torch", "torchvision")
+
+BANNED = {
+    "reid.types": (*TORCH, "cv2", "onnx", "reid.files"),
+    **dict.fromkeys(
+        ("reid.metrics", "reid.ranking"), (*TORCH, "cv2", "pathlib", "os", "io", "reid.files")
+    ),
+    "reid.models": ("pathlib", "os", "io", "reid.config", "reid.settings", "reid.files"),
+    "reid.losses": ("torch.optim", "pathlib", "os", "reid.config", "reid.settings"),
+    "reid.data": ("torch.cuda", "urllib", "http", "requests", "reid.metrics"),
+    "reid.train": ("onnx", "onnxruntime", "click"),
+    "reid.runtime": ("cv2", "onnx", "click"),
+    "reid.deploy": ("onnxscript",),
+}
+"""Room -> what no file of it imports."""
+
+BANNED_NAMES = ("utils", "util", "helpers", "common", "base", "misc")
+SPEAKERS = ("commands", "cli")
+"""Modules that print."""
+
+MAX_LINES = 300
+LONG_FILES = {
+    "reid/data/samplers.py": "the two ways to compose a batch, side by side, and what they share",
+    "reid/data/synthetic_figure.py": "one figure: how it looks and every part of its body",
+}
+"""Path -> why it is longer than MAX_LINES."""
+
+BROAD_EXCEPTS = {
+    "export/builder_progress.py": "nothing may be raised through TensorRT's C++ frames",
+}
+"""Path -> why it catches everything; what it caught is raised again elsewhere."""
+
+
+def shipped() -> dict[str, str]:
+    """{path from the root: source} of every shipped Python file."""
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for floor in FLOORS
+        for path in sorted((ROOT / floor).rglob("*.py"))
+    }
+
+
+def module_of(path: str) -> str:
+    """``export/onnx.py`` -> ``reid.export.onnx``; a package is its folder's name."""
+    parts = path.removesuffix(".py").removesuffix("/__init__").split("/")
+    return ".".join(parts if parts[0] == "reid" else ["reid", *parts])
+
+
+def is_in(name: str, room: str) -> bool:
+    """Whether ``name`` is ``room`` or something inside it."""
+    return name == room or name.startswith(f"{room}.")
+
+
+def type_checking_lines(tree: ast.Module) -> set[int]:
+    """Lines of the blocks that only type checkers read."""
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for line in range(node.lineno, (node.body[-1].end_lineno or node.lineno) + 1)
+    }
+
+
+def imports(path: str, source: str, *, run_time_only: bool = False) -> Iterator[str]:
+    """Names that a file imports anywhere, absolute: ``a.b`` and, for names from it, ``a.b.c``."""
+    tree = ast.parse(source, path)
+    skipped = type_checking_lines(tree) if run_time_only else set()
+    package = module_of(path).split(".")
+    if not path.endswith("__init__.py"):
+        package = package[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node.lineno not in skipped:
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.lineno not in skipped:
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def breaks(sources: Sources, wrong: Callable[[str, str], bool], why: str) -> list[str]:
+    """``path: why name`` for each import that is ``wrong(module, name)``."""
+    return sorted(
+        f"{path}: {why} {name}"
+        for path, source in sources.items()
+        for name in set(imports(path, source))
+        if wrong(module_of(path), name)
+    )
+
+
+def upper_floors_meet_only_through_files(sources: Sources) -> list[str]:
+    """``reid.export`` and ``reid.deploy`` never import each other."""
+
+    def wrong(module: str, name: str) -> bool:
+        pair = ("reid.export", "reid.deploy")
+        return any(is_in(module, here) and is_in(name, there) for here, there in (pair, pair[::-1]))
+
+    return breaks(sources, wrong, "imports the other upper floor:")
+
+
+def ground_floor_imports_no_upper_floor(sources: Sources) -> list[str]:
+    """Nothing in ``reid`` imports ``reid.export`` or ``reid.deploy``."""
+
+    def wrong(module: str, name: str) -> bool:
+        upper = ("reid.export", "reid.deploy")
+        return not any(is_in(module, floor) for floor in upper) and any(
+            is_in(name, floor) for floor in upper
+        )
+
+    return breaks(sources, wrong, "imports an upper floor:")
+
+
+def steps_go_down(sources: Sources) -> list[str]:
+    """A ground-floor module imports no higher step, and rooms of step 2 not one another."""
+    ground = {path: source for path, source in sources.items() if path.startswith("reid/")}
+    rooms = {path: module_of(path).partition(".")[2].partition(".")[0] for path in ground}
+    found = [
+        f"{path}: {room!r} has no step in STEPS"
+        for path, room in rooms.items()
+        if room not in STEPS
+    ]
+    known = {path: source for path, source in ground.items() if rooms[path] in STEPS}
+
+    def wrong(module: str, name: str) -> bool:
+        here = module.partition(".")[2].partition(".")[0]
+        there = name.partition(".")[2].partition(".")[0]
+        if not is_in(name, "reid") or there not in STEPS:
+            return False
+        apart = here in INDEPENDENT and there in INDEPENDENT and here != there
+        return STEPS[there] > STEPS[here] or apart
+
+    return found + breaks(known, wrong, "climbs the steps to")
+
+
+def imports_make_no_circle(sources: Sources) -> list[str]:
+    """No module imports, through others, itself."""
+    modules = {module_of(path): path for path in sources}
+    graph = {
+        module: {
+            name
+            for name in imports(path, sources[path], run_time_only=True)
+            if name in modules and name != module
+        }
+        for module, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return [f"circle: {' <- '.join(error.args[1])}"]
+    return []
+
+
+def the_edge_needs_no_torch(sources: Sources) -> list[str]:
+    """Nothing that deploy or the exported files' runners import leads to torch."""
+    modules = {module_of(path): path for path in sources}
+    reached = {name: name for name in modules if any(is_in(name, root) for root in NO_TORCH)}
+    queue, found = list(reached), []
+    while queue:
+        module = queue.pop()
+        names = set(imports(modules[module], sources[modules[module]], run_time_only=True))
+        if any(is_in(name, banned) for name in names for banned in TORCH):
+            found.append(f"{modules[module]}: torch, through {reached[module]}")
+        parts = [name.split(".") for name in (*names, module)]
+        # Importing a.b.c runs a and a.b as well.
+        runs = {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
+        for name in sorted(runs & modules.keys() - reached.keys()):
+            reached[name] = f"{reached[module]} -> {name}"
+            queue.append(name)
+    return found
+
+
+def rooms_keep_to_their_business(sources: Sources) -> list[str]:
+    """No room imports what its row of the house's table forbids."""
+
+    def wrong(module: str, name: str) -> bool:
+        return any(
+            is_in(module, room) and is_in(name, banned)
+            for room, all_banned in BANNED.items()
+            for banned in all_banned
+        )
+
+    return breaks(sources, wrong, "does not belong here:")
+
+
+def nodes(sources: Sources, wrong: Callable[[str, ast.AST], bool], why: str) -> list[str]:
+    """``path:line: why`` for each syntax node that is ``wrong(path, node)``."""
+    return [
+        f"{path}:{getattr(node, 'lineno', 0)}: {why}"
+        for path, source in sources.items()
+        for node in ast.walk(ast.parse(source, path))
+        if wrong(path, node)
+    ]
+
+
+def imports_stand_at_the_top(sources: Sources) -> list[str]:
+    """Only a ``commands.py`` imports inside a function."""
+
+    def wrong(path: str, node: ast.AST) -> bool:
+        if path.endswith("commands.py") or not isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef)
+        ):
+            return False
+        return any(isinstance(inner, (ast.Import, ast.ImportFrom)) for inner in ast.walk(node))
+
+    return nodes(sources, wrong, "an import inside a function")
+
+
+def only_commands_print(sources: Sources) -> list[str]:
+    """Nothing but the command files writes to stdout."""
+
+    def wrong(path: str, node: ast.AST) -> bool:
+        speaks = module_of(path).rpartition(".")[2] in SPEAKERS
+        prints = ("print", "click.echo", "sys.stdout.write")
+        return not speaks and isinstance(node, ast.Call) and ast.unparse(node.func) in prints
+
+    return nodes(sources, wrong, "prints")
+
+
+def no_broad_except(sources: Sources) -> list[str]:
+    """Errors are caught by name."""
+
+    def wrong(path: str, node: ast.AST) -> bool:
+        if path in BROAD_EXCEPTS or not isinstance(node, ast.ExceptHandler):
+            return False
+        caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        broad = ("Exception", "BaseException")
+        return any(kind is None or ast.unparse(kind) in broad for kind in caught)
+
+    return nodes(sources, wrong, "a broad except")
+
+
+def no_assert(sources: Sources) -> list[str]:
+    """Checks survive ``python -O``."""
+    return nodes(sources, lambda _, node: isinstance(node, ast.Assert), "an assert")
+
+
+def names_say_what_is_inside(sources: Sources) -> list[str]:
+    """No module is called utils or the like."""
+    named = {path: module_of(path).split(".") for path in sources}
+    return [path for path, parts in named.items() if set(parts) & set(BANNED_NAMES)]
+
+
+def long_files_have_a_reason(sources: Sources) -> list[str]:
+    """A file over MAX_LINES stands in LONG_FILES, and nothing else does."""
+    long = {path for path, text in sources.items() if len(text.splitlines()) > MAX_LINES}
+    return [f"{path}: over {MAX_LINES} lines" for path in sorted(long - LONG_FILES.keys())] + [
+        f"{path}: needs no reason any more"
+        for path in sorted((LONG_FILES.keys() & sources.keys()) - long)
+    ]
+
+
+PLANTED: list[tuple[Rule, dict[str, str]]] = [
+    (upper_floors_meet_only_through_files, {"export/a.py": "from reid import deploy"}),
+    (upper_floors_meet_only_through_files, {"deploy/a.py": "import reid.export.onnx"}),
+    (ground_floor_imports_no_upper_floor, {"reid/train.py": "from reid.export import onnx"}),
+    (ground_floor_imports_no_upper_floor, {"reid/cli.py": "def f():\n import reid.deploy"}),
+    (steps_go_down, {"reid/errors.py": "from reid.manifest import Manifest"}),
+    (steps_go_down, {"reid/models/csn.py": "from ..losses import identity"}),
+    (steps_go_down, {"reid/attic.py": ""}),
+    (imports_make_no_circle, {"reid/train.py": "import reid.x", "reid/x.py": "import reid.train"}),
+    (the_edge_needs_no_torch, {"deploy/gallery.py": "def f():\n import torch"}),
+    (
+        the_edge_needs_no_torch,
+        {
+            "deploy/a.py": "from .b import c",
+            "deploy/b.py": "from reid.x.y import z",
+            "reid/x/__init__.py": "import torch.nn",
+            "reid/x/y.py": "",
+        },
+    ),
+    (the_edge_needs_no_torch, {"reid/runtime/onnx_runner.py": "from torch import nn"}),
+    (rooms_keep_to_their_business, {"reid/metrics.py": "from pathlib import Path"}),
+    (rooms_keep_to_their_business, {"reid/types.py": "import torch"}),
+    (rooms_keep_to_their_business, {"reid/models/csn.py": "from reid import config"}),
+    (imports_stand_at_the_top, {"reid/train.py": "def f():\n if x:\n  import torch"}),
+    (only_commands_print, {"reid/train.py": "print(1)"}),
+    (no_broad_except, {"reid/train.py": "try: f()\nexcept Exception: g()"}),
+    (no_broad_except, {"reid/train.py": "try: f()\nexcept: g()"}),
+    (no_broad_except, {"reid/train.py": "try: f()\nexcept (OSError, Exception): g()"}),
+    (no_assert, {"reid/train.py": "assert x"}),
+    (names_say_what_is_inside, {"reid/data/utils.py": ""}),
+    (names_say_what_is_inside, {"export/common/x.py": ""}),
+    (long_files_have_a_reason, {"reid/train.py": "x\n" * (MAX_LINES + 1)}),
+]
+
+ALLOWED: list[tuple[Rule, dict[str, str]]] = [
+    (upper_floors_meet_only_through_files, {"export/a.py": "from .onnx import x\nimport reid"}),
+    (ground_floor_imports_no_upper_floor, {"deploy/a.py": "import reid.deploy.bench"}),
+    (steps_go_down, {"reid/manifest.py": "from reid.preprocess import Preprocess"}),
+    (steps_go_down, {"reid/models/csn.py": "from .layers import Inception"}),
+    (
+        the_edge_needs_no_torch,
+        {"deploy/a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import torch"},
+    ),
+    (the_edge_needs_no_torch, {"deploy/a.py": "import reid.x", "reid/y.py": "import torch"}),
+    (imports_stand_at_the_top, {"deploy/commands.py": "def f():\n import torch"}),
+    (only_commands_print, {"reid/commands.py": "print(1)"}),
+    (no_broad_except, {"reid/train.py": "try: f()\nexcept OSError: g()"}),
+    (long_files_have_a_reason, {"reid/train.py": "x\n" * MAX_LINES}),
+]
+
+RULES = list(dict.fromkeys(rule for rule, _ in PLANTED))
+
+
+def rule_name(rule: object) -> str:
+    """The rule's own name, for pytest's list."""
+    return getattr(rule, "__name__", "")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_name)
+def test_the_shipped_source_keeps(rule: Rule) -> None:
+    assert rule(shipped()) == []
+
+
+@pytest.mark.parametrize(("rule", "house"), PLANTED, ids=rule_name)
+def test_a_planted_violation_is_caught_by(rule: Rule, house: dict[str, str]) -> None:
+    assert len(rule(house)) >= 1
+
+
+@pytest.mark.parametrize(("rule", "house"), ALLOWED, ids=rule_name)
+def test_what_is_allowed_passes(rule: Rule, house: dict[str, str]) -> None:
+    assert rule(house) == []
+
+
+def test_there_is_source_on_each_floor_to_read() -> None:
+    assert {path.partition("/")[0] for path in shipped()} == set(FLOORS)

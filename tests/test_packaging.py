@@ -1,0 +1,167 @@
+"""What is installed, under which names, and how little an import loads."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reid import __version__
+from reid.cli import EXTRAS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "cv2", "matplotlib", "h5py")
+DISTRIBUTIONS = {"cv2": "opencv-python-headless"}
+"""Importable name -> distribution, where the two differ."""
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    """The project's settings."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+def folder_of(package: str, mapping: dict[str, str]) -> Path:
+    """Where a package's files are: the longest mapped name, then folder by folder."""
+    parts = package.split(".")
+    for end in range(len(parts), 0, -1):
+        mapped = mapping.get(".".join(parts[:end]))
+        if mapped is not None:
+            return Path(mapped, *parts[end:])
+    return Path(*parts)
+
+
+def requirements(extra: str, pyproject: dict[str, Any]) -> set[str]:
+    """Distributions of an extra, those of the extras it includes too."""
+    found = set()
+    for line in pyproject["project"]["optional-dependencies"][extra]:
+        match = re.match(r"([\w.-]+)(?:\[(\w+)\])?", line)
+        assert match is not None, line
+        name, included = match.groups()
+        found |= requirements(included, pyproject) if included else {name}
+    return found
+
+
+def test_the_package_list_equals_the_folders(pyproject: dict[str, Any]) -> None:
+    settings = pyproject["tool"]["setuptools"]
+    listed = {folder_of(name, settings["package-dir"]) for name in settings["packages"]}
+    floors = ("reid", "export", "deploy")
+    python = {path.parent for floor in floors for path in (ROOT / floor).rglob("*.py")}
+    with_python = {path.relative_to(ROOT) for path in python}
+    assert with_python <= listed
+    assert {folder for folder in listed if not (ROOT / folder).is_dir()} == set()
+    assert {folder for folder in listed - with_python if folder.parts[0] in floors} == set()
+
+
+def test_every_folder_with_python_is_a_package() -> None:
+    folders = {
+        path.parent for f in ("reid", "export", "deploy") for path in (ROOT / f).rglob("*.py")
+    }
+    assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
+
+
+def test_every_package_is_below_reid(pyproject: dict[str, Any]) -> None:
+    packages = pyproject["tool"]["setuptools"]["packages"]
+    assert [name for name in packages if name.partition(".")[0] != "reid"] == []
+
+
+def test_the_two_onnx_runtimes_never_come_together(pyproject: dict[str, Any]) -> None:
+    for extra in pyproject["project"]["optional-dependencies"]:
+        assert not {"onnxruntime", "onnxruntime-gpu"} <= requirements(extra, pyproject), extra
+
+
+def test_the_edge_and_the_base_install_bring_no_torch(pyproject: dict[str, Any]) -> None:
+    assert "torch" not in requirements("edge", pyproject)
+    assert not any(line.startswith("torch") for line in pyproject["project"]["dependencies"])
+
+
+def test_the_extra_named_for_a_missing_package_has_it(pyproject: dict[str, Any]) -> None:
+    for package, extras in EXTRAS.items():
+        name = DISTRIBUTIONS.get(package, package)
+        for extra in extras:
+            # onnxruntime-gpu is imported as onnxruntime.
+            assert requirements(extra, pyproject) & {name, f"{name}-gpu"}, (package, extra)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, pyproject: dict[str, Any]) -> list[str]:
+    """Names inside a wheel that is built from a copy of the source, without network."""
+    pytest.importorskip("setuptools", "77", reason="needs setuptools>=77: install [dev]")
+    pytest.importorskip("build", reason="needs build: install [dev]")
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("reid", "export", "deploy", "prototxt_ref"):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (copy / "out").glob("*.whl")
+    assert built.name == f"reid_toolkit-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(built) as file:
+        return file.namelist()
+
+
+def test_the_wheel_s_only_importable_name_is_reid(wheel: list[str]) -> None:
+    top = {name.partition("/")[0] for name in wheel}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"reid"}
+
+
+def test_the_wheel_has_every_module_recipe_and_reference_graph(wheel: list[str]) -> None:
+    expected = {"reid/py.typed"}
+    for folder in ("reid", "export", "deploy", "prototxt_ref"):
+        prefix = "reid" if folder == "reid" else f"reid/{folder}"
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".toml", ".prototxt"):
+                expected.add(f"{prefix}/{path.relative_to(ROOT / folder).as_posix()}")
+    assert expected - set(wheel) == set()
+
+
+def test_the_wheel_has_the_licence(wheel: list[str]) -> None:
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import reid",
+        "import reid.deploy",
+        "import reid.export",
+        "from reid.cli import main; main(['--help'])",
+        "from reid.cli import main; main(['quickstart', '--help'])",
+        "import reid.commands",
+        "import reid.export.commands",
+        "import reid.deploy.commands",
+    ],
+)
+def test_nothing_heavy_is_loaded_by(code: str) -> None:
+    check = f"{code}\nimport sys\nprint('loaded:', *(sys.modules.keys() & {HEAVY!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.parametrize("module", ["reid.cli", "reid.deploy.bench", "reid.runtime"])
+def test_the_edge_loads_no_torch_with(module: str) -> None:
+    check = f"import sys, {module}; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "False\n"
