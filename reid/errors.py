@@ -92,6 +92,7 @@ def output_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.EACCES: "permission denied; choose another folder",
             errno.ENOTDIR: "a part of the path is a file; choose another folder",
+            errno.EEXIST: "a file stands where a folder is needed; choose another folder",
             errno.EISDIR: "it is a folder; choose another name",
         }
         reason = reasons.get(error.errno or 0, error.strerror or str(error))

@@ -1,0 +1,79 @@
+"""The arithmetic of a run is chosen by measurement, or as it was set."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reid.arithmetic
+from reid.arithmetic import Arithmetic, choose_arithmetic, choose_device
+from reid.config import RunConfig
+from reid.errors import ConfigError
+
+SHAPE = (3, 16, 8)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.conv(x),)
+
+
+def test_what_is_set_is_taken_without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reid.arithmetic, "_measure", None)
+    config = RunConfig(device="cpu", precision="bf16", channels_last="on")
+    chosen, words = choose_arithmetic(config, Small, SHAPE)
+    assert chosen == Arithmetic("cpu", "bf16", True)
+    assert words == "arithmetic: cpu, bf16, channels-last (as set)"
+
+
+def test_the_quickest_candidate_wins_and_the_line_shows_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = {"fp32": 5.0, "bf16": 9.0}
+
+    def measured(candidates: list[Arithmetic], *_: object) -> dict[Arithmetic, float]:
+        return {c: rates[c.precision] + (0.5 if c.channels_last else 0) for c in candidates}
+
+    monkeypatch.setattr(reid.arithmetic, "_measure", measured)
+    monkeypatch.setattr(reid.arithmetic, "_emulates_bf16", lambda: False)
+    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, SHAPE)
+    assert chosen == Arithmetic("cpu", "bf16", True)
+    assert "chosen by measurement" in words
+    assert words.count("images/s") == 4
+    monkeypatch.setattr(reid.arithmetic, "_emulates_bf16", lambda: True)
+    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, SHAPE)
+    assert chosen == Arithmetic("cpu", "fp32", True)
+    assert "bf16" not in words
+
+
+def test_measuring_leaves_the_random_state_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    chosen, words = choose_arithmetic(RunConfig(device="cpu", precision="fp32"), Small, SHAPE)
+    assert chosen.precision == "fp32"
+    assert "images/s" in words
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_fp16_on_a_processor_and_cuda_without_a_gpu_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ConfigError, match="on a CPU use fp32 or bf16"):
+        choose_arithmetic(RunConfig(device="cpu", precision="fp16"), Small, SHAPE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="finds no GPU"):
+        choose_device("cuda")
+    assert choose_device("auto") == "cpu"
+
+
+def test_autocast_computes_in_the_precision_that_is_named() -> None:
+    network, images = Small(), torch.randn(2, *SHAPE)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with Arithmetic("cpu", precision, False).autocast():
+            assert network(images)[0].dtype == dtype
