@@ -26,7 +26,7 @@ from reid.files import write_text
 from reid.preprocess import Preprocess
 from reid.types import ImageRecord
 
-RECORD = Path(__file__).with_name("loader.json")
+RECORD = Path(__file__).parent / "records" / "loader.json"
 SETTINGS = {
     "paper": AugmentConfig(),
     "all": AugmentConfig(colour_jitter_std=0.1, erasing_probability=0.5),
