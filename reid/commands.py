@@ -180,7 +180,6 @@ def evaluate(
     """
     from reid.data import load_split
     from reid.evaluate import chance_rank1, evaluate_models, split_of_model
-    from reid.pictures import write_ranked_list
     from reid.tables import table
 
     trained_on = split_of_model(models[0], name)
@@ -203,6 +202,8 @@ def evaluate(
     reports = [result.report for result in results]
     chance = chance_rank1(split)
     if picture is not None:
+        from reid.pictures import write_ranked_list  # needs matplotlib, which [edge] has not
+
         best = results[0]
         write_ranked_list(picture, split, best.query, best.gallery, worst_first=worst_first)
         say(f"wrote {picture}")
@@ -219,15 +220,44 @@ def evaluate(
     show_default=True,
     help="The folder to fill.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the drawing and training.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the drawing and training.",
+)
+@click.option(
+    "--train-identities",
+    type=click.IntRange(min=2),
+    default=60,
+    show_default=True,
+    help="People to train on.",
+)
+@click.option(
+    "--people",
+    type=click.IntRange(min=2),
+    default=20,
+    show_default=True,
+    help="Other people, to test on.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of training."
+)
 @click.pass_context
-def quickstart(ctx: click.Context, out: Path, seed: int) -> None:
+def quickstart(
+    ctx: click.Context,
+    out: Path,
+    seed: int,
+    train_identities: int,
+    people: int,
+    overrides: tuple[str, ...],
+) -> None:
     """Draw people, train on them, evaluate, export, prove parity, measure: in minutes.
 
     Runs the commands a user would type, one after the other, on two processor cores in
     under four minutes, and leaves index.html with all that came out.
     """
-    from reid.quickstart import run_quickstart
+    from reid.quickstart import Plan, run_quickstart
 
-    page = run_quickstart(ctx, out, seed)
-    click.echo(f"{page}")
+    click.echo(run_quickstart(ctx, Plan(out, seed, train_identities, people, overrides)))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -51,3 +55,57 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_overrides() -> tuple[str, ...]:
     """See ``TINY``."""
     return TINY
+
+
+@dataclass(frozen=True)
+class Road:
+    """What one `reid quickstart` on tiny images left and said; read it, do not change it."""
+
+    folder: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def people(self) -> Path:
+        return self.folder / "people"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    def onnx(self, precision: str) -> Path:
+        return self.folder / "exported" / f"msp_cnn.{precision}.onnx"
+
+    def copy_of(self, precision: str, folder: Path) -> Path:
+        """An exported file and its manifest in another folder, to be spoilt."""
+        file = self.onnx(precision)
+        shutil.copy(f"{file}.json", folder)
+        return Path(shutil.copy(file, folder))
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
+    """The whole road once: people, a trained run, both exports, their proofs and times."""
+    from reid import quickstart
+    from reid.cli import main
+
+    folder = tmp_path_factory.mktemp("road") / "out"
+    options = [word for override in TINY for word in ("--set", override)]
+    sizes = ["--people", "4", "--train-identities", "6"]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patched.setattr(quickstart, "BENCH_S", 0.02)
+        patched.setattr(quickstart, "BUILDERS", ("no_such_builder",))
+        code = main(["quickstart", "--out", str(folder), *sizes, *options])
+    assert code == 0, stderr.getvalue()
+    return Road(folder, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture
+def road_data(road: Road) -> list[str]:
+    """The options that name the road's people."""
+    return ["--data", "synthetic", "--data-root", str(road.people)]

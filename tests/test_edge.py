@@ -1,0 +1,43 @@
+"""An edge box has onnxruntime and OpenCV, and neither torch nor what training needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+ABSENT = ("torch", "onnx", "onnxscript", "matplotlib", "tensorboardX", "h5py")
+"""What ``[cpu]`` installs and ``[edge]`` does not."""
+
+
+def reid_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``reid ARGUMENTS`` in an interpreter in which the absent packages cannot be imported."""
+    blocked = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
+    start = "from reid.cli import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", f"{blocked}{start}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_exported_file_is_evaluated_and_measured_without_torch(
+    road: Any, road_data: list[str], precision: str
+) -> None:
+    file = str(road.onnx(precision))
+    evaluated = reid_without_torch("eval", file, *road_data, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    (found,) = json.loads(evaluated.stdout)["models"]
+    before = json.loads((road.folder / "report.json").read_text())["eval"]["models"]
+    assert found["cmc"] in [model["cmc"] for model in before]
+    measured = reid_without_torch("bench", file, "--seconds", "0.02", "--batch", "1", "--json")
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["precision"] == precision
+
+
+def test_a_checkpoint_on_an_edge_box_says_what_to_install(road: Any, road_data: list[str]) -> None:
+    refused = reid_without_torch("eval", str(road.run), *road_data)
+    assert refused.returncode == 1
+    assert "needs torch, which is not installed" in refused.stderr
+    assert "Traceback" not in refused.stderr
