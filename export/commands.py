@@ -86,18 +86,21 @@ def export(
     )
     files: list[Path] = []
     proofs = []
-    for exported in export_checkpoint(run, out, ("fp32", "fp16") if fp16 else ("fp32",)):
-        say(exported.words())
-        files.append(exported.path)
+    precisions = ("fp32", "fp16") if fp16 else ("fp32",)
+    with progress_bar("exporting", len(precisions)) as bar:
+        for exported in export_checkpoint(run, out, precisions):
+            bar.advance(1)
+            bar.say(exported.words())
+            files.append(exported.path)
     if no_parity:
         say("parity: not checked (--no-parity)")
     else:
-        with drawn_or_real("synthetic", None, run) as split:
-            for file in files:
-                report = prove(run, file, split)
-                proofs.append(report.to_json())
-                say(f"{file.name}: {report.text().splitlines()[-1]}")
-                require(report)
+        with progress_bar("proving", len(files)) as bar:
+            for proof in prove_on_drawn(run, files):
+                bar.advance(1)
+                bar.say(proof.words())
+                proof.settle()
+                proofs.append(proof.report.to_json())
     engines = []
     if trt:
         with progress_bar("building") as bar:
@@ -129,7 +132,9 @@ def export(
     help="Crops to compare on, at most.",
 )
 @click.option("--skip-eval", is_flag=True, help="Do not compare rank-1 and mAP.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def parity(
     reference: Path,
@@ -146,11 +151,10 @@ def parity(
     Both are run folders, checkpoints, .onnx or .engine files; each prepares the crops by its
     own manifest. The report is also written into the candidate's manifest.
     """
-    from .parity import require
     from .pipeline import drawn_or_real, prove
 
     with drawn_or_real(name, data_root, reference) as split, progress_bar("comparing") as bar:
-        report = prove(
+        proof = prove(
             reference,
             candidate,
             split,

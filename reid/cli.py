@@ -129,7 +129,9 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
         # What is left in stdout's buffer would raise once more as the interpreter closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    # A command returns nothing; ctx.exit(code) arrives here as the code.
+    if isinstance(result, Mapping) and result.get("interrupted"):
+        return INTERRUPTED
+    # ctx.exit(code) arrives here as the code; what else a command returns is for its callers.
     return result if isinstance(result, int) else 0
 
 

@@ -16,6 +16,7 @@ from reid.progress import progress_bar, say
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+COUNT = click.IntRange(min=0)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -30,7 +31,9 @@ def data() -> None:
 @click.option("--test-identities", default=24, show_default=True, help="Other people, to test on.")
 @click.option("--cameras", default=4, show_default=True, help="Cameras, each with its own look.")
 @click.option("--images", default=4, show_default=True, help="Images of a person per camera.")
-@click.option("--seed", default=0, show_default=True, help="The same seed draws the same bytes.")
+@click.option(
+    "--seed", type=COUNT, default=0, show_default=True, help="The same seed draws the same bytes."
+)
 @JSON
 def synth(
     folder: Path,
@@ -153,11 +156,19 @@ def train(
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
 @click.option("--data-root", type=FOLDER, required=True, help="The folder the dataset lies in.")
-@click.option("--test-identities", type=int, help="CUHK01: 100 or 486 (else: as trained).")
-@click.option("--split-seed", type=int, help="Seed of a random split (else: as trained).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", default=0, help="Processor threads (0: the backend's choice).")
-@click.option("--batch", default=64, show_default=True, help="Images per call of the network.")
+@click.option("--test-identities", type=COUNT, help="CUHK01: 100 or 486 (else: as trained).")
+@click.option("--split-seed", type=COUNT, help="Seed of a random split (else: as trained).")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--threads", type=COUNT, default=0, help="Processor threads (0: the backend's).")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Images per call of the network.",
+)
 @click.option("--picture", type=FILE, help="Write a ranked-list PNG of the first model.")
 @click.option("--worst-first", is_flag=True, help="Show the worst queries in the picture.")
 @JSON
@@ -180,8 +191,11 @@ def evaluate(
     """
     from reid.data import load_split
     from reid.evaluate import chance_rank1, evaluate_models, split_of_model
+    from reid.runtime import model_file
     from reid.tables import table
 
+    for model in models:
+        model_file(model)  # a missing one is told before the others are described
     trained_on = split_of_model(models[0], name)
     split = load_split(
         name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,23 +18,38 @@ from typing import Any
 import click
 
 from reid import __version__
+from reid.cli import INTERRUPTED
 from reid.errors import BuildError, MissingPackageError, OutputError, ReidError
 from reid.files import write_text
 from reid.progress import say
 from reid.quickstart_page import write_page
 from reid.runtime import CHECKPOINT_NAME
+from reid.settings import resolve_config
 
 RECIPE = "msp_cnn_synthetic"
 BUILDERS = ("tensorrt", "tensorrt_rtx")
+PARITY_CROPS = 96
+BENCH_S = 1.0
+"""How long each batch size is timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do: where, with how many people, and the training's settings."""
+
+    out: Path
+    seed: int = 0
+    train_identities: int = 60
+    test_identities: int = 20
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass
 class Quickstart:
-    """The folder being filled and what the steps have answered so far."""
+    """The plan being carried out and what the steps have answered so far."""
 
     ctx: click.Context
-    out: Path
-    seed: int
+    plan: Plan
     started_s: float = field(default_factory=time.perf_counter)
     report: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -66,74 +82,78 @@ def _command(ctx: click.Context, name: str) -> click.Command:
 
 def command_line(name: str, options: Mapping[str, Any]) -> str:
     """What a user would type for the command ``name`` with ``options``."""
-    words = ["reid", name]
+    words = ["reid", *name.split()]
     flags: list[str] = []
     for key, value in options.items():
+        values = value if isinstance(value, tuple) else (value,)
+        option = _OPTION_NAMES.get(key, "--" + key.replace("_", "-"))
         if key in _ARGUMENTS:
-            words += [str(v) for v in value] if isinstance(value, tuple) else [str(value)]
+            words += map(str, values)
         elif value is True:
-            flags.append(_OPTION_NAMES.get(key, "--" + key.replace("_", "-")))
+            flags.append(option)
         elif value is not False:
-            option = _OPTION_NAMES.get(key, "--" + key.replace("_", "-"))
-            values = value if isinstance(value, tuple) else (value,)
-            flags += [f"{option} {v}" for v in values]
-    return " ".join([*words, *flags])
+            flags += [word for v in values for word in (option, str(v))]
+    return shlex.join([*words, *flags])
 
 
 _ARGUMENTS = ("folder", "recipe", "models", "run", "reference", "candidate", "model")
 _OPTION_NAMES = {"name": "--data", "overrides": "--set", "batch_sizes": "--batch"}
 
 
-def run_quickstart(ctx: click.Context, out: Path, seed: int) -> Path:
-    """Fill ``out``; return its ``index.html``.
+def run_quickstart(ctx: click.Context, plan: Plan) -> Path:
+    """Fill ``plan.out``; return its ``index.html``.
 
-    Raises OutputError for a folder that is in use, and what the commands raise.
+    Raises OutputError for a folder that is in use, ConfigError for an override, what the
+    commands raise, and click's Exit where training was interrupted.
     """
+    out = plan.out
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder with --out, or remove it")
-    quick = Quickstart(ctx, out, seed)
-    people, run, exported = out / "people", out / "run", out / "exported"
-    data = {"name": "synthetic", "data_root": people}
+    resolve_config(RECIPE, None, plan.overrides)  # a misspelt setting is told before drawing
+    quick = Quickstart(ctx, plan)
+    run = out / "run"
+    _train(quick, out / "people", run)
+    files = _make_files(quick, run, out / "exported")
+    _measure(quick, run, files, {"name": "synthetic", "data_root": out / "people"})
+    return _finish(quick, run)
+
+
+def _train(quick: Quickstart, people: Path, run: Path) -> None:
+    """Draw people and train on them."""
+    plan = quick.plan
     quick.report["data"] = quick.step(
-        "draw people", "data synth", folder=people, test_identities=20, seed=seed
+        "draw people",
+        "data synth",
+        folder=people,
+        train_identities=plan.train_identities,
+        test_identities=plan.test_identities,
+        seed=plan.seed,
     )
-    quick.report["train"] = quick.step(
+    answer = quick.step(
         "train MSP-CNN",
         "train",
         recipe=RECIPE,
         data_root=people,
         out=run,
-        overrides=(f"run.seed={seed}",),
+        overrides=(f"run.seed={plan.seed}", *plan.overrides),
     )
-    quick.report["export"] = quick.step(
+    if answer["interrupted"]:
+        say(
+            f"reid: the quickstart was stopped at step {answer['step']} of {answer['num_steps']} "
+            f"of the training; to go on with it: {quick.steps[-1]['command']} --resume"
+        )
+        quick.ctx.exit(INTERRUPTED)
+    quick.report["train"] = answer
+
+
+def _make_files(quick: Quickstart, run: Path, exported: Path) -> list[Path]:
+    """The ONNX files, and an engine where one can be built; return the ONNX files."""
+    answer = quick.step(
         "export ONNX in FP32 and FP16", "export", run=run, out=exported, fp16=True, no_parity=True
     )
-    files = [Path(file) for file in quick.report["export"]["files"]]
-    quick.report["eval"] = quick.step(
-        "evaluate the checkpoint and the exported files on people it never saw",
-        "eval",
-        models=(run, *files),
-        **data,
-        picture=out / "ranked.png",
-    )
-    quick.report["parity"] = [
-        quick.step(
-            f"prove that {file.name} answers as the checkpoint does",
-            "parity",
-            reference=run,
-            candidate=file,
-            **data,
-            crops=96,
-            skip_eval=True,
-        )
-        for file in files
-    ]
+    quick.report["export"] = answer
     quick.report["engine"] = _build_engine(quick, run, exported)
-    quick.report["bench"] = [
-        quick.step(f"measure {file.name}", "bench", model=file, seconds=1.0) | {"file": file.name}
-        for file in files
-    ]
-    return _finish(quick, run)
+    return [Path(file) for file in answer["files"]]
 
 
 def _build_engine(quick: Quickstart, run: Path, exported: Path) -> dict[str, Any]:
@@ -142,27 +162,62 @@ def _build_engine(quick: Quickstart, run: Path, exported: Path) -> dict[str, Any
         missing = (
             "no engine was built: neither tensorrt nor tensorrt_rtx is installed; on a machine "
             "with an NVIDIA GPU, pip install 'reid-toolkit[gpu]' and "
-            f"reid export {run} --out {exported} --fp16 --trt"
+            f"{shlex.join(['reid', 'export', str(run), '--out', str(exported)])} --fp16 --trt"
         )
         say(missing)
         return {"built": False, "why": missing}
     try:
         answer = quick.step(
-            "build the TensorRT engine", "export", run=run, out=exported, fp16=True, trt=True
+            "build the TensorRT engines",
+            "export",
+            run=run,
+            out=exported,
+            fp16=True,
+            trt=True,
+            no_parity=True,
         )
     except (BuildError, MissingPackageError) as error:
-        say(f"no engine was built: {error}")
-        return {"built": False, "why": str(error)}
+        why = f"no engine was built: {error}"
+        say(why)
+        return {"built": False, "why": why}
     return {"built": True, **answer}
+
+
+def _measure(quick: Quickstart, run: Path, files: list[Path], data: Mapping[str, Any]) -> None:
+    """Rank with each file, prove each, time each."""
+    quick.report["eval"] = quick.step(
+        "evaluate the checkpoint and the exported files on people it never saw",
+        "eval",
+        models=(run, *files),
+        **data,
+        picture=quick.plan.out / "ranked.png",
+    )
+    quick.report["parity"] = [
+        quick.step(
+            f"prove that {file.name} answers as the checkpoint does",
+            "parity",
+            reference=run,
+            candidate=file,
+            **data,
+            crops=PARITY_CROPS,
+            skip_eval=True,
+        )
+        for file in files
+    ]
+    quick.report["bench"] = [
+        quick.step(f"measure {file.name}", "bench", model=file, seconds=BENCH_S)
+        | {"file": file.name}
+        for file in files
+    ]
 
 
 def _finish(quick: Quickstart, run: Path) -> Path:
     """Write report.json and index.html; return the page."""
-    out = quick.out
+    out = quick.plan.out
     seconds = time.perf_counter() - quick.started_s
     quick.report |= {
         "toolkit_version": __version__,
-        "seed": quick.seed,
+        "seed": quick.plan.seed,
         "seconds": round(seconds, 1),
         "steps": quick.steps,
         "checkpoint": str(run / CHECKPOINT_NAME),

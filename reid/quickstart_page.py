@@ -7,6 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from reid.files import write_text
 
@@ -19,6 +20,7 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #d8dee4;
          font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; }
+a { color: #1f5fa8; } ul { padding-left: 1.2rem; }
 td code { white-space: pre-wrap; overflow-wrap: anywhere; }
 th { color: #57606a; font-weight: 600; }
 img { max-width: 100%; border: 1px solid #d8dee4; border-radius: 6px; }
@@ -41,22 +43,10 @@ def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Pat
     body = [
         "<h1>reid quickstart</h1>",
         f'<p class="lead">{html.escape(lead)}</p>',
-        "<h2>Who is it? The first query images and their nearest gallery images</h2>",
+        "<h2>Who is it? Query images and their nearest gallery images</h2>",
         _image(pictures["ranked"], "ranked lists: query, then its nearest gallery images"),
         "<h2>Retrieval: the checkpoint and the files made from it</h2>",
-        _table(
-            ("model", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP"),
-            [
-                (
-                    m["model"],
-                    *(f"{m['cmc'][f'rank{k}']:.1%}" for k in (1, 5, 10)),
-                    f"{m['map_step']:.1%}",
-                    f"{m['map_trapezoid']:.1%}",
-                    f"{m['minp']:.1%}",
-                )
-                for m in models
-            ],
-        ),
+        _retrieval(models, chance),
         "<h2>Proof: does an exported file answer as its checkpoint does?</h2>",
         _parity(report["parity"]),
         _engine(report["engine"]),
@@ -66,6 +56,8 @@ def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Pat
         _image(pictures["curves"], "training curves"),
         "<h2>What was run</h2>",
         _steps(report["steps"]),
+        "<h2>What is here</h2>",
+        _files(path.parent, report),
     ]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -88,6 +80,37 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _image(path: Path, words: str) -> str:
     encoded = base64.b64encode(path.read_bytes()).decode("ascii")
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{encoded}">'
+
+
+def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
+    """Chance has a row of its own; only its rank-1 is known."""
+    rows = [
+        (
+            Path(model["model"]).name,
+            *(f"{model['cmc'][f'rank{k}']:.1%}" for k in (1, 5, 10)),
+            f"{model['map_step']:.1%}",
+            f"{model['map_trapezoid']:.1%}",
+            f"{model['minp']:.1%}",
+        )
+        for model in models
+    ]
+    head = ("model", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP")
+    return _table(head, [*rows, ("chance", f"{chance:.1%}", *5 * ("",))])
+
+
+def _files(folder: Path, report: Mapping[str, Any]) -> str:
+    """Links into the folder that the page lies in."""
+    files = [
+        report["checkpoint"],
+        *report["export"]["files"],
+        *report["engine"].get("engines", ()),
+        str(folder / "report.json"),
+    ]
+    items = "".join(
+        f'<li><a href="{html.escape(quote(name))}"><code>{html.escape(name)}</code></a></li>'
+        for name in (Path(file).relative_to(folder).as_posix() for file in files)
+    )
+    return f"<ul>{items}</ul>"
 
 
 def _parity(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +146,9 @@ def _speed(benches: Sequence[Mapping[str, Any]]) -> str:
         for timing in bench["timings"]
     ]
     head = ("file", "batch", "p50 ms", "p99 ms", "crops/s", "with preprocessing")
-    return _table(head, rows)
+    first = benches[0]
+    where = f"{first['cpu']}, {first['num_cpus']} CPUs, {first['backend']}; times of a batch"
+    return f"<p>{html.escape(where)}</p>{_table(head, rows)}"
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> str:
