@@ -29,6 +29,19 @@ from reid.settings import config_from_toml, config_to_toml
 
 FORMAT = "reid-toolkit checkpoint 1"
 
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    zipfile.BadZipFile,
+)
+"""What PyTorch's reader raises on files that are not whole, found by changing random bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -82,9 +95,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} is refused: it holds more than tensors and plain values, or is no "
             "checkpoint; only files written by `reid train` are loaded"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is no checkpoint or is cut short ({reason})") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except _DAMAGE:
+        raise CheckpointError(
+            f"{path} is no checkpoint, or is damaged or cut short; copy it anew, or train again"
+        ) from None
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this toolkit (format: {FORMAT})")
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import random
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,24 @@ def test_files_that_are_no_checkpoints_are_named_with_the_reason(
         load_checkpoint(tmp_path / "none.pt")
     with pytest.raises(ModelFileError, match=r"no checkpoint\.pt in the folder"):
         open_runner(tmp_path / "..")
+
+
+def test_random_bytes_changed_in_a_file_never_escape_as_another_error(tmp_path: Path) -> None:
+    body = {"format": "reid-toolkit checkpoint 1", "model": {"a": torch.zeros(3)}}
+    modern, legacy = io.BytesIO(), io.BytesIO()
+    torch.save(body, modern)
+    torch.save(body, legacy, _use_new_zipfile_serialization=False)
+    texts = (b"a text file\nof two lines", pickle.dumps({"format": [1, 2, "a"]}))
+    originals = (modern.getvalue(), legacy.getvalue(), *texts)
+    rng = random.Random(0)
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(400):
+        content = bytearray(rng.choice(originals))
+        for _ in range(rng.randrange(6)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):  # even the whole ones lack a configuration
+            load_checkpoint(path)
 
 
 def test_weights_of_another_network_are_listed(checkpoint: Checkpoint, tmp_path: Path) -> None:

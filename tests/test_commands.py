@@ -253,7 +253,7 @@ def unknown_suffix(folder: Path, road: Any) -> Path:
         (stranger, "was not exported by this toolkit"),
         (stranger_with_our_manifest, "the manifest describes data (N, 3, 16, 8)"),
         (other_file_s_manifest, "describes another file: it expects SHA-256"),
-        (cut_short, "is no checkpoint or is cut short"),
+        (cut_short, "is no checkpoint, or is damaged or cut short"),
         (unknown_suffix, "the suffix '.onx' is not one of"),
     ],
 )
