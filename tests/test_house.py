@@ -57,7 +57,6 @@ SPEAKERS = ("commands", "cli")
 
 MAX_LINES = 300
 LONG_FILES = {
-    "reid/data/samplers.py": "the two ways to compose a batch, side by side, and what they share",
     "reid/data/synthetic_figure.py": "one figure: how it looks and every part of its body",
 }
 """Path -> why it is longer than MAX_LINES."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.data.samplers import BatchPlan
+from reid.data.batch_plan import BatchPlan
 from reid.preprocess import Preprocess
 from reid.types import Image
 

@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 from reid.config import AugmentConfig
 from reid.data.augment import augment, shrunk
 from reid.data.batch import Batch, collate
+from reid.data.batch_plan import BatchPlan, Sampler
 from reid.data.images import read_image
-from reid.data.samplers import BatchPlan, Sampler
 from reid.errors import DataError
 from reid.preprocess import Preprocess
 from reid.types import Image, ImageRecord

@@ -21,7 +21,7 @@ import torch
 from reid.config import AugmentConfig, SamplerConfig
 from reid.data.images import IMAGE_SUFFIXES
 from reid.data.loader import TrainLoader
-from reid.data.samplers import PairSampler
+from reid.data.pair_sampler import PairSampler
 from reid.files import write_text
 from reid.preprocess import Preprocess
 from reid.types import ImageRecord

@@ -15,7 +15,8 @@ from reid.data import loader as loader_module
 from reid.data.batch import Batch, collate
 from reid.data.images import read_image
 from reid.data.loader import TrainLoader, default_num_workers
-from reid.data.samplers import PairSampler, sampler_from_config
+from reid.data.pair_sampler import PairSampler
+from reid.data.samplers import sampler_from_config
 from reid.errors import DataError
 from reid.preprocess import Preprocess
 from reid.types import ImageRecord

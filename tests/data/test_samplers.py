@@ -12,13 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.config import SamplerConfig
-from reid.data.samplers import (
-    BatchPlan,
-    IdentitySampler,
-    PairSampler,
-    class_of_person,
-    sampler_from_config,
-)
+from reid.data.batch_plan import BatchPlan, class_of_person
+from reid.data.identity_sampler import IdentitySampler
+from reid.data.pair_sampler import PairSampler
+from reid.data.samplers import sampler_from_config
 from reid.errors import ConfigError, DataError
 from reid.types import ImageRecord
 

@@ -1,0 +1,91 @@
+"""A batch before its images are read: which images form it, and which of them form pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from reid.errors import ConfigError, DataError
+from reid.types import ImageRecord, IntArray
+
+BoolArray = npt.NDArray[np.bool_]
+SeedArray = npt.NDArray[np.uint64]
+
+# First words of the seeds, so that no two streams of random numbers coincide.
+ORDER_STREAM, BATCH_STREAM = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """A batch before its images are read. A slot is a place in the batch.
+
+    ``image_indices`` (N,) index the records; ``labels`` (N,) are classes 0..M-1;
+    ``anchors`` (A,), ``pair_first`` (P,) and ``pair_second`` (P,) are slots, and
+    ``pair_same`` (P,) says whether a pair shows one person. ``image_seeds`` (N,) seed
+    each slot's augmentation. An image has one slot, or more only where an identity has
+    too few images.
+    """
+
+    image_indices: IntArray
+    labels: IntArray
+    anchors: IntArray
+    pair_first: IntArray
+    pair_second: IntArray
+    pair_same: BoolArray
+    image_seeds: SeedArray
+
+
+class Sampler(Protocol):
+    """What the loader asks of a sampler."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one rank in an epoch, the same for each rank and epoch."""
+
+    def epoch(self, epoch: int) -> list[BatchPlan]:
+        """This rank's batches of one epoch, in order."""
+
+
+def class_of_person(records: Iterable[ImageRecord]) -> dict[int, int]:
+    """person_id -> training class: 0..M-1 in the order of the sorted ids."""
+    return {person: k for k, person in enumerate(sorted({r.person_id for r in records}))}
+
+
+def plan_from_pairs(
+    images: IntArray,
+    labels: IntArray,
+    anchors: IntArray,
+    pairs: list[tuple[int, int, bool]],
+    rng: np.random.Generator,
+) -> BatchPlan:
+    table = np.array(pairs, np.int64).reshape(len(pairs), 3)
+    return BatchPlan(
+        image_indices=images,
+        labels=labels[images],
+        anchors=anchors,
+        pair_first=table[:, 0],
+        pair_second=table[:, 1],
+        pair_same=table[:, 2].astype(np.bool_),
+        image_seeds=rng.integers(0, 2**64, len(images), np.uint64),
+    )
+
+
+def checked_labels(
+    records: Sequence[ImageRecord], seed: int, rank: int, world_size: int
+) -> IntArray:
+    """Class of each record; raises for what no sampler can work with."""
+    if seed < 0:
+        raise ConfigError(f"run.seed must be 0 or above, found {seed}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in 0..{world_size - 1}, found {rank}")
+    classes = class_of_person(records)
+    if len(classes) < 2:
+        raise DataError(
+            f"training needs at least two identities, found {len(classes)} in "
+            f"{len(records)} images; check the dataset folder and its split"
+        )
+    return np.array([classes[record.person_id] for record in records], np.int64)
