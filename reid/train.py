@@ -82,7 +82,8 @@ def train(
             say(f"{split.dataset}: {split.note}" if split.note else split.dataset)
             say(words)
             write_text(out / "config.toml", config_to_toml(config))
-            log = open_things.enter_context(RunLog(out, run.loss_names, kept_steps=run.step))
+            log = RunLog(out, run.loss_names, kept_steps=run.step)
+            open_things.callback(log.close)
         stop = open_things.enter_context(StopRequest())
         result = _train_stages(run, out, log, stop, progress)
     if processes.is_first:

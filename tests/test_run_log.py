@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import closing
 from pathlib import Path
 
 from reid.run_log import RunLog
@@ -14,7 +15,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def write_steps(folder: Path, steps: range, kept: int = 0) -> None:
-    with RunLog(folder, ("softmax", "euclidean"), kept_steps=kept) as log:
+    with closing(RunLog(folder, ("softmax", "euclidean"), kept_steps=kept)) as log:
         for step in steps:
             values = {"lr": 0.1, "loss": 1 / step, "softmax": 1 / step, "images_per_s": 7.0}
             log.write(step, "first", step / 2, values)

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
@@ -88,17 +87,6 @@ class TrainLoader:
         """End the workers; a later ``batches`` starts new ones."""
         self._stop()
         self._workers = None
-
-    def __enter__(self) -> TrainLoader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _stop(self) -> None:
         if self._running is not None:

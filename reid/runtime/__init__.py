@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from reid.errors import ModelFileError
 from reid.manifest import Manifest
@@ -29,8 +29,11 @@ CHECKPOINT_NAME = "checkpoint.pt"
 """The file that stands for a run folder."""
 
 
+Opened = TypeVar("Opened", bound="Runner")
+
+
 class Runner(Protocol):
-    """A model file, open and ready. Use as a context manager."""
+    """A model file, open and ready: a context manager that closes itself."""
 
     manifest: Manifest
     backend: str
@@ -47,14 +50,16 @@ class Runner(Protocol):
         """Release the device and the file; may be called twice."""
         ...
 
-    def __enter__(self) -> Runner: ...
+    def __enter__(self: Opened) -> Opened:
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 def model_file(path: Path) -> Path:

@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from reid.errors import ManifestError, MissingPackageError, ModelFileError
 from reid.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.runtime import Runner
 from reid.runtime.inputs import checked_input
 from reid.types import FloatArray
 
@@ -50,7 +50,7 @@ _CPU = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3
 
 
-class OnnxRunner:
+class OnnxRunner(Runner):
     """An ``.onnx`` file of this toolkit, open. Use as a context manager.
 
     The manifest is the ``.json`` beside the file, whose hash must be the file's, or the
@@ -97,17 +97,6 @@ class OnnxRunner:
     def close(self) -> None:
         """Release the session; may be called twice."""
         self._session = None
-
-    def __enter__(self) -> OnnxRunner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _session(path: Path, device: str, threads: int) -> Any:

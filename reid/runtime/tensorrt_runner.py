@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from reid.errors import EngineMismatchError, ManifestError, ModelFileError
 from reid.manifest import EngineInfo, Manifest, read_manifest
+from reid.runtime import Runner
 from reid.runtime.device_memory import Device, open_device
 from reid.runtime.inputs import checked_input
 from reid.runtime.tensorrt_module import captured_log, last_line, load_tensorrt, version_of
@@ -38,7 +38,7 @@ class _Buffer:
     host: FloatArray
 
 
-class TensorRtRunner:
+class TensorRtRunner(Runner):
     """An open engine. ``threads`` has no meaning on a GPU and is ignored.
 
     Raises ManifestError without the engine's manifest, EngineMismatchError for an engine
@@ -203,17 +203,6 @@ class TensorRtRunner:
         finally:
             self._buffers.clear()
             self._device.close()
-
-    def __enter__(self) -> TensorRtRunner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _listed(tensors: Mapping[str, tuple[bool, tuple[int, ...]]]) -> str:

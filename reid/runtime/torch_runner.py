@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from reid.errors import ModelFileError
 from reid.manifest import Manifest
+from reid.runtime import Runner
 from reid.runtime.inputs import checked_input
 from reid.types import FloatArray
 
@@ -20,7 +20,7 @@ LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 1, 16, 32 in 0.74, 0.68, 0.70 of the contiguous time; the results agree within 1e-7."""
 
 
-class TorchRunner:
+class TorchRunner(Runner):
     """A test-stage module: one input tensor, one output tensor, as ``manifest`` describes.
 
     The module is moved to the device and set to evaluation mode. ``device`` is ``auto``
@@ -69,17 +69,6 @@ class TorchRunner:
     def close(self) -> None:
         """Let go of the network; may be called twice."""
         self._module = None
-
-    def __enter__(self) -> TorchRunner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ import os
 import platform
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -57,7 +58,7 @@ def rates_of(
     whole cost only without workers.
     """
     sampler = PairSampler(records, SamplerConfig(), seed=0)
-    with TrainLoader(records, Preprocess(), augment, sampler, num_workers) as loader:
+    with closing(TrainLoader(records, Preprocess(), augment, sampler, num_workers)) as loader:
         batches = (batch for epoch in range(1_000_000) for batch in loader.batches(epoch))
         for _ in range(2 + 4 * num_workers):  # past what was made ahead
             next(batches)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -92,7 +93,7 @@ def test_a_batch_says_what_its_plan_says(records: list[ImageRecord], kind: str) 
 
 
 def test_the_number_of_workers_changes_nothing(records: list[ImageRecord]) -> None:
-    with loader_of(records, 2) as two, loader_of(records, 0) as none:
+    with closing(loader_of(records, 2)) as two, closing(loader_of(records, 0)) as none:
         for epoch in range(2):
             assert all_same(two.batches(epoch), none.batches(epoch))
         assert len(multiprocessing.active_children()) == 2
@@ -104,7 +105,7 @@ def test_resuming_gives_the_batches_of_the_run_that_did_not_stop(
     records: list[ImageRecord], num_workers: int
 ) -> None:
     whole = list(loader_of(records).batches(3))
-    with loader_of(records, num_workers) as resumed:
+    with closing(loader_of(records, num_workers)) as resumed:
         assert all_same(whole[2:], resumed.batches(3, start_batch=2))
         assert list(resumed.batches(3, start_batch=len(whole))) == []
 
@@ -114,7 +115,7 @@ def test_an_abandoned_epoch_does_not_leak_into_the_next(
     records: list[ImageRecord], num_workers: int
 ) -> None:
     expected = list(loader_of(records).batches(1))
-    with loader_of(records, num_workers) as loader:
+    with closing(loader_of(records, num_workers)) as loader:
         abandoned = loader.batches(0)
         next(abandoned)
         assert all_same(expected, loader.batches(1))
@@ -126,7 +127,7 @@ def test_loading_leaves_the_generator_of_the_dropout_alone(
     records: list[ImageRecord], num_workers: int
 ) -> None:
     before = torch.get_rng_state()
-    with loader_of(records, num_workers) as loader:
+    with closing(loader_of(records, num_workers)) as loader:
         list(loader.batches(0))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -144,7 +145,7 @@ def test_a_truncated_image_is_named_in_one_line(tmp_path: Path, num_workers: int
     records = write_people(tmp_path)
     broken = records[9].path
     broken.write_bytes(broken.read_bytes()[:100])
-    with loader_of(records, num_workers) as loader:
+    with closing(loader_of(records, num_workers)) as loader:
         with pytest.raises(DataError) as caught:
             list(loader.batches(0))
         assert broken.name in str(caught.value)
@@ -156,7 +157,7 @@ def test_a_worker_that_dies_is_reported_in_one_line(
     records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_module, "read_image", lambda path: os._exit(3))
-    with loader_of(records, 1) as loader:
+    with closing(loader_of(records, 1)) as loader:
         with pytest.raises(DataError, match="a loader process ended by itself") as caught:
             list(loader.batches(0))
         assert "\n" not in str(caught.value)
