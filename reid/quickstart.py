@@ -23,7 +23,7 @@ from reid.errors import BuildError, MissingPackageError, OutputError, ReidError
 from reid.files import write_text
 from reid.progress import say
 from reid.quickstart_page import write_page
-from reid.runtime import CHECKPOINT_NAME
+from reid.runtime import CHECKPOINT_NAME, open_runner
 from reid.settings import resolve_config
 
 RECIPE = "msp_cnn_synthetic"
@@ -147,13 +147,28 @@ def _train(quick: Quickstart, people: Path, run: Path) -> None:
 
 
 def _make_files(quick: Quickstart, run: Path, exported: Path) -> list[Path]:
-    """The ONNX files, and an engine where one can be built; return the ONNX files."""
+    """The ONNX files, and engines where they can be built; return those that run here."""
     answer = quick.step(
         "export ONNX in FP32 and FP16", "export", run=run, out=exported, fp16=True, no_parity=True
     )
     quick.report["export"] = answer
-    quick.report["engine"] = _build_engine(quick, run, exported)
-    return [Path(file) for file in answer["files"]]
+    built = _build_engine(quick, run, exported)
+    engines = [Path(engine) for engine in built.get("engines", ())]
+    refused = {str(engine): why for engine in engines if (why := _why_it_cannot_run(engine))}
+    for engine, why in refused.items():
+        say(f"{engine} is not proven here: {why}")
+    quick.report["engine"] = {**built, "not_run": refused}
+    running = [engine for engine in engines if str(engine) not in refused]
+    return [*(Path(file) for file in answer["files"]), *running]
+
+
+def _why_it_cannot_run(engine: Path) -> str:
+    """Why this machine cannot open ``engine`` (a builder needs no GPU), or an empty string."""
+    try:
+        with open_runner(engine):
+            return ""
+    except ReidError as error:
+        return str(error)
 
 
 def _build_engine(quick: Quickstart, run: Path, exported: Path) -> dict[str, Any]:

@@ -128,7 +128,12 @@ def _parity(reports: Sequence[Mapping[str, Any]]) -> str:
 
 def _engine(engine: Mapping[str, Any]) -> str:
     if engine["built"]:
-        return f'<p class="ok">TensorRT engine: {html.escape(", ".join(engine["engines"]))}</p>'
+        lines = [f'<p class="ok">TensorRT engine: {html.escape(", ".join(engine["engines"]))}</p>']
+        lines += [
+            f'<p class="no">{html.escape(f"{Path(file).name} is not proven here: {why}")}</p>'
+            for file, why in engine["not_run"].items()
+        ]
+        return "\n".join(lines)
     return f'<p class="no">{html.escape(engine["why"])}</p>'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -232,18 +233,44 @@ def with_a_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reid.quickstart.importlib.util.find_spec", find_spec)
 
 
-def test_where_a_builder_is_installed_an_engine_is_built(
-    staged: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with_a_builder(monkeypatch)
-    engine = staged.out / "exported" / "msp_cnn.rtx.engine"
+def with_an_engine(staged: Any) -> Path:
+    """The staged export answers --trt with an engine; its path."""
+    engine: Path = staged.out / "exported" / "msp_cnn.rtx.engine"
     answer = staged.answers["export"]
 
     def export(options: dict[str, Any]) -> Any:
         return {**answer(options), "engines": [str(engine)] if options.get("trt") else []}
 
     staged.answers["export"] = export
+    return engine
+
+
+def test_an_engine_that_opens_here_is_ranked_proven_and_timed(
+    staged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_builder(monkeypatch)
+    engine = with_an_engine(staged)
+    opened = []
+
+    def open_runner(path: Path) -> Any:
+        opened.append(path)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(quickstart, "open_runner", open_runner)
     assert main(["quickstart", "--out", str(staged.out)], staged.door) == 0
+    assert opened == [engine]
+    assert dict(staged.calls)["eval"]["models"][-1] == engine
+    assert dict(staged.calls)["parity"]["candidate"] == engine
+    assert dict(staged.calls)["bench"]["model"] == engine
+
+
+def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_is_told(
+    staged: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    with_a_builder(monkeypatch)
+    engine = with_an_engine(staged)  # a file that is not there: nothing can open it
+    assert main(["quickstart", "--out", str(staged.out)], staged.door) == 0
+    assert f"{engine} is not proven here: " in capsys.readouterr().err
     names = [name for name, _ in staged.calls]
     assert names == ["synth", "train", *2 * ["export"], "eval", *2 * ["parity"], *2 * ["bench"]]
     report = json.loads((staged.out / "report.json").read_text())
@@ -252,6 +279,7 @@ def test_where_a_builder_is_installed_an_engine_is_built(
     assert f"--out {staged.out / 'exported'} --fp16 --trt" in report["steps"][3]["command"]
     page = (staged.out / "index.html").read_text()
     assert f"TensorRT engine: {engine}" in page
+    assert "msp_cnn.rtx.engine is not proven here: " in page
     assert "exported/msp_cnn.rtx.engine" in Page(page).links
 
 
@@ -270,7 +298,8 @@ def test_a_build_that_fails_is_told_and_the_road_goes_on(
     assert main(["quickstart", "--out", str(staged.out)], staged.door) == 0
     assert "no engine was built: no GPU here\n" in capsys.readouterr().err
     report = json.loads((staged.out / "report.json").read_text())
-    assert report["engine"] == {"built": False, "why": "no engine was built: no GPU here"}
+    why = "no engine was built: no GPU here"
+    assert report["engine"] == {"built": False, "why": why, "not_run": {}}
 
 
 def test_an_interrupted_training_ends_the_road_there(staged: Any, capsys: Capture) -> None:
