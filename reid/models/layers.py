@@ -7,11 +7,14 @@ graph ``models/individually/*`` of the DGD code that MSP-CNN builds on.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 BN_EPS = 1e-5
 """Caffe's ``bn_param.eps`` in the reference graph."""
@@ -120,3 +123,36 @@ class InceptionB(nn.Module):
             self.pool(x),
         )
         return torch.cat(branches, dim=1)
+
+
+def recomputed(stage: Callable[[Tensor], Tensor], x: Tensor, network: nn.Module) -> Tensor:
+    """``stage(x)``, whose inner maps are not kept but computed again in the backward pass.
+
+    The gradients are the same. The second pass leaves ``network``'s running statistics
+    alone: they have seen this batch.
+    """
+
+    @contextlib.contextmanager
+    def copied_statistics() -> Iterator[None]:
+        kept = [
+            (module, name, buffer)
+            for module in network.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        for module, name, buffer in kept:
+            setattr(module, name, buffer.clone())
+        try:
+            yield
+        finally:
+            for module, name, buffer in kept:
+                setattr(module, name, buffer)
+
+    out: Tensor = checkpoint(
+        stage,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,  # dropout comes later
+        context_fn=lambda: (contextlib.nullcontext(), copied_statistics()),
+    )
+    return out

@@ -18,6 +18,7 @@ from reid.models.layers import (
     ConvBnRelu,
     InceptionA,
     InceptionB,
+    recomputed,
     xavier_,
 )
 
@@ -47,15 +48,21 @@ class MspCnn(nn.Module):
     ``num_identities`` is M of Figure 2: the training identities. ``embed_at`` says
     which value of the FC module is the embedding: ``"bn"`` (before the ReLU, as the DGD
     code extracts it) or ``"relu"``; the paper does not say, so this is inferred.
+    ``recompute_low_level`` keeps no maps of conv1-3 for the backward pass.
     """
 
     def __init__(
-        self, num_identities: int, dropout_ratio: float = 0.5, embed_at: str = "bn"
+        self,
+        num_identities: int,
+        dropout_ratio: float = 0.5,
+        embed_at: str = "bn",
+        recompute_low_level: bool = False,
     ) -> None:
         super().__init__()
         if embed_at not in ("bn", "relu"):
             raise ValueError(f"embed_at is 'bn' or 'relu', not {embed_at!r}")
         self.embed_at = embed_at
+        self.recompute_low_level = recompute_low_level
         self.conv1 = ConvBnRelu(3, 32, 3, pad=1)
         self.conv2 = ConvBnRelu(32, 32, 3, pad=1)
         self.conv3 = ConvBnRelu(32, 32, 3, pad=1)
@@ -98,7 +105,10 @@ class MspCnn(nn.Module):
         return fc7 if self.embed_at == "bn" else self.fc7_relu(fc7)
 
     def forward(self, x: Tensor) -> MspCnnOutput:
-        pool1 = self.low_level(x)
+        if self.recompute_low_level and torch.is_grad_enabled():
+            pool1 = recomputed(self.low_level, x, self)
+        else:
+            pool1 = self.low_level(x)
         fc7_bn = self.high_level(pool1)
         activated = self.fc7_relu(fc7_bn)
         return MspCnnOutput(

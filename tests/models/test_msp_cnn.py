@@ -173,3 +173,38 @@ def test_fc8_sees_fc7_behind_its_relu(network: MspCnn) -> None:
 def test_another_place_of_the_embedding_is_refused() -> None:
     with pytest.raises(ValueError, match="'bn' or 'relu', not 'fc8'"):
         MspCnn(3, embed_at="fc8")
+
+
+def kept_bytes(network: MspCnn, images: Tensor) -> int:
+    """Bytes of the maps that wait for the backward pass, parameters left out."""
+    own = {parameter.data_ptr() for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(images)
+    return sum(kept.values())
+
+
+def test_recomputing_the_low_level_changes_memory_and_nothing_else() -> None:
+    images = torch.randn(3, 3, 64, 24, generator=torch.Generator().manual_seed(0))
+    networks = []
+    for recompute in (False, True):
+        torch.manual_seed(1)
+        networks.append(MspCnn(5, dropout_ratio=0.0, recompute_low_level=recompute).train())
+    for network in networks:
+        output = network(images)
+        torch.autograd.backward(output.fc8.square().sum() + output.pool1.square().sum())
+    plain, recomputing = networks
+    for (name, kept), again in zip(plain.named_parameters(), recomputing.parameters(), strict=True):
+        assert kept.grad is not None, name
+        assert again.grad is not None, name
+        assert torch.equal(kept.grad, again.grad), name
+    for (name, kept), again in zip(plain.named_buffers(), recomputing.buffers(), strict=True):
+        assert torch.equal(kept, again), name
+    assert kept_bytes(recomputing, images) < 0.85 * kept_bytes(plain, images)
