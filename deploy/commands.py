@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
+from reid import options
 from reid.progress import progress_bar
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=options.MODEL)
 @click.option(
     "--batch",
     "batch_sizes",
-    type=click.IntRange(min=1),
+    type=options.BATCH,
     multiple=True,
     default=(1, 8, 32),
     show_default=True,
@@ -29,21 +30,9 @@ from reid.progress import progress_bar
     show_default=True,
     help="How long to time each batch size, after a warm-up of a quarter of it.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="CPU threads of the network; 0 leaves it to the backend.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the network runs.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@options.device
+@options.threads
+@options.as_json
 def bench(
     model: Path,
     batch_sizes: tuple[int, ...],

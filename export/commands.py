@@ -1,4 +1,4 @@
-"""Commands of the upper floor that makes files and proves them: ``export``, ``parity``."""
+"""Commands of the upper floor: ``export``, ``parity``, ``import-caffe``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ BATCH = click.IntRange(min=1)
 @click.option("--out", type=FOLDER, required=True, help="The folder to write into.")
 @click.option("--fp16", is_flag=True, help="Also a half-precision graph (and engine).")
 @click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
+@click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
 @click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
 @click.option("--minBatch", "min_batch", type=BATCH, default=1, show_default=True)
 @click.option("--optBatch", "opt_batch", type=BATCH, default=8, show_default=True)
@@ -50,6 +51,7 @@ def export(
     out: Path,
     fp16: bool,
     trt: bool,
+    caffe: bool,
     no_parity: bool,
     min_batch: int,
     opt_batch: int,
@@ -64,12 +66,18 @@ def export(
     flavour: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Export RUN (a run folder or checkpoint) to ONNX, and with --trt to TensorRT engines.
+    """Export RUN (a run folder or checkpoint) to ONNX; --trt and --caffe make more of it.
 
     Batch sizes, timing cache and the builder's options are trtexec's.
     """
     from .engine_options import EngineOptions
-    from .pipeline import build_engines, export_checkpoint, prove_on_drawn
+    from .pipeline import (
+        build_engines,
+        export_caffe,
+        export_checkpoint,
+        prove_caffe_on_drawn,
+        prove_on_drawn,
+    )
 
     options = EngineOptions(
         min_batch=min_batch,
@@ -85,22 +93,34 @@ def export(
         flavour=flavour,
     )
     files: list[Path] = []
+    caffe_files: list[Path] = []
     proofs = []
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
-    with progress_bar("exporting", len(precisions)) as bar:
+    with progress_bar("exporting", len(precisions) + caffe) as bar:
         for exported in export_checkpoint(run, out, precisions):
             bar.advance(1)
             bar.say(exported.words())
             files.append(exported.path)
+        if caffe:
+            for exported in export_caffe(run, out):
+                bar.say(exported.words())
+                caffe_files.append(exported.path)
+            bar.advance(1)
     if no_parity:
         say("parity: not checked (--no-parity)")
     else:
-        with progress_bar("proving", len(files)) as bar:
+        with progress_bar("proving", len(files) + caffe) as bar:
             for proof in prove_on_drawn(run, files):
                 bar.advance(1)
                 bar.say(proof.words())
                 proof.settle()
                 proofs.append(proof.report.to_json())
+            if caffe:
+                layers = prove_caffe_on_drawn(run, caffe_files[-1])
+                bar.advance(1)
+                bar.say(layers.words())
+                layers.settle()
+                proofs.append(layers.report.to_json())
     engines = []
     if trt:
         with progress_bar("building") as bar:
@@ -110,11 +130,12 @@ def export(
                 for note in built.notes:
                     bar.say(f"  {note}")
     names = [str(file) for file in files]
-    found = {"files": names, "engines": engines, "parity": proofs}
+    made = [str(file) for file in caffe_files]
+    found = {"files": names, "caffe": made, "engines": engines, "parity": proofs}
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join([*names, *engines]))
+        click.echo("\n".join([*names, *made, *engines]))
         say(f"next: reid eval {run} {files[-1]} --data NAME --data-root DIR")
     return found
 
@@ -149,21 +170,60 @@ def parity(
     """Prove that CANDIDATE answers as REFERENCE does; exit code 3 where it does not.
 
     Both are run folders, checkpoints, .onnx or .engine files; each prepares the crops by its
-    own manifest. The report is also written into the candidate's manifest.
+    own manifest. A .caffemodel, its .prototxt beside it, is run by OpenCV and compared with the
+    checkpoint REFERENCE blob by blob, on 16 crops at most. The report is also written into the
+    candidate's manifest.
     """
-    from .pipeline import drawn_or_real, prove
+    from .pipeline import CAFFE_SUFFIX, drawn_or_real, prove, prove_caffe
 
+    proof: Any
     with drawn_or_real(name, data_root, reference) as split, progress_bar("comparing") as bar:
-        proof = prove(
-            reference,
-            candidate,
-            split,
-            device=device,
-            max_crops=crops,
-            with_evaluation=not skip_eval,
-            progress=bar.show,
-        )
-    found = proof.report.to_json()
+        if candidate.suffix.lower() == CAFFE_SUFFIX:
+            proof = prove_caffe(reference, candidate, split, max_crops=crops, progress=bar.show)
+        else:
+            proof = prove(
+                reference,
+                candidate,
+                split,
+                device=device,
+                max_crops=crops,
+                with_evaluation=not skip_eval,
+                progress=bar.show,
+            )
+    found: dict[str, Any] = proof.report.to_json()
     click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())
     proof.settle()
     return found
+
+
+@click.command("import-caffe")
+@click.argument("net", type=FILE)
+@click.argument("weights", type=FILE)
+@click.option("--out", type=FOLDER, required=True, help="The run folder to write.")
+@click.option(
+    "--bn-statistic",
+    type=click.Choice(["inverse_std", "variance", "std"]),
+    default="inverse_std",
+    show_default=True,
+    help="What the fork's BN layers keep as their fourth blob.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def import_caffe(
+    net: Path, weights: Path, out: Path, bn_statistic: str, as_json: bool
+) -> dict[str, Any]:
+    """Make a run folder from Caffe weights: NET.prototxt and WEIGHTS.caffemodel.
+
+    Weights match by layer name: stock BatchNorm + Scale, or BN of the fork that trained the DGD
+    models. The run evaluates, exports and builds like a trained one.
+    """
+    from .caffe_import import checkpoint_from_caffe
+
+    imported = checkpoint_from_caffe(net, weights, out, bn_statistic)
+    for line in imported.lines:
+        say(line)
+    if as_json:
+        click.echo(json.dumps(imported.report, indent=2))
+    else:
+        click.echo(str(imported.run))
+        say(f"next: reid export {imported.run} --out DIR")
+    return imported.report

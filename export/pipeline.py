@@ -23,6 +23,9 @@ from reid.manifest import Manifest, manifest_path, write_manifest
 from reid.runtime import model_file, open_runner
 from reid.types import ImageRecord, Split
 
+from .caffe import caffe_from_checkpoint
+from .caffe_parity import MAX_CROPS as MAX_LAYER_CROPS
+from .caffe_parity import LayerProof, prove_layers
 from .engine import BuiltEngine, build_engine
 from .engine_options import EngineOptions
 from .onnx import export_onnx
@@ -34,6 +37,9 @@ Progress = Callable[[int, int, str], None]
 MAX_PARITY_CROPS = 256
 EXPORT_CROPS = 64
 """Crops that an export is proven on."""
+EXPORT_LAYER_CROPS = 8
+"""The same for Caffe files, of which every blob is compared: batches of 1, 3 and 4."""
+CAFFE_SUFFIX = ".caffemodel"
 
 DRAWN = "synthetic"
 """The dataset that is drawn where no folder is given."""
@@ -113,6 +119,17 @@ def export_checkpoint(run: Path, out: Path, precisions: tuple[str, ...]) -> Iter
         yield Exported(path, precision, time.perf_counter() - start)
 
 
+def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
+    """Write ``<network>.prototxt`` and ``.caffemodel`` into ``out``.
+
+    Raises CheckpointError, BuildError, OutputError.
+    """
+    start = time.perf_counter()
+    files = caffe_from_checkpoint(run, out)
+    seconds = time.perf_counter() - start
+    return Exported(files.prototxt, "fp32", seconds), Exported(files.caffemodel, "fp32", seconds)
+
+
 def build_engines(
     onnx_files: list[Path], out: Path, options: EngineOptions, progress: Progress | None = None
 ) -> Iterator[BuiltEngine]:
@@ -187,6 +204,30 @@ def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proo
     with drawn_or_real(DRAWN, None, reference) as split:
         for candidate in candidates:
             yield prove(reference, candidate, split, max_crops=EXPORT_CROPS, with_evaluation=False)
+
+
+def prove_caffe(
+    reference: Path,
+    candidate: Path,
+    split: Split,
+    *,
+    max_crops: int = MAX_LAYER_CROPS,
+    progress: Progress = lambda done, total, words: None,
+) -> LayerProof:
+    """Compare a caffemodel with its checkpoint blob by blob, on a few of a split's test images.
+
+    At most ``MAX_LAYER_CROPS`` are taken. Raises what ``prove_layers`` raises.
+    """
+    records = spread(split, min(max_crops, MAX_LAYER_CROPS))
+    step = _counted(progress, len(records))
+    step(0)
+    return prove_layers(reference, candidate, [read_image(r.path) for r in records], step)
+
+
+def prove_caffe_on_drawn(reference: Path, candidate: Path) -> LayerProof:
+    """As ``prove_on_drawn`` for a caffemodel."""
+    with drawn_or_real(DRAWN, None, reference) as split:
+        return prove_caffe(reference, candidate, split, max_crops=EXPORT_LAYER_CROPS)
 
 
 def spread(split: Split, count: int) -> list[ImageRecord]:

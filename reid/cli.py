@@ -40,12 +40,14 @@ COMMANDS: Mapping[str, Entry] = {
     "train": Entry("reid.commands:train", "Train a recipe on a dataset into a run folder."),
     "eval": Entry("reid.commands:evaluate", "Rank a gallery with any model file: CMC, mAP, mINP."),
     "export": Entry("reid.export.commands:export", "Turn a checkpoint into ONNX and engines."),
+    "import-caffe": Entry("reid.export.commands:import_caffe", "Make a run from Caffe weights."),
     "parity": Entry("reid.export.commands:parity", "Prove that two model files answer alike."),
     "bench": Entry("reid.deploy.commands:bench", "Measure a model file's latency and crops/s."),
 }
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cv2": ("cpu", "gpu", "edge"),
+    "google": ("cpu", "gpu"),
     "h5py": ("cpu", "gpu"),
     "matplotlib": ("cpu", "gpu"),
     "onnx": ("cpu", "gpu"),
@@ -57,6 +59,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "torch": ("cpu", "gpu"),
 }
 """Importable name -> the extras that install it."""
+
+DISTRIBUTIONS: Mapping[str, str] = {"google": "protobuf"}
+"""Importable name -> the package's, where no one would guess it."""
 
 
 class LazyGroup(click.Group):
@@ -146,8 +151,8 @@ def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
             raise
         extras = EXTRAS[package]
         raise MissingPackageError(
-            f"this needs {package}, which is not installed; it comes with "
-            f"{' or '.join(f'[{extra}]' for extra in extras)}: "
+            f"this needs {DISTRIBUTIONS.get(package, package)}, which is not installed; "
+            f"it comes with {' or '.join(f'[{extra}]' for extra in extras)}: "
             f"pip install 'reid-toolkit[{extras[0]}]', "
             f"or in a clone pip install -e '.[{extras[0]}]'"
         ) from error

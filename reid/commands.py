@@ -7,17 +7,14 @@ libraries are imported inside the functions: ``--help`` needs none of them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from reid import options
 from reid.progress import progress_bar, say
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
-COUNT = click.IntRange(min=0)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.group()
@@ -26,15 +23,19 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=options.FOLDER)
 @click.option("--train-identities", default=60, show_default=True, help="People to train on.")
 @click.option("--test-identities", default=24, show_default=True, help="Other people, to test on.")
 @click.option("--cameras", default=4, show_default=True, help="Cameras, each with its own look.")
 @click.option("--images", default=4, show_default=True, help="Images of a person per camera.")
 @click.option(
-    "--seed", type=COUNT, default=0, show_default=True, help="The same seed draws the same bytes."
+    "--seed",
+    type=options.COUNT,
+    default=0,
+    show_default=True,
+    help="The same seed draws the same bytes.",
 )
-@JSON
+@options.as_json
 def synth(
     folder: Path,
     train_identities: int,
@@ -73,8 +74,8 @@ def synth(
 
 @data.command()
 @click.argument("name")
-@click.option("--data-root", type=FOLDER, required=True, help="The folder the dataset lies in.")
-@JSON
+@options.data_root
+@options.as_json
 def check(name: str, data_root: Path, as_json: bool) -> dict[str, Any]:
     """Count the images of dataset NAME, compare with the published counts, read every file."""
     from reid.data.inspection import inspect_dataset
@@ -87,7 +88,7 @@ def check(name: str, data_root: Path, as_json: bool) -> dict[str, Any]:
 
 @click.command()
 @click.argument("name", required=False)
-@JSON
+@options.as_json
 def recipes(name: str | None, as_json: bool) -> None:
     """List the recipes, or print every setting of recipe NAME."""
     import dataclasses
@@ -105,16 +106,22 @@ def recipes(name: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("recipe")
-@click.option("--data-root", type=FOLDER, required=True, help="The folder the dataset lies in.")
-@click.option("--out", type=FOLDER, required=True, help="The run folder to write.")
-@click.option("--config", "config_file", type=FILE, help="TOML that overrides the recipe.")
+@options.data_root
+@click.option("--out", type=options.FOLDER, required=True, help="The run folder to write.")
+@click.option(
+    "--solver",
+    type=options.FILE,
+    help="Caffe solver prototxt: rate, policy, max_iter, momentum, decay, iter_size.",
+)
+@click.option("--config", "config_file", type=options.FILE, help="TOML that overrides the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the run folder.")
-@JSON
+@options.as_json
 def train(
     recipe: str,
     data_root: Path,
     out: Path,
+    solver: Path | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
@@ -122,12 +129,23 @@ def train(
 ) -> dict[str, Any]:
     """Train RECIPE (see `reid recipes`) and leave checkpoint, log and curves in a folder.
 
+    The recipe is overridden by --solver, that by --config, that by --set. A solver describes
+    one stage: it sets the rate and length of the recipe's first, whose losses stay, and the
+    momentum, decay and iter_size of all; later stages keep their rates ([[stages]] in
+    --config replaces them all). What it leaves out has Caffe's default (no momentum, no
+    decay); what finds no use is listed.
+
     Several GPUs or processes: torchrun --nproc-per-node N -m reid.cli train RECIPE ...
     """
     from reid.settings import resolve_config
     from reid.train import train as run_training
 
-    config = resolve_config(recipe, config_file, overrides)
+    from_solver: dict[str, Mapping[str, Any]] = {}
+    if solver is not None:
+        from reid.caffe.solver import settings_of_solver_file
+
+        from_solver = settings_of_solver_file(solver, say)
+    config = resolve_config(recipe, config_file, overrides, **from_solver)
     with progress_bar("training") as bar:
         result = run_training(config, data_root, out, resume=resume, say=bar.say, progress=bar.show)
     found = {
@@ -153,25 +171,25 @@ def train(
 
 
 @click.command("eval")
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, required=True, type=options.MODEL)
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
-@click.option("--data-root", type=FOLDER, required=True, help="The folder the dataset lies in.")
-@click.option("--test-identities", type=COUNT, help="CUHK01: 100 or 486 (else: as trained).")
-@click.option("--split-seed", type=COUNT, help="Seed of a random split (else: as trained).")
+@options.data_root
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    "--test-identities", type=options.COUNT, help="CUHK01: 100 or 486 (else: as trained)."
 )
-@click.option("--threads", type=COUNT, default=0, help="Processor threads (0: the backend's).")
+@click.option("--split-seed", type=options.COUNT, help="Seed of a random split (else: as trained).")
+@options.device
+@options.threads
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=options.BATCH,
     default=64,
     show_default=True,
     help="Images per call of the network.",
 )
-@click.option("--picture", type=FILE, help="Write a ranked-list PNG of the first model.")
+@click.option("--picture", type=options.FILE, help="Write a ranked-list PNG of the first model.")
 @click.option("--worst-first", is_flag=True, help="Show the worst queries in the picture.")
-@JSON
+@options.as_json
 def evaluate(
     models: tuple[Path, ...],
     name: str,
@@ -229,14 +247,14 @@ def evaluate(
 @click.command()
 @click.option(
     "--out",
-    type=FOLDER,
+    type=options.FOLDER,
     default=Path("runs/quickstart"),
     show_default=True,
     help="The folder to fill.",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=options.COUNT,
     default=0,
     show_default=True,
     help="Seed of the drawing and training.",

@@ -7,6 +7,7 @@ ReidError                    exit code 1
 |-- ManifestError            a manifest missing, unreadable, or not of its file
 |-- ModelFileError           an exported file that cannot be opened or run
 |   `-- EngineMismatchError  an engine built for another GPU or TensorRT version
+|-- CaffeError               a prototxt, caffemodel or solver that cannot be read or used
 |-- BuildError               an export or engine build that failed or is not what was asked for
 |-- TrainingError            a loss that is not finite
 |-- OutputError              a full disk, a read-only or occupied output folder
@@ -51,6 +52,10 @@ class ModelFileError(ReidError):
 
 class EngineMismatchError(ModelFileError):
     """An engine built for another GPU architecture or TensorRT version."""
+
+
+class CaffeError(ReidError):
+    """A prototxt, caffemodel or solver that cannot be read or used."""
 
 
 class BuildError(ReidError):

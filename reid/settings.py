@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import tomli_w
@@ -41,12 +42,18 @@ def load_recipe(name: str) -> TrainConfig:
 
 
 def resolve_config(
-    recipe: str, file: Path | None = None, overrides: Iterable[str] = ()
+    recipe: str,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    optimizer: Mapping[str, Any] = MappingProxyType({}),
+    first_stage: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainConfig:
-    """Recipe < ``file`` < ``overrides`` (``"a.b=value"``, value in TOML or a bare word).
+    """Recipe < a solver < ``file`` < ``overrides`` (``"a.b=value"``, value in TOML or a word).
 
-    ``stages`` in a file replaces the recipe's; in an override, ``stages.0.epochs=3``
-    changes one stage. Raises ConfigError.
+    A solver's settings go into ``optimizer`` and into the recipe's first stage, whose name
+    and losses stay. ``stages`` in a file replaces all of them; in an override,
+    ``stages.0.epochs=3`` changes one stage. Raises ConfigError.
     """
     names = recipe_names()
     if recipe not in names:
@@ -56,6 +63,9 @@ def resolve_config(
     text = (resources.files("reid.recipes") / f"{recipe}.toml").read_text(encoding="utf-8")
     tree = _parse(text, f"recipe {recipe}")
     tree["recipe"] = recipe
+    _merge(tree.setdefault("optimizer", {}), optimizer)
+    if first_stage:
+        _merge(tree["stages"][0], first_stage)
     if file is not None:
         try:
             content = file.read_text(encoding="utf-8")

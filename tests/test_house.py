@@ -21,13 +21,13 @@ Rule = Callable[[Sources], list[str]]
 STEPS = {
     **dict.fromkeys(("", "types", "errors", "files", "progress"), 0),
     **dict.fromkeys(("config", "settings", "recipes", "preprocess", "manifest"), 1),
-    **dict.fromkeys(("metrics", "ranking"), 1),
+    **dict.fromkeys(("metrics", "ranking", "caffe"), 1),
     **dict.fromkeys(("models", "losses", "data", "runtime"), 2),
     **dict.fromkeys(("train", "evaluate", "matching", "checkpoint", "pictures"), 3),
     # What training is made of, besides the order of events.
     **dict.fromkeys(("training_run", "objectives", "schedule", "solver", "arithmetic"), 3),
     **dict.fromkeys(("processes", "stopping", "run_log", "curves", "tables"), 3),
-    **dict.fromkeys(("commands", "cli", "quickstart", "quickstart_page"), 4),
+    **dict.fromkeys(("options", "commands", "cli", "quickstart", "quickstart_page"), 4),
 }
 """Room or module of the ground floor -> its step; it imports no higher one."""
 
@@ -47,6 +47,7 @@ BANNED = {
     "reid.data": ("torch.cuda", "urllib", "http", "requests", "reid.metrics"),
     "reid.train": ("onnx", "onnxruntime", "click"),
     "reid.runtime": ("cv2", "onnx", "click"),
+    "reid.caffe": (*TORCH, "onnx", "cv2", "click"),
     "reid.deploy": ("onnxscript",),
 }
 """Room -> what no file of it imports."""
@@ -307,6 +308,8 @@ PLANTED: list[tuple[Rule, dict[str, str]]] = [
     (the_edge_needs_no_torch, {"reid/runtime/onnx_runner.py": "from torch import nn"}),
     (rooms_keep_to_their_business, {"reid/metrics.py": "from pathlib import Path"}),
     (rooms_keep_to_their_business, {"reid/types.py": "import torch"}),
+    (rooms_keep_to_their_business, {"reid/caffe/files.py": "import torch"}),
+    (steps_go_down, {"reid/caffe/files.py": "from reid.models import msp_cnn"}),
     (rooms_keep_to_their_business, {"reid/models/csn.py": "from reid import config"}),
     (imports_stand_at_the_top, {"reid/train.py": "def f():\n if x:\n  import torch"}),
     (only_commands_print, {"reid/train.py": "print(1)"}),
@@ -360,3 +363,8 @@ def test_what_is_allowed_passes(rule: Rule, house: dict[str, str]) -> None:
 
 def test_there_is_source_on_each_floor_to_read() -> None:
     assert {path.partition("/")[0] for path in shipped()} == set(FLOORS)
+
+
+def test_the_reference_graphs_room_holds_graphs_and_words_only() -> None:
+    kinds = {path.suffix for path in (ROOT / "prototxt_ref").iterdir()}
+    assert kinds == {".prototxt", ".md"}

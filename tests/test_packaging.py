@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from reid import __version__
-from reid.cli import EXTRAS
+from reid.cli import DISTRIBUTIONS, EXTRAS, Entry, main
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,9 +24,12 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "cv2", "matplotlib", "h5py")
-DISTRIBUTIONS = {"cv2": "opencv-python-headless"}
-"""Importable name -> distribution, where the two differ."""
+HEAVY = (
+    *("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "cv2", "matplotlib", "h5py"),
+    "google.protobuf",
+)
+OPENCV = {"cv2": "opencv-python-headless"}
+"""Importable name -> distribution, where users know it by the first."""
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +95,15 @@ def test_the_edge_and_the_base_install_bring_no_torch(pyproject: dict[str, Any])
 
 def test_the_extra_named_for_a_missing_package_has_it(pyproject: dict[str, Any]) -> None:
     for package, extras in EXTRAS.items():
-        name = DISTRIBUTIONS.get(package, package)
+        name = {**OPENCV, **DISTRIBUTIONS}.get(package, package)
         for extra in extras:
             # onnxruntime-gpu is imported as onnxruntime.
             assert requirements(extra, pyproject) & {name, f"{name}-gpu"}, (package, extra)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, pyproject: dict[str, Any]) -> list[str]:
-    """Names inside a wheel that is built from a copy of the source, without network."""
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from an sdist that is built from a copy of the source, without network."""
     pytest.importorskip("setuptools", "77", reason="needs setuptools>=77: install [dev]")
     pytest.importorskip("build", reason="needs build: install [dev]")
     copy = tmp_path_factory.mktemp("source")
@@ -107,12 +113,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, pyproject: dict[str, Any]) -
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out"]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "out"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = (copy / "out").glob("*.whl")
     assert built.name == f"reid_toolkit-{__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(built) as file:
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> list[str]:
+    """Names inside the wheel."""
+    with zipfile.ZipFile(wheel_file) as file:
         return file.namelist()
 
 
@@ -126,9 +138,36 @@ def test_the_wheel_has_every_module_recipe_and_reference_graph(wheel: list[str])
     for folder in ("reid", "export", "deploy", "prototxt_ref"):
         prefix = "reid" if folder == "reid" else f"reid/{folder}"
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".toml", ".prototxt"):
+            if path.suffix in (".py", ".toml", ".prototxt") or folder == "prototxt_ref":
                 expected.add(f"{prefix}/{path.relative_to(ROOT / folder).as_posix()}")
     assert expected - set(wheel) == set()
+
+
+def test_an_installed_wheel_finds_its_reference_graphs(wheel_file: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel_file) as file:
+        file.extractall(tmp_path)
+    code = "from reid.caffe import reference; print(reference('msp_cnn_test'))"
+    # The wheel's folder stands before an editable install's.
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == tmp_path / "reid/prototxt_ref/msp_cnn_test.prototxt"
+
+
+def test_a_missing_protobuf_is_called_by_its_package_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = types.ModuleType("planted")
+    command = click.command()(lambda: importlib.import_module("google.protobuf"))
+    monkeypatch.setattr(planted, "command", command, raising=False)
+    monkeypatch.setitem(sys.modules, "planted", planted)
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)  # as if it were not installed
+    assert main(["lacks"], {"lacks": Entry("planted:command", "")}) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("reid: error: this needs protobuf, which is not installed")
+    assert "reid-toolkit[cpu]" in shown
 
 
 def test_the_wheel_has_the_licence(wheel: list[str]) -> None:
@@ -145,6 +184,7 @@ def test_the_wheel_has_the_licence(wheel: list[str]) -> None:
         "from reid.cli import main; main(['quickstart', '--help'])",
         "import reid.commands",
         "import reid.export.commands",
+        "import reid.caffe",
         "import reid.deploy.commands",
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid.checkpoint import Checkpoint, save_checkpoint
+from reid.config import TrainConfig
+from reid.export.caffe import caffe_from_checkpoint
 from reid.export.onnx import export_onnx
 from reid.manifest import Manifest
 from reid.models.embedding import EmbeddingNetwork
@@ -76,3 +80,55 @@ def crops(people: Path) -> list[Image]:
     images = [np.asarray(cv2.imread(str(path)), np.uint8) for path in paths]
     assert len(images) == 16
     return images
+
+
+@dataclass(frozen=True)
+class CaffeRun:
+    """A checkpoint with lively batch norms, and the Caffe files made from it; do not change."""
+
+    network: nn.Module
+    run: Path
+    prototxt: Path
+    caffemodel: Path
+
+    def copied_to(self, folder: Path) -> tuple[Path, Path]:
+        """The prototxt and the weights (with their manifest) in another folder, to be spoilt."""
+        shutil.copy(f"{self.caffemodel}.json", folder)
+        return Path(shutil.copy(self.prototxt, folder)), Path(shutil.copy(self.caffemodel, folder))
+
+
+def exported_to_caffe(folder: Path, preprocess: Preprocess) -> CaffeRun:
+    """``lively_network`` as a checkpoint and as Caffe files."""
+    network = lively_network().eval()
+    checkpoint = Checkpoint(
+        TrainConfig(preprocess=preprocess),
+        Manifest("msp_cnn", "train", preprocess),
+        7,
+        network.state_dict(),
+    )
+    save_checkpoint(folder / "run" / "checkpoint.pt", checkpoint)
+    files = caffe_from_checkpoint(folder / "run", folder / "out")
+    return CaffeRun(network, folder / "run", files.prototxt, files.caffemodel)
+
+
+@pytest.fixture(scope="session")
+def caffe_run(tmp_path_factory: pytest.TempPathFactory) -> CaffeRun:
+    return exported_to_caffe(tmp_path_factory.mktemp("caffe"), Preprocess())
+
+
+@pytest.fixture(scope="session")
+def small_caffe_run(tmp_path_factory: pytest.TempPathFactory) -> CaffeRun:
+    """For crops of 72x28: a quarter of the work."""
+    return exported_to_caffe(tmp_path_factory.mktemp("small"), Preprocess(80, 32, 72, 28))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint for images of 16x8, the smallest that the graph takes; do not change it."""
+    preprocess = Preprocess(20, 10, 16, 8)
+    manifest = Manifest("msp_cnn", "train", preprocess, toolkit_version="0")
+    state = lively_network().state_dict()
+    folder = tmp_path_factory.mktemp("tiny")
+    checkpoint = Checkpoint(TrainConfig(preprocess=preprocess), manifest, 7, state)
+    save_checkpoint(folder / "checkpoint.pt", checkpoint)
+    return folder

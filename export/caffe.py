@@ -1,0 +1,64 @@
+"""A checkpoint as a prototxt and a caffemodel that stock Caffe loads."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid import __version__
+from reid.caffe.files import write_net, write_weights
+from reid.checkpoint import network_from_checkpoint
+from reid.files import sha256_of_file
+from reid.manifest import Manifest, write_manifest
+from reid.runtime import model_file
+
+from .caffe_graph import traced_layers
+from .caffe_head import head_lines
+from .caffe_layers import net_from_layers
+from .caffe_weights import net_with_weights
+
+
+@dataclass(frozen=True, slots=True)
+class CaffeFiles:
+    """The two files of an export. The manifest lies beside the weights."""
+
+    prototxt: Path
+    caffemodel: Path
+    manifest: Manifest
+
+
+def caffe_from_checkpoint(run: Path, out: Path) -> CaffeFiles:
+    """Write ``<network>.prototxt`` and ``<network>.caffemodel`` into ``out``.
+
+    The prototxt is the test stage, from the image to the embedding before normalisation,
+    in stock Caffe's layers; the weights hold ``fc8`` too, which Caffe passes over, so that
+    nothing of the checkpoint is lost. Raises CheckpointError, BuildError where Caffe cannot
+    say the network at this crop, OutputError.
+    """
+    file = model_file(run)
+    network, trained = network_from_checkpoint(file)
+    shape = trained.preprocess.input_shape
+    embed = traced_layers(network, shape)
+    train = traced_layers(network, shape, "train")
+    tested = {layer.name for layer in embed}
+    stored = (*embed, *(layer for layer in train if layer.weights and layer.name not in tested))
+    prototxt, caffemodel = (out / f"{trained.network}.{end}" for end in ("prototxt", "caffemodel"))
+    source = sha256_of_file(file)
+    manifest = dataclasses.replace(
+        trained,
+        stage="embed",
+        input_name=embed[0].tops[0],
+        output_name=embed[-1].tops[0],
+        normalised=False,
+        source_sha256=source,
+        file_sha256="",
+        toolkit_version=__version__,
+        parity={},
+    )
+    net = net_from_layers(trained.network, embed)
+    weights = net_from_layers(trained.network, stored)
+    net_with_weights(weights, stored, network.state_dict())
+    write_weights(caffemodel, weights)
+    write_net(prototxt, net, head_lines(manifest, caffemodel.name, source))
+    return CaffeFiles(prototxt, caffemodel, write_manifest(caffemodel, manifest))

@@ -1,0 +1,34 @@
+"""Options that several commands share, spelt once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+MODEL = click.Path(path_type=Path)
+"""A run folder, a checkpoint or an exported file: what it is, its reader says."""
+
+COUNT = click.IntRange(min=0)
+BATCH = click.IntRange(min=1)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the network runs.",
+)
+threads = click.option(
+    "--threads",
+    type=COUNT,
+    default=0,
+    show_default=True,
+    help="CPU threads of the network; 0 leaves it to the backend.",
+)
+data_root = click.option(
+    "--data-root", type=FOLDER, required=True, help="The folder the dataset lies in."
+)

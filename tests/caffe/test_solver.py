@@ -1,0 +1,185 @@
+"""A Caffe solver as settings: its policies rate by rate, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reid.train
+from reid.caffe.schema import SolverParameter
+from reid.caffe.solver import settings_from_solver
+from reid.caffe.text import parse_into
+from reid.cli import main
+from reid.config import StageConfig, TrainConfig
+from reid.errors import CaffeError, TrainingError
+from reid.schedule import learning_rate
+from reid.settings import load_recipe, resolve_config
+
+RECIPE = "msp_cnn_cuhk01"
+MINIMAL = 'base_lr: 0.1 max_iter: 100 lr_policy: "fixed" '
+FIRST = "base_lr: 0.1 max_iter: 100 lr_policy: "
+
+
+def solver(text: str) -> SolverParameter:
+    """The solver that a text is."""
+    message = SolverParameter()
+    parse_into(message, text, "solver")
+    return message
+
+
+def rates(text: str) -> list[float]:
+    """The rate of each iteration in a stage with the solver's settings."""
+    stage: Any = settings_from_solver(solver(text), "solver").stage
+    config = StageConfig(**stage, loss_weights={"softmax": 1.0})
+    return [learning_rate(config, i, config.iterations) for i in range(config.iterations)]
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ('"fixed"', lambda i: 0.1),
+        ('"step" gamma: 0.1 stepsize: 30', lambda i: 0.1 * 0.1 ** (i // 30)),
+        (
+            '"stepdecr" gamma: 0.04 stepsize: 3 min_lr: 0.0005',
+            lambda i: max(0.0005, 0.1 * (1 - 0.04 * (i // 3))),
+        ),
+        ('"exp" gamma: 0.99', lambda i: 0.1 * 0.99**i),
+        ('"poly" power: 1', lambda i: 0.1 * (1 - i / 100)),
+        (
+            '"multistep" gamma: 0.5 stepvalue: 40 stepvalue: 80 stepvalue: 500',
+            lambda i: 0.1 * 0.5 ** ((i >= 40) + (i >= 80)),
+        ),
+        ('"multistep" gamma: 0.5 stepvalue: 200', lambda i: 0.1),
+    ],
+)
+def test_a_policy_gives_caffes_rate_at_every_iteration(text: str, rate: Any) -> None:
+    assert rates(FIRST + text) == pytest.approx([rate(i) for i in range(100)], rel=1e-6)
+
+
+def test_numbers_are_those_of_the_file() -> None:
+    found = settings_from_solver(
+        solver(MINIMAL + "momentum: 0.9 weight_decay: 0.0005 iter_size: 2"), "solver"
+    )
+    assert found.stage["base_lr"] == 0.1
+    assert found.stage["iterations"] == 100
+    expected = {"momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2}
+    assert found.optimizer == expected
+
+
+def test_what_is_left_out_has_caffes_default() -> None:
+    found = settings_from_solver(solver(MINIMAL), "solver").optimizer
+    assert found == {"momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "iter_size": 1}
+
+
+@pytest.mark.parametrize("text", ['type: "Nesterov"', "solver_type: NESTEROV"])
+def test_nesterovs_solver_is_taken(text: str) -> None:
+    assert settings_from_solver(solver(MINIMAL + text), "solver").optimizer["nesterov"]
+
+
+def test_what_finds_no_use_is_named_once() -> None:
+    text = MINIMAL + 'net: "n" snapshot: 5 test_iter: 1 test_iter: 2 train_state { stage: "s" }'
+    unused = settings_from_solver(solver(text), "solver").unused
+    assert unused == ("snapshot", "net", "test_iter", "train_state")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "base_lr and max_iter above 0, found 0 and 0"),
+        ("base_lr: nan max_iter: 5", "a finite base_lr, found nan"),
+        (FIRST + '"inv"', "one of fixed, step, stepdecr, exp, multistep, poly, found 'inv'"),
+        (FIRST + '"stepp"', "did you mean 'step'?"),
+        (FIRST + '"step" gamma: 0.1', "step needs stepsize above 0, found 0"),
+        (FIRST + '"step" stepsize: 5', "step needs gamma above 0, found 0"),
+        (FIRST + '"poly" power: 2', "poly of power 1, found power 2"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 30 stepvalue: 50', "equal distances"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 30', "equal distances"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 0', "equal distances"),
+        (MINIMAL + "momentum: 1", "momentum in [0, 1)"),
+        (MINIMAL + "iter_size: 0", "iter_size from 1"),
+        (
+            MINIMAL + 'weight_decay: 1 regularization_type: "L1"',
+            "regularization_type L2, found 'L1'",
+        ),
+        (MINIMAL + 'type: "Adam"', "type SGD or Nesterov, found 'Adam'"),
+        (MINIMAL + "solver_type: ADAM", "type SGD or Nesterov, found 'ADAM'"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(CaffeError) as caught:
+        settings_from_solver(solver(text), "solver")
+    assert str(caught.value).startswith("solver: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_multistep_of_two_billion_iterations_takes_no_memory() -> None:
+    text = f'base_lr: 1 max_iter: {2**31 - 1} lr_policy: "multistep" gamma: 1 stepvalue: 1'
+    with pytest.raises(CaffeError, match="equal distances"):
+        settings_from_solver(solver(text), "solver")
+
+
+def test_a_solver_stands_between_the_recipe_and_the_config(tmp_path: Path) -> None:
+    taken = settings_from_solver(solver(MINIMAL + "momentum: 0.5 iter_size: 4"), "solver")
+    file = tmp_path / "mine.toml"
+    file.write_text("[optimizer]\niter_size = 3\n")
+    config = resolve_config(
+        RECIPE,
+        file,
+        ["stages.0.base_lr=0.3"],
+        optimizer=taken.optimizer,
+        first_stage=taken.stage,
+    )
+    recipe = load_recipe(RECIPE)
+    first = config.stages[0]
+    assert (first.iterations, first.lr_policy, first.base_lr) == (100, "fixed", 0.3)
+    assert (first.name, first.loss_weights) == (
+        recipe.stages[0].name,
+        recipe.stages[0].loss_weights,
+    )
+    assert config.stages[1:] == recipe.stages[1:]
+    assert (config.optimizer.momentum, config.optimizer.iter_size) == (0.5, 3)
+    assert math.isclose(config.optimizer.bias_lr_mult, 2.0)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """The configurations that training was called with; it stops there."""
+    seen: list[TrainConfig] = []
+
+    def stop(config: TrainConfig, *_: object, **__: object) -> None:
+        seen.append(config)
+        raise TrainingError("far enough")
+
+    monkeypatch.setattr(reid.train, "train", stop)
+    return seen
+
+
+def test_train_takes_a_solver_and_says_what_it_took(
+    tmp_path: Path, trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "solver.prototxt"
+    file.write_text(MINIMAL + 'momentum: 0.8 display: 20 odd { x: 1 } type: "SGD"')
+    folders = ["--data-root", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main(["train", RECIPE, *folders, "--solver", str(file)]) == 1
+    shown = capsys.readouterr()
+    assert trained[0].stages[0].iterations == 100
+    assert trained[0].optimizer.momentum == 0.8
+    assert f"{file}, for the first stage: iterations 100" in shown.err
+    assert f"{file}: not used: display, odd\n" in shown.err
+    assert shown.out == ""
+
+
+def test_a_solver_that_is_none_is_one_line(
+    tmp_path: Path, trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "solver.prototxt"
+    file.write_text("base_lr 0.1\n")
+    folders = ["--data-root", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main(["train", RECIPE, *folders, "--solver", str(file)]) == 1
+    line = f"reid: error: {file}:1:9: expected ':' after base_lr, found '0.1'\n"
+    assert capsys.readouterr().err == line
+    assert trained == []
