@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import pytest
 
 # Tiny networks gain nothing from a second thread, and lose much where another program has the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = (
     # 16x8 is the smallest image the graph takes; a step takes milliseconds.
