@@ -13,10 +13,11 @@ from reid.files import sha256_of_file
 from reid.manifest import Manifest, write_manifest
 from reid.runtime import model_file
 
+from .caffe_face import face_of
 from .caffe_graph import traced_layers
 from .caffe_head import head_lines
 from .caffe_layers import net_from_layers
-from .caffe_weights import net_with_weights
+from .caffe_weights import layers_with_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,16 @@ def caffe_from_checkpoint(run: Path, out: Path) -> CaffeFiles:
     """Write ``<network>.prototxt`` and ``<network>.caffemodel`` into ``out``.
 
     The prototxt is the test stage, from the image to the embedding before normalisation,
-    in stock Caffe's layers; the weights hold ``fc8`` too, which Caffe passes over, so that
-    nothing of the checkpoint is lost. Raises CheckpointError, BuildError where Caffe cannot
-    say the network at this crop, OutputError.
+    in stock Caffe's layers; the weights hold the classifier too, which Caffe passes over, so
+    that nothing of the checkpoint is lost. Raises CheckpointError, BuildError where Caffe
+    cannot say the network at this crop, OutputError.
     """
     file = model_file(run)
     network, trained = network_from_checkpoint(file)
+    classifier = face_of(trained.network).classifier
     shape = trained.preprocess.input_shape
     embed = traced_layers(network, shape)
-    train = traced_layers(network, shape, "train")
+    train = traced_layers(network, shape, classifier)
     tested = {layer.name for layer in embed}
     stored = (*embed, *(layer for layer in train if layer.weights and layer.name not in tested))
     prototxt, caffemodel = (out / f"{trained.network}.{end}" for end in ("prototxt", "caffemodel"))
@@ -57,8 +59,7 @@ def caffe_from_checkpoint(run: Path, out: Path) -> CaffeFiles:
         parity={},
     )
     net = net_from_layers(trained.network, embed)
-    weights = net_from_layers(trained.network, stored)
-    net_with_weights(weights, stored, network.state_dict())
-    write_weights(caffemodel, weights)
+    empty = net_from_layers(trained.network, stored)
+    write_weights(caffemodel, empty, layers_with_weights(empty, stored, network.state_dict()))
     write_net(prototxt, net, head_lines(manifest, caffemodel.name, source))
     return CaffeFiles(prototxt, caffemodel, write_manifest(caffemodel, manifest))

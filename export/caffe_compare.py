@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reid.errors import CaffeError, nearest
 
 from .caffe_layers import CaffeLayer, Setting
 
 _IMAGE = "the image"
-_UNSCALED = "{} before a Scale"
 
 
 def difference(expected: CaffeLayer, found: CaffeLayer) -> str:
@@ -32,14 +31,13 @@ def difference(expected: CaffeLayer, found: CaffeLayer) -> str:
 
 def check_graph(
     expected: Sequence[CaffeLayer],
-    found: Iterable[CaffeLayer],
+    found: Sequence[CaffeLayer],
     where: str,
     broken: CaffeError | None = None,
 ) -> None:
     """Raise CaffeError, naming the layer, unless ``found`` computes what ``expected`` does.
 
     ``broken`` is what ended ``found`` early: raised unless a layer before it differs.
-
     Layers are looked up by name: data, losses and a second tower may stand beside them. What
     counts is each layer's type, settings and sizes, and the values that go into it. ReLU,
     Dropout and Scale are parts of a value's history, whatever they are called and whether
@@ -63,13 +61,32 @@ def check_graph(
         raise broken
 
 
-def _computed(layers: Iterable[CaffeLayer]) -> dict[str, CaffeLayer]:
+def scales_by_wiring(layers: Iterable[CaffeLayer]) -> dict[str, str]:
+    """BatchNorm -> the Scale that completes it: the first whose bottom is what BatchNorm wrote."""
+    unscaled: dict[str, str] = {}
+    """Blob -> the BatchNorm whose value it holds."""
+    scales: dict[str, str] = {}
+    for layer in layers:
+        norm = unscaled.get(layer.bottoms[0]) if layer.bottoms else None
+        for top in layer.tops:
+            unscaled.pop(top, None)
+        if layer.type == "BatchNorm":
+            unscaled.update(dict.fromkeys(layer.tops, layer.name))
+        elif layer.type == "Scale" and norm is not None:
+            scales.setdefault(norm, layer.name)
+        elif layer.type in _UNCHANGED and norm is not None:
+            unscaled.update(dict.fromkeys(layer.tops, norm))
+    return scales
+
+
+def _computed(layers: Sequence[CaffeLayer]) -> dict[str, CaffeLayer]:
     """Name -> layer, its bottoms replaced by the values that they stand for there."""
+    norm_of = {scale: norm for norm, scale in scales_by_wiring(layers).items()}
     value_of: dict[str, str] = {}
     computed: dict[str, CaffeLayer] = {}
     for layer in layers:
         came = tuple(value_of[bottom] for bottom in layer.bottoms)
-        value = _value(layer, came) if value_of else _IMAGE
+        value = _value(layer, came, norm_of) if value_of else _IMAGE
         value_of.update(dict.fromkeys(layer.tops, value))
         if layer.type in _HISTORY or not layer.settings:
             continue
@@ -80,22 +97,23 @@ def _computed(layers: Iterable[CaffeLayer]) -> dict[str, CaffeLayer]:
     return computed
 
 
-def _value(layer: CaffeLayer, came: tuple[str, ...]) -> str:
+def _value(layer: CaffeLayer, came: tuple[str, ...], norm_of: Mapping[str, str]) -> str:
     """What the layer's tops stand for after it, in words."""
     if layer.type == "BatchNorm":
-        return _UNSCALED.format(layer.name)
+        return f"{layer.name} before a Scale"
     if layer.type == "Scale":
-        scaled = came[0].removesuffix(_UNSCALED.format(""))
-        return scaled if scaled != came[0] and layer.settings["bias"] else f"{layer.name} (Scale)"
+        norm = norm_of.get(layer.name)
+        return norm if norm and layer.settings["bias"] else f"{layer.name} (Scale)"
     if layer.type == "ReLU":
         slope = layer.settings["negative_slope"]
         return f"{came[0]} after {f'leaky ReLU {slope}' if slope else 'ReLU'}"
-    if layer.type in ("Dropout", "Split"):
-        return came[0]  # nothing happens to it in the test phase
-    return layer.name
+    return came[0] if layer.type in _UNCHANGED else layer.name
 
 
-_HISTORY = ("Input", "Scale", "ReLU", "Dropout", "Split")
+_UNCHANGED = ("Dropout", "Split")
+"""Nothing happens to a value in these in the test phase."""
+
+_HISTORY = ("Input", "Scale", "ReLU", *_UNCHANGED)
 
 
 def _same(before: Setting | None, now: Setting | None) -> bool:

@@ -20,49 +20,50 @@ from reid.types import FloatArray
 from .caffe_layers import CaffeLayer, Setting, Shape, conv_size, pooled_size
 from .caffe_modules import function_settings, module_settings
 
-STAGES = ("embed", "train")
-"""``embed``: from the image to the embedding, before normalisation. ``train``: to ``fc8``."""
+EMBEDDING = "embedding"
+"""Where the test stage ends, before normalisation."""
 
 
 class _Stage(nn.Module):
     """The part of a network that one prototxt describes."""
 
-    def __init__(self, network: nn.Module, stage: str) -> None:
+    def __init__(self, network: nn.Module, end: str) -> None:
         super().__init__()
         self.network = network
-        self.stage = stage
+        self.end = end
 
     def forward(self, data: Tensor) -> Any:
         network: Any = self.network
-        return network.embed(data) if self.stage == "embed" else network(data).fc8
+        return network.embed(data) if self.end == EMBEDDING else getattr(network(data), self.end)
 
 
 def traced_layers(
-    network: nn.Module, input_shape: tuple[int, ...], stage: str = "embed"
+    network: nn.Module, input_shape: tuple[int, ...], end: str = EMBEDDING
 ) -> tuple[CaffeLayer, ...]:
     """The layers in the order in which they run, from ``Input`` on, with every shape.
 
-    ``input_shape`` is (channels, height, width). No arithmetic is done: the network is
-    copied without its numbers. Raises BuildError, naming the layer, for what Caffe has no
-    layer for, or would give another size.
+    ``input_shape`` is (channels, height, width); ``end`` is EMBEDDING, or the field of what
+    the network's ``forward`` returns. No arithmetic is done: the network is copied without
+    its numbers. Raises BuildError, naming the layer, for what Caffe has no layer for, or
+    would give another size.
     """
     memo: dict[int, Any] = {
         id(value): nn.Parameter(value.detach().to("meta"), requires_grad=False)
         for value in network.parameters()
     }
     memo.update((id(value), value.to("meta")) for value in network.buffers())
-    reader = _LayerReader(copy.deepcopy(network, memo), stage)
+    reader = _LayerReader(copy.deepcopy(network, memo), end)
     with torch.no_grad():
         reader.run(torch.zeros(1, *input_shape, device="meta"))
     return tuple(reader.layers)
 
 
 class TracedNetwork:
-    """The ``embed`` stage of a network, with every blob within reach; the network is copied."""
+    """The test stage of a network, with every blob within reach; the network is copied."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._reader = _LayerReader(copy.deepcopy(network).cpu().float(), "embed")
+        self._reader = _LayerReader(copy.deepcopy(network).cpu().float(), EMBEDDING)
 
     def layers(self, input_shape: tuple[int, ...]) -> tuple[CaffeLayer, ...]:
         """As ``traced_layers``."""
@@ -81,10 +82,8 @@ class TracedNetwork:
 class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
     """Runs a network and notes each operation as a Caffe layer."""
 
-    def __init__(self, network: nn.Module, stage: str) -> None:
-        if stage not in STAGES:
-            raise ValueError(f"stage is one of {', '.join(STAGES)}, found {stage!r}")
-        wrapped = _Stage(network.eval(), stage)
+    def __init__(self, network: nn.Module, end: str) -> None:
+        wrapped = _Stage(network.eval(), end)
         with torch.no_grad():  # as it runs when nothing is learnt
             graph = fx.Tracer().trace(wrapped)
         super().__init__(fx.GraphModule(wrapped, graph))

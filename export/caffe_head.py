@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reid.errors import CaffeError, ConfigError
+from reid.errors import BuildError, CaffeError, ConfigError
 from reid.manifest import Manifest
 from reid.preprocess import Preprocess
+
+from .caffe_face import CaffeFace, face_of
 
 MARK = "reid-toolkit, Caffe export 1"
 """First line of every head of ours."""
@@ -20,8 +22,9 @@ _SIZE = re.compile(r"^(\d{1,4})x(\d{1,4})\b")
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a head settles. ``embed_at`` is ``bn`` or ``relu``."""
+    """What a head settles: the network, how it is fed, and which of its values is the embedding."""
 
+    face: CaffeFace
     preprocess: Preprocess
     embed_at: str
 
@@ -61,15 +64,17 @@ def contract_of_head(head: Sequence[str], where: str) -> Contract | None:
             std=_numbers(said["std"]),
             interpolation=interpolation.strip(),
         )
-        embed_at = said["output"].partition(",")[0].removeprefix("fc7_")
-        if embed_at not in ("bn", "relu"):
-            raise ValueError(f"output {said['output'][:20]!r}")
-    except (KeyError, ValueError, ConfigError) as error:
+        face = face_of(said["network"].partition(",")[0])
+        output = said["output"].partition(",")[0]
+        ends = {blob: embed_at for embed_at, blob in face.embeddings.items()}
+        if output not in ends:
+            raise ValueError(f"expected the output {' or '.join(ends)}, found {output[:40]!r}")
+    except (KeyError, ValueError, ConfigError, BuildError) as error:
         raise CaffeError(
             f"{where}: the comments at its head are damaged ({error}); restore them, or delete "
             "them all and the paper's mean and channel order are used"
         ) from None
-    return Contract(preprocess, embed_at)
+    return Contract(face, preprocess, ends[output])
 
 
 def _three(values: tuple[float, float, float]) -> str:

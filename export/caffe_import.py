@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +15,22 @@ from reid import __version__
 from reid.caffe.files import blob_shape, read_net, read_weights
 from reid.caffe.schema import NetParameter
 from reid.checkpoint import Checkpoint, build_configured_network, save_checkpoint
-from reid.config import DataConfig, NetworkConfig, TrainConfig
+from reid.config import DataConfig, TrainConfig
 from reid.errors import CaffeError, OutputError
 from reid.files import sha256_of_file, write_text
 from reid.manifest import Manifest
 from reid.models import input_size_problem
-from reid.preprocess import Preprocess
 from reid.runtime import CHECKPOINT_NAME
 from reid.settings import config_to_toml
 
-from .caffe_compare import check_graph
+from .caffe_compare import check_graph, scales_by_wiring
+from .caffe_face import MSP_CNN, CaffeFace
 from .caffe_graph import traced_layers
 from .caffe_head import Contract, contract_of_head
 from .caffe_layers import CaffeLayer
 from .caffe_net import readable_layers
-from .caffe_weights import OPTIONAL, STATISTICS, Matched, state_from_net
+from .caffe_weights import STATISTICS, Matched, Source, fill_state
 
-NETWORK = "msp_cnn"
-PAPER = Preprocess()
 REPORT_NAME = "import.json"
 """What an import found, in the run folder."""
 
@@ -39,7 +38,6 @@ MAX_SIDE = 4096
 """Pixels: a damaged size must not ask for more memory than there is."""
 
 _MAX_FRESH_IDENTITIES = 100_000
-_LAST_TESTED = "fc7_bn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,44 +60,120 @@ def checkpoint_from_caffe(
     """
     if (out / CHECKPOINT_NAME).exists():
         raise OutputError(f"{out} holds a run already; choose another folder")
-    net = read_net(prototxt)
-    said = contract_of_head(net.head, str(prototxt))
-    found, broken = readable_layers(net.message, str(prototxt), input_shape=PAPER.input_shape)
-    if broken is not None and not found:
-        raise broken
-    contract, where_from = _contract(said, found, prototxt)
+    graph = _read_graph(prototxt)
+    contract, face = graph.contract, graph.contract.face
     config = TrainConfig(
-        network=NetworkConfig(name=NETWORK, embed_at=contract.embed_at),
+        network=face.config(embed_at=contract.embed_at),
         preprocess=contract.preprocess,
         data=DataConfig(name=""),
     )
     weights = read_weights(caffemodel)
-    num_identities = _num_identities(weights, found, prototxt)
+    num_identities = _num_identities(weights, graph)
     network = _fresh_network(config, num_identities)
-    ours = traced_layers(network, contract.preprocess.input_shape, "train")
-    check_graph(_compared(ours, found), found, str(prototxt), broken)
-    matched = state_from_net(weights, ours, bn_statistic, str(caffemodel))
+    ours = traced_layers(network, contract.preprocess.input_shape, face.classifier)
+    check_graph(_compared(ours, graph), graph.layers, str(prototxt), graph.broken)
+    scales = scales_by_wiring(graph.layers)
+    matched = fill_state(
+        network.state_dict(),
+        ours,
+        Source(weights, str(caffemodel), bn_statistic, face.classifier, scales),
+    )
     del weights  # as large as the file
-    network.load_state_dict({**network.state_dict(), **matched.state})
-    lines = (where_from, *_lines(matched, bn_statistic, num_identities))
-    source = sha256_of_file(caffemodel)
+    manifest = _manifest(contract, sha256_of_file(caffemodel))
+    lines = (graph.said_by, *_lines(matched, bn_statistic, num_identities))
     report = {
         "run": str(out),
         "prototxt": prototxt.name,
         "caffemodel": caffemodel.name,
-        "caffemodel_sha256": source,
+        "caffemodel_sha256": manifest.source_sha256,
         "bn_statistic": bn_statistic if matched.num_fork_layers else None,
-        "num_tensors": len(matched.state),
-        "without": list(matched.without),
+        "num_tensors": len(matched.keys),
+        "without": matched.without,
         "left_out": list(matched.left_out),
         "lines": list(lines),
     }
     write_text(out / "config.toml", config_to_toml(config))
     write_text(out / REPORT_NAME, json.dumps(report, indent=2) + "\n")
-    manifest = _manifest(config, source)
     checkpoint = Checkpoint(config, manifest, num_identities, network.state_dict())
     save_checkpoint(out / CHECKPOINT_NAME, checkpoint)
     return Imported(out, lines, report)
+
+
+def _manifest(contract: Contract, source_sha256: str) -> Manifest:
+    return Manifest(
+        network=contract.face.network,
+        stage="train",
+        preprocess=contract.preprocess,
+        output_meaning=contract.face.embeddings[contract.embed_at],
+        source_sha256=source_sha256,
+        toolkit_version=__version__,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A prototxt: its layers up to the first broken one, and how its network is fed."""
+
+    file: Path
+    layers: tuple[CaffeLayer, ...]
+    broken: CaffeError | None
+    contract: Contract
+    said_by: str
+    """A line about where the contract is from."""
+
+
+def _read_graph(prototxt: Path) -> _Graph:
+    net = read_net(prototxt)
+    said = contract_of_head(net.head, str(prototxt))
+    face = MSP_CNN if said is None else said.face
+    crop = face.preprocess.input_shape
+    layers, broken = readable_layers(net.message, str(prototxt), input_shape=crop)
+    if broken is not None and not layers:
+        raise broken
+    height, width = _input_size(layers, face, prototxt)
+    if said is None:
+        return _Graph(prototxt, layers, broken, *_unsaid(face, height, width, prototxt.name))
+    if said.preprocess.input_shape[1:] != (height, width):
+        crop_words = "x".join(map(str, said.preprocess.input_shape[1:]))
+        raise CaffeError(
+            f"{prototxt}: the crop in its head is {crop_words}, its input {height}x{width}; "
+            "correct one of them"
+        )
+    said_by = f"mean, channel order, sizes: from the head of {prototxt.name}"
+    return _Graph(prototxt, layers, broken, said, said_by)
+
+
+def _input_size(layers: tuple[CaffeLayer, ...], face: CaffeFace, prototxt: Path) -> tuple[int, int]:
+    """Height and width of the first map. Raises CaffeError for one that the network cannot take."""
+    shape = next((layer.shape for layer in layers if len(layer.shape) == 3), ())
+    if len(shape) != 3 or shape[0] != 3:
+        raise CaffeError(f"{prototxt}: expected an input of 3 channels, found {shape or 'none'}")
+    problem = input_size_problem(face.network, shape[1], shape[2])
+    if max(shape) > MAX_SIDE:
+        problem = f"expected images of at most {MAX_SIDE} pixels a side, found {shape[1:]}"
+    if problem:
+        raise CaffeError(f"{prototxt}: {problem}")
+    return shape[1], shape[2]
+
+
+def _unsaid(face: CaffeFace, height: int, width: int, name: str) -> tuple[Contract, str]:
+    """The paper's contract for images of this size, and a line about it."""
+    preprocess = face.preprocess
+    if preprocess.input_shape[1:] != (height, width):
+        preprocess = dataclasses.replace(
+            preprocess,
+            resize_height=height,
+            resize_width=width,
+            crop_height=height,
+            crop_width=width,
+        )
+    mean = ", ".join(f"{value:g}" for value in preprocess.mean)
+    embed_at, blob = next(iter(face.embeddings.items()))
+    return Contract(face, preprocess, embed_at), (
+        f"mean, channel order, sizes: {name} says none, so the paper's are taken: "
+        f"{preprocess.channel_order} mean {mean}, resize "
+        f"{preprocess.resize_height}x{preprocess.resize_width}, the embedding is {blob}"
+    )
 
 
 def _fresh_network(config: TrainConfig, num_identities: int) -> nn.Module:
@@ -109,79 +183,37 @@ def _fresh_network(config: TrainConfig, num_identities: int) -> nn.Module:
         return build_configured_network(config, num_identities)
 
 
-def _manifest(config: TrainConfig, source_sha256: str) -> Manifest:
-    return Manifest(
-        network=config.network.name,
-        stage="train",
-        preprocess=config.preprocess,
-        output_meaning=f"fc7_{config.network.embed_at}",
-        source_sha256=source_sha256,
-        toolkit_version=__version__,
-    )
-
-
-def _contract(
-    said: Contract | None, found: tuple[CaffeLayer, ...], prototxt: Path
-) -> tuple[Contract, str]:
-    """How the network is fed, and where that is known from."""
-    shape = next((layer.shape for layer in found if len(layer.shape) == 3), ())
-    if len(shape) != 3 or shape[0] != 3:
-        raise CaffeError(f"{prototxt}: expected an input of 3 channels, found {shape or 'none'}")
-    problem = input_size_problem(NETWORK, shape[1], shape[2])
-    if max(shape) > MAX_SIDE:
-        problem = f"expected images of at most {MAX_SIDE} pixels a side, found {shape[1:]}"
-    if problem:
-        raise CaffeError(f"{prototxt}: {problem}")
-    if said is not None:
-        if said.preprocess.input_shape != shape:
-            crop = "x".join(map(str, said.preprocess.input_shape[1:]))
-            raise CaffeError(
-                f"{prototxt}: the crop in its head is {crop}, its input {shape[1]}x{shape[2]}"
-            )
-        return said, f"mean, channel order, sizes: from the head of {prototxt.name}"
-    resize = (PAPER.resize_height, PAPER.resize_width)
-    if shape != PAPER.input_shape:
-        resize = (shape[1], shape[2])
-    preprocess = Preprocess(*resize, shape[1], shape[2])
-    mean = ", ".join(f"{value:g}" for value in preprocess.mean)
-    return Contract(preprocess, "bn"), (
-        f"mean, channel order, sizes: {prototxt.name} says none, so the paper's are taken: "
-        f"{preprocess.channel_order} mean {mean}, resize {resize[0]}x{resize[1]}, the embedding "
-        f"is {_LAST_TESTED} before its ReLU"
-    )
-
-
-def _num_identities(weights: NetParameter, found: tuple[CaffeLayer, ...], prototxt: Path) -> int:
-    """Outputs of fc8: the prototxt's, else those of the weights, else one."""
-    said = [layer.shape[0] for layer in found if layer.name == OPTIONAL and layer.shape]
+def _num_identities(weights: NetParameter, graph: _Graph) -> int:
+    """Outputs of the classifier: the prototxt's, else those of the weights, else one."""
+    classifier = graph.contract.face.classifier
+    said = [layer.shape[0] for layer in graph.layers if layer.name == classifier and layer.shape]
     stored = [
         blob_shape(layer.blobs[0])[-2:]
         for layer in weights.layer
-        if layer.name == OPTIONAL and len(layer.blobs) == 2
+        if layer.name == classifier and len(layer.blobs) == 2
     ]
     # The file's size bounds what its own blobs can ask for; a bare number is bounded here.
     for number in said or [shape[0] for shape in stored if len(shape) == 2]:
         if number > _MAX_FRESH_IDENTITIES or number < 1:
             raise CaffeError(
-                f"{prototxt}: {OPTIONAL} must have 1 to {_MAX_FRESH_IDENTITIES} outputs, "
+                f"{graph.file}: {classifier} must have 1 to {_MAX_FRESH_IDENTITIES} outputs, "
                 f"found {number}"
             )
         return int(number)
     return 1
 
 
-def _compared(
-    ours: tuple[CaffeLayer, ...], found: tuple[CaffeLayer, ...]
-) -> tuple[CaffeLayer, ...]:
-    """The layers that the prototxt must have: all, or without fc8 those of the test stage."""
-    if any(layer.name == OPTIONAL for layer in found):
+def _compared(ours: tuple[CaffeLayer, ...], graph: _Graph) -> tuple[CaffeLayer, ...]:
+    """The layers that the prototxt must have: all, or without classifier the test stage's."""
+    classifier = graph.contract.face.classifier
+    if any(layer.name == classifier for layer in graph.layers):
         return ours
-    return tuple(layer for layer in ours if layer.name != OPTIONAL)
+    return tuple(layer for layer in ours if layer.name != classifier)
 
 
 def _lines(matched: Matched, statistic: str, num_identities: int) -> list[str]:
     """What the reader of an import wants to know."""
-    lines = [f"weights: {len(matched.state)} tensors found by layer name"]
+    lines = [f"weights: {len(matched.keys)} tensors found by layer name"]
     if matched.num_fork_layers:
         lines.append(
             f"{matched.num_fork_layers} BN layers of the fork: running statistic read as "

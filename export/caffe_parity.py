@@ -19,17 +19,19 @@ import torch
 from reid.caffe.files import read_net, read_weights
 from reid.caffe.schema import NetParameter
 from reid.checkpoint import network_from_checkpoint
-from reid.errors import CaffeError, ModelFileError, ParityError
-from reid.manifest import Manifest, manifest_path, read_manifest, write_manifest
+from reid.errors import CaffeError, ModelFileError
+from reid.manifest import Manifest, manifest_path, read_manifest
 from reid.runtime import model_file
 from reid.types import FloatArray, Image
 
+from .caffe_face import face_of
 from .caffe_graph import TracedNetwork
 from .caffe_head import contract_of_head
 from .caffe_layers import CaffeLayer, Shape, blob_writers
 from .caffe_net import readable_layers
 from .caffe_opencv import OpenCvNet, check_blobs, cut_net
-from .caffe_parity_report import BlobCheck, LayerReport, failure_words
+from .caffe_parity_report import BlobCheck, LayerReport
+from .proof import Proof
 
 MAX_CROPS = 16
 """Every value of every blob is compared, ten million floats per crop: a few crops tell all."""
@@ -40,49 +42,18 @@ BATCHES = (1, 3, 4)
 Step = Callable[[int], object]
 
 
-@dataclass(frozen=True, slots=True)
-class LayerProof:
-    """A verdict and where it is kept."""
-
-    report: LayerReport
-    kept: LayerReport
-    file: Path
-    manifest: Manifest
-
-    def words(self) -> str:
-        """``msp_cnn.caffemodel: parity passed on 8 crops, 119 blobs, worst relative 2e-06``."""
-        verdict = "passed" if self.report.passed else "FAILED"
-        return (
-            f"{self.file.name}: parity {verdict} on {self.report.num_crops} crops, "
-            f"{len(self.report.blobs)} blobs, worst relative {self.report.worst:.1e}"
-        )
-
-    def settle(self) -> None:
-        """Keep the verdict in the manifest beside the weights; ParityError unless it passed."""
-        try:
-            manifest = dataclasses.replace(self.manifest, parity=self.kept.to_json())
-            write_manifest(self.file, manifest)
-        finally:
-            first = self.report.first
-            if not self.report.passed:
-                why = "nothing was compared" if first is None else failure_words(first)
-                raise ParityError(
-                    f"{self.report.candidate} does not answer as {self.report.reference} on "
-                    f"{self.report.num_crops} crops: {why}"
-                )
-
-
 def prove_layers(
     reference: Path,
     candidate: Path,
     crops: Sequence[Image],
     step: Step = lambda count: None,
-) -> LayerProof:
+) -> Proof[LayerReport]:
     """Compare a caffemodel, its prototxt beside it, with the checkpoint it was made from.
 
     ``crops`` are BGR images of any size; each side prepares them by its own manifest, so a
     wrong mean shows in the blob ``data``. ``step`` hears of crops done. Raises CaffeError,
-    ModelFileError for files that cannot be read or run.
+    ModelFileError for files that cannot be read or run, BuildError for a network that Caffe's
+    layers cannot say.
     """
     file = model_file(reference)
     if file.suffix != ".pt":
@@ -93,6 +64,7 @@ def prove_layers(
     if not candidate.is_file():
         raise CaffeError(f"no caffemodel {candidate}; export one with `reid export RUN --caffe`")
     network, trained = network_from_checkpoint(file)
+    face_of(trained.network)
     prototxt = candidate.with_suffix(".prototxt")
     text = read_net(prototxt)
     manifest, remarks = _manifest_of(candidate, text.head, trained)
@@ -117,7 +89,7 @@ def prove_layers(
         remarks=(*remarks, problem) if problem else remarks,
     )
     shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
-    return LayerProof(shown, report, candidate, manifest)
+    return Proof(shown, report, candidate, manifest)
 
 
 @dataclass

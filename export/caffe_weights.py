@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,85 +21,117 @@ STATISTICS = ("inverse_std", "variance", "std")
 """What the fourth blob of the fork's BN may hold. ``inverse_std``, 1 / sqrt(variance + eps), is
 what the fork's CPU code keeps; ``std`` is sqrt(variance)."""
 
-OPTIONAL = "fc8"
-"""The classifier: it has no part in the embedding, so a file may come without it."""
-
 _LISTED = 6
 Values = NDArray[np.float32]
 
 
-def net_with_weights(
+def layers_with_weights(
     net: NetParameter, layers: Sequence[CaffeLayer], state: Mapping[str, Tensor]
-) -> NetParameter:
-    """Fill in the blobs of ``net``, whose layers are ``layers`` in the same order."""
+) -> Iterator[LayerParameter]:
+    """The layers of ``net`` with their blobs, made one at a time; ``layers`` are the same ones."""
     for message, layer in zip(net.layer, layers, strict=True):
+        filled = LayerParameter()
+        filled.CopyFrom(message)
         for key in layer.weights:
             # The scale factor is no tensor of the network: 1 says that nothing is to be divided.
             values = state[key].detach().cpu().float().numpy() if key else np.ones(1, np.float32)
-            message.blobs.append(blob_from_array(values))
-    return net
+            filled.blobs.append(blob_from_array(values))
+        yield filled
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights to be read, and how. ``where`` names the file in errors."""
+
+    net: NetParameter
+    where: str
+    statistic: str
+    """What the fork's BN keeps: one of STATISTICS."""
+    optional: str = ""
+    """The one layer that may be missing or not fit."""
+    scales: Mapping[str, str] = field(default_factory=dict)
+    """BatchNorm -> its Scale, as the file's graph is wired."""
+
+    def name_of(self, layer: CaffeLayer) -> str:
+        """What the file calls a layer of ours: a Scale has any name, all others have ours."""
+        return (
+            self.scales.get(layer.bottoms[0], layer.name) if layer.type == "Scale" else layer.name
+        )
 
 
 @dataclass
 class Matched:
-    """Tensors by state-dict key, and what is worth saying about how they were found."""
+    """Which tensors of a state dict were found, and what is worth saying about it."""
 
-    state: dict[str, Tensor] = field(default_factory=dict)
-    without: tuple[str, ...] = ()
-    """Layers of the network that the file has no weights for."""
+    keys: set[str] = field(default_factory=set)
+    without: list[str] = field(default_factory=list)
+    """What was optional and is missing or does not fit."""
     left_out: tuple[str, ...] = ()
     """Layers of the file that the network has no place for, with their shapes."""
     num_fork_layers: int = 0
     scale_factors: tuple[float, ...] = ()
 
 
-def state_from_net(
-    weights: NetParameter, layers: Sequence[CaffeLayer], statistic: str, where: str
+def fill_state(
+    state: Mapping[str, Tensor], layers: Sequence[CaffeLayer], source: Source
 ) -> Matched:
-    """Find the weights of every layer in a caffemodel, by name.
+    """Find the weights of every layer by name and put them into the tensors of ``state``.
 
-    ``statistic`` is one of STATISTICS. Raises CaffeError listing, in one line, the layers that
-    are missing or do not fit, with both shapes; only ``fc8`` may be.
+    In place, so that no second copy of the network is needed. Raises CaffeError listing, in
+    one line, the layers that are missing or do not fit, with both shapes; some of the tensors
+    are filled by then.
     """
-    stored = _stored(weights, where)
+    stored, where = _stored(source.net, source.where), source.where
     matched = Matched()
     problems: list[str] = []
-    without: list[str] = []
+    used: set[str] = set()
     ours = [layer for layer in layers if layer.weights]
     for layer, following in zip(ours, [*ours[1:], None], strict=True):
-        if layer.type == "Scale" and layer.weights[0] in matched.state:
-            continue  # came with the fork's BN
-        message = stored.get(layer.name)
-        if message is None:
-            (without if layer.name == OPTIONAL else problems).append(f"missing {layer.name}")
-            continue
-        fork = layer.type == "BatchNorm" and len(message.blobs) == 4 and following is not None
-        parts = (layer, following) if fork and following is not None else (layer,)
+        name = source.name_of(layer)
+        used.add(name)
+        if layer.weights[0] in matched.keys:
+            continue  # a Scale that came with the fork's BN
         try:
-            if fork:
-                matched.num_fork_layers += 1
-                found = _fork_blobs(message, layer, statistic, where)
-            else:
-                found = _blobs(message, layer.name, layer.blob_shapes, where)
-                if layer.type == "BatchNorm":
-                    found = _statistics(found, matched, f"{where}: {layer.name}")
+            found = _found(stored.get(name), layer, following, source, matched)
         except CaffeError as error:
-            problem = str(error).removeprefix(f"{where}: ")
-            (without if layer.name == OPTIONAL else problems).append(problem)
+            told = matched.without if name == source.optional else problems
+            told.append(str(error).removeprefix(f"{where}: "))
             continue
-        keys = [key for part in parts for key in part.weights if key]
-        matched.state.update(zip(keys, map(torch.from_numpy, found), strict=True))
+        for key, values in found.items():
+            state[key].copy_(torch.from_numpy(values))
+        matched.keys.update(found)
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise CaffeError(f"{where} does not fit the network: {'; '.join(problems[:_LISTED])}{more}")
-    matched.without = tuple(without)
-    used = {layer.name for layer in ours}
     matched.left_out = tuple(
         f"{name} {', '.join(str(blob_shape(blob)) for blob in message.blobs)}"
         for name, message in stored.items()
         if name not in used
     )
     return matched
+
+
+def _found(
+    message: LayerParameter | None,
+    layer: CaffeLayer,
+    following: CaffeLayer | None,
+    source: Source,
+    matched: Matched,
+) -> dict[str, Values]:
+    """State-dict key -> values, of a layer of ours, and with the fork's BN of the one behind it."""
+    name, where = source.name_of(layer), source.where
+    if message is None:
+        raise CaffeError(f"missing {name}")
+    keys = layer.weights
+    if layer.type == "BatchNorm" and len(message.blobs) == 4 and following is not None:
+        matched.num_fork_layers += 1
+        keys = (*keys, *following.weights)
+        values = _fork_blobs(message, layer, source.statistic, where)
+    else:
+        values = _blobs(message, name, layer.blob_shapes, where)
+        if layer.type == "BatchNorm":
+            values = _statistics(values, matched, f"{where}: {name}")
+    return dict(zip(filter(None, keys), values, strict=True))
 
 
 def _stored(weights: NetParameter, where: str) -> dict[str, LayerParameter]:

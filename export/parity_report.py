@@ -5,9 +5,38 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .tolerances import AT_LEAST
+
+
+class Report(Protocol):
+    """What every comparison of a candidate with its reference has to say."""
+
+    @property
+    def reference(self) -> str: ...
+    @property
+    def candidate(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def num_crops(self) -> int: ...
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One line per failure."""
+        ...
+
+    @property
+    def passed(self) -> bool: ...
+
+    @property
+    def figure(self) -> str:
+        """The figure that tells most, in a few words."""
+        ...
+
+    def to_json(self) -> dict[str, Any]: ...
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +89,11 @@ class ParityReport:
     def passed(self) -> bool:
         return not self.failures
 
+    @property
+    def figure(self) -> str:
+        """``lowest row cosine 0.999998``."""
+        return f"lowest row cosine {self.found('lowest_row_cosine'):.6f}"
+
     def found(self, measure: str) -> float | None:
         """The value of one measure, None where it was not checked. Raises KeyError."""
         return {check.measure: check.found for check in self.checks}[measure]
@@ -71,7 +105,7 @@ class ParityReport:
         body["remarks"] = list(self.remarks)
         body["checks"] = {
             check.measure: {
-                "found": _finite_or_none(check.found),
+                "found": finite_or_none(check.found),
                 "allowed": check.allowed,
                 "status": check.status,
             }
@@ -96,5 +130,6 @@ class ParityReport:
         return "\n".join([*lines, "", *self.remarks, verdict])
 
 
-def _finite_or_none(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
+    """What JSON can say of a number: null for NaN and infinity."""
     return value if value is not None and math.isfinite(value) else None

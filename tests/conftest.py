@@ -7,6 +7,11 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +114,40 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
         code = main(["quickstart", "--out", str(folder), *sizes, *options])
     assert code == 0, stderr.getvalue()
     return Road(folder, stdout.getvalue(), stderr.getvalue())
+
+
+Interrupt = Callable[[list[str], Callable[[str], bool]], tuple[int, str, str]]
+
+
+@pytest.fixture
+def interrupt() -> Interrupt:
+    """Runs ``reid`` and presses Ctrl-C; gives its exit code, stdout and stderr.
+
+    Called with the arguments and with what says, from stderr so far, that it has begun.
+    """
+
+    def run(arguments: list[str], begun: Callable[[str], bool]) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "reid.cli", *arguments]
+        with (
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as child,
+        ):
+            deadline = time.monotonic() + 120
+            while not begun(_written(said.fileno())) and child.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            child.send_signal(signal.SIGINT)
+            stdout, _ = child.communicate()
+            stderr = _written(said.fileno())
+        assert "Traceback" not in stderr
+        return child.returncode, stdout, stderr
+
+    return run
+
+
+def _written(file: int) -> str:
+    """What a file holds; the place where a child writes into it stays as it is."""
+    return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from google.protobuf.message import DecodeError, EncodeError
@@ -17,6 +20,7 @@ from reid.caffe.schema import (
     UNKNOWN_TEXT,
     BlobProto,
     BlobShape,
+    LayerParameter,
     NetParameter,
     PackedBlob,
     SolverParameter,
@@ -30,6 +34,9 @@ MAX_TEXT_BYTES = 1 << 20
 
 MAX_BINARY_BYTES = (1 << 31) - 1
 """What protobuf can read and write in one message."""
+
+_LAYER_TAG = b"\xa2\x06"
+"""What each layer of a caffemodel begins with (field 100); no text has these bytes."""
 
 MAX_LAYERS = 1 << 16
 """Far more than any network has; an empty layer takes three bytes of a file."""
@@ -74,13 +81,21 @@ def write_net(path: Path, net: NetParameter, head: Sequence[str] = ()) -> None:
 
 def read_weights(path: Path) -> NetParameter:
     """Read a caffemodel. Raises CaffeError for one that is damaged, empty or of the V1 form."""
-    data = _read_bytes(path, MAX_BINARY_BYTES, "a caffemodel")
+    data, size = _read_bytes(path, MAX_BINARY_BYTES, "a caffemodel")
+    if _is_text(data):
+        kind = "a prototxt (text)" if b"layer" in data else "text"
+        raise CaffeError(
+            f"{path} is {kind}, expected a caffemodel (binary): name the .caffemodel with the "
+            "weights here, and the .prototxt where the graph is asked for"
+        )
+    _check_size(path, MAX_BINARY_BYTES, "a caffemodel", size)
     try:
         net = NetParameter.FromString(data)
     # The second kind comes from protobuf's pure Python implementation.
     except (DecodeError, UnicodeDecodeError) as error:
-        what = "it is text: is it the prototxt?" if _is_text(data) else "cut short or damaged"
-        raise CaffeError(f"{path} is not a caffemodel ({what}; {_reason(error)})") from None
+        raise CaffeError(
+            f"{path} is not a caffemodel (cut short or damaged; {_reason(error)}): copy it anew"
+        ) from None
     del data
     _refuse_v1(net, path)
     if len(net.layer) > MAX_LAYERS:
@@ -94,23 +109,35 @@ def read_weights(path: Path) -> NetParameter:
     return net
 
 
-def write_weights(path: Path, net: NetParameter) -> None:
-    """Write a caffemodel. Unknown fields of text have no number and stay out of it.
+def write_weights(
+    path: Path, net: NetParameter, layers: Iterable[LayerParameter] | None = None
+) -> None:
+    """Write a caffemodel, one layer after the other, so that no second copy of it is needed.
 
-    Raises OutputError, and CaffeError above protobuf's 2 GB.
+    ``layers`` are written instead of the net's own; made as they are asked for, one at a time
+    is in memory. Unknown fields of text have no number and stay out of the file. Raises
+    OutputError, and CaffeError above protobuf's 2 GB.
     """
-    if _holds_text(net):
-        copied = NetParameter()
-        copied.CopyFrom(net)
-        _drop_text(copied)
-        net = copied
+    head = NetParameter()
+    head.CopyFrom(net)
+    head.ClearField("layer")
+    each = net.layer if layers is None else layers
+    # Protobuf joins messages that stand one behind the other.
+    parts = itertools.chain([head], (NetParameter(layer=[layer]) for layer in each))
+
+    def write(file: BinaryIO) -> None:
+        for part in parts:
+            _drop_text(part)
+            file.write(part.SerializeToString())
+            if file.tell() > MAX_BINARY_BYTES:
+                raise EncodeError(f"more than {MAX_BINARY_BYTES} bytes")
+
     try:
-        data = net.SerializeToString()
+        write_atomically(path, write)
     except (EncodeError, ValueError) as error:
         raise CaffeError(
             f"cannot write {path}: expected at most 2 GB of weights ({error})"
         ) from None
-    write_atomically(path, lambda file: file.write(data))
 
 
 def blob_shape(blob: BlobProto, where: str = "a blob") -> tuple[int, ...]:
@@ -162,33 +189,44 @@ def blob_from_array(array: NDArray[Any]) -> BlobProto:
 
 
 def _read_text(path: Path) -> str:
-    data = _read_bytes(path, MAX_TEXT_BYTES, "a prototxt")
+    data, size = _read_bytes(path, MAX_TEXT_BYTES, "a prototxt")
     if not _is_text(data):
-        raise CaffeError(f"{path} is not a prototxt: it is binary; is it the caffemodel?")
+        kind = "a caffemodel (binary)" if _LAYER_TAG in data else "binary or damaged"
+        raise CaffeError(
+            f"{path} is {kind}, expected a prototxt (text): name the .prototxt here, and the "
+            ".caffemodel where the weights are asked for"
+        )
+    _check_size(path, MAX_TEXT_BYTES, "a prototxt", size)
     return data.decode().removeprefix("\ufeff").replace("\r\n", "\n")
 
 
-def _read_bytes(path: Path, most: int, what: str) -> bytes:
-    """The file's bytes, at most ``most``."""
+def _read_bytes(path: Path, most: int, what: str) -> tuple[bytes, int]:
+    """The file's bytes and its size; of a file of more than ``most`` bytes only the start."""
     try:
         with open(path, "rb") as file:
-            data = file.read(most + 1) if path.is_file() else b""
+            size = os.fstat(file.fileno()).st_size if path.is_file() else 0
+            data = file.read(size if size <= most else MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise CaffeError(f"cannot read {what} from {path}: {error.strerror}") from None
     if not data:
         raise CaffeError(f"{path} is empty: expected {what}")
-    if len(data) > most:
-        raise CaffeError(f"{path}: expected at most {most} bytes of {what}, found more")
-    return data
+    return data, size
+
+
+def _check_size(path: Path, most: int, what: str, size: int) -> None:
+    if size > most:
+        raise CaffeError(f"{path}: expected at most {most} bytes of {what}, found {size}")
 
 
 def _is_text(data: bytes) -> bool:
-    """UTF-8 without the control characters that binary files are full of."""
+    """Whether the first MAX_TEXT_BYTES are UTF-8 without the control characters of binary files."""
+    start = data[:MAX_TEXT_BYTES]
     try:
-        data.decode()
+        # The cut may go through a character.
+        codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) == len(data))
     except UnicodeDecodeError:
         return False
-    return not any(byte in data for byte in (*range(7), 0x0E, 0x0F, 0x7F))
+    return not any(byte in start for byte in (*range(7), 0x0E, 0x0F, 0x7F))
 
 
 def _head(text: str) -> tuple[str, ...]:
@@ -232,10 +270,6 @@ def _messages(message: Any) -> list[Any]:
         for item in inner:
             found += _messages(item)
     return found
-
-
-def _holds_text(net: NetParameter) -> bool:
-    return any(len(getattr(message, UNKNOWN_TEXT)) for message in _messages(net))
 
 
 def _drop_text(net: NetParameter) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reid.caffe import files
 from reid.caffe.files import (
     MAX_TEXT_BYTES,
     blob_array,
@@ -20,7 +21,7 @@ from reid.caffe.files import (
     write_net,
     write_weights,
 )
-from reid.caffe.schema import BlobProto, BlobShape, NetParameter
+from reid.caffe.schema import BlobProto, BlobShape, LayerParameter, NetParameter
 from reid.errors import CaffeError, ReidError
 
 HEAD = ("channel order BGR", "", "mean 102, 102, 101")
@@ -71,6 +72,56 @@ def test_weights_come_back_bit_by_bit(tmp_path: Path) -> None:
     assert blob_array(found.layer[0].blobs[2]).tobytes() == values.tobytes()
     assert blob_array(found.layer[0].blobs[0]).shape == (4, 3, 3, 3)
     assert found.SerializeToString() == net.SerializeToString()
+
+
+def test_what_is_written_is_what_protobuf_would_write(tmp_path: Path) -> None:
+    net = small_net()
+    net.input.append("data")
+    write_weights(tmp_path / "net.caffemodel", net)
+    assert (tmp_path / "net.caffemodel").read_bytes() == net.SerializeToString()
+
+
+def test_without_protoc_and_in_pure_python_the_files_are_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    write_weights(path, small_net())
+    code = """
+import pathlib, sys
+from google.protobuf.internal import api_implementation
+from reid.caffe import files
+from reid.errors import CaffeError
+path = pathlib.Path(sys.argv[1])
+net = files.read_weights(path)
+files.write_weights(path.with_name("again"), net)
+path.write_bytes(path.read_bytes()[:-7])
+try:
+    files.read_weights(path)
+except CaffeError as error:
+    print(api_implementation.Type(), files.blob_array(net.layer[0].blobs[0]).shape, len(str(error)))
+"""
+    before = path.read_bytes()
+    environment = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python", "PATH": ""}
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("python (4, 3, 3, 3) "), done.stderr
+    assert (tmp_path / "again").read_bytes() == before
+
+
+def test_layers_that_are_given_replace_the_net_s_own(tmp_path: Path) -> None:
+    net = small_net()
+    other = [LayerParameter(name=f"l{i}") for i in range(3)]
+    write_weights(tmp_path / "net.caffemodel", net, iter(other))
+    found = read_weights(tmp_path / "net.caffemodel")
+    assert (found.name, list(found.layer)) == ("small", other)
+    assert [layer.name for layer in net.layer] == ["conv1", "conv1_bn"]
+
+
+def test_more_than_protobuf_can_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_BINARY_BYTES", 400)
+    with pytest.raises(CaffeError, match="expected at most 2 GB of weights"):
+        write_weights(tmp_path / "net.caffemodel", small_net())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_fields_survive_in_weights_and_those_of_text_stay_out(tmp_path: Path) -> None:
@@ -161,12 +212,41 @@ def test_one_form_given_as_the_other_is_told(tmp_path: Path) -> None:
     text, binary = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     write_net(text, small_net())
     write_weights(binary, small_net())
-    with pytest.raises(CaffeError, match="it is text: is it the prototxt"):
+    with pytest.raises(CaffeError) as caught:
         read_weights(text)
-    with pytest.raises(CaffeError, match="it is binary; is it the caffemodel"):
-        read_net(binary)
-    with pytest.raises(CaffeError, match="it is binary"):
-        read_solver(binary)
+    assert str(caught.value) == (
+        f"{text} is a prototxt (text), expected a caffemodel (binary): name the .caffemodel with "
+        "the weights here, and the .prototxt where the graph is asked for"
+    )
+    for read in (read_net, read_solver):
+        with pytest.raises(CaffeError) as caught:
+            read(binary)
+        assert str(caught.value) == (
+            f"{binary} is a caffemodel (binary), expected a prototxt (text): name the .prototxt "
+            "here, and the .caffemodel where the weights are asked for"
+        )
+
+
+def test_what_a_file_is_comes_before_how_large_it_is(tmp_path: Path) -> None:
+    net, path = small_net(), tmp_path / "large"
+    net.layer[0].blobs.append(blob_from_array(np.ones(MAX_TEXT_BYTES // 4)))
+    write_weights(path, net)
+    assert path.stat().st_size > MAX_TEXT_BYTES
+    with pytest.raises(CaffeError, match="is a caffemodel"):
+        read_net(path)
+    path.write_text("# \u00e9" * MAX_TEXT_BYTES, encoding="utf-8")  # cut within a character
+    with pytest.raises(CaffeError, match=f"at most {MAX_TEXT_BYTES} bytes"):
+        read_net(path)
+    with pytest.raises(CaffeError, match=r"is text, expected a caffemodel"):
+        read_weights(path)
+
+
+def test_text_with_a_byte_that_is_none_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    for text in (b'name: "a\xff"\n', b'name: "\xc3'):
+        path.write_bytes(text)
+        with pytest.raises(CaffeError, match="is binary or damaged, expected a prototxt"):
+            read_net(path)
 
 
 def test_a_caffemodel_cut_short_anywhere_is_refused_or_smaller(tmp_path: Path) -> None:
@@ -228,6 +308,22 @@ try:
     files.read_weights(path)
 except CaffeError as error:
     print("refused" if "cut short or damaged" in str(error) else error)
+"""
+    said, grown = peak_growth(code, path)
+    assert said == "refused"
+    assert grown < 32 << 20
+
+
+def test_a_file_of_more_than_two_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    with open(path, "wb") as file:
+        file.write(small_net().SerializeToString())
+        file.truncate(1 << 31)  # a hole, which takes no disk
+    code = """
+try:
+    files.read_weights(path)
+except CaffeError as error:
+    print("refused" if "at most 2147483647 bytes of a caffemodel" in str(error) else error)
 """
     said, grown = peak_growth(code, path)
     assert said == "refused"
@@ -304,18 +400,46 @@ def test_damaged_prototxts_are_read_or_refused_in_one_line(tmp_path: Path) -> No
     assert not any("\n" in line.strip() for line in refusals)
 
 
-def test_memory_is_at_most_three_times_the_file(tmp_path: Path) -> None:
-    net = NetParameter()
-    for index in range(10):
-        values = np.ones((1 << 20,), np.float32)  # 4 MiB
-        net.layer.add(name=f"l{index}", blobs=[blob_from_array(values)])
-    path = tmp_path / "large.caffemodel"
-    write_weights(path, net)
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A caffemodel of ten layers of 4 MiB."""
+    layers = (
+        LayerParameter(name=f"l{index}", blobs=[blob_from_array(np.ones(1 << 20))])
+        for index in range(10)
+    )
+    write_weights(tmp_path / "large.caffemodel", NetParameter(), layers)
+    return tmp_path / "large.caffemodel"
+
+
+def test_reading_takes_at_most_three_times_the_file(large: Path) -> None:
     code = """
 net = files.read_weights(path)
 arrays = [files.blob_array(blob) for layer in net.layer for blob in layer.blobs]
 print(sum(array.nbytes for array in arrays))
 """
-    said, grown = peak_growth(code, path)
+    said, grown = peak_growth(code, large)
     assert int(said) == 40 << 20
-    assert 2 < grown / path.stat().st_size <= 3
+    assert 2 < grown / large.stat().st_size <= 3
+
+
+def test_writing_takes_at_most_three_times_the_file(large: Path) -> None:
+    """With the net that is written, which takes its own size."""
+    made = """
+def layer(index):
+    blob = files.blob_from_array(numpy.ones(1 << 20, numpy.float32))
+    return files.LayerParameter(name=f"l{index}", blobs=[blob])
+import numpy
+"""
+    code = f"""{made}
+net = files.NetParameter(layer=[layer(index) for index in range(10)])
+files.write_weights(path, net)
+"""
+    _, grown = peak_growth(code, large)
+    assert 1 < grown / large.stat().st_size <= 3
+    before = large.read_bytes()
+    code = f"""{made}
+files.write_weights(path, files.NetParameter(), map(layer, range(10)))
+"""
+    _, grown = peak_growth(code, large)
+    assert grown / large.stat().st_size < 1
+    assert large.read_bytes() == before

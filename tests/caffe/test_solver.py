@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import reid.train
+from reid.caffe import reference
 from reid.caffe.schema import SolverParameter
-from reid.caffe.solver import settings_from_solver
+from reid.caffe.solver import settings_from_solver, settings_of_solver_file
 from reid.caffe.text import parse_into
 from reid.cli import main
 from reid.config import StageConfig, TrainConfig
@@ -114,6 +116,24 @@ def test_what_cannot_be_followed_is_refused_in_one_line(text: str, message: str)
     assert str(caught.value).startswith("solver: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_solver_with_changed_bytes_is_followed_or_refused_in_one_line(tmp_path: Path) -> None:
+    data, rng = reference("msp_cnn_solver").read_bytes(), random.Random(0)
+    path = tmp_path / "solver.prototxt"
+    start = data.index(b"net:")  # behind the comments
+    refusals = []
+    for _ in range(1000):
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(start, len(data))] = rng.randrange(256)
+        path.write_bytes(changed)
+        try:
+            settings_of_solver_file(path, lambda line: None)
+        except CaffeError as error:
+            refusals.append(str(error))
+    assert 500 < len(refusals) < 1000
+    assert not any("\n" in line for line in refusals)
 
 
 def test_a_multistep_of_two_billion_iterations_takes_no_memory() -> None:

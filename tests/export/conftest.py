@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +16,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid.caffe.files import read_net, read_weights, write_net, write_weights
+from reid.caffe.schema import NetParameter
 from reid.checkpoint import Checkpoint, save_checkpoint
 from reid.config import TrainConfig
 from reid.export.caffe import caffe_from_checkpoint
 from reid.export.onnx import export_onnx
-from reid.manifest import Manifest
+from reid.manifest import Manifest, read_manifest, write_manifest
 from reid.models.embedding import EmbeddingNetwork
 from reid.models.msp_cnn import MspCnn
 from reid.preprocess import Preprocess
 from reid.runtime.torch_runner import TorchRunner
 from reid.types import Image
+
+Change = Callable[[NetParameter], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,22 @@ class CaffeRun:
     run: Path
     prototxt: Path
     caffemodel: Path
+
+    def changed_to(
+        self, folder: Path, graph: Change | None = None, weights: Change | None = None
+    ) -> tuple[Path, Path]:
+        """The same files with the graph or the weights changed; the manifest is of them."""
+        prototxt, caffemodel = self.copied_to(folder)
+        if graph is not None:
+            text = read_net(prototxt)
+            graph(text.message)
+            write_net(prototxt, text.message, text.head)
+        if weights is not None:
+            net = read_weights(caffemodel)
+            weights(net)
+            write_weights(caffemodel, net)
+            write_manifest(caffemodel, read_manifest(caffemodel, check_hash=False))
+        return prototxt, caffemodel
 
     def copied_to(self, folder: Path) -> tuple[Path, Path]:
         """The prototxt and the weights (with their manifest) in another folder, to be spoilt."""

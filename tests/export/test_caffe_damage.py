@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from reid.export.caffe_compare import check_graph
 from reid.export.caffe_graph import traced_layers
 from reid.export.caffe_layers import CaffeLayer
 from reid.export.caffe_net import readable_layers
-from reid.export.caffe_weights import state_from_net
+from reid.export.caffe_weights import Source, fill_state
 
 FLIPS = 1000
 PART = 60
@@ -83,11 +84,12 @@ def test_a_caffemodel_with_changed_bytes_is_imported_or_refused(
     net.layer.extend(layer for layer in stored.layer if layer.name in names)
     path = tmp_path / "a.caffemodel"
     small = tuple(layer for layer in layers if layer.name in names)
+    state = copy.deepcopy(caffe_run.network.state_dict())
 
     def attempt(data: bytes) -> Any:
         def run() -> None:
             path.write_bytes(data)
-            state_from_net(read_weights(path), small, "inverse_std", "a.caffemodel")
+            fill_state(state, small, Source(read_weights(path), "a.caffemodel", "inverse_std"))
 
         return run
 

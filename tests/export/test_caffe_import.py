@@ -151,20 +151,20 @@ def test_without_a_head_the_paper_s_mean_is_taken_and_said(
     )
     assert imported.lines[0] == (
         "mean, channel order, sizes: plain.prototxt says none, so the paper's are taken: BGR mean "
-        "102, 102, 101, resize 160x64, the embedding is fc7_bn before its ReLU"
+        "102, 102, 101, resize 160x64, the embedding is fc7_bn"
     )
     assert load_checkpoint(tmp_path / "run/checkpoint.pt").manifest.preprocess == Preprocess()
 
 
 def test_a_graph_with_the_old_input_fields_is_the_same_graph(
-    graph: NetParameter, caffe_run: Any, tmp_path: Path
+    caffe_run: Any, tmp_path: Path
 ) -> None:
-    net = copy.deepcopy(graph)
-    del net.layer[0]
-    net.input.append("data")
-    net.input_dim.extend((1, 3, 144, 56))
-    write_net(tmp_path / "old.prototxt", net)
-    checkpoint_from_caffe(tmp_path / "old.prototxt", caffe_run.caffemodel, tmp_path / "run")
+    def old(net: NetParameter) -> None:
+        del net.layer[0]
+        net.input.append("data")
+        net.input_dim.extend((1, 3, 144, 56))
+
+    checkpoint_from_caffe(*caffe_run.changed_to(tmp_path, graph=old), tmp_path / "run")
     state = load_checkpoint(tmp_path / "run/checkpoint.pt").model
     assert torch.equal(state["fc7.weight"], caffe_run.network.fc7.weight)
 
@@ -194,17 +194,16 @@ def test_the_training_prototxt_of_the_paper_is_a_graph_to_import_by(
 
 
 def test_a_file_without_fc8_says_so_and_the_same_one_starts_each_time(
-    stored: NetParameter, caffe_run: Any, tmp_path: Path
+    caffe_run: Any, tmp_path: Path
 ) -> None:
-    weights = copy.deepcopy(stored)
-    names = [layer.name for layer in weights.layer]
-    del weights.layer[names.index("fc8")]
-    write_weights(tmp_path / "no_fc8.caffemodel", weights)
+    def no_fc8(net: NetParameter) -> None:
+        names = [layer.name for layer in net.layer]
+        del net.layer[names.index("fc8")]
+
+    files = caffe_run.changed_to(tmp_path, weights=no_fc8)
     states = []
     for name in ("one", "two"):
-        imported = checkpoint_from_caffe(
-            caffe_run.prototxt, tmp_path / "no_fc8.caffemodel", tmp_path / name
-        )
+        imported = checkpoint_from_caffe(*files, tmp_path / name)
         states.append(load_checkpoint(tmp_path / name / "checkpoint.pt").model["fc8.weight"])
     assert imported.lines[-1] == (
         "missing fc8: a fresh classifier of 1 identities, which has no part in the embedding"
@@ -212,29 +211,73 @@ def test_a_file_without_fc8_says_so_and_the_same_one_starts_each_time(
     assert torch.equal(*states)
 
 
-def test_an_extra_layer_is_named_with_its_shapes(
-    stored: NetParameter, caffe_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def in_place(net: NetParameter) -> None:
+    """BatchNorm writes over the blob of its convolution."""
+    blobs: dict[str, str] = {}
+    for layer in net.layer:
+        if layer.type == "BatchNorm":
+            blobs[layer.top[0]] = layer.bottom[0]
+    for layer in net.layer:
+        for names in (layer.bottom, layer.top):
+            names[:] = [blobs.get(name, name) for name in names]
+
+
+def test_a_scale_of_any_name_is_found_by_what_goes_into_it(caffe_run: Any, tmp_path: Path) -> None:
+    names = {
+        layer.name: f"scale{number}"
+        for number, layer in enumerate(read_net(caffe_run.prototxt).message.layer)
+        if layer.type == "Scale"
+    }
+
+    def rename(net: NetParameter) -> None:
+        for layer in net.layer:
+            layer.name = names.get(layer.name, layer.name)
+
+    def foreign(net: NetParameter) -> None:
+        rename(net)
+        in_place(net)
+
+    files = caffe_run.changed_to(tmp_path, graph=foreign, weights=rename)
+    imported = checkpoint_from_caffe(*files, tmp_path / "run")
+    assert "weights: 242 tensors found by layer name" in imported.lines
+    assert not any(line.startswith("left out") for line in imported.lines)
+    state = load_checkpoint(tmp_path / "run/checkpoint.pt").model
+    for key, value in caffe_run.network.state_dict().items():
+        assert torch.equal(state[key], value), key
+
+
+def test_a_scale_that_is_missing_is_told_by_the_file_s_own_name(
+    caffe_run: Any, tmp_path: Path
 ) -> None:
-    weights = copy.deepcopy(stored)
-    extra = weights.layer.add(name="fc8_jstl", type="InnerProduct")
-    extra.blobs.append(blob_from_array(np.zeros((9, 256), np.float32)))
-    write_weights(tmp_path / "extra.caffemodel", weights)
-    command = ["import-caffe", str(caffe_run.prototxt), str(tmp_path / "extra.caffemodel")]
-    assert main([*command, "--out", str(tmp_path / "run"), "--json"]) == 0
+    def other_name(net: NetParameter) -> None:
+        layer_named(net, "fc7_bn_scale").name = "scale_of_fc7"
+
+    files = caffe_run.changed_to(tmp_path, graph=other_name)
+    with pytest.raises(CaffeError, match=r"does not fit the network: missing scale_of_fc7$"):
+        checkpoint_from_caffe(*files, tmp_path / "run")
+
+
+def test_an_extra_layer_is_named_with_its_shapes(
+    caffe_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def extra(net: NetParameter) -> None:
+        layer = net.layer.add(name="fc8_jstl", type="InnerProduct")
+        layer.blobs.append(blob_from_array(np.zeros((9, 256), np.float32)))
+
+    files = map(str, caffe_run.changed_to(tmp_path, weights=extra))
+    assert main(["import-caffe", *files, "--out", str(tmp_path / "run"), "--json"]) == 0
     shown = capsys.readouterr()
     assert "left out, the network has no such layer: fc8_jstl (9, 256)" in shown.err
     assert '"fc8_jstl (9, 256)"' in shown.out
 
 
-def test_weights_from_before_blob_shapes_fit(
-    stored: NetParameter, caffe_run: Any, tmp_path: Path
-) -> None:
-    weights = copy.deepcopy(stored)
-    blob = layer_named(weights, "fc7").blobs[0]
-    blob.ClearField("shape")
-    blob.num, blob.channels, blob.height, blob.width = 1, 1, 256, 1536
-    write_weights(tmp_path / "old.caffemodel", weights)
-    checkpoint_from_caffe(caffe_run.prototxt, tmp_path / "old.caffemodel", tmp_path / "run")
+def test_weights_from_before_blob_shapes_fit(caffe_run: Any, tmp_path: Path) -> None:
+    def old(net: NetParameter) -> None:
+        blob = layer_named(net, "fc7").blobs[0]
+        blob.ClearField("shape")
+        blob.num, blob.channels, blob.height, blob.width = 1, 1, 256, 1536
+
+    checkpoint_from_caffe(*caffe_run.changed_to(tmp_path, weights=old), tmp_path / "run")
     state = load_checkpoint(tmp_path / "run/checkpoint.pt").model
     assert torch.equal(state["fc7.weight"], caffe_run.network.fc7.weight)
 
@@ -273,6 +316,11 @@ def many_wrong(weights: NetParameter) -> None:
         layer.name = f"other/{layer.name}"
 
 
+def unlike_classifier(weights: NetParameter) -> None:
+    set_blob(weights, "fc8", 1, np.zeros(6))
+    set_blob(weights, "fc7", 1, np.zeros(255))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -283,21 +331,19 @@ def many_wrong(weights: NetParameter) -> None:
         (not_finite, "conv2 blob 1: expected finite values, found NaN or infinity$"),
         (negative_variance, "conv2_bn: expected a variance of at least 0, found -1$"),
         (twice, "expected one layer of each name, found two conv3$"),
+        (unlike_classifier, r"network: fc7 blob 1: expected \(256,\), found \(255,\)$"),
         (many_wrong, "missing conv1; missing conv1_bn; missing conv1_bn_scale; .* and 114 more$"),
     ],
 )
 def test_weights_that_do_not_fit_are_one_line_and_leave_nothing(
     change: Callable[[NetParameter], None],
     words: str,
-    stored: NetParameter,
     caffe_run: Any,
     tmp_path: Path,
 ) -> None:
-    weights = copy.deepcopy(stored)
-    change(weights)
-    write_weights(tmp_path / "spoilt.caffemodel", weights)
+    files = caffe_run.changed_to(tmp_path, weights=change)
     with pytest.raises(CaffeError, match=words) as caught:
-        checkpoint_from_caffe(caffe_run.prototxt, tmp_path / "spoilt.caffemodel", tmp_path / "run")
+        checkpoint_from_caffe(*files, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -323,6 +369,17 @@ def no_relu(net: NetParameter) -> None:
 def no_scale(net: NetParameter) -> None:
     names = [layer.name for layer in net.layer]
     del net.layer[names.index("conv1_bn_scale")]
+
+
+def second_scale(net: NetParameter) -> None:
+    """BatchNorm's value goes through two Scales, and the second one's is used."""
+    places = {layer.name: place for place, layer in enumerate(net.layer)}
+    layer_named(net, "conv1_bn_scale").top[0] = "unused"
+    scale = copy.deepcopy(layer_named(net, "conv1_bn_scale"))
+    scale.name, scale.top[0] = "again", "conv1_bn"
+    rest = [copy.deepcopy(layer) for layer in net.layer[places["conv1_relu"] :]]
+    del net.layer[places["conv1_relu"] :]
+    net.layer.extend([scale, *rest])
 
 
 def unknown_type(net: NetParameter) -> None:
@@ -377,6 +434,7 @@ def stride_zero(net: NetParameter) -> None:
         (another_network, "expected a layer 'inception_1a/1x1' .Convolution., found none .did you"),
         (no_relu, "layer 'conv2': bottoms is conv1_bn, expected conv1_bn after ReLU"),
         (no_scale, "layer 'conv2': bottoms is conv1_bn before a Scale after ReLU, expected"),
+        (second_scale, r"layer 'conv2': bottoms is again .Scale. after ReLU, expected conv1_bn"),
         (unknown_type, "unknown type 'Convolutoin' .did you mean 'Convolution'.*known: Input"),
         (missing_bottom, "layer 'conv2': no earlier layer writes its bottom 'conv1_bm' .did you"),
         (two_of_one_name, "expected one layer of each name, found two 'conv2'"),
@@ -392,15 +450,12 @@ def stride_zero(net: NetParameter) -> None:
 def test_a_graph_of_another_network_is_refused_by_the_layer_s_name(
     change: Callable[[NetParameter], None],
     words: str,
-    graph: NetParameter,
     caffe_run: Any,
     tmp_path: Path,
 ) -> None:
-    net = copy.deepcopy(graph)
-    change(net)
-    write_net(tmp_path / "other.prototxt", net)
+    files = caffe_run.changed_to(tmp_path, graph=change)
     with pytest.raises(CaffeError, match=words) as caught:
-        checkpoint_from_caffe(tmp_path / "other.prototxt", caffe_run.caffemodel, tmp_path / "run")
+        checkpoint_from_caffe(*files, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -417,6 +472,10 @@ def exchanged(prototxt: Path, caffemodel: Path) -> None:
     text, weights = prototxt.read_bytes(), caffemodel.read_bytes()
     prototxt.write_bytes(weights)
     caffemodel.write_bytes(text)
+
+
+def text_twice(prototxt: Path, caffemodel: Path) -> None:
+    shutil.copy(prototxt, caffemodel)
 
 
 def old_form(prototxt: Path, caffemodel: Path) -> None:
@@ -442,7 +501,8 @@ def another_crop(prototxt: Path, caffemodel: Path) -> None:
     [
         (cut_weights, "is not a caffemodel .cut short or damaged"),
         (cut_text, r"msp_cnn.prototxt:\d+:\d+: expected"),
-        (exchanged, "(is it the caffemodel|expected at most [0-9]+ bytes of a prototxt)"),
+        (exchanged, r"prototxt is a caffemodel .binary., expected a prototxt .text.: name the"),
+        (text_twice, r"caffemodel is a prototxt .text., expected a caffemodel .binary.: name the"),
         (old_form, "1 layers of Caffe's old V1 form"),
         (empty, "is empty: expected a caffemodel"),
         (gone, "cannot read a prototxt from"),

@@ -23,7 +23,8 @@ from reid.caffe.schema import AVE, TEST, TRAIN, LayerParameter, NetParameter
 from reid.config import OptimizerConfig
 from reid.errors import BuildError, CaffeError
 from reid.export.caffe_compare import difference
-from reid.export.caffe_graph import traced_layers
+from reid.export.caffe_face import MSP_CNN
+from reid.export.caffe_graph import EMBEDDING, traced_layers
 from reid.export.caffe_layers import CaffeLayer
 from reid.export.caffe_net import walk_net
 from reid.models.msp_cnn import MspCnn
@@ -31,6 +32,7 @@ from reid.solver import parameter_groups
 
 SHAPE = (3, 144, 56)
 FILES = {"embed": "msp_cnn_test", "train": "msp_cnn_train_val"}
+ENDS = {"embed": EMBEDDING, "train": MSP_CNN.classifier}
 OTHER_TOWER = "_p"
 Filler = tuple[str, float]
 
@@ -44,7 +46,7 @@ def nets() -> dict[str, NetParameter]:
 @pytest.fixture(scope="module")
 def traced(network: nn.Module) -> dict[str, tuple[CaffeLayer, ...]]:
     """Stage -> the network's layers."""
-    return {stage: traced_layers(network, SHAPE, stage) for stage in FILES}
+    return {stage: traced_layers(network, SHAPE, end) for stage, end in ENDS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +102,13 @@ def filler_of(values: Tensor) -> Filler:
     return "gaussian", float(f"{std:.1g}")
 
 
-def multipliers_in_module(network: nn.Module) -> dict[str, tuple[float, float]]:
+def multipliers_in_module(
+    network: nn.Module, config: OptimizerConfig
+) -> dict[str, tuple[float, float]]:
     """State-dict key -> (rate, decay) as the solver takes them; a statistic has (0, 0)."""
     by_id = {
         id(parameter): (group["lr_mult"], group["decay_mult"])
-        for group in parameter_groups(network, OptimizerConfig())
+        for group in parameter_groups(network, config)
         for parameter in group["params"]
     }
     found = {key: by_id[id(value)] for key, value in network.named_parameters()}
@@ -125,11 +129,15 @@ def problems(net: NetParameter, traced: tuple[CaffeLayer, ...], stage: str) -> l
 
 
 def learning_problems(
-    net: NetParameter, network: nn.Module, traced: tuple[CaffeLayer, ...]
+    net: NetParameter,
+    network: nn.Module,
+    traced: tuple[CaffeLayer, ...],
+    config: OptimizerConfig | None = None,
 ) -> list[str]:
-    """Every layer whose fillers or multipliers differ."""
+    """Every layer whose fillers, multipliers or moving average differ."""
     messages = {message.name: message for message in net.layer}
-    multipliers, state = multipliers_in_module(network), network.state_dict()
+    multipliers = multipliers_in_module(network, config or OptimizerConfig())
+    state = network.state_dict()
     found = []
     for layer in traced:
         if layer.type == "Input":
@@ -143,6 +151,12 @@ def learning_problems(
         filled = [filler_of(state[key]) for key in layer.weights] if fillers else []
         if fillers != filled:
             found.append(f"{layer.name}: fillers {fillers}, in the module {filled}")
+        if layer.type == "BatchNorm":
+            module: Any = network.get_submodule(layer.weights[0].rpartition(".")[0])
+            # PyTorch's momentum is the new statistic's share, Caffe's fraction the old one's.
+            kept, share = message.batch_norm_param.moving_average_fraction, module.momentum
+            if abs(kept + share - 1) > 1e-6:
+                found.append(f"{layer.name}: moving average {kept:g}, in the module {1 - share:g}")
     return found
 
 
@@ -254,6 +268,14 @@ def another_eps(net: NetParameter) -> None:
     layer_named(net, "conv3_bn").batch_norm_param.eps = 1e-3
 
 
+def another_crop(net: NetParameter) -> None:
+    for layer in net.layer:
+        if layer.type == "Data":
+            layer.transform_param.crop_height = 128
+        elif layer.type == "Input":
+            layer.input_param.shape[0].dim[2] = 128
+
+
 CHANGES_OF_THE_GRAPH = {
     "conv1: pad is (1, 1), expected (0, 0)": set_conv("conv1", pad=[0]),
     "conv2: kernel is (3, 3), expected (5, 5)": set_conv("conv2", kernel_size=[5], pad=[2]),
@@ -274,6 +296,7 @@ CHANGES_OF_THE_GRAPH = {
     "conv3: name is conv2_relu, expected conv3": remove_relu,
     "conv2_relu: negative_slope is 0, expected 0.1": leaky,
     "conv3_bn: eps is 1e-05, expected 0.001": another_eps,
+    "conv1: shape is (32, 144, 56), expected (32, 128, 56)": another_crop,
 }
 """What is told first -> the change of the prototxt."""
 
@@ -311,7 +334,13 @@ def filler_std(net: NetParameter) -> None:
     layer_named(net, "fc8").inner_product_param.weight_filler.std = 0.01
 
 
-@pytest.mark.parametrize("change", [rate, decay, filler_type, filler_value, filler_std])
+def moving_average(net: NetParameter) -> None:
+    layer_named(net, "conv1_bn").batch_norm_param.moving_average_fraction = 0.999
+
+
+@pytest.mark.parametrize(
+    "change", [rate, decay, filler_type, filler_value, filler_std, moving_average]
+)
 def test_a_change_of_how_the_prototxt_learns_is_seen(
     change: Callable[[NetParameter], None],
     nets: dict[str, NetParameter],
@@ -344,12 +373,44 @@ def module_dropout(network: Any) -> None:
     network.fc7_dropout.p = 0.3
 
 
+def module_kernel(network: Any) -> None:
+    network.conv2.conv = nn.Conv2d(32, 32, 5, padding=2)
+
+
+def module_stride(network: Any) -> None:
+    network.inception_2b.conv_3x3.conv.stride = (1, 1)
+    network.inception_2b.double_3x3_2.conv.stride = (1, 1)
+    network.inception_2b.pool = nn.MaxPool2d(3, 1, 1)
+
+
+def module_outputs(network: Any) -> None:
+    network.inception_3a.pool_proj.conv = nn.Conv2d(768, 128, 1)
+    network.inception_3a.pool_proj.bn = nn.BatchNorm2d(128)
+    network.inception_3b.pool = nn.MaxPool2d(3, 2, (0, 1), ceil_mode=True)
+    for part in (network.inception_3b.conv_3x3_reduce, network.inception_3b.double_3x3_reduce):
+        part.conv = nn.Conv2d(896, 256, 1)
+    network.fc7 = nn.Linear(1408, 256)
+
+
+def module_eps(network: Any) -> None:
+    network.fc7_bn.eps = 1e-3
+
+
+def module_weights(network: Any) -> None:
+    network.conv2.conv.bias = None
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (module_pool_type, "pool1: pool is AVE, expected MAX"),
         (module_forward_pad, "inception_3b/pool: kernel is (2, 2), expected (3, 3)"),
         (module_dropout, "fc7_dropout: dropout_ratio is 0.3, expected 0.5"),
+        (module_kernel, "conv2: kernel is (5, 5), expected (3, 3)"),
+        (module_stride, "inception_2b/3x3: stride is (1, 1), expected (2, 2)"),
+        (module_outputs, "inception_3a/pool_proj: num_output is 128, expected 256"),
+        (module_eps, "fc7_bn: eps is 0.001, expected 1e-05"),
+        (module_weights, "conv2: bias is False, expected True"),
     ],
 )
 def test_a_change_of_the_module_is_seen(
@@ -357,7 +418,7 @@ def test_a_change_of_the_module_is_seen(
 ) -> None:
     changed = copy.deepcopy(network)
     change(changed)
-    assert problems(nets["train"], traced_layers(changed, SHAPE, "train"), "train")[0] == told
+    assert problems(nets["train"], traced_layers(changed, SHAPE, ENDS["train"]), "train")[0] == told
 
 
 def test_a_changed_pad_of_the_module_is_seen(
@@ -367,6 +428,26 @@ def test_a_changed_pad_of_the_module_is_seen(
     changed.conv2.conv.padding = (1, 0)
     found = problems(nets["embed"], traced_layers(changed, SHAPE), "embed")
     assert found[0] == "conv2: pad is (1, 0), expected (1, 1)"
+
+
+def test_blobs_of_another_shape_are_seen(traced: dict[str, tuple[CaffeLayer, ...]]) -> None:
+    layer = next(layer for layer in traced["embed"] if layer.name == "fc7")
+    turned = dataclasses.replace(layer, blob_shapes=((1536, 256), (256,)))
+    told = "blob shapes is ((256, 1536), (256,)), expected ((1536, 256), (256,))"
+    assert difference(turned, layer) == told
+
+
+def test_another_rate_or_average_of_the_module_is_seen(
+    nets: dict[str, NetParameter], network: nn.Module, traced: dict[str, tuple[CaffeLayer, ...]]
+) -> None:
+    changed: Any = copy.deepcopy(network)
+    changed.conv3.bn.momentum = 0.001
+    found = learning_problems(nets["train"], changed, traced["train"])
+    assert found == ["conv3_bn: moving average 0.9, in the module 0.999"]
+    rates = OptimizerConfig(bias_lr_mult=1.0)
+    found = learning_problems(nets["train"], network, traced["train"], rates)
+    biased = [layer for layer in traced["train"] if layer.type in ("Convolution", "InnerProduct")]
+    assert [line.split(":")[0] for line in found] == [layer.name for layer in biased]
 
 
 def test_a_changed_start_of_the_module_is_seen(
