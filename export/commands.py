@@ -8,24 +8,21 @@ from typing import Any
 
 import click
 
+from reid import options
 from reid.progress import progress_bar, say
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
-BATCH = click.IntRange(min=1)
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=FOLDER, required=True, help="The folder to write into.")
+@click.argument("run", type=options.MODEL)
+@click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")
 @click.option("--fp16", is_flag=True, help="Also a half-precision graph (and engine).")
 @click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
 @click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
 @click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
-@click.option("--minBatch", "min_batch", type=BATCH, default=1, show_default=True)
-@click.option("--optBatch", "opt_batch", type=BATCH, default=8, show_default=True)
-@click.option("--maxBatch", "max_batch", type=BATCH, default=32, show_default=True)
-@click.option("--timingCacheFile", "timing_cache", type=FILE, help="Read and updated.")
+@click.option("--minBatch", "min_batch", type=options.BATCH, default=1, show_default=True)
+@click.option("--optBatch", "opt_batch", type=options.BATCH, default=8, show_default=True)
+@click.option("--maxBatch", "max_batch", type=options.BATCH, default=32, show_default=True)
+@click.option("--timingCacheFile", "timing_cache", type=options.FILE, help="Read and updated.")
 @click.option("--builderOptimizationLevel", "level", type=click.IntRange(0, 5))
 @click.option("--memPoolSize", "workspace_mib", type=int, help="Workspace in MiB.")
 @click.option(
@@ -45,7 +42,7 @@ BATCH = click.IntRange(min=1)
     show_default=True,
     help="Which TensorRT builds; tensorrt_rtx needs no GPU.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options.as_json
 def export(
     run: Path,
     out: Path,
@@ -71,15 +68,9 @@ def export(
     Batch sizes, timing cache and the builder's options are trtexec's.
     """
     from .engine_options import EngineOptions
-    from .pipeline import (
-        build_engines,
-        export_caffe,
-        export_checkpoint,
-        prove_caffe_on_drawn,
-        prove_on_drawn,
-    )
+    from .pipeline import build_engines, export_caffe, export_checkpoint, prove_on_drawn
 
-    options = EngineOptions(
+    builder_options = EngineOptions(
         min_batch=min_batch,
         opt_batch=opt_batch,
         max_batch=max_batch,
@@ -109,42 +100,36 @@ def export(
     if no_parity:
         say("parity: not checked (--no-parity)")
     else:
-        with progress_bar("proving", len(files) + caffe) as bar:
-            for proof in prove_on_drawn(run, files):
+        made = [*files, *caffe_files[1:]]
+        with progress_bar("proving", len(made)) as bar:
+            for proof in prove_on_drawn(run, made):
                 bar.advance(1)
                 bar.say(proof.words())
                 proof.settle()
                 proofs.append(proof.report.to_json())
-            if caffe:
-                layers = prove_caffe_on_drawn(run, caffe_files[-1])
-                bar.advance(1)
-                bar.say(layers.words())
-                layers.settle()
-                proofs.append(layers.report.to_json())
     engines = []
     if trt:
         with progress_bar("building") as bar:
-            for built in build_engines(files, out, options, bar.show):
+            for built in build_engines(files, out, builder_options, bar.show):
                 engines.append(str(built.path))
                 bar.say(f"{built.path}  {built.seconds:.1f} s")
                 for note in built.notes:
                     bar.say(f"  {note}")
-    names = [str(file) for file in files]
-    made = [str(file) for file in caffe_files]
-    found = {"files": names, "caffe": made, "engines": engines, "parity": proofs}
+    names, caffe_names = list(map(str, files)), list(map(str, caffe_files))
+    found = {"files": names, "caffe": caffe_names, "engines": engines, "parity": proofs}
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join([*names, *made, *engines]))
+        click.echo("\n".join([*names, *caffe_names, *engines]))
         say(f"next: reid eval {run} {files[-1]} --data NAME --data-root DIR")
     return found
 
 
 @click.command()
-@click.argument("reference", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
+@click.argument("reference", type=options.MODEL)
+@click.argument("candidate", type=options.MODEL)
 @click.option("--data", "name", default="synthetic", show_default=True, help="The dataset.")
-@click.option("--data-root", type=FOLDER, help="Its folder; without it, people are drawn.")
+@click.option("--data-root", type=options.FOLDER, help="Its folder; without it, people are drawn.")
 @click.option(
     "--crops",
     type=click.IntRange(min=16),
@@ -153,10 +138,8 @@ def export(
     help="Crops to compare on, at most.",
 )
 @click.option("--skip-eval", is_flag=True, help="Do not compare rank-1 and mAP.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@options.device
+@options.as_json
 def parity(
     reference: Path,
     candidate: Path,
@@ -174,22 +157,18 @@ def parity(
     checkpoint REFERENCE blob by blob, on 16 crops at most. The report is also written into the
     candidate's manifest.
     """
-    from .pipeline import CAFFE_SUFFIX, drawn_or_real, prove, prove_caffe
+    from .pipeline import drawn_or_real, prove
 
-    proof: Any
     with drawn_or_real(name, data_root, reference) as split, progress_bar("comparing") as bar:
-        if candidate.suffix.lower() == CAFFE_SUFFIX:
-            proof = prove_caffe(reference, candidate, split, max_crops=crops, progress=bar.show)
-        else:
-            proof = prove(
-                reference,
-                candidate,
-                split,
-                device=device,
-                max_crops=crops,
-                with_evaluation=not skip_eval,
-                progress=bar.show,
-            )
+        proof = prove(
+            reference,
+            candidate,
+            split,
+            device=device,
+            max_crops=crops,
+            with_evaluation=not skip_eval,
+            progress=bar.show,
+        )
     found: dict[str, Any] = proof.report.to_json()
     click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())
     proof.settle()
@@ -197,9 +176,9 @@ def parity(
 
 
 @click.command("import-caffe")
-@click.argument("net", type=FILE)
-@click.argument("weights", type=FILE)
-@click.option("--out", type=FOLDER, required=True, help="The run folder to write.")
+@click.argument("net", type=options.FILE)
+@click.argument("weights", type=options.FILE)
+@click.option("--out", type=options.FOLDER, required=True, help="The run folder to write.")
 @click.option(
     "--bn-statistic",
     type=click.Choice(["inverse_std", "variance", "std"]),
@@ -207,7 +186,7 @@ def parity(
     show_default=True,
     help="What the fork's BN layers keep as their fourth blob.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options.as_json
 def import_caffe(
     net: Path, weights: Path, out: Path, bn_statistic: str, as_json: bool
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from reid.runtime.tensorrt_module import (
 )
 
 from .builder_progress import Progress, progress_monitor
-from .engine_config import builder_config
+from .engine_config import DYNAMIC, builder_config
 from .engine_options import EngineOptions, engine_path
 from .engine_precision import (
     check_inspected_precision,
@@ -184,10 +184,9 @@ def _described(problem: Any) -> str:
 
 def _check_network(trt: Any, network: Any, manifest: Manifest, onnx_path: Path) -> None:
     """The graph is the manifest's: names, shapes, float32 at both ends, a dynamic batch."""
-    batch = -1
     expected = {
-        manifest.input_name: (batch, *manifest.preprocess.input_shape),
-        manifest.output_name: (batch, manifest.output_dim),
+        spec.name: (DYNAMIC if spec.batched else 1, *spec.shape)
+        for spec in (*manifest.input_arrays, *manifest.output_arrays)
     }
     ends = [network.get_input(i) for i in range(network.num_inputs)]
     ends += [network.get_output(i) for i in range(network.num_outputs)]

@@ -9,6 +9,9 @@ from reid.runtime.tensorrt_module import version_of
 
 from .engine_options import HARDWARE_LEVELS, EngineOptions
 
+DYNAMIC = -1
+"""TensorRT's size of a dynamic axis."""
+
 
 def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions) -> Any:
     """The configuration with one optimisation profile. Raises BuildError."""
@@ -16,7 +19,9 @@ def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions)
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        row = tuple(tensor.shape)[1:]
+        first, *row = tuple(tensor.shape)
+        if first != DYNAMIC:
+            continue
         smallest, usual = (options.min_batch, *row), (options.opt_batch, *row)
         profile.set_shape(tensor.name, smallest, usual, (options.max_batch, *row))
     config.add_optimization_profile(profile)

@@ -19,6 +19,9 @@ from torch import nn
 from reid.errors import BuildError, MissingPackageError
 from reid.files import write_atomically
 from reid.manifest import METADATA_KEY, Manifest, write_manifest
+from reid.models import stages_of
+from reid.models.stages import Stage
+from reid.types import ArraySpec
 
 try:
     import onnx
@@ -28,8 +31,10 @@ except ImportError as error:
         f"ONNX export needs {error.name}: pip install 'reid-toolkit[cpu]'"
     ) from error
 
-from .graph import BATCH, ExportGraph, graphs_of
 from .precision import folded, halved, prove_precision
+
+BATCH = "batch"
+"""Name of the dynamic first axis of every batched input and output."""
 
 OPSET = 18
 """The opset that the exporter's translations are written for, so nothing is converted; the
@@ -47,26 +52,30 @@ def export_onnx(
     manifest: Manifest,
     path: Path,
     *,
+    stage: str = "",
     fp16: bool = False,
     opset: int = OPSET,
 ) -> Manifest:
-    """Write ``network``'s test stage to ``path`` and its manifest beside it and inside it.
+    """Write a test stage of ``network`` to ``path`` and its manifest beside it and inside it.
 
     ``manifest`` is the checkpoint's; the one returned, with the new file's hash, is what
-    was written. The network is copied, never changed. With ``fp16`` the parameters and
-    the arithmetic are float16 but for the islands that the manifest names; input and
-    output stay float32. Raises BuildError where the export fails or its precision is not
-    what was asked for, OutputError where it cannot be written; then nothing is written.
+    was written. ``stage`` may be empty: a vector network has only one. The network is copied,
+    never changed. With ``fp16`` the parameters and the arithmetic are float16 but for the
+    islands that the manifest names; inputs and outputs stay float32. Raises BuildError where
+    the export fails or its precision is not what was asked for, OutputError where it cannot
+    be written; then nothing is written.
     """
-    graphs = graphs_of(_prepared(network, manifest, fp16), manifest)
-    if len(graphs) != 1:
-        stages = ", ".join(graph.stage for graph in graphs)
-        raise BuildError(f"{manifest.network} exports as {len(graphs)} files ({stages}), not one")
-    return export_graph(graphs[0], manifest, path, fp16=fp16, opset=opset)
+    graphs = _prepared(network, manifest, fp16)
+    if stage not in graphs and (stage or len(graphs) != 1):
+        raise BuildError(
+            f"{manifest.network} has the stages {', '.join(graphs)}, found {stage!r}; name one"
+        )
+    graph = graphs[stage] if stage else next(iter(graphs.values()))
+    return export_graph(graph, manifest, path, fp16=fp16, opset=opset)
 
 
 def export_graph(
-    graph: ExportGraph, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
+    graph: Stage, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
 ) -> Manifest:
     """Write one graph whose module is already in its precision; otherwise as export_onnx."""
     model = _traced(graph, opset)
@@ -77,10 +86,7 @@ def export_graph(
         raise BuildError(f"the exported graph is not valid ONNX: {error}") from error
     proof = prove_precision(model, "fp16" if fp16 else "fp32")
     exported = dataclasses.replace(
-        manifest,
-        stage=graph.stage,
-        input_name=graph.input_names[0],
-        output_name=graph.output_names[0],
+        manifest.of_graph(graph.name, graph.inputs, graph.outputs),
         precision=proof.precision,
         fp32_islands=proof.fp32_islands,
         opset=opset,
@@ -95,49 +101,57 @@ def export_graph(
     return write_manifest(path, exported)
 
 
-def _prepared(network: nn.Module, manifest: Manifest, fp16: bool) -> nn.Module:
-    """A copy on the CPU: batch norms folded, the folding checked, halved if asked for."""
+def _prepared(network: nn.Module, manifest: Manifest, fp16: bool) -> dict[str, Stage]:
+    """A copy's stages, on the CPU: batch norms folded and that checked, halved if asked for."""
     original = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     prepared = folded(original)
-    pairs = zip(graphs_of(original, manifest), graphs_of(prepared, manifest), strict=True)
-    for before, after in pairs:
+    for before, after in zip(_stages(original, manifest), _stages(prepared, manifest), strict=True):
         _check_folding(before, after)
-    return halved(prepared) if fp16 else prepared
+    final = halved(prepared) if fp16 else prepared
+    return {stage.name: stage for stage in _stages(final, manifest)}
 
 
-def _check_folding(before: ExportGraph, after: ExportGraph) -> None:
+def _stages(network: nn.Module, manifest: Manifest) -> tuple[Stage, ...]:
+    shape = manifest.preprocess.input_shape
+    return stages_of(network, manifest.network, shape, manifest.normalised)
+
+
+def _check_folding(before: Stage, after: Stage) -> None:
     """Names say which batch norm follows which layer; this shows that they told the truth."""
     generator = torch.Generator().manual_seed(0)
-    shapes = before.input_shapes
-    inputs = [100 * torch.randn(_EXAMPLE_BATCH, *shape, generator=generator) for shape in shapes]
+    inputs = [100 * torch.randn(shape, generator=generator) for shape in _shapes(before.inputs)]
     with torch.inference_mode():
         expected, found = before.module(*inputs), after.module(*inputs)
     if isinstance(expected, torch.Tensor):
         expected, found = (expected,), (found,)
-    for name, old, new in zip(before.output_names, expected, found, strict=True):
+    for spec, old, new in zip(before.outputs, expected, found, strict=True):
         change = float((old - new).abs().max() / old.abs().max())
         if not change <= FOLD_TOLERANCE:
             raise BuildError(
-                f"folding the batch norms changed {name!r} by {change:.2g} of its largest value, "
-                f"allowed {FOLD_TOLERANCE:.0e}; a batch norm does not follow the layer it is "
-                "named after, or the weights are not finite"
+                f"folding the batch norms changed {spec.name!r} by {change:.2g} of its largest "
+                f"value, allowed {FOLD_TOLERANCE:.0e}; a batch norm does not follow the layer it "
+                "is named after, or the weights are not finite"
             )
 
 
-def _traced(graph: ExportGraph, opset: int) -> onnx.ModelProto:
+def _shapes(specs: tuple[ArraySpec, ...]) -> list[tuple[int, ...]]:
+    """Example sizes: a small batch, or one item where the array is not batched."""
+    return [(_EXAMPLE_BATCH if spec.batched else 1, *spec.shape) for spec in specs]
+
+
+def _traced(graph: Stage, opset: int) -> onnx.ModelProto:
     batch = torch.export.Dim(BATCH, min=1)
-    inputs = tuple(torch.zeros(_EXAMPLE_BATCH, *shape) for shape in graph.input_shapes)
     try:
         with _quiet():
             program = torch.onnx.export(
                 graph.module.eval(),
-                inputs,
+                tuple(torch.zeros(shape) for shape in _shapes(graph.inputs)),
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
-                input_names=list(graph.input_names),
-                output_names=list(graph.output_names),
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                input_names=[spec.name for spec in graph.inputs],
+                output_names=[spec.name for spec in graph.outputs],
+                dynamic_shapes=tuple({0: batch} if s.batched else None for s in graph.inputs),
             )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().partition("\n")[0]
@@ -167,17 +181,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _rename(model: onnx.ModelProto, graph: ExportGraph) -> None:
+def _rename(model: onnx.ModelProto, graph: Stage) -> None:
     """Name nodes ``<layer>/<operator>`` and weights as in the state dict; drop the notes.
 
     Errors of TensorRT and profiles of ONNX Runtime then speak of the network's layers. The
     exporter's notes hold stack traces with this machine's paths, and more bytes than the graph.
     """
-    model.graph.name = graph.stage
+    model.graph.name = graph.name
     weights = {w.name: w.name.removeprefix("network.") for w in model.graph.initializer}
     used: Counter[str] = Counter()
     for node in model.graph.node:
-        name = f"{_layer_of(node) or graph.stage}/{node.op_type}"
+        name = f"{_layer_of(node) or graph.name}/{node.op_type}"
         used[name] += 1
         node.name = name if used[name] == 1 else f"{name}_{used[name]}"
         node.input[:] = [weights.get(value, value) for value in node.input]

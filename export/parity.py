@@ -21,7 +21,7 @@ from reid.manifest import Manifest, read_manifest, write_manifest
 from reid.runtime import Runner
 from reid.types import EvalReport, FloatArray, Image
 
-from .parity_report import Check, ParityReport
+from .parity_report import Check, ParityReport, Report
 from .tolerances import TOLERANCES, Tolerances
 
 __all__ = [
@@ -107,7 +107,7 @@ def with_evaluations(
     return dataclasses.replace(report, checks=checks)
 
 
-def require(report: ParityReport) -> None:
+def require(report: Report) -> None:
     """Raise ParityError, in one line, unless the report passed."""
     if not report.passed:
         raise ParityError(
@@ -116,7 +116,7 @@ def require(report: ParityReport) -> None:
         )
 
 
-def record(report: ParityReport, path: Path) -> Manifest:
+def record(report: Report, path: Path) -> Manifest:
     """Write the report into the manifest beside the candidate's file ``path``."""
     manifest = read_manifest(path)
     return write_manifest(path, dataclasses.replace(manifest, parity=report.to_json()))

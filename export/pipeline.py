@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +20,18 @@ from reid.data.synthetic import write_synthetic
 from reid.errors import DataError, output_errors
 from reid.evaluate import evaluate, split_of_model
 from reid.files import sha256_of_file
-from reid.manifest import Manifest, manifest_path, write_manifest
+from reid.matching import VectorMatcher
 from reid.runtime import model_file, open_runner
 from reid.types import ImageRecord, Split
 
 from .caffe import caffe_from_checkpoint
 from .caffe_parity import MAX_CROPS as MAX_LAYER_CROPS
-from .caffe_parity import LayerProof, prove_layers
+from .caffe_parity import prove_layers
 from .engine import BuiltEngine, build_engine
 from .engine_options import EngineOptions
 from .onnx import export_onnx
-from .parity import ParityReport, compare, record, require, with_evaluations
+from .parity import compare, with_evaluations
+from .proof import Proof
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -39,7 +41,6 @@ EXPORT_CROPS = 64
 """Crops that an export is proven on."""
 EXPORT_LAYER_CROPS = 8
 """The same for Caffe files, of which every blob is compared: batches of 1, 3 and 4."""
-CAFFE_SUFFIX = ".caffemodel"
 
 DRAWN = "synthetic"
 """The dataset that is drawn where no folder is given."""
@@ -57,49 +58,6 @@ class Exported:
         """``msp_cnn.fp16.onnx  13.1 MB  4.2 s``."""
         size_mb = self.path.stat().st_size / 1e6
         return f"{self.path}  {size_mb:.1f} MB  {self.seconds:.1f} s"
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """A verdict, as it is shown (with the paths) and as it is kept (with the backends)."""
-
-    report: ParityReport
-    kept: ParityReport
-    file: Path
-    manifest: Manifest
-
-    def words(self) -> str:
-        """``msp_cnn.fp16.onnx: parity passed on 64 crops, lowest row cosine 0.999998``."""
-        verdict = "passed" if self.report.passed else "FAILED"
-        cosine = self.report.found("lowest_row_cosine")
-        return (
-            f"{self.file.name}: parity {verdict} on {self.report.num_crops} crops, "
-            f"lowest row cosine {cosine:.6f}"
-        )
-
-    def keep(self) -> None:
-        """Write the verdict into the manifest beside the candidate; a checkpoint has no place.
-
-        A candidate that came alone, its manifest inside it, gets one beside it. Raises
-        OutputError where the folder cannot be written.
-        """
-        if self.file.suffix == ".pt":
-            return
-        if manifest_path(self.file).exists():
-            record(self.kept, self.file)
-        else:
-            manifest = dataclasses.replace(self.manifest, parity=self.kept.to_json())
-            write_manifest(self.file, manifest)
-
-    def settle(self) -> None:
-        """Keep the verdict, then raise ParityError unless it is a pass.
-
-        A verdict that cannot be written down is an OutputError, but never hides a failure.
-        """
-        try:
-            self.keep()
-        finally:
-            require(self.report)
 
 
 def export_checkpoint(run: Path, out: Path, precisions: tuple[str, ...]) -> Iterator[Exported]:
@@ -169,25 +127,34 @@ def prove(
     max_crops: int = MAX_PARITY_CROPS,
     with_evaluation: bool = True,
     progress: Progress = lambda done, total, words: None,
-) -> Proof:
-    """Compare two model files on a split's test images.
+) -> Proof[Any]:
+    """Compare two model files on a split's test images, spread evenly over query and gallery.
 
-    The crops are spread evenly over query and gallery; ``with_evaluation`` also evaluates
-    both on the whole split, for the change of rank-1 and mAP, if the crops agree.
-    ``progress`` hears of the images done. Raises DataError, ParityError (incomparable
-    outputs), ModelFileError, ManifestError.
+    ``with_evaluation`` also evaluates both on the whole split, for the change of rank-1 and
+    mAP, if the crops agree. A ``.caffemodel`` is compared blob by blob on
+    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``progress`` hears of the
+    images done. Raises DataError, ParityError (incomparable outputs), ModelFileError,
+    ManifestError, CaffeError.
     """
-    crops = [read_image(record.path) for record in spread(split, max_crops)]
-    evaluated = 2 * (len(split.query) + len(split.gallery)) if with_evaluation else 0
-    step = _counted(progress, len(crops) + evaluated)
+    layers = is_caffemodel(candidate)
+    crops = spread(split, min(max_crops, MAX_LAYER_CROPS) if layers else max_crops)
+    images = [read_image(record.path) for record in crops]
+    with_evaluation = with_evaluation and not layers
+
+    def phase(what: str, total: int) -> Callable[[int], None]:
+        return _counted(progress, total, what)
+
+    step = phase("crops", len(images))
     step(0)
+    if layers:
+        return prove_layers(reference, candidate, images, step)
     with open_runner(reference, device) as first, open_runner(candidate, device) as second:
-        report = compare(first, second, crops)
-        step(len(crops))
+        report = compare(first, second, images)
+        step(len(images))
         if with_evaluation and report.passed:
             figures = (
-                evaluate(first, split, progress=step),
-                evaluate(second, split, progress=step),
+                evaluate(VectorMatcher(first), split, phase=phase).report,
+                evaluate(VectorMatcher(second), split, phase=phase).report,
             )
             report = with_evaluations(report, figures)
         manifest = second.manifest
@@ -195,7 +162,7 @@ def prove(
     return Proof(shown, report, model_file(candidate), manifest)
 
 
-def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proof]:
+def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
     """Compare files just made with what they were made from, on a few drawn people.
 
     In seconds, so rank-1 and mAP stay unchecked: that is ``reid parity``'s. Raises what
@@ -203,31 +170,13 @@ def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proo
     """
     with drawn_or_real(DRAWN, None, reference) as split:
         for candidate in candidates:
-            yield prove(reference, candidate, split, max_crops=EXPORT_CROPS, with_evaluation=False)
+            crops = EXPORT_LAYER_CROPS if is_caffemodel(candidate) else EXPORT_CROPS
+            yield prove(reference, candidate, split, max_crops=crops, with_evaluation=False)
 
 
-def prove_caffe(
-    reference: Path,
-    candidate: Path,
-    split: Split,
-    *,
-    max_crops: int = MAX_LAYER_CROPS,
-    progress: Progress = lambda done, total, words: None,
-) -> LayerProof:
-    """Compare a caffemodel with its checkpoint blob by blob, on a few of a split's test images.
-
-    At most ``MAX_LAYER_CROPS`` are taken. Raises what ``prove_layers`` raises.
-    """
-    records = spread(split, min(max_crops, MAX_LAYER_CROPS))
-    step = _counted(progress, len(records))
-    step(0)
-    return prove_layers(reference, candidate, [read_image(r.path) for r in records], step)
-
-
-def prove_caffe_on_drawn(reference: Path, candidate: Path) -> LayerProof:
-    """As ``prove_on_drawn`` for a caffemodel."""
-    with drawn_or_real(DRAWN, None, reference) as split:
-        return prove_caffe(reference, candidate, split, max_crops=EXPORT_LAYER_CROPS)
+def is_caffemodel(file: Path) -> bool:
+    """Whether a file is compared as one, by its suffix."""
+    return file.suffix.lower() == ".caffemodel"
 
 
 def spread(split: Split, count: int) -> list[ImageRecord]:
@@ -237,13 +186,13 @@ def spread(split: Split, count: int) -> list[ImageRecord]:
     return [records[i] for i in np.linspace(0, len(records) - 1, count).round().astype(int)]
 
 
-def _counted(progress: Progress, total: int) -> Callable[[int], None]:
+def _counted(progress: Progress, total: int, words: str) -> Callable[[int], None]:
     """``progress`` with the sum of what it is told."""
     done = 0
 
     def step(count: int) -> None:
         nonlocal done
         done += count
-        progress(done, total, "images")
+        progress(done, total, words)
 
     return step

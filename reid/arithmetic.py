@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from reid.config import RunConfig
 from reid.errors import ConfigError
 
+Loss = Callable[[nn.Module, Tensor], Tensor]
+
 _PROBE_IMAGES = 4
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _EMULATED_BF16 = ("DEFAULT", "NO AVX", "AVX2")
@@ -70,10 +72,14 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_arithmetic(
-    config: RunConfig, build: Callable[[], nn.Module], input_shape: tuple[int, int, int]
+    config: RunConfig,
+    build: Callable[[], nn.Module],
+    loss: Loss,
+    input_shape: tuple[int, int, int],
 ) -> tuple[Arithmetic, str]:
     """The arithmetic for a run, and a line that says how it was chosen.
 
+    ``loss`` is what the run minimises, of a network and (N, 3, H, W) images, N at least 2.
     On CUDA ``auto`` is bf16 where the GPU has it (fp16 elsewhere) with channels-last; on a
     CPU the open settings are measured on a throw-away network from ``build``.
     """
@@ -87,7 +93,7 @@ def choose_arithmetic(
     if len(candidates) == 1:
         return candidates[0], f"arithmetic: {candidates[0].words()} (as set)"
     with torch.random.fork_rng():
-        rates = _measure(candidates, build, input_shape)
+        rates = _measure(candidates, build, loss, input_shape)
     best = max(rates, key=lambda candidate: rates[candidate])
     shown = "; ".join(f"{c.words()}: {rate:.1f} images/s" for c, rate in rates.items())
     return best, f"arithmetic: {best.words()}, chosen by measurement ({shown})"
@@ -110,6 +116,7 @@ def _emulates_bf16() -> bool:
 def _measure(
     candidates: list[Arithmetic],
     build: Callable[[], nn.Module],
+    loss: Loss,
     input_shape: tuple[int, int, int],
 ) -> dict[Arithmetic, float]:
     """Images per second of each candidate, the better of two passes after a small one."""
@@ -117,17 +124,18 @@ def _measure(
     shape = (_PROBE_IMAGES, *input_shape)
     for candidate in candidates:
         network = candidate.place(build().train())
-        _pass_seconds(candidate, network, (2, *input_shape))
-        seconds = min(_pass_seconds(candidate, network, shape) for _ in range(2))
+        _pass_seconds(candidate, network, loss, (2, *input_shape))
+        seconds = min(_pass_seconds(candidate, network, loss, shape) for _ in range(2))
         rates[candidate] = _PROBE_IMAGES / seconds
     return rates
 
 
-def _pass_seconds(arithmetic: Arithmetic, network: nn.Module, shape: tuple[int, ...]) -> float:
+def _pass_seconds(
+    arithmetic: Arithmetic, network: nn.Module, loss: Loss, shape: tuple[int, ...]
+) -> float:
     images = arithmetic.layout(torch.randn(shape))
     start = time.perf_counter()
     with arithmetic.autocast():
-        output = network(images)
-    total = torch.stack([part.float().square().mean() for part in output]).sum()
-    torch.autograd.backward(total)
+        total = loss(network, images)
+    torch.autograd.backward(total.float())
     return time.perf_counter() - start

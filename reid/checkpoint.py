@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from reid.config import TrainConfig
 from reid.errors import CheckpointError, ConfigError, ManifestError
-from reid.files import write_atomically
+from reid.files import sha256_of_file, write_atomically
 from reid.manifest import Manifest, write_manifest
-from reid.models import build_network
-from reid.models.embedding import EmbeddingNetwork
+from reid.models import build_network, stages_of
 from reid.runtime.torch_runner import TorchRunner
 from reid.settings import config_from_toml, config_to_toml
 
@@ -156,8 +155,26 @@ def network_from_checkpoint(path: Path) -> tuple[nn.Module, Manifest]:
     return network.eval(), checkpoint.manifest
 
 
-def runner_from_checkpoint(path: Path, device: str = "auto", threads: int = 0) -> TorchRunner:
-    """Open a checkpoint for testing: the same outputs as its exported file."""
+def runners_from_checkpoint(
+    path: Path, device: str = "auto", threads: int = 0
+) -> dict[str, TorchRunner]:
+    """Open a checkpoint for testing: stage name -> runner, answering as its exported file."""
     network, manifest = network_from_checkpoint(path)
-    module = EmbeddingNetwork(network, normalise=manifest.normalised)
-    return TorchRunner(module, manifest, device, threads)
+    manifest = dataclasses.replace(manifest, source_sha256=sha256_of_file(path))
+    stages = stages_of(
+        network, manifest.network, manifest.preprocess.input_shape, manifest.normalised
+    )
+    return {
+        stage.name: TorchRunner(
+            stage.module,
+            manifest.of_graph(stage.name, stage.inputs, stage.outputs),
+            device,
+            threads,
+        )
+        for stage in stages
+    }
+
+
+def runner_from_checkpoint(path: Path, device: str = "auto", threads: int = 0) -> TorchRunner:
+    """The first stage of a checkpoint, the only one of a vector network."""
+    return next(iter(runners_from_checkpoint(path, device, threads).values()))

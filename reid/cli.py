@@ -33,12 +33,18 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "quickstart": Entry(
-        "reid.commands:quickstart", "Draw people, train, export, prove and measure in minutes."
+        "reid.commands.quickstart:quickstart",
+        "Draw people, train, export, prove and measure in minutes.",
     ),
-    "data": Entry("reid.commands:data", "Draw a synthetic dataset, or check a real one."),
-    "recipes": Entry("reid.commands:recipes", "List the recipes, or show one's settings."),
-    "train": Entry("reid.commands:train", "Train a recipe on a dataset into a run folder."),
-    "eval": Entry("reid.commands:evaluate", "Rank a gallery with any model file: CMC, mAP, mINP."),
+    "data": Entry("reid.commands.data:data", "Draw a synthetic dataset, or check a real one."),
+    "recipes": Entry("reid.commands.train:recipes", "List the recipes, or show one's settings."),
+    "train": Entry("reid.commands.train:train", "Train a recipe on a dataset into a run folder."),
+    "eval": Entry(
+        "reid.commands.evaluate:evaluate", "Rank a gallery with any model file: CMC, mAP, mINP."
+    ),
+    "describe": Entry(
+        "reid.commands.describe:describe", "Describe a gallery once, into a file for later queries."
+    ),
     "export": Entry("reid.export.commands:export", "Turn a checkpoint into ONNX and engines."),
     "import-caffe": Entry("reid.export.commands:import_caffe", "Make a run from Caffe weights."),
     "parity": Entry("reid.export.commands:parity", "Prove that two model files answer alike."),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reid.errors import ConfigError
+from reid.network_config import MspCnnConfig, NetworkConfig
 from reid.preprocess import Preprocess
 
 
@@ -20,33 +21,20 @@ def _check(ok: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkConfig:
-    """Which network, and what its paper leaves open."""
-
-    name: str = "msp_cnn"
-    dropout_ratio: float = 0.5  # [DGD] fc7's dropout
-    embed_at: str = "bn"  # [inferred] fc7_bn before its ReLU, as DGD extracts it
-    recompute_low_level: bool = False  # a fifth less memory, some % slower, the same weights
-
-    def __post_init__(self) -> None:
-        _check(
-            self.embed_at in ("bn", "relu"),
-            f"network.embed_at is bn or relu, found {self.embed_at!r}",
-        )
-        _check(
-            0 <= self.dropout_ratio < 1,
-            f"network.dropout_ratio is in [0, 1), found {self.dropout_ratio}",
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class AugmentConfig:
     """What changes an image in training; evaluation takes the centre crop."""
 
     random_crop: bool = True  # [paper] 160x64 -> random 144x56
+    translation: float = 0.0  # largest shift, as a share of each side; CSN, X-Corr: 0.05
     mirror_probability: float = 0.5  # [DGD]
     colour_jitter_std: float = 0.0  # AlexNet's PCA jitter, its value is 0.1; [inferred] off
     erasing_probability: float = 0.0  # random erasing (Zhong et al. 2017); not in the paper
+
+    def __post_init__(self) -> None:
+        _check(
+            0 <= self.translation < 0.5,
+            f"augment.translation is in [0, 0.5), found {self.translation}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +59,7 @@ class SamplerConfig:
     kind: str = "pairs"
     anchors_per_batch: int = 48  # [inferred]
     negatives_per_positive: int = 2  # [paper] section 3.3, Figure 5
+    copies: int = 1  # pairs: times that an epoch takes each image, augmented anew; CSN: 2 or 5
     identities_per_batch: int = 16
     images_per_identity: int = 4
 
@@ -79,7 +68,8 @@ class SamplerConfig:
             self.kind in ("pairs", "identities"),
             f"sampler.kind is pairs or identities, found {self.kind!r}",
         )
-        for name in ("anchors_per_batch", "identities_per_batch", "images_per_identity"):
+        counts = ("anchors_per_batch", "copies", "identities_per_batch", "images_per_identity")
+        for name in counts:
             _check(getattr(self, name) >= 1, f"sampler.{name} must be at least 1")
         _check(self.negatives_per_positive >= 0, "sampler.negatives_per_positive is below 0")
 
@@ -98,17 +88,30 @@ class LossConfig:
     correlation_negative_threshold: float = 0.7  # [inferred] above it is shared, zeroed
     correlation_positives_only: bool = False  # the other reading of "we will ignore"
     correlation_symmetric: bool = False  # [inferred] anchor -> other image only
+    contrastive_margin: float = 1.0  # [paper] CSN
+    prior_scale_weight: float = 1.0  # [inferred] CSN's prior on its parts, as the next three
+    prior_inside_weight: float = 1.0  # [inferred]
+    prior_rotation_weight: float = 0.1  # [inferred]
+    prior_min_scale: float = 0.1  # [inferred] beta of the latent parts that CSN points to
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """SGD as Caffe runs it. Biases learn at twice the rate; biases and BN do not decay [DGD]."""
+    """SGD as Caffe runs it, or Adam. Biases and BN do not decay [DGD]."""
 
+    kind: str = "sgd"  # sgd [DGD]; adam: CSN [paper]; its decay is added to the gradient
     momentum: float = 0.9  # [DGD]
     weight_decay: float = 5e-4  # [DGD]
     nesterov: bool = False
     bias_lr_mult: float = 2.0  # [DGD]
     iter_size: int = 1  # passes accumulated per update [DGD] 2
+
+    def __post_init__(self) -> None:
+        kinds = ("sgd", "adam")
+        _check(
+            self.kind in kinds,
+            f"optimizer.kind is one of {', '.join(kinds)}; found {self.kind!r}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ class TrainConfig:
     """Everything that decides a training run."""
 
     recipe: str = ""
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig = field(default_factory=MspCnnConfig)
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from reid.data import read_image
-from reid.errors import ConfigError, DataError, ModelFileError, nearest
+from reid.describing import Described, Phase, describe_split, refuse_empty, silent
+from reid.errors import ConfigError, nearest
 from reid.manifest import manifest_path, read_manifest
-from reid.matching import Matcher, Progress, VectorMatcher
+from reid.matching import Matcher, Progress, open_matcher
 from reid.metrics import (
     Scores,
     chance_market,
@@ -24,98 +20,115 @@ from reid.metrics import (
     score_market,
     score_single_shot,
 )
-from reid.ranking import labels_from_records
-from reid.runtime import Runner, model_file, open_runner
-from reid.types import EvalReport, Features, FloatArray, Image, ImageRecord, Protocol, Split
+from reid.ranking import Distances, Labels, labels_from_records, rank_distances
+from reid.runtime import model_file
+from reid.types import EvalReport, Protocol, Ranking, Split
 
 PROTOCOLS = ("market", "single_shot")
 
-READ_THREADS = min(4, os.cpu_count() or 1)
-"""Threads that decode images; OpenCV releases the interpreter while it does."""
-
-READ_AHEAD = 256
-"""Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
-
-_NAMED_IN_ERROR = 3
-
-
-def evaluate(
-    runner: Runner,
-    split: Split,
-    *,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    model_name: str = "",
-) -> EvalReport:
-    """The figures of ``evaluate_runner`` alone."""
-    result = evaluate_runner(
-        runner, split, batch_size=batch_size, progress=progress, model_name=model_name
-    )
-    return result.report
-
-
-def evaluate_runner(
-    runner: Runner,
-    split: Split,
-    *,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    model_name: str = "",
-) -> Evaluation:
-    """Describe a split's query and gallery and score them by its protocol.
-
-    ``progress`` is called with the number of images just described, of
-    ``len(split.query) + len(split.gallery)``. Raises DataError for an empty side or an
-    image that cannot be read, ModelFileError for an output that is not finite or not the
-    manifest's.
-    """
-    _refuse_empty(split)
-    matcher = VectorMatcher(runner, batch_size)
-    start = time.perf_counter()
-    query = describe_records(matcher, split.query, progress)
-    gallery = describe_records(matcher, split.gallery, progress)
-    describe_s = time.perf_counter() - start
-    report = evaluate_features(
-        query,
-        gallery,
-        split.protocol,
-        model=model_name or runner.backend,
-        dataset=split.dataset,
-        describe_s=describe_s,
-    )
-    return Evaluation(report, query, gallery)
+TELL_S = 2.0
+"""Comparisons that take longer are announced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A model's figures with the described images behind them."""
+    """A model's figures, and the distances behind them."""
 
     report: EvalReport
-    query: Features
-    gallery: Features
+    distances: Distances
+    query: Labels
+    gallery: Labels
+
+    def ranking(self, k: int) -> Ranking:
+        """The ``k`` nearest gallery images of each query, by Market's rules."""
+        return rank_distances(self.distances, self.query, self.gallery, k)
+
+
+def evaluate(
+    matcher: Matcher[Any],
+    split: Split,
+    *,
+    described: Described | None = None,
+    best: int = 0,
+    phase: Phase = silent,
+    say: Callable[[str], None] = lambda line: None,
+    model_name: str = "",
+) -> Evaluation:
+    """Score a split by its protocol, after describing it unless ``described`` is at hand.
+
+    With ``best`` a network that compares pairs compares only that many gallery images with a
+    query, its best by the ranking vector. ``say`` hears how long comparing will take where that
+    is more than a moment. Raises what ``describe_split`` raises, and ConfigError for an unknown
+    protocol or a shortlist that cannot be.
+    """
+    described = described or describe_split(matcher, split, phase)
+    query, gallery = described.query, described.gallery
+    labels = described.query_labels, described.gallery_labels
+    num_query, num_gallery = (len(side.person_ids) for side in labels)
+    num_pairs = num_query * (best or num_gallery)
+    seconds = matcher.seconds(query, gallery) * num_pairs
+    count: Progress = silent("comparing", num_pairs)
+    if seconds > TELL_S:
+        say(f"{num_pairs:,} pairs to compare: about {_span(seconds)}")
+        count = phase("comparing", num_pairs)
+    distances = matcher.tiles(query, gallery, count, best)
+    start = time.perf_counter()
+    scores = _score(distances, *labels, split.protocol)
+    report = EvalReport(
+        model=model_name or matcher.backend,
+        dataset=split.dataset,
+        protocol=split.protocol,
+        num_query=num_query,
+        num_gallery=num_gallery,
+        num_unanswerable=scores.num_unanswerable,
+        cmc=scores.cmc,
+        map_step=scores.map_step,
+        map_trapezoid=scores.map_trapezoid,
+        minp=scores.minp,
+        std=scores.std,
+        describe_s=described.seconds,
+        num_compared=num_pairs if seconds else 0,
+        compare_s=time.perf_counter() - start if seconds else 0.0,
+    )
+    return Evaluation(report, distances, *labels)
 
 
 def evaluate_models(
     models: Sequence[Path],
     split: Split,
     *,
+    shortlists: Sequence[int] = (),
+    query_file: Path | None = None,
+    gallery_file: Path | None = None,
     device: str = "auto",
     threads: int = 0,
     batch_size: int = 64,
-    progress: Progress | None = None,
+    phase: Phase = silent,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Evaluation]:
     """Open and evaluate each model file in turn, all on one split.
 
-    Raises what ``open_runner`` and ``evaluate`` raise.
+    ``shortlists`` are numbers of gallery images to compare with a query, 0 for all of them;
+    there is one evaluation of each model for each. Raises what ``open_matcher`` and
+    ``evaluate`` raise.
     """
     results = []
     for model in models:
-        with open_runner(model, device, threads) as runner:
-            results.append(
-                evaluate_runner(
-                    runner, split, batch_size=batch_size, progress=progress, model_name=str(model)
+        with closing(open_matcher(model, device, threads, batch_size)) as matcher:
+            described = describe_split(matcher, split, phase, query_file, gallery_file)
+            for best in shortlists or (0,):
+                name = f"{model}, best {best}" if best else str(model)
+                results.append(
+                    evaluate(
+                        matcher,
+                        split,
+                        described=described,
+                        best=best,
+                        phase=phase,
+                        say=say,
+                        model_name=name,
+                    )
                 )
-            )
     return results
 
 
@@ -134,77 +147,13 @@ def split_of_model(model: Path, dataset: str) -> tuple[int, int]:
     return manifest.num_test_identities, manifest.split_seed
 
 
-def describe_records(
-    matcher: Matcher[FloatArray],
-    records: Sequence[ImageRecord],
-    progress: Progress | None = None,
-) -> Features:
-    """Features of images on disk, in their order; decoding overlaps with the network.
-
-    Raises DataError for an image that cannot be read, and what ``describe`` raises.
-    """
-    vectors = matcher.describe(_read_ahead(records), progress)
-    labels = labels_from_records(records)
-    paths = tuple(str(record.path) for record in records)
-    return Features(vectors, labels.person_ids, labels.camera_ids, paths)
-
-
-def _read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:
-    """The records' images in order, decoded by several threads a little ahead."""
-    todo = iter(records)
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        waiting: deque[Future[Image]] = deque(
-            pool.submit(read_image, record.path) for record in itertools.islice(todo, READ_AHEAD)
-        )
-        try:
-            while waiting:
-                image = waiting.popleft().result()
-                for record in itertools.islice(todo, 1):
-                    waiting.append(pool.submit(read_image, record.path))
-                yield image
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def evaluate_features(
-    query: Features,
-    gallery: Features,
-    protocol: Protocol,
-    *,
-    model: str = "",
-    dataset: str = "",
-    describe_s: float = 0.0,
-) -> EvalReport:
-    """Score described images.
-
-    Raises ModelFileError naming images whose vector is not finite, DataError for an empty
-    side, ConfigError for an unknown protocol.
-    """
-    for name, features in (("query", query), ("gallery", gallery)):
-        _refuse_not_finite(features, name)
-    scores = _score(query, gallery, protocol)
-    return EvalReport(
-        model=model,
-        dataset=dataset,
-        protocol=protocol,
-        num_query=len(query),
-        num_gallery=len(gallery),
-        num_unanswerable=scores.num_unanswerable,
-        cmc=scores.cmc,
-        map_step=scores.map_step,
-        map_trapezoid=scores.map_trapezoid,
-        minp=scores.minp,
-        std=scores.std,
-        describe_s=describe_s,
-    )
-
-
-def _score(query: Features, gallery: Features, protocol: Protocol) -> Scores:
+def _score(distances: Distances, query: Labels, gallery: Labels, protocol: Protocol) -> Scores:
     if protocol.name == "market":
-        return score_market(query, gallery)
+        return score_market(distances, query, gallery)
     if protocol.name == "single_shot":
-        return score_single_shot(query, gallery, trials=protocol.trials, seed=protocol.seed)
+        return score_single_shot(
+            distances, query, gallery, trials=protocol.trials, seed=protocol.seed
+        )
     raise _unknown_protocol(protocol)
 
 
@@ -221,7 +170,7 @@ def chance_rank1(split: Split) -> float:
     Per query good / (gallery - skipped), averaged over the queries that can be answered.
     Raises DataError for an empty side, ConfigError for an unknown protocol.
     """
-    _refuse_empty(split)
+    refuse_empty(split)
     query, gallery = labels_from_records(split.query), labels_from_records(split.gallery)
     if split.protocol.name == "market":
         return chance_market(query, gallery)
@@ -230,22 +179,8 @@ def chance_rank1(split: Split) -> float:
     raise _unknown_protocol(split.protocol)
 
 
-def _refuse_empty(split: Split) -> None:
-    for name, records in (("query", split.query), ("gallery", split.gallery)):
-        if not records:
-            raise DataError(
-                f"{split.dataset or 'the split'}: the {name} is empty; at least one image is "
-                "needed to evaluate"
-            )
-
-
-def _refuse_not_finite(features: Features, name: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(features.vectors).all(axis=1))
-    if not len(bad):
-        return
-    named = [features.paths[i] if features.paths else f"number {i}" for i in bad[:_NAMED_IN_ERROR]]
-    more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
-    raise ModelFileError(
-        f"the model's output is NaN or infinite for {len(bad)} of {len(features)} {name} "
-        f"images ({', '.join(named)}{more}); check its weights, or use FP32"
-    )
+def _span(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,6 +15,7 @@ from typing import Any
 from reid.errors import ConfigError, ManifestError
 from reid.files import sha256_of_file, write_text
 from reid.preprocess import Preprocess
+from reid.types import ArraySpec
 
 FORMAT_VERSION = 1
 METADATA_KEY = "reid.manifest"
@@ -44,7 +45,10 @@ class EngineInfo:
 class Manifest:
     """The contract of one model file.
 
-    ``stage`` is ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network.
+    ``stage`` is ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network,
+    ``"describe"``, ``"compare"`` or ``"pair"`` for a graph of a network that scores pairs.
+    ``input_name``, ``output_name`` and ``output_dim`` describe a graph with an image in and a
+    vector out; any other graph lists its arrays in ``inputs`` and ``outputs``.
     ``dataset``, ``num_test_identities`` and ``split_seed`` are the split it was trained on.
     ``output_meaning`` and ``normalised`` say what the vector is; ``precision`` is the
     arithmetic of the graph (fp32, fp16); ``source_sha256`` is the hash of the file it was
@@ -58,6 +62,8 @@ class Manifest:
     output_name: str = "embedding"
     output_meaning: str = "fc7_bn"
     output_dim: int = 256
+    inputs: tuple[ArraySpec, ...] = ()
+    outputs: tuple[ArraySpec, ...] = ()
     normalised: bool = True
     precision: str = "fp32"
     fp32_islands: tuple[str, ...] = ()
@@ -71,6 +77,34 @@ class Manifest:
     engine: EngineInfo | None = None
     parity: dict[str, Any] = field(default_factory=dict)
     """Empty means not checked; otherwise the report of the last parity run."""
+
+    @property
+    def input_arrays(self) -> tuple[ArraySpec, ...]:
+        """What the graph takes, in its order."""
+        return self.inputs or (ArraySpec(self.input_name, self.preprocess.input_shape),)
+
+    @property
+    def output_arrays(self) -> tuple[ArraySpec, ...]:
+        """What the graph gives, in its order."""
+        return self.outputs or (ArraySpec(self.output_name, (self.output_dim,)),)
+
+    def of_graph(
+        self, stage: str, inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
+    ) -> Manifest:
+        """The same contract for another graph of the network."""
+        vector = len(inputs) == len(outputs) == len(outputs[0].shape) == 1
+        batched = all(array.batched for array in (*inputs, *outputs))
+        if not (vector and batched) or inputs[0].shape != self.preprocess.input_shape:
+            return dataclasses.replace(self, stage=stage, inputs=inputs, outputs=outputs)
+        return dataclasses.replace(
+            self,
+            stage=stage,
+            input_name=inputs[0].name,
+            output_name=outputs[0].name,
+            output_dim=outputs[0].shape[0],
+            inputs=(),
+            outputs=(),
+        )
 
     def to_json(self) -> str:
         """Stable, indented JSON."""
@@ -98,6 +132,11 @@ class Manifest:
                 preprocess[key] = tuple(preprocess[key])
             body["preprocess"] = Preprocess(**preprocess)
             body["fp32_islands"] = tuple(body.get("fp32_islands", ()))
+            for key in ("inputs", "outputs"):
+                body[key] = tuple(_array_spec(item) for item in body.get(key, ()))
+            names = [array.name for key in ("inputs", "outputs") for array in body[key]]
+            if len(set(names)) < len(names):
+                raise TypeError(f"two arrays have one name: {', '.join(names)}")
             engine = body.pop("engine", None)
             body["engine"] = EngineInfo(**engine) if engine else None
             return Manifest(**body)
@@ -105,6 +144,15 @@ class Manifest:
             raise ManifestError(
                 f"{where} is not a manifest of this toolkit ({error}); export the model again"
             ) from None
+
+
+def _array_spec(item: Any) -> ArraySpec:
+    """Raises KeyError, TypeError or AttributeError, as the other parts do."""
+    shape = tuple(item["shape"])
+    whole = all(type(size) is int and size > 0 for size in shape)
+    if not isinstance(item["name"], str) or not whole:
+        raise TypeError(f"an array has a name and whole sizes above 0, found {item}")
+    return ArraySpec(item["name"], shape, bool(item["batched"]))
 
 
 def manifest_path(model_path: Path) -> Path:

@@ -24,11 +24,10 @@ from reid.ranking import (
     Distances,
     Labelled,
     MarketRules,
-    euclidean_tiles,
     market_ranks,
     tiles_of,
 )
-from reid.types import DISTRACTOR_ID, JUNK_ID, Features, FloatArray, IntArray
+from reid.types import DISTRACTOR_ID, JUNK_ID, FloatArray, IntArray
 
 CMC_RANKS = (1, 5, 10, 20)
 
@@ -104,39 +103,17 @@ def _mean(values: npt.ArrayLike) -> float:
     return float(array.mean()) if array.size else 0.0
 
 
-def score_market(query: Features, gallery: Features, *, tile: int = TILE) -> Scores:
-    """Market-1501's single-query protocol on Euclidean distances of vectors.
-
-    Raises DataError for an empty side, ModelFileError for features that are not finite.
-    """
-    distances = euclidean_tiles(query.vectors, gallery.vectors)
-    return score_market_distances(distances, query, gallery, tile=tile)
-
-
-def score_market_distances(
+def score_market(
     distances: Distances, query: Labelled, gallery: Labelled, *, tile: int = TILE
 ) -> Scores:
-    """``score_market`` for distances from elsewhere: a pair network, another metric."""
+    """Market-1501's single-query protocol.
+
+    Raises DataError for an empty side, ModelFileError for distances that are not finite.
+    """
     return scores_from_ranks(market_ranks(distances, query, gallery, tile=tile))
 
 
 def score_single_shot(
-    query: Features, gallery: Features, *, trials: int = 10, seed: int = 0, tile: int = TILE
-) -> Scores:
-    """CUHK's single-shot protocol on Euclidean distances of vectors.
-
-    Each trial draws one gallery image of each identity among those that the query's own
-    camera did not take; the figures are means over ``trials`` such draws, which ``seed``
-    decides. Raises DataError for an empty side, ModelFileError for features that are not
-    finite, ConfigError for less than one trial.
-    """
-    distances = euclidean_tiles(query.vectors, gallery.vectors)
-    return score_single_shot_distances(
-        distances, query, gallery, trials=trials, seed=seed, tile=tile
-    )
-
-
-def score_single_shot_distances(
     distances: Distances,
     query: Labelled,
     gallery: Labelled,
@@ -145,7 +122,13 @@ def score_single_shot_distances(
     seed: int = 0,
     tile: int = TILE,
 ) -> Scores:
-    """``score_single_shot`` for distances from elsewhere: a pair network, another metric."""
+    """CUHK's single-shot protocol.
+
+    Each trial draws one gallery image of each identity among those that the query's own
+    camera did not take; the figures are means over ``trials`` such draws, which ``seed``
+    decides. Raises DataError for an empty side, ModelFileError for distances that are not
+    finite, ConfigError for less than one trial.
+    """
     draws = draw_single_shot(query, gallery, trials=trials, seed=seed)
     ranks = np.full((trials, len(query.person_ids)), -1, np.int64)
     for rows, block in tiles_of(distances, query, gallery, tile):

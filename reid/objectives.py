@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from reid.config import LossConfig, StageConfig
 from reid.data.batch import Batch
 from reid.errors import ConfigError, nearest
-from reid.losses import cross_correlation_loss, euclidean_loss, softmax_loss
+from reid.losses import (
+    cross_correlation_loss,
+    euclidean_loss,
+    pair_classification_loss,
+    softmax_loss,
+    transform_prior_loss,
+)
+from reid.models.csn import CsnOutput
 from reid.models.msp_cnn import MspCnnOutput
 
 Objective = Callable[[nn.Module, Batch, LossConfig, Collection[str]], dict[str, Tensor]]
@@ -49,8 +56,33 @@ def msp_cnn_losses(
     return losses
 
 
+def csn_losses(
+    network: nn.Module, batch: Batch, config: LossConfig, active: Collection[str]
+) -> dict[str, Tensor]:
+    """Same or not, the contrastive loss on the vectors, the prior on the parts (section 4.2)."""
+    output: CsnOutput = network(batch.images, batch.pair_first, batch.pair_second)
+    losses: dict[str, Tensor] = {}
+    if "classification" in active:
+        losses["classification"] = pair_classification_loss(output.logits, batch.pair_same)
+    if "contrastive" in active:
+        pairs = (batch.pair_first, batch.pair_second, batch.pair_same)
+        losses["contrastive"] = euclidean_loss(
+            output.vector, *pairs, margin=config.contrastive_margin
+        )
+    if "transform_prior" in active:
+        losses["transform_prior"] = transform_prior_loss(
+            output.thetas,
+            scale_weight=config.prior_scale_weight,
+            inside_weight=config.prior_inside_weight,
+            rotation_weight=config.prior_rotation_weight,
+            min_scale=config.prior_min_scale,
+        )
+    return losses
+
+
 OBJECTIVES: Mapping[str, tuple[Objective, tuple[str, ...]]] = {
     "msp_cnn": (msp_cnn_losses, ("softmax", "euclidean", "cross_correlation")),
+    "csn": (csn_losses, ("classification", "contrastive", "transform_prior")),
 }
 """Network name -> its objective and the losses it knows."""
 

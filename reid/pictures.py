@@ -12,8 +12,8 @@ from reid.curves import curves_picture
 from reid.data import read_image
 from reid.errors import DataError
 from reid.files import write_atomically
-from reid.ranking import MarketRules, labels_from_records, rank_gallery
-from reid.types import Features, Image, ImageRecord, Ranking, Split
+from reid.ranking import MarketRules, labels_from_records
+from reid.types import Image, ImageRecord, Ranking, Split
 
 # Ranked lists, in pixels and BGR. Text is drawn large: a page shows the picture at half size.
 CELL_WIDTH, CELL_HEIGHT = 132, 252
@@ -60,15 +60,13 @@ def write_curves(log_csv: Path, png: Path) -> None:
 def write_ranked_list(
     png: Path,
     split: Split,
-    query: Features,
-    gallery: Features,
+    ranking: Ranking,
     *,
     num_queries: int = 6,
     k: int = 10,
     worst_first: bool = False,
 ) -> None:
-    """Rank a described split and draw it into a PNG file; see ``ranked_list_picture``."""
-    ranking = rank_gallery(query, gallery, k)
+    """Draw a split's ranking into a PNG file; see ``ranked_list_picture``."""
     picture = ranked_list_picture(
         split.query,
         split.gallery,
@@ -92,7 +90,7 @@ def ranked_list_picture(
 ) -> Image:
     """Queries at the left, the nearest gallery images beside them, right ones framed green.
 
-    ``ranking`` is ``rank_gallery``'s of the same query and gallery; ``k`` is cut to its
+    ``ranking`` is ``rank_distances``'s of the same query and gallery; ``k`` is cut to its
     width. Rows are spread evenly over the queries that can be answered, or, with
     ``worst_first``, begin with the most confident mistakes. Returns (H, W, 3) uint8 BGR.
     Raises DataError where no query can be answered or an image cannot be read, and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -28,6 +28,12 @@ class ProgressBar:
     def advance(self, count: int) -> None:
         """``count`` more are done."""
         self._bar.update(count)
+
+    def phase(self, what: str, total: int) -> Callable[[int], None]:
+        """Begin again as a bar called ``what``; returns what counts."""
+        self._bar.set_description_str(what, refresh=False)
+        self._bar.reset(total)
+        return self.advance
 
     def say(self, line: str) -> None:
         """A line above the bar."""

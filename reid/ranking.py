@@ -24,7 +24,6 @@ from reid.errors import DataError, ModelFileError
 from reid.types import (
     DISTRACTOR_ID,
     JUNK_ID,
-    Features,
     FloatArray,
     ImageRecord,
     IntArray,
@@ -39,7 +38,7 @@ TILE = 128
 
 
 class Labelled(Protocol):
-    """Whatever knows whom its N images show, seen by which camera: Features, Labels."""
+    """Whatever knows whom its N images show, seen by which camera."""
 
     @property
     def person_ids(self) -> IntArray: ...
@@ -191,20 +190,14 @@ def market_ranks(
     return ranks
 
 
-def rank_gallery(query: Features, gallery: Features, k: int, *, tile: int = TILE) -> Ranking:
-    """The ``k`` nearest gallery images of each query, nearest first, by Market's rules.
-
-    Equal distances keep the gallery's order. Raises DataError for an empty side,
-    ModelFileError for features that are not finite.
-    """
-    distances = euclidean_tiles(query.vectors, gallery.vectors)
-    return rank_distances(distances, query, gallery, k, tile=tile)
-
-
 def rank_distances(
     distances: Distances, query: Labelled, gallery: Labelled, k: int, *, tile: int = TILE
 ) -> Ranking:
-    """``rank_gallery`` for distances from elsewhere: a pair network, another metric."""
+    """The ``k`` nearest gallery images of each query, nearest first, by Market's rules.
+
+    Equal distances keep the gallery's order. Raises DataError for an empty side,
+    ModelFileError for distances that are not finite.
+    """
     if k < 1:
         raise ValueError(f"k must be at least 1, found {k}")
     rules = MarketRules(gallery)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -150,6 +151,8 @@ def _build(kind: type[Section], tree: Any, where: str) -> Section:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = _named(typing.get_args(hint), value, path)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -164,6 +167,19 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if type(value) is not hint:
         raise ConfigError(f"{path} must be {hint.__name__}, found {value!r}")
     return value
+
+
+def _named(kinds: tuple[Any, ...], tree: Any, path: str) -> Any:
+    """Of several sections, the one whose default ``name`` the tree gives; the first without."""
+    by_name = {kind.__dataclass_fields__["name"].default: kind for kind in kinds}
+    name = (
+        tree.get("name", next(iter(by_name))) if isinstance(tree, Mapping) else next(iter(by_name))
+    )
+    if not isinstance(name, str) or name not in by_name:
+        raise ConfigError(
+            f"no {path} {name!r}{nearest(str(name), by_name)}; there are: {', '.join(by_name)}"
+        )
+    return by_name[name]
 
 
 def _convert_sequence(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as Caffe's solver runs it."""
+"""Stochastic gradient descent as Caffe's solver runs it, and Adam with the same multipliers."""
 
 from __future__ import annotations
 
@@ -66,6 +66,33 @@ class CaffeSgd(torch.optim.Optimizer):
             state["history"] = torch.zeros_like(parameter)
         history: Tensor = state["history"]
         return history
+
+
+class Adam(torch.optim.Adam):
+    """PyTorch's Adam (Kingma and Ba, 2015), with each group's ``lr_mult`` and ``decay_mult``.
+
+    The decay is added to the gradient, as Caffe's and TensorFlow's L2 penalty is.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], config: OptimizerConfig) -> None:
+        decayed = [
+            {**group, "weight_decay": config.weight_decay * group["decay_mult"]} for group in groups
+        ]
+        super().__init__(decayed, lr=0.0)
+
+    def set_rate(self, lr: float) -> None:
+        """Use ``lr`` (before the multipliers) from the next step on."""
+        for group in self.param_groups:
+            group["lr"] = lr * group["lr_mult"]
+
+
+Solver = CaffeSgd | Adam
+
+
+def solver_of(network: nn.Module, config: OptimizerConfig) -> Solver:
+    """The solver that the configuration names, over the network's parameters."""
+    groups = parameter_groups(network, config)
+    return Adam(groups, config) if config.kind == "adam" else CaffeSgd(groups, config)
 
 
 def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
         )
         groups.setdefault(key, []).append(report)
     return "\n\n".join(
-        "\n".join([*_heading(group[0], chance), "", *_rows(group)]) for group in groups.values()
+        "\n".join([*_heading(group[0], chance), "", *_rows(group), *_comparisons(group)])
+        for group in groups.values()
     )
 
 
@@ -56,6 +57,17 @@ def _heading(report: EvalReport, chance: float | None) -> list[str]:
     if chance is not None:
         lines.append(f"a random ranking would have rank-1 {100 * chance:.1f} %")
     return lines
+
+
+def _comparisons(reports: Sequence[EvalReport]) -> list[str]:
+    """What it cost networks that compare pairs; nothing for others."""
+    lines = [
+        f"{one.model}: {one.num_compared:,} pairs compared in {one.compare_s:.1f} s "
+        f"({one.num_compared / one.compare_s:,.0f} pairs/s)"
+        for one in reports
+        if one.compare_s
+    ]
+    return ["", *lines] if lines else []
 
 
 def _rows(reports: Sequence[EvalReport]) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reid import __version__
 from reid.arithmetic import Arithmetic, choose_arithmetic
@@ -28,11 +29,11 @@ from reid.data.samplers import sampler_from_config
 from reid.errors import CheckpointError, ConfigError, OutputError
 from reid.manifest import Manifest
 from reid.models import input_size_problem
-from reid.objectives import Objective, objective_of
+from reid.objectives import Objective, active_losses, objective_of
 from reid.processes import Processes
 from reid.runtime import CHECKPOINT_NAME
 from reid.schedule import stage_iterations
-from reid.solver import CaffeSgd, parameter_groups
+from reid.solver import Solver, solver_of
 from reid.types import ImageRecord
 
 
@@ -44,7 +45,7 @@ class TrainingRun:
     processes: Processes
     arithmetic: Arithmetic
     network: nn.Module
-    solver: CaffeSgd
+    solver: Solver
     scaler: torch.amp.GradScaler
     loader: TrainLoader
     objective: Objective
@@ -81,7 +82,7 @@ class TrainingRun:
             network=config.network.name,
             stage="train",
             preprocess=config.preprocess,
-            output_meaning=f"fc7_{config.network.embed_at}",
+            output_meaning=config.network.output_meaning,
             dataset=config.data.name,
             num_test_identities=config.data.num_test_identities,
             split_seed=config.data.split_seed,
@@ -145,7 +146,7 @@ def start_run(
         processes=processes,
         arithmetic=arithmetic,
         network=network,
-        solver=CaffeSgd(parameter_groups(network, config.optimizer), config.optimizer),
+        solver=solver_of(network, config.optimizer),
         scaler=torch.amp.GradScaler(
             arithmetic.device.split(":")[0], enabled=arithmetic.precision == "fp16"
         ),
@@ -177,9 +178,28 @@ def _arithmetic(
     arithmetic, words = choose_arithmetic(
         config.run,
         lambda: build_configured_network(config, num_identities),
+        partial(_trial_loss, config),
         config.preprocess.input_shape,
     )
     return dataclasses.replace(arithmetic, device=processes.device(arithmetic.device)), words
+
+
+def _trial_loss(config: TrainConfig, network: nn.Module, images: Tensor) -> Tensor:
+    """The sum of the first stage's losses, each image paired with the first as another person."""
+    slots = torch.arange(len(images))
+    batch = Batch(
+        images=images,
+        labels=torch.zeros_like(slots),
+        anchors=slots,
+        pair_first=slots[1:],
+        pair_second=torch.zeros_like(slots[1:]),
+        pair_same=torch.zeros(len(images) - 1, dtype=torch.bool),
+        names=("",) * len(images),
+    )
+    stage = config.stages[0]
+    objective, _ = objective_of(config.network.name, config.stages)
+    losses = objective(network, batch, config.losses, active_losses(stage))
+    return torch.stack([loss.float() for loss in losses.values()]).sum()
 
 
 def _check_sizes(config: TrainConfig) -> None:

@@ -1,6 +1,6 @@
 """What flows between the rooms: one frozen type per step, checked where it enters.
 
-image folder -> Split of ImageRecords -> Features -> Ranking -> EvalReport
+image folder -> Split of ImageRecords -> Ranking -> EvalReport
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 """An image as OpenCV decodes it: (height, width, 3), BGR, 0-255."""
 
@@ -23,6 +24,23 @@ JUNK_ID = -1
 
 DISTRACTOR_ID = 0
 """``person_id`` of a gallery image of nobody: a wrong answer to every query (Market-1501)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One named float32 array at a graph's door: (N, *shape), or (1, *shape) if not ``batched``.
+
+    All batched arrays of a graph have the same N.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    batched: bool = True
+
+    def words(self) -> str:
+        """``data (N, 3, 144, 56)``."""
+        first = "N" if self.batched else "1"
+        return f"{self.name} ({', '.join((first, *map(str, self.shape)))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +79,6 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """Described images: ``vectors`` (N, D) float32, ids (N,) int64.
-
-    Raises ValueError where the shapes disagree.
-    """
-
-    vectors: FloatArray
-    person_ids: IntArray
-    camera_ids: IntArray
-    paths: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        n = self.vectors.shape[0]
-        if self.vectors.ndim != 2:
-            raise ValueError(f"vectors must be (N, D), found shape {self.vectors.shape}")
-        for name, ids in (("person_ids", self.person_ids), ("camera_ids", self.camera_ids)):
-            if ids.shape != (n,):
-                raise ValueError(f"{name} must have shape ({n},), found {ids.shape}")
-        if self.paths and len(self.paths) != n:
-            raise ValueError(f"{n} paths expected, found {len(self.paths)}")
-
-    def __len__(self) -> int:
-        return int(self.vectors.shape[0])
-
-
-@dataclass(frozen=True, slots=True)
 class Ranking:
     """The nearest gallery images of each query: (Q, K) indices and their distances.
 
@@ -119,6 +111,9 @@ class EvalReport:
     minp: float
     std: Mapping[str, float] = field(default_factory=dict)
     describe_s: float = 0.0
+    num_compared: int = 0
+    """Pairs that a network compared one by one, in ``compare_s`` seconds; 0 for vectors."""
+    compare_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``report.json``."""
@@ -136,4 +131,6 @@ class EvalReport:
             "minp": self.minp,
             "std": dict(self.std),
             "describe_s": self.describe_s,
+            "num_compared": self.num_compared,
+            "compare_s": self.compare_s,
         }

@@ -23,10 +23,15 @@ class Small(nn.Module):
         return (self.conv(x),)
 
 
+def mean_square(network: nn.Module, images: Tensor) -> Tensor:
+    (output,) = network(images)
+    return output.float().square().mean()
+
+
 def test_what_is_set_is_taken_without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reid.arithmetic, "_measure", None)
     config = RunConfig(device="cpu", precision="bf16", channels_last="on")
-    chosen, words = choose_arithmetic(config, Small, SHAPE)
+    chosen, words = choose_arithmetic(config, Small, mean_square, SHAPE)
     assert chosen == Arithmetic("cpu", "bf16", True)
     assert words == "arithmetic: cpu, bf16, channels-last (as set)"
 
@@ -41,12 +46,12 @@ def test_the_quickest_candidate_wins_and_the_line_shows_all(
 
     monkeypatch.setattr(reid.arithmetic, "_measure", measured)
     monkeypatch.setattr(reid.arithmetic, "_emulates_bf16", lambda: False)
-    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, SHAPE)
+    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, mean_square, SHAPE)
     assert chosen == Arithmetic("cpu", "bf16", True)
     assert "chosen by measurement" in words
     assert words.count("images/s") == 4
     monkeypatch.setattr(reid.arithmetic, "_emulates_bf16", lambda: True)
-    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, SHAPE)
+    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, mean_square, SHAPE)
     assert chosen == Arithmetic("cpu", "fp32", True)
     assert "bf16" not in words
 
@@ -55,7 +60,9 @@ def test_measuring_leaves_the_random_state_as_it_was() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    chosen, words = choose_arithmetic(RunConfig(device="cpu", precision="fp32"), Small, SHAPE)
+    chosen, words = choose_arithmetic(
+        RunConfig(device="cpu", precision="fp32"), Small, mean_square, SHAPE
+    )
     assert chosen.precision == "fp32"
     assert "images/s" in words
     assert torch.equal(torch.rand(3), expected)
@@ -65,7 +72,7 @@ def test_fp16_on_a_processor_and_cuda_without_a_gpu_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(ConfigError, match="on a CPU use fp32 or bf16"):
-        choose_arithmetic(RunConfig(device="cpu", precision="fp16"), Small, SHAPE)
+        choose_arithmetic(RunConfig(device="cpu", precision="fp16"), Small, mean_square, SHAPE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="finds no GPU"):
         choose_device("cuda")

@@ -19,9 +19,10 @@ from reid.checkpoint import (
     runner_from_checkpoint,
     save_checkpoint,
 )
-from reid.config import NetworkConfig, TrainConfig
+from reid.config import TrainConfig
 from reid.errors import CheckpointError, ModelFileError, OutputError
 from reid.manifest import Manifest, read_manifest
+from reid.network_config import MspCnnConfig
 from reid.preprocess import Preprocess
 from reid.runtime import open_runner
 
@@ -135,7 +136,7 @@ def test_weights_of_another_network_are_listed(checkpoint: Checkpoint, tmp_path:
 def test_a_checkpoint_of_an_unknown_network_names_the_known_ones(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    config = TrainConfig(network=NetworkConfig(name="alexnet"), preprocess=SMALL)
+    config = TrainConfig(network=MspCnnConfig(name="alexnet"), preprocess=SMALL)
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, Checkpoint(config, checkpoint.manifest, 5, checkpoint.model))
     with pytest.raises(CheckpointError, match="no network 'alexnet'"):

@@ -7,10 +7,7 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,28 +319,10 @@ def test_an_output_below_a_file_is_one_line(
     assert "a part of the path is a file" in capsys.readouterr().err.splitlines()[-1]
 
 
-def interrupted(arguments: list[str], begun: Callable[[], bool]) -> tuple[int, str, str]:
-    """Run ``reid``, press Ctrl-C once it has ``begun``; return its code, stdout and stderr."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "reid.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        deadline = time.monotonic() + 120
-        while not begun() and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        child.send_signal(signal.SIGINT)
-        stdout, stderr = child.communicate()
-    assert "Traceback" not in stderr
-    return child.returncode, stdout, stderr
-
-
-def test_ctrl_c_while_drawing_leaves_no_dataset(tmp_path: Path) -> None:
+def test_ctrl_c_while_drawing_leaves_no_dataset(interrupt: Any, tmp_path: Path) -> None:
     folder = tmp_path / "people"
     arguments = ["data", "synth", str(folder), "--train-identities", "5000"]
-    code, stdout, stderr = interrupted(arguments, lambda: any(folder.rglob("*.jpg")))
+    code, stdout, stderr = interrupt(arguments, lambda _: any(folder.rglob("*.jpg")))
     assert code == INTERRUPTED
     assert stdout == ""
     assert stderr.splitlines()[-1] == "reid: interrupted"
@@ -351,16 +330,16 @@ def test_ctrl_c_while_drawing_leaves_no_dataset(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_training_leaves_a_checkpoint_to_go_on_from(
-    road: Any, tmp_path: Path, tiny_overrides: tuple[str, ...]
+    road: Any, interrupt: Any, tmp_path: Path, tiny_overrides: tuple[str, ...]
 ) -> None:
     run = tmp_path / "run"
     overrides = [*tiny_overrides, "stages.0.iterations=100000"]
     options = [word for override in overrides for word in ("--set", override)]
     where = ["--data-root", str(road.people), "--out", str(run)]
     log = run / "log.csv"
-    code, stdout, _ = interrupted(
+    code, stdout, _ = interrupt(
         ["train", "msp_cnn_synthetic", *where, *options],
-        lambda: log.exists() and log.read_text().count("\n") > 1,
+        lambda _: log.exists() and log.read_text().count("\n") > 1,
     )
     step = load_checkpoint(run / "checkpoint.pt").step
     assert code == STOPPED

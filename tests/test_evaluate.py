@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -10,15 +10,25 @@ import cv2
 import numpy as np
 import pytest
 
-import reid.evaluate
+import reid.describing
+from reid.data import read_image
 from reid.errors import ConfigError, DataError, ModelFileError
-from reid.evaluate import chance_rank1, describe_records, evaluate, evaluate_features
+from reid.evaluate import chance_rank1, describe_split, evaluate, evaluate_models
 from reid.manifest import Manifest
-from reid.matching import VectorMatcher
+from reid.matching import Progress, VectorMatcher
 from reid.preprocess import Preprocess
+from reid.ranking import Distances, labels_from_records, rank_distances
 from reid.runtime import Runner
 from reid.tables import table
-from reid.types import EvalReport, Features, FloatArray, ImageRecord, Protocol, Split
+from reid.types import (
+    BoolArray,
+    EvalReport,
+    FloatArray,
+    Image,
+    ImageRecord,
+    Protocol,
+    Split,
+)
 
 PEOPLE = 6
 CAMERAS = 3
@@ -63,6 +73,61 @@ class NotFiniteRunner(MeanColourRunner):
         return outputs
 
 
+def colour_matcher(batch_size: int = 64) -> VectorMatcher:
+    return VectorMatcher(MeanColourRunner(), batch_size)
+
+
+class HueMatcher:
+    """Keeps the images themselves and compares two at a time, by the hue of their mean."""
+
+    backend = "pairs"
+    seconds_per_pair = 0.0
+
+    def __init__(self) -> None:
+        self.shortlists: list[int] = []
+        self.num_described = 0
+
+    def describe(self, images: Iterable[Image], progress: Progress | None = None) -> list[Image]:
+        kept = list(images)
+        self.num_described += len(kept)
+        return kept
+
+    def finite(self, descriptions: list[Image]) -> BoolArray:
+        return np.ones(len(descriptions), np.bool_)
+
+    def seconds(self, query: list[Image], gallery: list[Image]) -> float:
+        return self.seconds_per_pair
+
+    def tiles(
+        self,
+        query: list[Image],
+        gallery: list[Image],
+        progress: Progress | None = None,
+        best: int = 0,
+    ) -> Distances:
+        self.shortlists.append(best)
+
+        def distance(one: Image, other: Image) -> float:
+            a, b = one.mean(axis=(0, 1)), other.mean(axis=(0, 1))
+            return 1 - float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b))
+
+        def distances(rows: slice) -> FloatArray:
+            if progress is not None:
+                progress(len(query[rows]) * (best or len(gallery)))
+            return np.array(
+                [[distance(one, other) for other in gallery] for one in query[rows]], np.float32
+            )
+
+        return distances
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class SlowMatcher(HueMatcher):
+    seconds_per_pair = 1.0
+
+
 def write_split(folder: Path, protocol: Protocol) -> Split:
     """People who differ in colour, each seen twice by three cameras of different light.
 
@@ -93,65 +158,170 @@ def split(request: pytest.FixtureRequest, tmp_path: Path) -> Split:
     return write_split(tmp_path, Protocol(request.param, trials, seed=1))
 
 
+class Phases:
+    """Writes down what began, of how many, and the counts done."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, int] = {}
+        self.done: dict[str, list[int]] = {}
+
+    def __call__(self, what: str, total: int) -> Progress:
+        self.begun[what] = total
+        self.done[what] = []
+        return self.done[what].append
+
+
 def test_a_model_that_knows_everybody_has_full_marks(split: Split) -> None:
-    done: list[int] = []
-    report = evaluate(
-        MeanColourRunner(), split, batch_size=7, progress=done.append, model_name="colour"
-    )
+    phases, said = Phases(), list[str]()
+    found = evaluate(colour_matcher(7), split, phase=phases, say=said.append, model_name="colour")
+    report = found.report
     assert report.cmc[1] == 1.0
     assert report.map_step == report.map_trapezoid == 1.0
     assert (report.num_query, report.num_gallery) == (6, 30)
     assert (report.model, report.dataset, report.protocol) == ("colour", "colours", split.protocol)
-    assert sum(done) == 36
     assert report.describe_s > 0
+    assert phases.begun == {"describing": 36}
+    assert sum(phases.done["describing"]) == 36
+    assert said == []
+
+
+def test_comparisons_that_take_long_are_announced_counted_and_timed(split: Split) -> None:
+    phases, said = Phases(), list[str]()
+    report = evaluate(SlowMatcher(), split, phase=phases, say=said.append).report
+    assert said == ["180 pairs to compare: about 3 min"]
+    assert phases.begun == {"describing": 36, "comparing": 180}
+    assert sum(phases.done["comparing"]) == 180
+    assert report.num_compared == 180
+    assert report.compare_s > 0
+
+
+def test_a_shortlist_of_images_already_described_compares_only_its_best(split: Split) -> None:
+    matcher, phases, said = SlowMatcher(), Phases(), list[str]()
+    described = describe_split(matcher, split)
+    found = evaluate(
+        matcher, split, described=described, best=5, phase=phases, say=said.append
+    ).report
+    assert matcher.num_described == 36
+    assert matcher.shortlists == [5]
+    assert said == ["30 pairs to compare: about 30 s"]
+    assert phases.begun == {"comparing": 30}
+    assert (found.num_compared, found.describe_s) == (30, described.seconds)
+
+
+def test_vectors_have_no_comparisons_to_report(split: Split) -> None:
+    report = evaluate(colour_matcher(), split).report
+    assert (report.num_compared, report.compare_s) == (0, 0.0)
 
 
 def test_the_batch_size_does_not_change_the_report(split: Split) -> None:
-    reports = [evaluate(MeanColourRunner(), split, batch_size=size) for size in (1, 5, 64)]
+    reports = [evaluate(colour_matcher(size), split).report for size in (1, 5, 64)]
     assert len({(one.map_step, one.cmc[1], one.minp) for one in reports}) == 1
 
 
-def test_features_keep_the_order_and_the_names_of_the_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_model_without_a_name_is_called_by_its_backend(split: Split) -> None:
+    assert evaluate(colour_matcher(), split).report.model == "numpy"
+
+
+def test_distances_and_labels_keep_the_order_of_the_records(
+    split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reid.evaluate, "READ_AHEAD", 4)
-    records = write_split(tmp_path, Protocol("market")).gallery
-    matcher = VectorMatcher(MeanColourRunner(), batch_size=7)
-    features = describe_records(matcher, records)
-    one_by_one = [describe_records(matcher, [record]).vectors[0] for record in records]
-    np.testing.assert_allclose(features.vectors, one_by_one, atol=1e-6)
-    assert features.paths == tuple(str(record.path) for record in records)
-    assert features.person_ids.tolist() == [record.person_id for record in records]
-    assert features.camera_ids.tolist() == [record.camera_id for record in records]
+    monkeypatch.setattr(reid.describing, "READ_AHEAD", 4)
+    matcher = colour_matcher(7)
+    found = evaluate(matcher, split)
+
+    def alone(record: ImageRecord) -> FloatArray:
+        return matcher.describe([read_image(record.path)])[0]
+
+    expected = [
+        [float(np.linalg.norm(alone(query) - alone(image))) for image in split.gallery]
+        for query in split.query
+    ]
+    np.testing.assert_allclose(found.distances(slice(0, PEOPLE)), expected, atol=1e-3)
+    for labels, records in ((found.query, split.query), (found.gallery, split.gallery)):
+        assert labels.person_ids.tolist() == [record.person_id for record in records]
+        assert labels.camera_ids.tolist() == [record.camera_id for record in records]
+
+
+def test_the_ranking_of_an_evaluation_is_that_of_its_distances(split: Split) -> None:
+    found = evaluate(colour_matcher(), split)
+    matrix = found.distances(slice(0, PEOPLE))
+    query, gallery = labels_from_records(split.query), labels_from_records(split.gallery)
+    expected = rank_distances(lambda rows: matrix[rows], query, gallery, 3)
+    ranking = found.ranking(3)
+    assert ranking.indices.tolist() == expected.indices.tolist()
+    assert ranking.correct.all()
+
+
+def test_a_matcher_of_pairs_is_scored_as_one_of_vectors_is(split: Split) -> None:
+    report = evaluate(HueMatcher(), split).report
+    assert (report.model, report.cmc[1], report.map_step) == ("pairs", 1.0, 1.0)
+
+
+def test_models_are_evaluated_in_turn_and_each_is_closed(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Watched(VectorMatcher):
+        def __init__(self, path: Path, device: str, threads: int, batch_size: int) -> None:
+            events.append(f"open {path} {device} {threads} {batch_size}")
+            super().__init__(MeanColourRunner(), batch_size)
+
+        def close(self) -> None:
+            events.append("close")
+
+    monkeypatch.setattr(reid.evaluate, "open_matcher", Watched)
+    models = [Path("a.onnx"), Path("b.onnx")]
+    found = evaluate_models(models, split, device="cpu", threads=1, batch_size=9)
+    assert [one.report.model for one in found] == ["a.onnx", "b.onnx"]
+    assert events == ["open a.onnx cpu 1 9", "close", "open b.onnx cpu 1 9", "close"]
+    split.gallery[0].path.unlink()
+    with pytest.raises(DataError, match=split.gallery[0].path.name):
+        evaluate_models(models, split)
+    assert events[4:] == ["open a.onnx auto 0 64", "close"]
 
 
 def test_an_unreadable_image_among_good_ones_is_named(split: Split) -> None:
     damaged = split.gallery[20].path
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(DataError, match=damaged.name):
-        evaluate(MeanColourRunner(), split, batch_size=4)
+        evaluate(colour_matcher(4), split)
 
 
 def test_a_missing_image_is_named(split: Split) -> None:
     split.query[2].path.unlink()
     with pytest.raises(DataError, match=split.query[2].path.name):
-        evaluate(MeanColourRunner(), split)
+        evaluate(colour_matcher(), split)
 
 
-def test_features_that_are_not_finite_are_refused_by_name(split: Split) -> None:
+def test_descriptions_that_are_not_finite_are_refused_by_name(split: Split) -> None:
     with pytest.raises(ModelFileError, match="3 of 6 query images") as caught:
-        evaluate(NotFiniteRunner(), split)
+        evaluate(VectorMatcher(NotFiniteRunner()), split)
     for record in split.query[3:]:
         assert record.path.name in str(caught.value)
     assert split.query[2].path.name not in str(caught.value)
 
 
-def test_features_without_paths_are_named_by_number() -> None:
-    good = Features(np.ones((2, 2), np.float32), np.array([1, 2]), np.array([1, 1]))
-    vectors = np.array([[1, 1], [np.inf, 1]], np.float32)
-    bad = Features(vectors, np.array([1, 2]), np.array([2, 2]))
-    with pytest.raises(ModelFileError, match=r"1 of 2 gallery images \(number 1\)"):
-        evaluate_features(good, bad, Protocol("market"))
+def test_each_model_is_described_once_for_all_its_shortlists(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher = HueMatcher()
+    monkeypatch.setattr(reid.evaluate, "open_matcher", lambda *_: matcher)
+    found = evaluate_models([Path("run")], split, shortlists=(0, 10, 5))
+    assert [one.report.model for one in found] == ["run", "run, best 10", "run, best 5"]
+    assert matcher.num_described == 36
+    assert matcher.shortlists == [0, 10, 5]
+
+
+def test_of_many_descriptions_that_are_not_finite_three_are_named(split: Split) -> None:
+    class NothingFinite(VectorMatcher):
+        def finite(self, descriptions: FloatArray) -> BoolArray:
+            return np.full(len(descriptions), len(descriptions) == len(split.query))
+
+    with pytest.raises(ModelFileError, match=r"30 of 30 gallery images \(.*, \.\.\.\)") as caught:
+        evaluate(NothingFinite(MeanColourRunner()), split)
+    named = [record.path.name in str(caught.value) for record in split.gallery]
+    assert named == [True] * 3 + [False] * 27
 
 
 @pytest.mark.parametrize("side", ["query", "gallery"])
@@ -160,15 +330,16 @@ def test_an_empty_side_is_refused_before_anything_is_described(side: str, tmp_pa
     sides = {"query": (record,), "gallery": (record,), side: ()}
     split = Split("colours", (), sides["query"], sides["gallery"], Protocol("market"))
     with pytest.raises(DataError, match=f"colours: the {side} is empty"):
-        evaluate(MeanColourRunner(), split)
+        evaluate(colour_matcher(), split)
     with pytest.raises(DataError, match=f"the {side} is empty"):
         chance_rank1(split)
 
 
-def test_a_misspelt_protocol_names_the_nearest() -> None:
-    features = Features(np.ones((1, 2), np.float32), np.array([1]), np.array([1]))
-    with pytest.raises(ConfigError, match=r"'singleshot'.*did you mean 'single_shot'"):
-        evaluate_features(features, features, Protocol("singleshot"))
+def test_a_misspelt_protocol_names_the_nearest(tmp_path: Path) -> None:
+    split = write_split(tmp_path, Protocol("singleshot"))
+    for use in (chance_rank1, lambda split: evaluate(colour_matcher(), split)):
+        with pytest.raises(ConfigError, match=r"'singleshot'.*did you mean 'single_shot'"):
+            use(split)
 
 
 def test_chance_is_exact_for_each_protocol(tmp_path: Path) -> None:
@@ -227,6 +398,11 @@ def test_the_table_says_how_many_queries_have_no_answer() -> None:
     words = "queries without a right image in the gallery, left out of the means"
     assert f"{words}: 7" in table([report("run", num_unanswerable=7)])
     assert words not in table([report("run")])
+
+
+def test_the_table_says_what_the_comparisons_cost() -> None:
+    text = table([report("run", num_compared=1250, compare_s=1.25), report("vectors")])
+    assert text.endswith("\n\nrun: 1,250 pairs compared in 1.2 s (1,000 pairs/s)")
 
 
 def test_models_measured_on_different_data_stand_in_tables_of_their_own() -> None:

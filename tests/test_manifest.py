@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from reid.errors import ManifestError
 from reid.manifest import EngineInfo, Manifest, manifest_path, read_manifest, write_manifest
 from reid.preprocess import Preprocess
+from reid.types import ArraySpec
 
 ENGINE = EngineInfo("sm87", "10.3.0", "tensorrt", 1, 8, 32)
 MANIFEST = Manifest(
@@ -24,6 +26,10 @@ MANIFEST = Manifest(
     engine=ENGINE,
     parity={"passed": True},
 )
+QUERY = ArraySpec("query_maps", (96, 40, 15), batched=False)
+GALLERY = ArraySpec("gallery_maps", (96, 40, 15))
+VECTOR = ArraySpec("ranking_vector", (256,))
+SCORE = ArraySpec("score", (1,))
 
 
 def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -33,6 +39,59 @@ def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert manifest_path(file).name == "model.onnx.json"
     assert read_manifest(file) == written
     assert Manifest.from_json(MANIFEST.to_json(), "text") == MANIFEST
+
+
+def test_a_manifest_of_several_arrays_reads_back_as_it_was_written() -> None:
+    manifest = MANIFEST.of_graph("compare", (QUERY, GALLERY), (SCORE, VECTOR))
+    assert Manifest.from_json(manifest.to_json(), "text") == manifest
+    assert manifest.stage == "compare"
+    assert manifest.input_arrays == (QUERY, GALLERY)
+    assert manifest.output_arrays == (SCORE, VECTOR)
+    assert manifest.preprocess == MANIFEST.preprocess
+
+
+def test_a_manifest_without_lists_of_arrays_takes_an_image_and_gives_a_vector() -> None:
+    body = json.loads(MANIFEST.to_json())
+    del body["inputs"], body["outputs"]
+    manifest = Manifest.from_json(json.dumps(body), "written before there were lists")
+    assert manifest.input_arrays == (ArraySpec("data", (3, 144, 56)),)
+    assert manifest.output_arrays == (ArraySpec("embedding", (256,)),)
+
+
+def test_the_manifest_of_an_image_and_a_vector_names_them_without_lists() -> None:
+    image = ArraySpec("image", MANIFEST.preprocess.input_shape)
+    compare = MANIFEST.of_graph("compare", (QUERY, GALLERY), (SCORE,))
+    embed = compare.of_graph("embed", (image,), (VECTOR,))
+    assert (embed.input_name, embed.output_name, embed.output_dim) == (
+        "image",
+        "ranking_vector",
+        256,
+    )
+    assert embed.inputs == embed.outputs == ()
+    assert embed.input_arrays == (image,)
+    assert embed.output_arrays == (VECTOR,)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ((ArraySpec("maps", (96, 40, 15)),), (VECTOR,)),
+        ((ArraySpec("data", (3, 144, 56)),), (GALLERY,)),
+        ((ArraySpec("data", (3, 144, 56)),), (GALLERY, VECTOR)),
+        ((ArraySpec("data", (3, 144, 56)), ArraySpec("other", (3, 144, 56))), (SCORE,)),
+    ],
+)
+def test_any_other_graph_is_described_by_lists(
+    inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
+) -> None:
+    manifest = MANIFEST.of_graph("other", inputs, outputs)
+    assert (manifest.inputs, manifest.outputs) == (inputs, outputs)
+    assert dataclasses.replace(manifest, stage="embed", inputs=(), outputs=()) == MANIFEST
+
+
+def test_an_array_in_words_says_whether_it_is_batched() -> None:
+    assert QUERY.words() == "query_maps (1, 96, 40, 15)"
+    assert VECTOR.words() == "ranking_vector (N, 256)"
 
 
 def test_a_manifest_of_another_file_is_refused(tmp_path: Path) -> None:
@@ -72,6 +131,14 @@ def changed(**values: object) -> str:
             "channel_order is BGR or RGB",
         ),
         (changed(engine={"gpu": 1}), "is not a manifest"),
+        (changed(inputs=3), "is not a manifest"),
+        (changed(inputs=["data"]), "is not a manifest"),
+        (changed(inputs={"data": [3]}), "is not a manifest"),
+        (changed(outputs=[{"name": "score", "shape": [1]}]), "is not a manifest"),
+        (changed(outputs=[{"name": "score", "shape": 1, "batched": True}]), "is not a manifest"),
+        (changed(outputs=[{"name": 7, "shape": [1], "batched": True}]), "a name and whole sizes"),
+        (changed(inputs=[{"name": "x", "shape": [1.5], "batched": True}]), "whole sizes"),
+        (changed(inputs=[{"name": "x", "shape": "12", "batched": True}]), "whole sizes"),
     ],
 )
 def test_a_malformed_manifest_is_named_with_its_fault(text: str, words: str) -> None:

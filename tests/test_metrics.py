@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -14,13 +16,11 @@ from reid.metrics import (
     draw_single_shot,
     inverse_negative_penalty,
     score_market,
-    score_market_distances,
     score_single_shot,
-    score_single_shot_distances,
     scores_from_ranks,
 )
-from reid.ranking import Labels
-from reid.types import Features, FloatArray, IntArray
+from reid.ranking import Distances, Labels, euclidean_tiles
+from reid.types import FloatArray, IntArray
 
 
 def labels(people: list[int], cameras: list[int]) -> Labels:
@@ -89,9 +89,7 @@ def test_cmc_counts_the_first_hit_and_its_borders_are_inclusive() -> None:
 
 def test_a_cmc_rank_beyond_the_gallery_is_all_queries() -> None:
     matrix = np.array([[0.5, 0.1, 0.2]], np.float32)
-    scores = score_market_distances(
-        lambda rows: matrix[rows], labels([1], [1]), labels([1, 2, 3], [2, 2, 2])
-    )
+    scores = score_market(lambda rows: matrix[rows], labels([1], [1]), labels([1, 2, 3], [2, 2, 2]))
     assert scores.cmc == {1: 0.0, 5: 1.0, 10: 1.0, 20: 1.0}
 
 
@@ -103,7 +101,7 @@ def test_a_query_without_an_answer_is_counted_and_left_out_of_the_means() -> Non
 
 
 def test_no_query_with_an_answer_gives_zeros() -> None:
-    scores = score_market_distances(
+    scores = score_market(
         lambda rows: np.zeros((2, 2), np.float32), labels([1, 2], [1, 1]), labels([1, 3], [1, 2])
     )
     assert (scores.num_query, scores.num_unanswerable) == (2, 2)
@@ -111,20 +109,33 @@ def test_no_query_with_an_answer_gives_zeros() -> None:
     assert (scores.map_step, scores.map_trapezoid, scores.minp) == (0.0, 0.0, 0.0)
 
 
-def random_features(seed: int, num: int) -> Features:
+@dataclass(frozen=True)
+class Described:
+    """Images as vectors, and whom they show."""
+
+    vectors: FloatArray
+    person_ids: IntArray
+    camera_ids: IntArray
+
+
+def random_described(seed: int, num: int) -> Described:
     """Small whole numbers: matrix products are exact, whatever the tile, and ties abound."""
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-1, 2, (num, 6)).astype(np.float32)
-    return Features(vectors, rng.integers(-1, 6, num), rng.integers(1, 4, num))
+    return Described(vectors, rng.integers(-1, 6, num), rng.integers(1, 4, num))
 
 
-def market_by_loop(query: Features, gallery: Features) -> dict[str, float]:
+def euclidean(query: Described, gallery: Described) -> Distances:
+    return euclidean_tiles(query.vectors, gallery.vectors)
+
+
+def market_by_loop(query: Described, gallery: Described) -> dict[str, float]:
     firsts, steps, trapezoids, penalties = [], [], [], []
-    for q in range(len(query)):
+    for q in range(len(query.vectors)):
         person, camera = int(query.person_ids[q]), int(query.camera_ids[q])
         distances = [float(np.sum((query.vectors[q] - one) ** 2)) for one in gallery.vectors]
         is_good = []
-        for g in sorted(range(len(gallery)), key=lambda i: (distances[i], i)):
+        for g in sorted(range(len(gallery.vectors)), key=lambda i: (distances[i], i)):
             same = int(gallery.person_ids[g]) == person
             if gallery.person_ids[g] == -1 or (same and int(gallery.camera_ids[g]) == camera):
                 continue
@@ -141,16 +152,16 @@ def market_by_loop(query: Features, gallery: Features) -> dict[str, float]:
         "step": float(np.mean(steps)),
         "trapezoid": float(np.mean(trapezoids)),
         "minp": float(np.mean(penalties)),
-        "unanswerable": len(query) - len(firsts),
+        "unanswerable": len(query.vectors) - len(firsts),
     }
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_market_scores_equal_a_loop_written_from_the_protocol(seed: int) -> None:
-    query, gallery = random_features(seed, 20), random_features(1000 + seed, 50)
+    query, gallery = random_described(seed, 20), random_described(1000 + seed, 50)
     expected = market_by_loop(query, gallery)
     for tile in (1, 6, 64):
-        scores = score_market(query, gallery, tile=tile)
+        scores = score_market(euclidean(query, gallery), query, gallery, tile=tile)
         assert scores.cmc[1] == pytest.approx(expected["rank1"])
         assert scores.cmc[5] == pytest.approx(expected["rank5"])
         assert scores.map_step == pytest.approx(expected["step"])
@@ -163,7 +174,7 @@ def test_market_scores_equal_a_loop_written_from_the_protocol(seed: int) -> None
 def test_single_shot_with_one_image_per_identity_is_decided_by_hand() -> None:
     # Query 1 is nearest to its own identity; query 2 is nearer to identities 1 and 3.
     matrix = np.array([[0.1, 0.5, 0.6], [0.1, 0.3, 0.2]], np.float32)
-    scores = score_single_shot_distances(
+    scores = score_single_shot(
         lambda rows: matrix[rows], labels([1, 2], [1, 1]), labels([1, 2, 3], [2, 2, 2]), trials=4
     )
     assert scores.cmc == {1: 1 / 2, 5: 1.0, 10: 1.0, 20: 1.0}
@@ -223,7 +234,7 @@ def test_single_shot_equals_a_loop_over_trials_and_queries(seed: int) -> None:
     gallery = Labels(rng.integers(-1, 8, 40), rng.integers(1, 3, 40))
     rank1, average_precision = single_shot_by_loop(matrix, query, gallery, 5, seed)
     for tile in (1, 4, 64):
-        scores = score_single_shot_distances(
+        scores = score_single_shot(
             lambda rows: matrix[rows], query, gallery, trials=5, seed=seed, tile=tile
         )
         assert scores.cmc[1] == pytest.approx(np.mean(rank1))
@@ -233,29 +244,29 @@ def test_single_shot_equals_a_loop_over_trials_and_queries(seed: int) -> None:
 
 
 def test_one_trial_has_no_deviation() -> None:
-    query, gallery = random_features(0, 20), random_features(1, 50)
-    assert score_single_shot(query, gallery, trials=1).std == {}
+    query, gallery = random_described(0, 20), random_described(1, 50)
+    assert score_single_shot(euclidean(query, gallery), query, gallery, trials=1).std == {}
 
 
 def test_single_shot_without_any_other_view_gives_zeros() -> None:
     matrix = np.zeros((1, 2), np.float32)
-    scores = score_single_shot_distances(
+    scores = score_single_shot(
         lambda rows: matrix[rows], labels([1], [1]), labels([1, 2], [1, 1]), trials=2
     )
     assert (scores.num_unanswerable, scores.cmc[1], scores.map_step) == (1, 0.0, 0.0)
 
 
 def test_less_than_one_trial_is_refused() -> None:
-    query, gallery = random_features(0, 2), random_features(1, 5)
+    query, gallery = random_described(0, 2), random_described(1, 5)
     with pytest.raises(ConfigError, match="at least 1 trial"):
-        score_single_shot(query, gallery, trials=0)
+        score_single_shot(euclidean(query, gallery), query, gallery, trials=0)
 
 
 def test_an_empty_gallery_is_refused_by_both_protocols() -> None:
-    query, gallery = random_features(0, 2), random_features(1, 0)
+    query, gallery = random_described(0, 2), random_described(1, 0)
     for score in (score_market, score_single_shot):
         with pytest.raises(DataError, match="gallery is empty"):
-            score(query, gallery)
+            score(euclidean(query, gallery), query, gallery)
 
 
 def test_chance_on_market_is_good_over_what_is_ranked() -> None:
@@ -276,7 +287,7 @@ def test_chance_is_what_random_distances_score() -> None:
     query = Labels(rng.integers(1, 9, 300), rng.integers(1, 4, 300))
     gallery = Labels(rng.integers(-1, 9, 60), rng.integers(1, 4, 60))
     found = [
-        score_market_distances(
+        score_market(
             lambda rows: rng.random((rows.stop - rows.start, 60), np.float32), query, gallery
         ).cmc[1]
         for _ in range(10)

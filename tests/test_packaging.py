@@ -182,7 +182,7 @@ def test_the_wheel_has_the_licence(wheel: list[str]) -> None:
         "import reid.export",
         "from reid.cli import main; main(['--help'])",
         "from reid.cli import main; main(['quickstart', '--help'])",
-        "import reid.commands",
+        "from reid.commands import data, evaluate, quickstart, train",
         "import reid.export.commands",
         "import reid.caffe",
         "import reid.deploy.commands",

@@ -19,9 +19,10 @@ from reid.pictures import (
     ranked_list_picture,
     save_png,
     write_curves,
+    write_ranked_list,
 )
 from reid.ranking import labels_from_records, rank_distances
-from reid.types import FloatArray, Image, ImageRecord, Ranking
+from reid.types import FloatArray, Image, ImageRecord, Protocol, Ranking, Split
 
 GREY = 128
 
@@ -106,6 +107,18 @@ def test_a_query_without_an_answer_is_not_shown(gallery: list[ImageRecord]) -> N
         ranked_list_picture(
             query[:1], gallery, ranking_of(query[:1], gallery, np.zeros((1, 3), np.float32))
         )
+
+
+def test_a_written_list_is_the_picture_of_the_split_and_its_ranking(
+    gallery: list[ImageRecord], tmp_path: Path
+) -> None:
+    query = queries_of(gallery, 1, 2)
+    ranking = ranking_of(query, gallery, np.array([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2]], np.float32))
+    split = Split("grey", (), tuple(query), tuple(gallery), Protocol("market"))
+    png = tmp_path / "ranked.png"
+    write_ranked_list(png, split, ranking, num_queries=1, k=2, worst_first=True)
+    expected = ranked_list_picture(query, gallery, ranking, num_queries=1, k=2, worst_first=True)
+    assert np.array_equal(cv2.imread(str(png)), expected)
 
 
 def test_images_keep_their_aspect(gallery: list[ImageRecord]) -> None:

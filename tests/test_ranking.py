@@ -9,11 +9,11 @@ from reid.errors import DataError, ModelFileError
 from reid.ranking import (
     Labels,
     euclidean_distances,
+    euclidean_tiles,
     market_ranks,
     rank_distances,
-    rank_gallery,
 )
-from reid.types import Features, FloatArray
+from reid.types import FloatArray
 
 
 def labels(people: list[int], cameras: list[int]) -> Labels:
@@ -163,9 +163,10 @@ def test_a_distance_that_is_not_finite_is_refused_with_its_query(bad: float) -> 
 
 
 def test_vectors_too_large_for_float32_are_refused() -> None:
-    huge = Features(np.full((2, 4), 3e38, np.float32), np.array([1, 2]), np.array([1, 2]))
+    huge = np.full((2, 4), 3e38, np.float32)
+    both = labels([1, 2], [1, 2])
     with pytest.raises(ModelFileError, match="not all finite"):
-        rank_gallery(huge, huge, 1)
+        rank_distances(euclidean_tiles(huge, huge), both, both, 1)
 
 
 def test_an_empty_side_is_refused() -> None:

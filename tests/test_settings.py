@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from reid.config import TrainConfig
 from reid.errors import ConfigError
+from reid.network_config import CsnConfig, MspCnnConfig
+from reid.objectives import objective_of
 from reid.settings import (
     config_from_toml,
     config_to_toml,
@@ -38,6 +41,61 @@ def test_the_papers_recipe_has_the_papers_settings() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "levels", "copies", "pairs"),
+    [
+        ("csn_cuhk01", (2, 3), 5, 128),
+        ("csn_cuhk01_l234", (2, 3, 4), 5, 128),
+        ("csn_viper", (2, 3), 5, 128),
+        ("csn_cuhk03_detected", (2, 3), 2, 256),
+        ("csn_cuhk03_labeled", (2, 3), 2, 256),
+        ("csn_market1501", (2, 3), 5, 128),
+    ],
+)
+def test_csns_recipes_have_its_papers_settings(
+    name: str, levels: tuple[int, ...], copies: int, pairs: int
+) -> None:
+    config = load_recipe(name)
+    assert config.network == CsnConfig(levels=levels)
+    assert config.preprocess.input_shape == (3, 160, 60)
+    assert not config.augment.random_crop
+    assert (config.augment.translation, config.augment.mirror_probability) == (0.05, 0.5)
+    assert (config.sampler.kind, config.sampler.copies) == ("pairs", copies)
+    pairs_per_anchor = 1 + config.sampler.negatives_per_positive
+    assert pairs_per_anchor == 3
+    assert abs(config.sampler.anchors_per_batch * pairs_per_anchor - pairs) <= 1
+    optimizer = config.optimizer
+    assert (optimizer.kind, optimizer.weight_decay, optimizer.bias_lr_mult) == ("adam", 5e-4, 1.0)
+    (stage,) = config.stages
+    assert (stage.epochs, stage.lr_policy, stage.base_lr) == (5.0, "fixed", 5e-4)
+    objective_of(config.network.name, config.stages)
+
+
+def test_the_name_of_a_network_chooses_its_settings() -> None:
+    csn = resolve_config("csn_cuhk01", None, ["network.divide=false"]).network
+    assert csn == CsnConfig(divide=False)
+    msp_cnn = config_from_toml("[network]\nname = 'msp_cnn'\nembed_at = 'relu'", "text").network
+    assert msp_cnn == MspCnnConfig(embed_at="relu")
+    assert config_from_toml("[network]\ndropout_ratio = 0.25", "text").network == MspCnnConfig(
+        dropout_ratio=0.25
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("network.name=csm", "no network 'csm' (did you mean 'csn'?); there are: msp_cnn, csn"),
+        ("network.name=3", "no network 3; there are: msp_cnn, csn"),
+        ("network=csn", "network must be a table, found 'csn'"),
+        ("network.dropout_ratio=0.5", "unknown setting 'network.dropout_ratio'"),
+        ("network.name=msp_cnn", "unknown setting 'network.levels'"),
+    ],
+)
+def test_a_wrong_network_says_what_there_is(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        resolve_config("csn_cuhk01", None, [override])
+
+
 def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[sampler]\nanchors_per_batch = 7\n[optimizer]\nmomentum = 0.5\n")
@@ -62,6 +120,9 @@ def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) 
         ("run.seed=many", "run.seed must be int, found 'many'"),
         ("preprocess.mean=[1, 2]", "must have 3 values, found 2"),
         ("sampler.kind=triples", "pairs or identities"),
+        ("sampler.copies=0", "sampler.copies must be at least 1"),
+        ("augment.translation=0.5", "augment.translation is in [0, 0.5), found 0.5"),
+        ("optimizer.kind=adamw", "optimizer.kind is one of sgd, adam; found 'adamw'"),
         ("run.seed", "needs key=value"),
         ("stages.0.iterations=0", "either iterations or epochs"),
         ("stages.0.image_height=80", "both image_height and image_width"),
@@ -69,7 +130,7 @@ def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) 
     ],
 )
 def test_a_wrong_override_says_what_was_expected(override: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words.replace("(", "\\(")):
+    with pytest.raises(ConfigError, match=re.escape(words)):
         resolve_config(PAPER, None, [override])
 
 

@@ -1,13 +1,18 @@
-"""The solver against Caffe's update rule, written as a loop over scalars."""
+"""The solvers against their update rules, written as loops over scalars."""
 
 from __future__ import annotations
 
+import io
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from reid.config import OptimizerConfig
+from reid.errors import ConfigError
 from reid.models import build_network
-from reid.solver import CaffeSgd, parameter_groups
+from reid.solver import Adam, CaffeSgd, Solver, parameter_groups, solver_of
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -64,3 +69,77 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     solver.set_rate(1.0)
     solver.step()
     assert weight.tolist() == [1.0, 1.0]
+
+
+def test_adam_follows_kingma_and_bas_rule_while_the_rate_changes() -> None:
+    config = OptimizerConfig(kind="adam", weight_decay=0.01)
+    weight = torch.nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))
+    solver = Adam([{"params": [weight], "lr_mult": 2.0, "decay_mult": 0.5}], config)
+    plain, mean, square = [2.0, -1.0], [0.0, 0.0], [0.0, 0.0]
+    steps = ((0.1, (1.0, 0.5)), (0.1, (-0.3, 0.2)), (0.01, (0.7, -0.1)), (0.01, (0.0, 0.0)))
+    for t, (rate, grads) in enumerate(steps, start=1):
+        weight.grad = torch.tensor(grads, dtype=torch.float64)
+        solver.set_rate(rate)
+        solver.step()
+        for k in range(2):
+            gradient = grads[k] + 0.5 * 0.01 * plain[k]  # L2: the penalty's own gradient
+            mean[k] = 0.9 * mean[k] + (1 - 0.9) * gradient
+            square[k] = 0.999 * square[k] + (1 - 0.999) * gradient**2
+            corrected_mean, corrected_square = mean[k] / (1 - 0.9**t), square[k] / (1 - 0.999**t)
+            plain[k] -= 2.0 * rate * corrected_mean / (math.sqrt(corrected_square) + 1e-8)
+        assert weight.tolist() == pytest.approx(plain, rel=1e-12)
+
+
+def test_the_configuration_names_the_solver_and_its_multipliers() -> None:
+    network = small_network()
+    assert isinstance(solver_of(network, OptimizerConfig()), CaffeSgd)
+    config = OptimizerConfig(kind="adam", weight_decay=0.01, bias_lr_mult=3.0)
+    solver = solver_of(network, config)
+    assert isinstance(solver, Adam)
+    solver.set_rate(0.1)
+    named = {id(parameter): name for name, parameter in network.named_parameters()}
+    of = {
+        named[id(p)]: (g["lr"], g["weight_decay"]) for g in solver.param_groups for p in g["params"]
+    }
+    assert of["0.weight"] == pytest.approx((0.1, 0.01))
+    assert of["0.bias"] == pytest.approx((0.3, 0.0))
+    assert of["1.weight"] == of["1.bias"] == pytest.approx((0.1, 0.0))
+
+
+def test_an_unknown_solver_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one of sgd, adam; found 'adamw'"):
+        OptimizerConfig(kind="adamw")
+
+
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def train(network: nn.Module, solver: Solver, steps: range) -> None:
+    for step in steps:
+        solver.set_rate(0.1 / (step + 1))
+        solver.zero_grad()
+        data = torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
+        network(data).square().mean().backward()
+        solver.step()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_solver_that_is_restored_goes_on_as_if_never_stopped(kind: str) -> None:
+    config = OptimizerConfig(kind=kind, weight_decay=0.01)
+    network = small_network()
+    solver = solver_of(network, config)
+    train(network, solver, range(3))
+    saved = io.BytesIO()
+    torch.save((network.state_dict(), solver.state_dict()), saved)
+    train(network, solver, range(3, 6))
+    saved.seek(0)
+    model, state = torch.load(saved, weights_only=True)
+    resumed = small_network()
+    resumed.load_state_dict(model)
+    again = solver_of(resumed, config)
+    again.load_state_dict(state)
+    train(resumed, again, range(3, 6))
+    for name, value in network.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name

@@ -1,4 +1,4 @@
-"""What changes an image in training: crop, mirror, colour, erasing.
+"""What changes an image in training: translation, crop, mirror, colour, erasing.
 
 Works on uint8 BGR pixels, before normalisation. Every random number is drawn before the
 first is used, so switching one change off leaves the others as they were.
@@ -40,7 +40,8 @@ _ERASING_ATTEMPTS = 20
 class Draws:
     """The random numbers of one image: uniform in [0, 1), ``colour`` (3,) standard normal.
 
-    ``rectangles`` (attempts, 4) holds area, aspect, top and left of each attempt to erase.
+    ``rectangles`` (attempts, 4) holds area, aspect, top and left of each attempt to erase;
+    ``down`` and ``right`` decide the translation.
     """
 
     top: float
@@ -49,13 +50,17 @@ class Draws:
     erase: float
     colour: npt.NDArray[np.float64]
     rectangles: npt.NDArray[np.float64]
+    down: float
+    right: float
 
     @staticmethod
     def from_rng(rng: np.random.Generator) -> Draws:
         """Always the same numbers in the same order, whatever the configuration."""
         top, left, mirror, erase = rng.random(4).tolist()
         rectangles = rng.random((_ERASING_ATTEMPTS, 4))
-        return Draws(top, left, mirror, erase, rng.standard_normal(3), rectangles)
+        colour = rng.standard_normal(3)
+        down, right = rng.random(2).tolist()
+        return Draws(top, left, mirror, erase, colour, rectangles, down, right)
 
 
 def augment(
@@ -63,13 +68,15 @@ def augment(
 ) -> Image:
     """(H, W, 3) uint8 BGR -> (crop_height, crop_width, 3) uint8 BGR, an array of its own.
 
-    Resize; random crop (or the centre one); mirror; AlexNet's colour jitter; random
+    Resize; translation; random crop (or the centre one); mirror; AlexNet's colour jitter; random
     erasing with the preprocessing's mean, so that the rectangle becomes 0 in the network's
     input (a fractional mean is rounded). With everything switched off the result is
     exactly the crop that evaluation sees.
     """
     draws = Draws.from_rng(rng)
     resized = preprocess.resize(image)
+    if config.translation > 0:
+        resized = _translated(resized, draws, config.translation)
     top = left = None
     if config.random_crop:
         top = int(draws.top * (preprocess.resize_height - preprocess.crop_height + 1))
@@ -92,6 +99,24 @@ def shrunk(crop: Image, size: tuple[int, int] | None) -> Image:
     if size is None:
         return crop
     return np.asarray(cv2.resize(crop, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _translated(image: Image, draws: Draws, largest: float) -> Image:
+    """Shift by whole pixels, each of those within ``largest`` of the side being as likely.
+
+    X-Corr and ImpCNN draw translations from [-0.05 H, 0.05 H] x [-0.05 W, 0.05 W]. What the
+    image leaves uncovered repeats its edge [inferred: neither says what stands there].
+    """
+    height, width = image.shape[:2]
+    rows = np.arange(height) - _shift(draws.down, largest * height)
+    columns = np.arange(width) - _shift(draws.right, largest * width)
+    moved: Image = image[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
+    return moved
+
+
+def _shift(draw: float, largest: float) -> int:
+    limit = int(largest + 1e-9)  # 0.29 * 100 is a hair below 29
+    return int(draw * (2 * limit + 1)) - limit
 
 
 def _jittered(crop: Image, alpha: npt.NDArray[np.float64]) -> Image:

@@ -27,7 +27,7 @@ class BatchPlan:
     ``anchors`` (A,), ``pair_first`` (P,) and ``pair_second`` (P,) are slots, and
     ``pair_same`` (P,) says whether a pair shows one person. ``image_seeds`` (N,) seed
     each slot's augmentation. An image has one slot, or more only where an identity has
-    too few images.
+    too few images or an epoch takes each image several times.
     """
 
     image_indices: IntArray

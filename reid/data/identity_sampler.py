@@ -32,7 +32,8 @@ class IdentitySampler:
     person. An epoch has ceil(images / (P x K x ranks)) batches; ranks share no identity
     within a step.
 
-    Raises DataError for fewer identities than P x ranks, ConfigError for P = 1.
+    Raises DataError for fewer identities than P x ranks, ConfigError for P = 1 and for
+    copies, which belong to the pairs.
     """
 
     def __init__(
@@ -50,6 +51,11 @@ class IdentitySampler:
             raise ConfigError(
                 "sampler.identities_per_batch must be at least 2 (there are no negatives "
                 f"within one identity), found {config.identities_per_batch}"
+            )
+        if config.copies != 1:
+            raise ConfigError(
+                "sampler.copies belongs to sampler.kind pairs; with identities it must be 1, "
+                f"found {config.copies}"
             )
         cameras: defaultdict[int, defaultdict[int, list[int]]]
         cameras = defaultdict(lambda: defaultdict(list))

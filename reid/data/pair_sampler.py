@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,12 +22,14 @@ from reid.types import ImageRecord, IntArray
 class PairSampler:
     """Anchors, each with one positive and ``negatives_per_positive`` negatives.
 
-    In an epoch every image is an anchor once, in random order; the last batch is filled
-    from the start of that order. The positive is a random image of the same person from
-    another camera, else from the same camera, else the anchor's own image in a second
-    slot, augmented differently. A negative is a random image of a random other person.
-    With ``world_size`` ranks a step takes ``world_size`` batches, disjoint in anchors.
-    Where there are fewer images than a step's anchors, batches are smaller.
+    In an epoch every image is an anchor ``copies`` times, in one random order; the last
+    batch is filled from the start of that order. The positive is a random image of the same
+    person from another camera, else from the same camera, else the anchor's own image in
+    another slot, augmented differently. A negative is a random image of a random other
+    person. A copy of an anchor in its batch has a slot, and so an augmentation, of its own.
+    With ``world_size`` ranks a step takes ``world_size`` batches, disjoint in anchors (the
+    copies of an image are different anchors). Where there are fewer anchors than a step
+    takes, batches are smaller.
 
     Two negatives per positive: MSP-CNN section 3.3 and Figure 5 [paper]. Raises DataError
     for fewer than two identities or fewer images than ranks.
@@ -43,12 +45,13 @@ class PairSampler:
     ) -> None:
         self._labels = checked_labels(records, seed, rank, world_size)
         self._config, self._seed, self._rank, self._world = config, seed, rank, world_size
+        self._num_anchors = len(records) * config.copies
         if len(records) < world_size:
             raise DataError(
                 f"{world_size} processes need as many training images, found {len(records)}; "
                 "start fewer processes"
             )
-        self._anchors_per_batch = min(config.anchors_per_batch, len(records) // world_size)
+        self._anchors_per_batch = min(config.anchors_per_batch, self._num_anchors // world_size)
         self._positives = _positives(records, self._labels)
         self._by_class = np.argsort(self._labels, kind="stable").astype(np.int64)
         self._class_size = np.bincount(self._labels).astype(np.int64)
@@ -56,14 +59,14 @@ class PairSampler:
 
     @property
     def num_batches(self) -> int:
-        """ceil(images / (anchors per batch x ranks))."""
-        return -(-len(self._labels) // (self._anchors_per_batch * self._world))
+        """ceil(images x copies / (anchors per batch x ranks))."""
+        return -(-self._num_anchors // (self._anchors_per_batch * self._world))
 
     def epoch(self, epoch: int) -> list[BatchPlan]:
         """This rank's batches of one epoch, in order."""
         order = np.random.default_rng([ORDER_STREAM, self._seed, epoch])
         anchors = np.resize(
-            order.permutation(len(self._labels)),
+            order.permutation(self._num_anchors) % len(self._labels),
             (self.num_batches, self._world, self._anchors_per_batch),
         )
         return [
@@ -77,17 +80,21 @@ class PairSampler:
     def _plan(self, anchors: IntArray, rng: np.random.Generator) -> BatchPlan:
         negatives = self._random_negatives(anchors, rng)
         draws = rng.random(len(anchors))
-        # (image, copy): copy 1 is the second slot of a person's only image.
-        slots = {(int(image), 0): slot for slot, image in enumerate(anchors)}
+        copies: Counter[int] = Counter()
+        slots: dict[tuple[int, int], int] = {}  # (image, copy) -> slot, the anchors' first
 
         def slot_of(image: int, copy: int = 0) -> int:
             return slots.setdefault((image, copy), len(slots))
 
+        for anchor in anchors.tolist():
+            slot_of(anchor, copies[anchor])
+            copies[anchor] += 1
         pairs: list[tuple[int, int, bool]] = []
-        for slot, anchor in enumerate(anchors.tolist()):
+        for slot, (anchor, copy) in enumerate(list(slots)):
             candidates = self._positives[anchor]
             positive = int(candidates[int(draws[slot] * len(candidates))])
-            pairs.append((slot, slot_of(positive, int(positive == anchor)), True))
+            # Only an only image is its own positive: then its next copy.
+            pairs.append((slot, slot_of(positive, copy + 1 if positive == anchor else 0), True))
             pairs += [(slot, slot_of(image), False) for image in negatives[slot].tolist()]
         images = np.array([image for image, _ in slots], np.int64)
         return plan_from_pairs(images, self._labels, np.arange(len(anchors)), pairs, rng)

@@ -1,51 +1,33 @@
-"""Describing images and measuring distances between descriptions.
-
-A Matcher hides what a description is: one vector per image for MSP-CNN and SiSNet, cached
-maps for a pair network. Evaluation, gallery, camera and benchmark speak only to this.
-"""
+"""Matching with one vector per image."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from reid.errors import ModelFileError
-from reid.ranking import euclidean_distances
+from reid.errors import ConfigError, ModelFileError
+from reid.matching.matcher import Array, Progress, identity_of, prepared_batches
+from reid.ranking import Distances, euclidean_tiles
 from reid.runtime import Runner
-from reid.types import FloatArray, Image
+from reid.types import BoolArray, FloatArray, Image
 
-Progress = Callable[[int], object]
-"""Called with the number of images just done: ``tqdm.update`` is one."""
-
-DescriptionT = TypeVar("DescriptionT")
-
-
-class Matcher(Protocol[DescriptionT]):
-    """What describes images and compares descriptions, whatever a description is."""
-
-    def describe(self, images: Iterable[Image], progress: Progress | None = None) -> DescriptionT:
-        """Descriptions of images (H, W, 3) uint8 BGR, in their order."""
-        ...
-
-    def distances(self, query: DescriptionT, gallery: DescriptionT) -> FloatArray:
-        """(Q, G) float32 distances; smaller is more alike."""
-        ...
+VECTOR = "vector"
+"""The name of a stored vector."""
 
 
 class VectorMatcher:
     """One L2-normalised vector per image, compared by Euclidean distance.
 
     The runner's manifest says how to preprocess, which input and output to use, and
-    whether the vectors come normalised. The runner stays the caller's to close.
+    whether the vectors come normalised.
     """
 
     def __init__(self, runner: Runner, batch_size: int = 64) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        self.backend = runner.backend
+        self.identity = identity_of(runner.manifest)
         self._runner = runner
         self._manifest = runner.manifest
         self._batch_size = batch_size
@@ -53,28 +35,53 @@ class VectorMatcher:
     def describe(self, images: Iterable[Image], progress: Progress | None = None) -> FloatArray:
         """(N, D) float32 unit vectors of N images, (H, W, 3) uint8 BGR of any size.
 
-        ``images`` is read and preprocessed one batch ahead in a second thread, so a lazy
-        iterable's decoding overlaps with the network. Raises ModelFileError where the
-        runner's output is not what its manifest says.
+        Raises ModelFileError where the runner's output is not what its manifest says.
         """
-        source = iter(images)
         vectors = [np.zeros((0, self._manifest.output_dim), np.float32)]
-        with ThreadPoolExecutor(1) as ahead:
-            pending = ahead.submit(self._next_batch, source)
-            while len(batch := pending.result()):
-                pending = ahead.submit(self._next_batch, source)
-                vectors.append(self._run(batch))
-                if progress is not None:
-                    progress(len(batch))
+        for batch in prepared_batches(self._manifest.preprocess, images, self._batch_size):
+            vectors.append(self._run(batch))
+            if progress is not None:
+                progress(len(batch))
         return np.concatenate(vectors)
 
-    def distances(self, query: FloatArray, gallery: FloatArray) -> FloatArray:
-        """(Q, G) Euclidean distances, in [0, 2] for unit vectors."""
-        return euclidean_distances(query, gallery)
+    def finite(self, descriptions: FloatArray) -> BoolArray:
+        """(N,): whether every entry of a vector is a finite number."""
+        return np.asarray(np.isfinite(descriptions).all(axis=1), np.bool_)
 
-    def _next_batch(self, source: Iterator[Image]) -> FloatArray:
-        """The next images as network input, (0, ...) at the end."""
-        return self._manifest.preprocess.batch(list(itertools.islice(source, self._batch_size)))
+    def seconds(self, query: FloatArray, gallery: FloatArray) -> float:
+        """Nothing to wait for: a matrix product."""
+        return 0.0
+
+    def tiles(
+        self,
+        query: FloatArray,
+        gallery: FloatArray,
+        progress: Progress | None = None,
+        best: int = 0,
+    ) -> Distances:
+        """Rows of queries -> Euclidean distances, in [0, 2] for unit vectors."""
+        if best:
+            raise ConfigError(
+                f"a shortlist (found {best}) is for networks that compare pairs; this one compares "
+                "vectors, the whole gallery at once"
+            )
+        return euclidean_tiles(query, gallery)
+
+    def pieces(self, descriptions: FloatArray) -> list[dict[str, Array]]:
+        """All vectors at once."""
+        return [{VECTOR: descriptions}]
+
+    def from_pieces(self, pieces: Sequence[Mapping[str, Array]]) -> FloatArray:
+        """(N, D). Raises ModelFileError for anything but vectors of this model's size."""
+        dim = self._manifest.output_dim
+        if any(set(piece) != {VECTOR} or piece[VECTOR].shape[1:] != (dim,) for piece in pieces):
+            raise ModelFileError(f"the file holds no vectors of size {dim}; describe again")
+        none = np.zeros((0, dim), np.float32)
+        return np.concatenate([none, *(piece[VECTOR] for piece in pieces)]).astype(np.float32)
+
+    def close(self) -> None:
+        """Close the runner."""
+        self._runner.close()
 
     def _run(self, batch: FloatArray) -> FloatArray:
         manifest = self._manifest

@@ -14,6 +14,8 @@ NORM_EPS = 1e-12
 class VectorNetwork(Protocol):
     """What a network with one vector per image offers."""
 
+    embedding_dim: int
+
     def embed(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D), not yet L2-normalised."""
         ...

@@ -51,6 +51,8 @@ class MspCnn(nn.Module):
     ``recompute_low_level`` keeps no maps of conv1-3 for the backward pass.
     """
 
+    embedding_dim = EMBEDDING_DIM
+
     def __init__(
         self,
         num_identities: int,
@@ -117,9 +119,9 @@ class MspCnn(nn.Module):
             fc8=self.fc8(self.fc7_dropout(activated)),
         )
 
-
-def msp_cnn_size_problem(height: int, width: int) -> str:
-    """Why the graph cannot take (height, width), or an empty string."""
-    if height >= MIN_HEIGHT and width >= MIN_WIDTH:
-        return ""
-    return f"msp_cnn takes images of at least {MIN_HEIGHT}x{MIN_WIDTH}, found {height}x{width}"
+    @staticmethod
+    def size_problem(height: int, width: int) -> str:
+        """Why the graph cannot take images of this size, or an empty string."""
+        if height >= MIN_HEIGHT and width >= MIN_WIDTH:
+            return ""
+        return f"msp_cnn takes images of at least {MIN_HEIGHT}x{MIN_WIDTH}, found {height}x{width}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from reid.errors import ModelFileError
+from reid.errors import ModelFileError, ReidError
 from reid.manifest import Manifest
 from reid.types import FloatArray
 
@@ -88,3 +88,50 @@ def open_runner(path: str | Path, device: str = "auto", threads: int = 0) -> Run
     module, _, name = opener.partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)(file, device, threads)
     return runner
+
+
+def open_runners(path: str | Path, device: str = "auto", threads: int = 0) -> dict[str, Runner]:
+    """What it takes to match with a model: stage name -> runner.
+
+    One stage for a vector network; ``describe`` and ``compare``, whichever file is named, for
+    one that scores pairs (a checkpoint has ``pair`` too). Raises what ``open_runner`` raises,
+    and ModelFileError for a ``pair`` file or two files that do not belong together.
+    """
+    file = model_file(Path(path))
+    if file.suffix.lower() == ".pt":
+        module = importlib.import_module("reid.checkpoint")
+        return dict(module.runners_from_checkpoint(file, device, threads))
+    runner = open_runner(file, device, threads)
+    stage = runner.manifest.stage
+    if stage not in _PARTNERS:
+        return {stage: runner}
+    try:
+        return {stage: runner, _PARTNERS[stage]: _partner(file, runner.manifest, device, threads)}
+    except ReidError:
+        runner.close()
+        raise
+
+
+_PARTNERS = {"describe": "compare", "compare": "describe"}
+
+
+def _partner(file: Path, manifest: Manifest, device: str, threads: int) -> Runner:
+    """The other of the two files of a network that scores pairs, by its name."""
+    stage, wanted = manifest.stage, _PARTNERS[manifest.stage]
+    other = file.with_name(file.name.replace(f".{stage}.", f".{wanted}."))
+    if other == file or not other.is_file():
+        raise ModelFileError(
+            f"{file.name} is the {stage!r} half of a network that scores pairs, and its "
+            f"{wanted!r} half {other.name if other != file else ''!r} is not beside it; keep the "
+            "names that `reid export` gave, and both files in one folder"
+        )
+    runner = open_runner(other, device, threads)
+    found = runner.manifest
+    if found.stage != wanted:
+        problem = f"holds the stage {found.stage!r}, expected {wanted!r}"
+    elif found.source_sha256 != manifest.source_sha256:
+        problem = f"comes from another checkpoint than {file.name}"
+    else:
+        return runner
+    runner.close()
+    raise ModelFileError(f"{other.name} {problem}; export both again from one run")

@@ -8,24 +8,44 @@ import numpy as np
 
 from reid.errors import ModelFileError
 from reid.manifest import Manifest
-from reid.types import FloatArray
+from reid.types import ArraySpec, FloatArray
 
 
-def checked_input(inputs: Mapping[str, FloatArray], manifest: Manifest) -> FloatArray:
-    """The one input that ``manifest`` asks for, contiguous: (N, 3, H, W) float32, N >= 0.
+def checked_inputs(inputs: Mapping[str, FloatArray], manifest: Manifest) -> dict[str, FloatArray]:
+    """The inputs that ``manifest`` asks for, contiguous float32, in its order.
 
-    Raises ModelFileError for another name, type or shape, saying what was expected.
+    Raises ModelFileError for another name, type or shape, or batches of unlike sizes, saying
+    what was expected.
     """
-    name, shape = manifest.input_name, manifest.preprocess.input_shape
-    if set(inputs) != {name}:
+    specs = manifest.input_arrays
+    if set(inputs) != {spec.name for spec in specs}:
         given = ", ".join(repr(key) for key in inputs) or "none"
-        raise ModelFileError(f"the model takes one input, {name!r}; given: {given}")
-    array = inputs[name]
+        raise ModelFileError(
+            f"the model takes {', '.join(spec.words() for spec in specs)}; given: {given}"
+        )
+    arrays = {spec.name: _checked(inputs[spec.name], spec) for spec in specs}
+    sizes = {spec.name: len(arrays[spec.name]) for spec in specs if spec.batched}
+    if len(set(sizes.values())) > 1:
+        raise ModelFileError(f"the inputs must have one batch size, found {sizes}")
+    return arrays
+
+
+def batch_size(arrays: Mapping[str, FloatArray], manifest: Manifest) -> int:
+    """The N of checked inputs; 1 for a graph without a batched input."""
+    sizes = [len(arrays[spec.name]) for spec in manifest.input_arrays if spec.batched]
+    return sizes[0] if sizes else 1
+
+
+def empty_outputs(manifest: Manifest) -> dict[str, FloatArray]:
+    """What a batch of no images gives."""
+    return {spec.name: np.zeros((0, *spec.shape), np.float32) for spec in manifest.output_arrays}
+
+
+def _checked(array: FloatArray, spec: ArraySpec) -> FloatArray:
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         found = getattr(array, "dtype", type(array).__name__)
-        raise ModelFileError(f"input {name!r} must be a float32 array, found {found}")
-    if array.ndim != 4 or array.shape[1:] != shape:
-        raise ModelFileError(
-            f"input {name!r} must have shape (N, {', '.join(map(str, shape))}), found {array.shape}"
-        )
+        raise ModelFileError(f"input {spec.name!r} must be a float32 array, found {found}")
+    fits = array.ndim == len(spec.shape) + 1 and array.shape[1:] == spec.shape
+    if not fits or not (spec.batched or len(array) == 1):
+        raise ModelFileError(f"the model takes {spec.words()}, found shape {array.shape}")
     return np.ascontiguousarray(array)

@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reid.errors import ManifestError, MissingPackageError, ModelFileError
 from reid.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
 from reid.runtime import Runner
-from reid.runtime.inputs import checked_input
+from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
 from reid.types import FloatArray
 
 try:
@@ -78,21 +76,21 @@ class OnnxRunner(Runner):
         self._path = path
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """{"data": (N, 3, H, W)} -> {"embedding": (N, D)}, float32.
+        """Named float32 arrays in, named float32 arrays out: {"data": (N, 3, H, W)}, for one.
 
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
         if self._session is None:
             raise ModelFileError(f"{self._path}: the runner is closed; open the file again")
-        data = checked_input(inputs, self.manifest)
-        name = self.manifest.output_name
-        if not len(data):
-            return {name: np.zeros((0, self.manifest.output_dim), np.float32)}
+        arrays = checked_inputs(inputs, self.manifest)
+        if not batch_size(arrays, self.manifest):
+            return empty_outputs(self.manifest)
+        names = [spec.name for spec in self.manifest.output_arrays]
         try:
-            (output,) = self._session.run([name], {self.manifest.input_name: data})
+            outputs = self._session.run(names, arrays)
         except ORT_ERRORS as error:
             raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
-        return {name: output}
+        return dict(zip(names, outputs, strict=True))
 
     def close(self) -> None:
         """Release the session; may be called twice."""
@@ -143,13 +141,14 @@ def _manifest_inside(session: Any, path: Path) -> Manifest:
 
 
 def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
-    """The manifest's input and output are the graph's. Raises ManifestError."""
+    """The manifest's arrays are the graph's. Raises ManifestError."""
     expected = {
-        manifest.input_name: [*manifest.preprocess.input_shape],
-        manifest.output_name: [manifest.output_dim],
+        spec.name: (spec.batched, [*spec.shape])
+        for spec in (*manifest.input_arrays, *manifest.output_arrays)
     }
     found = {
-        value.name: [*value.shape][1:] for value in (*session.get_inputs(), *session.get_outputs())
+        value.name: (not isinstance([*value.shape, 1][0], int), [*value.shape][1:])
+        for value in (*session.get_inputs(), *session.get_outputs())
     }
     if found != expected:
         raise ManifestError(
@@ -158,8 +157,11 @@ def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
         )
 
 
-def _listed(shapes: Mapping[str, list[int]]) -> str:
-    return " and ".join(f"{name} (N, {', '.join(map(str, dims))})" for name, dims in shapes.items())
+def _listed(shapes: Mapping[str, tuple[bool, list[int]]]) -> str:
+    return " and ".join(
+        f"{name} ({', '.join(map(str, ['N' if batched else 1, *dims]))})"
+        for name, (batched, dims) in shapes.items()
+    )
 
 
 def _first_line(error: Exception) -> str:

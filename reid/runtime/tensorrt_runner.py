@@ -18,7 +18,7 @@ from reid.errors import EngineMismatchError, ManifestError, ModelFileError
 from reid.manifest import EngineInfo, Manifest, read_manifest
 from reid.runtime import Runner
 from reid.runtime.device_memory import Device, open_device
-from reid.runtime.inputs import checked_input
+from reid.runtime.inputs import batch_size, checked_inputs
 from reid.runtime.tensorrt_module import captured_log, last_line, load_tensorrt, version_of
 from reid.types import FloatArray
 
@@ -107,9 +107,14 @@ class TensorRtRunner(Runner):
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == io.INPUT]
         if not inputs:
             raise ModelFileError(f"{self._path}: the engine has no input; {REBUILD}")
+        batched = {spec.name for spec in self.manifest.input_arrays if spec.batched}
+        self._min_batch = self._max_batch = 1
         for name in inputs:
-            smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
-            self._min_batch, self._max_batch = int(smallest[0]), int(largest[0])
+            if name in batched:
+                smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
+                self._min_batch, self._max_batch = int(smallest[0]), int(largest[0])
+            else:
+                largest = self._engine.get_tensor_shape(name)
             self._context.set_input_shape(name, tuple(largest))
         return {name: self._buffer(name, name in inputs, stack) for name in names}
 
@@ -131,11 +136,10 @@ class TensorRtRunner(Runner):
         return _Buffer(name, is_input, shape, address, host)
 
     def _check_tensors(self) -> None:
-        """The manifest's input and output are the engine's. Raises ManifestError."""
-        manifest = self.manifest
+        """The manifest's arrays are the engine's. Raises ManifestError."""
         expected = {
-            manifest.input_name: (True, manifest.preprocess.input_shape),
-            manifest.output_name: (False, (manifest.output_dim,)),
+            **{spec.name: (True, spec.shape) for spec in self.manifest.input_arrays},
+            **{spec.name: (False, spec.shape) for spec in self.manifest.output_arrays},
         }
         found = {b.name: (b.is_input, b.shape[1:]) for b in self._buffers.values()}
         if found != expected:
@@ -156,8 +160,8 @@ class TensorRtRunner(Runner):
         """
         if self._closed:
             raise ModelFileError(f"{self._path}: the engine is closed; open the file again")
-        data = checked_input(inputs, self.manifest)
-        count = len(data)
+        arrays = checked_inputs(inputs, self.manifest)
+        count = batch_size(arrays, self.manifest)
         outputs = {
             buffer.name: np.empty((count, *buffer.shape[1:]), dtype=np.float32)
             for buffer in self._buffers.values()
@@ -165,21 +169,30 @@ class TensorRtRunner(Runner):
         }
         with self._device.active():
             for start in range(0, count, self._max_batch):
-                self._run_piece(data, outputs, start, min(start + self._max_batch, count))
+                self._run_piece(arrays, outputs, start, min(start + self._max_batch, count))
         return outputs
 
     def _run_piece(
-        self, data: FloatArray, outputs: Mapping[str, FloatArray], start: int, stop: int
+        self,
+        arrays: Mapping[str, FloatArray],
+        outputs: Mapping[str, FloatArray],
+        start: int,
+        stop: int,
     ) -> None:
         """Rows ``start`` to ``stop``, at most the profile's maximum."""
         device = self._device
         count = stop - start
         rows = max(count, self._min_batch)
-        source = self._buffers[self.manifest.input_name]
-        source.host[:count] = data[start:stop]
-        source.host[count:rows] = source.host[count - 1]
-        device.copy_to_device(source.address, source.host[:rows], self._stream)
-        self._context.set_input_shape(source.name, (rows, *source.shape[1:]))
+        for spec in self.manifest.input_arrays:
+            buffer, array = self._buffers[spec.name], arrays[spec.name]
+            if spec.batched:
+                buffer.host[:count] = array[start:stop]
+                buffer.host[count:rows] = buffer.host[count - 1]
+            else:
+                buffer.host[:] = array
+            filled = buffer.host[:rows] if spec.batched else buffer.host
+            device.copy_to_device(buffer.address, filled, self._stream)
+            self._context.set_input_shape(spec.name, filled.shape)
         if not self._context.execute_async_v3(self._stream):
             reason = last_line(captured_log(self._trt), "TensorRT gave no reason")
             # A copy that was queued still reads our buffer: let it end first.

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reid.errors import ModelFileError
 from reid.manifest import Manifest
 from reid.runtime import Runner
-from reid.runtime.inputs import checked_input
+from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
 from reid.types import FloatArray
 
 LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
@@ -21,7 +21,7 @@ LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 
 
 class TorchRunner(Runner):
-    """A test-stage module: one input tensor, one output tensor, as ``manifest`` describes.
+    """A test-stage module: tensors in, a tensor or a tuple out, as ``manifest`` lists them.
 
     The module is moved to the device and set to evaluation mode. ``device`` is ``auto``
     (CUDA where there is one), ``cpu`` or ``cuda``; ``threads`` 0 leaves PyTorch's count.
@@ -45,26 +45,29 @@ class TorchRunner(Runner):
         self.backend = f"torch {torch.__version__} {where}"
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """{"data": (N, 3, H, W)} -> {"embedding": (N, D)}, float32.
+        """Named float32 arrays in, named float32 arrays out: {"data": (N, 3, H, W)}, for one.
 
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
         if self._module is None:
             raise ModelFileError("the runner is closed; open the checkpoint again")
-        data = checked_input(inputs, self.manifest)
-        name = self.manifest.output_name
-        if not len(data):
-            return {name: np.zeros((0, self.manifest.output_dim), np.float32)}
+        arrays = checked_inputs(inputs, self.manifest)
+        count = batch_size(arrays, self.manifest)
+        if not count:
+            return empty_outputs(self.manifest)
         with torch.inference_mode(), _threads(self._threads), _full_float32(self._device):
-            tensor = torch.from_numpy(data).to(self._device, memory_format=self._layout)
-            output = self._module(tensor).float().cpu()
-        found = tuple(output.shape)
-        if found != (len(data), self.manifest.output_dim):
+            tensors = [torch.from_numpy(array).to(self._device) for array in arrays.values()]
+            answer = self._module(*tensors)
+            outputs = (answer,) if isinstance(answer, Tensor) else answer
+            rows = [np.ascontiguousarray(output.float().cpu().numpy()) for output in outputs]
+        specs = self.manifest.output_arrays
+        expected, found = [(count, *s.shape) for s in specs], [row.shape for row in rows]
+        if found != expected:
             raise ModelFileError(
-                f"output {name!r} must have shape {(len(data), self.manifest.output_dim)}, "
-                f"the network gave {found}"
+                f"the manifest says {', '.join(spec.words() for spec in specs)} with N = {count}, "
+                f"the network gave {', '.join(map(str, found))}"
             )
-        return {name: output.numpy()}
+        return {spec.name: row for spec, row in zip(specs, rows, strict=True)}
 
     def close(self) -> None:
         """Let go of the network; may be called twice."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,12 +63,12 @@ def test_random_crops_are_windows_of_the_image_and_reach_every_place() -> None:
 @given(seeds)
 @settings(max_examples=40, deadline=None)
 def test_switching_one_change_off_leaves_the_others_as_they_were(seed: int) -> None:
-    everything = AugmentConfig(True, 0.5, colour_jitter_std=0.1, erasing_probability=0.5)
-    unerased = AugmentConfig(True, 0.5, colour_jitter_std=0.1, erasing_probability=0.0)
+    everything = AugmentConfig(colour_jitter_std=0.1, erasing_probability=0.5)
+    unerased = AugmentConfig(colour_jitter_std=0.1, erasing_probability=0.0)
     one, other = result(everything, seed), result(unerased, seed)
     erased = (one == (102, 102, 101)).all(axis=2)
     np.testing.assert_array_equal(one[~erased], other[~erased])
-    uncoloured = AugmentConfig(True, 0.5, colour_jitter_std=0.0, erasing_probability=0.5)
+    uncoloured = AugmentConfig(colour_jitter_std=0.0, erasing_probability=0.5)
     still_erased = (result(uncoloured, seed) == (102, 102, 101)).all(axis=2)
     np.testing.assert_array_equal(still_erased, erased)
 
@@ -81,7 +84,7 @@ def test_erased_pixels_become_zero_in_the_networks_input(
     order: str, mean: tuple[float, float, float], pixel: tuple[int, int, int]
 ) -> None:
     preprocess = Preprocess(24, 14, 20, 10, channel_order=order, mean=mean)
-    config = AugmentConfig(False, 0.0, erasing_probability=1.0)
+    config = replace(OFF, erasing_probability=1.0)
     white = np.full((24, 14, 3), 255, np.uint8)
     crop = augment(white, preprocess, config, np.random.default_rng(1))
     changed = (crop != 255).any(axis=2)
@@ -92,7 +95,7 @@ def test_erased_pixels_become_zero_in_the_networks_input(
 
 def test_what_is_erased_is_a_rectangle_of_the_papers_size_and_shape() -> None:
     big = Preprocess(160, 64, 144, 56)
-    config = AugmentConfig(False, 0.0, erasing_probability=1.0)
+    config = replace(OFF, erasing_probability=1.0)
     white = np.full((160, 64, 3), 255, np.uint8)
     areas, aspects = [], []
     for seed in range(200):
@@ -122,12 +125,12 @@ def test_colour_jitter_adds_the_principal_components_to_the_whole_image() -> Non
             128 + sum(channel[i] * alpha[i] * std_rgb[i] for i in range(3))
             for channel in (blue, green, red)
         ]
-        crop = result(AugmentConfig(False, 0.0, colour_jitter_std=0.5), seed, grey)
+        crop = result(replace(OFF, colour_jitter_std=0.5), seed, grey)
         assert np.abs(crop - np.clip(pixel, 0, 255)).max() <= 0.5 + 1e-9
 
 
 def test_colour_jitter_stops_at_black_and_white() -> None:
-    config = AugmentConfig(False, 0.0, colour_jitter_std=3.0)
+    config = replace(OFF, colour_jitter_std=3.0)
     for seed in range(20):
         crop = result(config, seed, np.full((24, 14, 3), 250, np.uint8))
         assert len(np.unique(crop.reshape(-1, 3), axis=0)) == 1
@@ -138,7 +141,7 @@ def test_colour_jitter_stops_at_black_and_white() -> None:
 def test_the_image_given_is_never_changed_and_never_shared() -> None:
     image = noise()
     before = image.copy()
-    config = AugmentConfig(False, 0.0, erasing_probability=1.0)
+    config = replace(OFF, erasing_probability=1.0)
     crop = result(config, 0, image)
     np.testing.assert_array_equal(image, before)
     assert not np.shares_memory(result(OFF, 0, image), image)
@@ -154,3 +157,72 @@ def test_shrinking_to_one_half_averages_two_by_two_pixels() -> None:
     crop = noise(3, 8, 4)
     blocks = crop.reshape(4, 2, 2, 2, 3).astype(float).mean(axis=(1, 3))
     assert np.abs(shrunk(crop, (4, 2)) - blocks).max() <= 0.5
+
+
+def translated_by_loop(image: Image, down: int, right: int) -> Image:
+    """Pixel (y, x) comes from (y - down, x - right), or from the nearest edge pixel."""
+    height, width = image.shape[:2]
+    moved = np.empty_like(image)
+    for y in range(height):
+        for x in range(width):
+            moved[y, x] = image[
+                min(max(y - down, 0), height - 1), min(max(x - right, 0), width - 1)
+            ]
+    return moved
+
+
+@pytest.mark.parametrize(("largest", "limits"), [(0.1, (2, 1)), (0.05, (1, 0)), (0.25, (6, 3))])
+def test_translations_are_uniform_over_whole_pixels_within_their_share_of_each_side(
+    largest: float, limits: tuple[int, int]
+) -> None:
+    image = noise()  # 24 x 14: a tenth of it is 2.4 x 1.4
+    config = replace(OFF, translation=largest)
+    whole = Preprocess(24, 14, 24, 14)
+    rows, columns = (range(-limit, limit + 1) for limit in limits)
+    shifts = {
+        translated_by_loop(image, down, right).tobytes(): (down, right)
+        for down in rows
+        for right in columns
+    }
+    found = Counter(
+        shifts[augment(image, whole, config, np.random.default_rng(seed)).tobytes()]
+        for seed in range(40 * len(shifts))
+    )
+    assert set(found) == set(shifts.values())
+    assert max(found.values()) < 80  # of 40 expected
+
+
+def test_a_share_of_a_side_that_is_a_whole_number_is_reached() -> None:
+    # 0.05 of 160 x 60 is 8 x 3; 0.29 * 100 is a hair below 29 in floating point.
+    for side, largest, expected in ((160, 0.05, 8), (60, 0.05, 3), (100, 0.29, 29)):
+        whole = Preprocess(side, side, side, side)
+        ramp = np.broadcast_to(np.arange(side, dtype=np.uint8)[:, None, None], (side, side, 3))
+        config = replace(OFF, translation=largest)
+        tops = [
+            int(augment(ramp, whole, config, np.random.default_rng(seed))[0, 0, 0])
+            for seed in range(400)
+        ]
+        assert max(tops) == expected
+
+
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_translation_leaves_every_other_draw_as_it_was(seed: int) -> None:
+    image = noise()
+    draws = Draws.from_rng(np.random.default_rng(seed))
+    down, right = int(draws.down * 5) - 2, int(draws.right * 3) - 1
+    everything = AugmentConfig(colour_jitter_std=0.1, erasing_probability=0.5)
+    np.testing.assert_array_equal(
+        result(replace(everything, translation=0.1), seed, image),
+        result(everything, seed, translated_by_loop(image, down, right)),
+    )
+
+
+def test_the_numbers_drawn_before_translation_came_are_drawn_still() -> None:
+    rng = np.random.default_rng(5)
+    top, left, mirror, erase = rng.random(4).tolist()
+    rectangles, colour = rng.random((20, 4)), rng.standard_normal(3)
+    draws = Draws.from_rng(np.random.default_rng(5))
+    assert (draws.top, draws.left, draws.mirror, draws.erase) == (top, left, mirror, erase)
+    np.testing.assert_array_equal(draws.rectangles, rectangles)
+    np.testing.assert_array_equal(draws.colour, colour)

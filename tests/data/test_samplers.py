@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from reid.errors import ConfigError, DataError
 from reid.types import ImageRecord
 
 PAIRS = SamplerConfig(kind="pairs", anchors_per_batch=8)
+COPIES = replace(PAIRS, copies=3)
 IDENTITIES = SamplerConfig(kind="identities", identities_per_batch=4, images_per_identity=3)
 
 
@@ -67,6 +69,69 @@ def test_an_epoch_of_pairs_makes_every_image_an_anchor() -> None:
     assert set(counts) == set(range(54))
     assert sorted(counts.values()) == [1] * 52 + [2] * 2
     assert np.concatenate(anchors)[-2:].tolist() == anchors[0][:2].tolist()
+
+
+def test_with_copies_an_epoch_takes_every_image_as_often_in_one_random_order() -> None:
+    records = crowd()  # 162 anchors: 20 full batches of 8 and one that needs filling
+    sampler = PairSampler(records, COPIES, seed=1)
+    plans = sampler.epoch(0)
+    assert len(plans) == sampler.num_batches == 21
+    order = np.concatenate([plan.image_indices[plan.anchors] for plan in plans]).tolist()
+    assert set(Counter(order[:162]).values()) == {3}
+    assert order[162:] == order[:6]
+    # Not one permutation after the other: some image comes twice before all came once.
+    assert len(set(order[:54])) < 54
+
+
+def test_copies_of_an_anchor_have_slots_and_augmentations_of_their_own() -> None:
+    records = records_of([(1, 0), (1, 1), (2, 0), (2, 1)])
+    (plan,) = PairSampler(records, replace(COPIES, anchors_per_batch=12), seed=0).epoch(0)
+    assert plan.anchors.tolist() == list(range(12))
+    assert Counter(plan.image_indices.tolist()) == {0: 3, 1: 3, 2: 3, 3: 3}
+    assert len(set(plan.image_seeds.tolist())) == 12
+
+
+@settings(max_examples=60, deadline=None)
+@given(views, st.integers(1, 4))
+def test_an_image_meets_itself_only_where_its_person_has_no_other(
+    rows: list[tuple[int, int]], copies: int
+) -> None:
+    records = records_of(rows)
+    people = Counter(person for person, _ in rows)
+    config = SamplerConfig(anchors_per_batch=5, copies=copies)
+    for plan in PairSampler(records, config, seed=0).epoch(0):
+        for first, second, same in pairs_of(plan):
+            one, other = (records[plan.image_indices[slot]] for slot in (first, second))
+            assert (one.person_id == other.person_id) is same
+            assert first != second
+            if one is other:
+                assert people[one.person_id] == 1
+                assert plan.image_seeds[first] != plan.image_seeds[second]
+        anchors = Counter(plan.image_indices[plan.anchors].tolist())
+        for image, slots in Counter(plan.image_indices.tolist()).items():
+            alone = people[records[image].person_id] == 1
+            assert slots <= max(1, anchors[image]) + alone
+
+
+def test_one_copy_is_the_plan_without_copies() -> None:
+    one = PairSampler(crowd(), replace(PAIRS, copies=1), seed=2).epoch(1)
+    assert all(map(same_plan, one, PairSampler(crowd(), PAIRS, seed=2).epoch(1)))
+
+
+def test_two_ranks_share_out_the_copies() -> None:
+    records = crowd()
+    config = replace(COPIES, anchors_per_batch=27)  # 162 = 2 ranks x 3 steps x 27
+    ranks = [PairSampler(records, config, 0, rank, world_size=2).epoch(1) for rank in range(2)]
+    assert [len(plans) for plans in ranks] == [3, 3]
+    anchors = [plan.image_indices[plan.anchors] for plans in ranks for plan in plans]
+    assert Counter(np.concatenate(anchors).tolist()) == dict.fromkeys(range(54), 3)
+    seeds = np.concatenate([plan.image_seeds for plans in ranks for plan in plans])
+    assert len(np.unique(seeds)) == len(seeds)
+
+
+def test_identities_know_no_copies() -> None:
+    with pytest.raises(ConfigError, match=r"sampler\.copies belongs to .* pairs.*found 2"):
+        IdentitySampler(crowd(), replace(IDENTITIES, copies=2), seed=0)
 
 
 def test_the_positive_comes_from_another_camera_where_there_is_one() -> None:

@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -267,22 +265,12 @@ def test_an_export_below_a_file_is_one_line(road: Any, tmp_path: Path, capsys: C
     assert "a part of the path is a file; choose another folder" in last_line(capsys)
 
 
-def test_ctrl_c_while_exporting_is_130_and_leaves_no_half_file(road: Any, tmp_path: Path) -> None:
+def test_ctrl_c_while_exporting_is_130_and_leaves_no_half_file(
+    road: Any, interrupt: Any, tmp_path: Path
+) -> None:
     arguments = ["export", str(road.run), "--out", str(tmp_path / "out"), "--fp16"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "reid.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
-        assert child.stderr is not None
-        assert child.stdout is not None
-        seen = b""
-        while b"exporting" not in seen and (byte := child.stderr.read(1)):
-            seen += byte
-        child.send_signal(signal.SIGINT)
-        stdout, stderr = child.communicate()
-    assert child.returncode == INTERRUPTED, stderr
-    assert stdout == b""
-    assert stderr.splitlines()[-1] == b"reid: interrupted"
-    assert b"Traceback" not in stderr
+    code, stdout, stderr = interrupt(arguments, lambda said: "exporting" in said)
+    assert code == INTERRUPTED, stderr
+    assert stdout == ""
+    assert stderr.splitlines()[-1] == "reid: interrupted"
     assert list(tmp_path.rglob("*.*")) == []

@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reid.errors import BuildError
+from reid.errors import BuildError, ConfigError
 from reid.export import onnx as onnx_export
-from reid.export.graph import ExportGraph, graphs_of
 from reid.export.onnx import export_graph, export_onnx
 from reid.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.models import stages_of
+from reid.models.stages import Stage
 from reid.preprocess import Preprocess
 from reid.runtime.onnx_runner import OnnxRunner
+from reid.types import ArraySpec
 
 LARGEST_ERROR = {"fp32": 2e-6, "fp16": 1e-3}  # ten times what was measured
 
@@ -101,6 +103,46 @@ def test_file_is_single_and_holds_no_path_of_this_machine(exported):
     assert str(Path(onnx_export.__file__).parent).encode() not in content
 
 
+class Compare(nn.Module):
+    def forward(self, query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+        product = gallery @ query.transpose(1, 2)
+        return product.sum(dim=(1, 2))[:, None], product
+
+
+def test_graph_of_several_arrays_keeps_their_names_and_which_is_batched(tmp_path):
+    stage = Stage(
+        "compare",
+        Compare(),
+        (ArraySpec("query", (2, 3), batched=False), ArraySpec("gallery", (2, 3))),
+        (ArraySpec("score", (1,)), ArraySpec("product", (2, 2))),
+    )
+    path = tmp_path / "compare.onnx"
+    manifest = export_graph(stage, Manifest("csn", "train", Preprocess()), path, fp16=False)
+    assert (manifest.stage, manifest.inputs, manifest.outputs) == (
+        "compare",
+        stage.inputs,
+        stage.outputs,
+    )
+    query = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    with OnnxRunner(path, device="cpu") as runner:
+        assert runner.manifest == manifest
+        for size in (1, 4):
+            gallery = np.arange(6 * size, dtype=np.float32).reshape(size, 2, 3)
+            found = runner.run({"query": query, "gallery": gallery})
+            assert list(found) == ["score", "product"]
+            product = gallery @ query.swapaxes(1, 2)
+            assert np.array_equal(found["product"], product)
+            assert np.array_equal(found["score"][:, 0], product.sum(axis=(1, 2)))
+
+
+def test_stage_that_the_network_does_not_have_is_refused(exported, tmp_path):
+    with pytest.raises(BuildError, match="msp_cnn has the stages embed, found 'compare'"):
+        export_onnx(
+            exported.network, exported.trained_manifest, tmp_path / "m.onnx", stage="compare"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_killed_export_leaves_nothing(exported, tmp_path, monkeypatch):
     model = onnx.load(exported.files["fp32"])
     monkeypatch.setattr(onnx_export, "_traced", lambda graph, opset: model)
@@ -109,7 +151,7 @@ def test_killed_export_leaves_nothing(exported, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reid.files.os.replace", interrupted)
-    (graph,) = graphs_of(exported.network, exported.trained_manifest)
+    (graph,) = stages_of(exported.network, "msp_cnn", (3, 144, 56))
     with pytest.raises(KeyboardInterrupt):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=False)
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +162,7 @@ def test_graph_of_the_wrong_precision_is_refused_before_anything_is_written(
 ):
     model = onnx.load(exported.files["fp32"])
     monkeypatch.setattr(onnx_export, "_traced", lambda graph, opset: model)
-    (graph,) = graphs_of(exported.network, exported.trained_manifest)
+    (graph,) = stages_of(exported.network, "msp_cnn", (3, 144, 56))
     with pytest.raises(BuildError, match="was to compute in fp16"):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=True)
     assert list(tmp_path.iterdir()) == []
@@ -128,6 +170,8 @@ def test_graph_of_the_wrong_precision_is_refused_before_anything_is_written(
 
 class MisnamedNetwork(nn.Module):
     """``fc_bn`` does not follow ``fc``: folding by name would change the output."""
+
+    embedding_dim = 4
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +192,7 @@ def test_batch_norm_that_does_not_follow_its_layer_is_noticed(tmp_path):
 
 def test_unknown_network_is_refused_and_the_nearest_named(tmp_path):
     manifest = Manifest("msp_cn", "train", Preprocess())
-    with pytest.raises(BuildError, match="did you mean 'msp_cnn'"):
+    with pytest.raises(ConfigError, match="did you mean 'msp_cnn'"):
         export_onnx(nn.Identity(), manifest, tmp_path / "model.onnx")
 
 
@@ -157,7 +201,9 @@ def test_graph_that_pytorch_cannot_export_is_one_line(tmp_path):
         def forward(self, data: Tensor) -> Tensor:
             return data if bool(data.sum() > 0) else -data
 
-    graph = ExportGraph("embed", Undecided(), ("data",), ((3, 2, 2),), ("embedding",))
+    graph = Stage(
+        "embed", Undecided(), (ArraySpec("data", (3, 2, 2)),), (ArraySpec("embedding", (3,)),)
+    )
     manifest = Manifest("msp_cnn", "train", Preprocess())
     with pytest.raises(BuildError, match="cannot export the graph") as caught:
         export_graph(graph, manifest, tmp_path / "model.onnx", fp16=False)

@@ -42,6 +42,37 @@ def write_model(path: Path, manifest: Manifest | None = MANIFEST, height: int = 
     return path
 
 
+def write_comparison(path: Path, manifest: Manifest, query_size: int | str = 1) -> Path:
+    """The graph of ``Comparison``, with ``manifest`` inside."""
+
+    def array(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["query", "gallery"], ["product"]),
+            helper.make_node("ReduceSum", ["product", "rows_columns"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["sum", "weight"], ["weighted"]),
+            helper.make_node("Unsqueeze", ["weighted", "last"], ["score"]),
+        ],
+        "compare",
+        [
+            array("query", query_size, 2, 3),
+            array("gallery", "batch", 2, 3),
+            array("weight", "batch"),
+        ],
+        [array("score", "batch", 1), array("product", "batch", 2, 3)],
+        [
+            helper.make_tensor("rows_columns", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("last", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    onnx.save(model, path)
+    return path
+
+
 @pytest.fixture
 def model(tmp_path) -> Path:
     return write_model(tmp_path / "model.onnx")
@@ -139,18 +170,57 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, "one input, 'data'; given: none"),
-        ({"image": DATA}, "one input, 'data'; given: 'image'"),
-        ({"data": DATA, "more": DATA}, "one input, 'data'"),
+        ({}, r"takes data \(N, 3, 6, 4\); given: none"),
+        ({"image": DATA}, "given: 'image'"),
+        ({"data": DATA, "more": DATA}, "given: 'data', 'more'"),
         ({"data": DATA.astype(np.float64)}, "float32 array, found float64"),
         ({"data": DATA.tolist()}, "float32 array, found list"),
-        ({"data": DATA[0]}, r"shape \(N, 3, 6, 4\), found \(3, 6, 4\)"),
-        ({"data": DATA[:, :, :4]}, r"shape \(N, 3, 6, 4\), found \(5, 3, 4, 4\)"),
+        ({"data": DATA[0]}, r"data \(N, 3, 6, 4\), found shape \(3, 6, 4\)"),
+        ({"data": DATA[:, :, :4]}, r"data \(N, 3, 6, 4\), found shape \(5, 3, 4, 4\)"),
     ],
 )
 def test_wrong_input_says_what_was_expected_and_found(model, inputs, message):
     with OnnxRunner(model, device="cpu") as runner, pytest.raises(ModelFileError, match=message):
         runner.run(inputs)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_several_arrays_go_in_by_name_and_come_out_by_name(tmp_path, comparison, count):
+    inputs = comparison.inputs(count)
+    path = write_comparison(tmp_path / "compare.onnx", comparison.manifest)
+    with OnnxRunner(path, device="cpu") as runner:
+        found = runner.run(inputs)
+    assert list(found) == ["score", "product"]
+    for name, expected in comparison.expected(inputs).items():
+        assert found[name].dtype == np.float32
+        assert found[name].shape == expected.shape
+        assert np.allclose(found[name], expected, atol=1e-6)
+
+
+def test_wrong_second_input_is_refused_before_the_session_runs(tmp_path, comparison):
+    path = write_comparison(tmp_path / "compare.onnx", comparison.manifest)
+    inputs = comparison.inputs(5)
+    inputs["gallery"] = inputs["gallery"][:4]
+    with (
+        OnnxRunner(path, device="cpu") as runner,
+        pytest.raises(ModelFileError, match="'gallery': 4, 'weight': 5"),
+    ):
+        runner.run(inputs)
+
+
+def test_graph_that_batches_an_array_which_the_manifest_does_not_is_refused(tmp_path, comparison):
+    path = write_comparison(tmp_path / "compare.onnx", comparison.manifest, "queries")
+    expected = r"query \(1, 2, 3\) and gallery .* graph has query \(N, 2, 3\) and gallery"
+    with pytest.raises(ManifestError, match=expected):
+        OnnxRunner(path, device="cpu")
+
+
+def test_graph_without_an_array_of_the_manifest_is_refused(tmp_path, comparison):
+    outputs = comparison.manifest.outputs[:1]
+    manifest = dataclasses.replace(comparison.manifest, outputs=outputs)
+    path = write_comparison(tmp_path / "compare.onnx", manifest)
+    with pytest.raises(ManifestError, match=r"the graph has .* and product \(N, 2, 3\)"):
+        OnnxRunner(path, device="cpu")
 
 
 def test_closed_runner_does_not_run_and_closes_twice(model):

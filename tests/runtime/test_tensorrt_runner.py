@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -31,6 +31,10 @@ from reid.types import FloatArray
 ROW = (3, 144, 56)
 DIM = 2
 STREAM = 7
+
+
+Computes = Callable[[dict[str, FloatArray]], dict[str, FloatArray]]
+"""Named inputs of one run -> named outputs."""
 
 
 def described(images: FloatArray) -> FloatArray:
@@ -149,12 +153,19 @@ class FakeTensorRt(ModuleType):
         self.__version__ = version
         self.device = device
         self.profile = (1, 4, 8)
-        self.tensors = {"data": (*ROW,), "embedding": (DIM,)}
+        self.inputs: dict[str, tuple[int, ...]] = {"data": ROW}
+        self.outputs: dict[str, tuple[int, ...]] = {"embedding": (DIM,)}
+        self.unbatched: set[str] = set()
+        self.computes: Computes = lambda arrays: {"embedding": described(arrays["data"])}
         self.output_type = self.DataType.FLOAT
         self.opens = True
         self.fails_to_run = False
         self.host_code_allowed = False
         self.batches: list[int] = []
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        return self.inputs | self.outputs
 
     def Runtime(self, log: Any) -> FakeRuntime:
         return FakeRuntime(self, log)
@@ -197,13 +208,17 @@ class FakeEngine(Gone):
 
     def get_tensor_mode(self, name: str) -> FakeTensorRt.TensorIOMode:
         modes = self.trt.TensorIOMode
-        return modes.INPUT if name == "data" else modes.OUTPUT
+        return modes.INPUT if name in self.trt.inputs else modes.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> FakeTensorRt.DataType:
-        return self.trt.DataType.FLOAT if name == "data" else self.trt.output_type
+        return self.trt.DataType.FLOAT if name in self.trt.inputs else self.trt.output_type
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (1 if name in self.trt.unbatched else -1, *self.trt.tensors[name])
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         assert index == 0
+        assert name in self.trt.inputs.keys() - self.trt.unbatched
         return [(size, *self.trt.tensors[name]) for size in self.trt.profile]
 
     def create_execution_context(self) -> FakeContext:
@@ -213,16 +228,22 @@ class FakeEngine(Gone):
 class FakeContext(Gone):
     def __init__(self, trt: FakeTensorRt) -> None:
         super().__init__(trt)
-        self.batch = 0
+        self.sizes: dict[str, int] = {}
         self.addresses: dict[str, int] = {}
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        assert shape[1:] == self.trt.tensors[name]
-        self.batch = shape[0]
+        assert shape[1:] == self.trt.inputs[name]
+        assert shape[0] == 1 or name not in self.trt.unbatched
+        self.sizes[name] = shape[0]
         return True
 
+    def batch(self) -> int:
+        (size,) = {self.sizes[name] for name in self.trt.inputs.keys() - self.trt.unbatched}
+        return size
+
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (self.batch, *self.trt.tensors[name])
+        size = self.sizes[name] if name in self.trt.inputs else self.batch()
+        return (size, *self.trt.tensors[name])
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -231,17 +252,21 @@ class FakeContext(Gone):
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == STREAM
         smallest, _, largest = self.trt.profile
-        assert smallest <= self.batch <= largest
+        assert smallest <= self.batch() <= largest
         if self.trt.fails_to_run:
             return False
-        self.trt.batches.append(self.batch)
-        batch, memory = self.batch, self.trt.device.memory
+        self.trt.batches.append(self.batch())
+        shapes = {name: self.get_tensor_shape(name) for name in self.trt.inputs}
+        memory = self.trt.device.memory
 
         def work() -> None:
-            source = memory[self.addresses["data"]][: batch * int(np.prod(ROW))]
-            assert not np.isnan(source).any(), "a row was run that nobody wrote"
-            result = described(source.reshape(batch, *ROW))
-            memory[self.addresses["embedding"]][: result.size] = result.ravel()
+            arrays = {}
+            for name, shape in shapes.items():
+                source = memory[self.addresses[name]][: int(np.prod(shape))]
+                assert not np.isnan(source).any(), "a row was run that nobody wrote"
+                arrays[name] = source.reshape(shape)
+            for name, result in self.trt.computes(arrays).items():
+                memory[self.addresses[name]][: result.size] = result.ravel()
 
         self.trt.device.queue.append(work)
         return True
@@ -266,16 +291,15 @@ BUILT = EngineInfo("sm87", "10.3.0", "tensorrt", min_batch=1, opt_batch=4, max_b
 
 def engine_file(folder: Path, **changes: Any) -> Path:
     """A plan with its manifest."""
-    file = folder / "msp_cnn.engine"
+    manifest = Manifest("msp_cnn", "embed", Preprocess(), output_dim=DIM)
+    return write_engine(folder, manifest, **changes)
+
+
+def write_engine(folder: Path, manifest: Manifest, **changes: Any) -> Path:
+    file = folder / f"{manifest.network}.engine"
     file.write_bytes(b"plan")
-    manifest = Manifest(
-        network="msp_cnn",
-        stage="embed",
-        preprocess=Preprocess(),
-        output_dim=DIM,
-        engine=dataclasses.replace(BUILT, **changes),
-    )
-    write_manifest(file, manifest)
+    engine = dataclasses.replace(BUILT, **changes)
+    write_manifest(file, dataclasses.replace(manifest, engine=engine))
     return file
 
 
@@ -353,6 +377,59 @@ def test_a_wrong_name_shape_or_type_is_refused_before_the_gpu(
     assert trt.batches == []
 
 
+@pytest.fixture
+def comparison_engine(comparison: Any, tmp_path: Path, trt: FakeTensorRt) -> Path:
+    """An engine of ``Comparison``; the fake TensorRT computes it."""
+    trt.inputs = {spec.name: spec.shape for spec in comparison.manifest.inputs}
+    trt.outputs = {spec.name: spec.shape for spec in comparison.manifest.outputs}
+    trt.unbatched = {"query"}
+    trt.computes = comparison.expected
+    return write_engine(tmp_path, comparison.manifest)
+
+
+@pytest.mark.parametrize(
+    ("count", "batches"), [(0, []), (1, [2]), (8, [8]), (9, [8, 2]), (20, [8, 8, 4])]
+)
+def test_batched_inputs_are_split_alike_and_the_unbatched_one_goes_with_each_piece(
+    comparison: Any, comparison_engine: Path, trt: FakeTensorRt, count: int, batches: list[int]
+) -> None:
+    trt.profile = (2, 4, 8)
+    inputs = comparison.inputs(count)
+    with TensorRtRunner(comparison_engine) as runner:
+        answer = runner.run(inputs)
+    assert list(answer) == ["score", "product"]
+    for name, expected in comparison.expected(inputs).items():
+        np.testing.assert_array_equal(answer[name], expected)
+    assert trt.batches == batches
+    assert trt.device.leaks() == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "words"),
+    [("gallery", 4, "'gallery': 4, 'weight': 5"), ("query", 2, r"takes query \(1, 2, 3\)")],
+)
+def test_a_wrong_array_among_several_is_refused_before_the_gpu(
+    comparison: Any, comparison_engine: Path, trt: FakeTensorRt, name: str, rows: int, words: str
+) -> None:
+    inputs = comparison.inputs(5)
+    inputs[name] = np.resize(inputs[name], (rows, *inputs[name].shape[1:]))
+    with (
+        TensorRtRunner(comparison_engine) as runner,
+        pytest.raises(ModelFileError, match=words),
+    ):
+        runner.run(inputs)
+    assert trt.batches == []
+
+
+def test_an_engine_without_an_output_of_its_manifest_is_refused(
+    comparison_engine: Path, trt: FakeTensorRt
+) -> None:
+    del trt.outputs["product"]
+    with pytest.raises(ManifestError, match=r"output product \(N, 2, 3\), the engine has"):
+        TensorRtRunner(comparison_engine)
+    assert trt.device.leaks() == (0, 0, 0)
+
+
 def test_closing_frees_in_reverse_order_and_once(tmp_path: Path, trt: FakeTensorRt) -> None:
     runner = TensorRtRunner(engine_file(tmp_path))
     trt.device.events.clear()
@@ -403,7 +480,7 @@ def test_an_engine_that_does_not_run_is_an_error_and_can_still_be_closed(
 def test_an_engine_with_other_tensors_than_its_manifest_is_refused(
     tmp_path: Path, trt: FakeTensorRt
 ) -> None:
-    trt.tensors["embedding"] = (DIM + 1,)
+    trt.outputs["embedding"] = (DIM + 1,)
     with pytest.raises(ManifestError, match=r"embedding \(N, 2\), the engine has .*\(N, 3\)"):
         TensorRtRunner(engine_file(tmp_path))
     assert trt.device.leaks() == (0, 0, 0)

@@ -77,15 +77,54 @@ def test_thread_count_of_the_process_is_given_back(network):
 
 def test_wrong_shape_says_what_was_expected_and_found(network):
     runner = TorchRunner(EmbeddingNetwork(network), MANIFEST, device="cpu")
-    with pytest.raises(ModelFileError, match=r"shape \(N, 3, 6, 4\), found \(4, 3, 4, 6\)"):
+    with pytest.raises(ModelFileError, match=r"data \(N, 3, 6, 4\), found shape \(4, 3, 4, 6\)"):
         runner.run({"data": DATA.swapaxes(2, 3)})
 
 
 def test_output_that_the_manifest_does_not_describe_is_refused(network):
     manifest = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=256)
     runner = TorchRunner(EmbeddingNetwork(network), manifest, device="cpu")
-    with pytest.raises(ModelFileError, match=r"\(4, 256\), the network gave \(4, 5\)"):
+    with pytest.raises(ModelFileError, match=r"N = 4, the network gave \(4, 5\)"):
         runner.run({"data": DATA})
+
+
+class Compare(nn.Module):
+    def forward(self, query: Tensor, gallery: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        product = query * gallery
+        return (product.sum(dim=(1, 2)) * weight)[:, None], product
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_several_arrays_go_in_by_name_and_come_out_by_name(comparison, count):
+    inputs = comparison.inputs(count)
+    with TorchRunner(Compare(), comparison.manifest, device="cpu") as runner:
+        found = runner.run(inputs)
+    assert list(found) == ["score", "product"]
+    for name, expected in comparison.expected(inputs).items():
+        assert found[name].dtype == np.float32
+        assert found[name].shape == expected.shape
+        assert np.allclose(found[name], expected, atol=1e-6)
+
+
+def test_wrong_second_input_is_refused_before_the_network_runs(comparison):
+    inputs = comparison.inputs(5)
+    inputs["gallery"] = inputs["gallery"][:4]
+    with (
+        TorchRunner(Compare(), comparison.manifest, device="cpu") as runner,
+        pytest.raises(ModelFileError, match="'gallery': 4, 'weight': 5"),
+    ):
+        runner.run(inputs)
+
+
+def test_network_with_another_number_of_outputs_is_refused(comparison):
+    class First(Compare):
+        def forward(self, *inputs: Tensor) -> Tensor:
+            return super().forward(*inputs)[0]
+
+    runner = TorchRunner(First(), comparison.manifest, device="cpu")
+    expected = r"score \(N, 1\), product \(N, 2, 3\) with N = 5, the network gave \(5, 1\)"
+    with pytest.raises(ModelFileError, match=expected):
+        runner.run(comparison.inputs(5))
 
 
 def test_backend_names_torch_and_the_device(network):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pytest
 
-from reid.errors import DataError, ModelFileError
+import reid.matching
+from reid.errors import ConfigError, DataError, ModelFileError
 from reid.manifest import Manifest
-from reid.matching import Matcher, VectorMatcher, unit_vectors
+from reid.matching import Matcher, VectorMatcher, open_matcher, unit_vectors
 from reid.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray, Image
@@ -149,8 +151,61 @@ def test_an_error_while_reading_reaches_the_caller() -> None:
 def test_distances_between_descriptions_are_euclidean() -> None:
     matcher: Matcher[FloatArray] = VectorMatcher(ProjectionRunner())
     vectors = matcher.describe(some_images(6))
-    expected = [[float(np.linalg.norm(a - b)) for b in vectors] for a in vectors[:2]]
-    np.testing.assert_allclose(matcher.distances(vectors[:2], vectors), expected, atol=1e-3)
+    distances = matcher.tiles(vectors[:4], vectors)
+    for rows in (slice(0, 4), slice(1, 3)):
+        expected = [[float(np.linalg.norm(a - b)) for b in vectors] for a in vectors[rows]]
+        np.testing.assert_allclose(distances(rows), expected, atol=1e-3)
+
+
+def test_a_vector_is_finite_where_every_entry_is() -> None:
+    vectors = np.ones((4, 3), np.float32)
+    vectors[1, 2], vectors[3, 0] = np.nan, -np.inf
+    found = VectorMatcher(ProjectionRunner()).finite(vectors)
+    assert found.dtype == np.bool_
+    assert found.tolist() == [True, False, True, False]
+
+
+def test_vectors_are_compared_without_waiting() -> None:
+    matcher = VectorMatcher(ProjectionRunner())
+    assert matcher.seconds(np.zeros((9, 5), np.float32), np.zeros((9, 5), np.float32)) == 0
+
+
+def test_vectors_have_no_shortlist() -> None:
+    vectors = np.ones((4, 5), np.float32)
+    with pytest.raises(ConfigError, match=r"a shortlist \(found 3\) is for networks that compare"):
+        VectorMatcher(ProjectionRunner()).tiles(vectors, vectors, best=3)
+
+
+def test_the_matcher_names_the_runner_s_backend_and_closes_it() -> None:
+    class ClosingRunner(ProjectionRunner):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    runner = ClosingRunner()
+    matcher = VectorMatcher(runner)
+    assert matcher.backend == "numpy"
+    assert runner.closed == 0
+    matcher.close()
+    assert runner.closed == 1
+
+
+def test_a_model_file_is_opened_with_the_device_and_threads_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[Path, str, int]] = []
+    runner = ProjectionRunner()
+
+    def opened(path: Path, device: str, threads: int) -> dict[str, Runner]:
+        asked.append((path, device, threads))
+        return {"embed": runner}
+
+    monkeypatch.setattr(reid.matching, "open_runners", opened)
+    matcher = open_matcher(Path("model.onnx"), "cpu", 3, batch_size=2)
+    assert asked == [(Path("model.onnx"), "cpu", 3)]
+    matcher.describe(some_images(3))
+    assert runner.batches == [2, 1]
 
 
 def test_a_row_of_zeros_stays_zero_when_normalised() -> None:

@@ -1,0 +1,96 @@
+"""``reid eval``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reid import options
+from reid.progress import progress_bar, say
+
+
+@click.command("eval")
+@click.argument("models", nargs=-1, required=True, type=options.MODEL)
+@click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
+@options.data_root
+@click.option(
+    "--test-identities", type=options.COUNT, help="CUHK01: 100 or 486 (else: as trained)."
+)
+@click.option("--split-seed", type=options.COUNT, help="Seed of a random split (else: as trained).")
+@options.device
+@options.threads
+@click.option(
+    "--batch",
+    type=options.BATCH,
+    default=64,
+    show_default=True,
+    help="Images per call of the network.",
+)
+@click.option(
+    "--shortlist",
+    "shortlists",
+    type=options.COUNT,
+    multiple=True,
+    metavar="K",
+    help="A network that compares pairs: compare only the K best by the ranking vector. 0 is the "
+    "whole gallery; give it several times to compare the figures.",
+)
+@click.option("--picture", type=options.FILE, help="Write a ranked-list PNG of the first model.")
+@click.option("--worst-first", is_flag=True, help="Show the worst queries in the picture.")
+@options.as_json
+def evaluate(
+    models: tuple[Path, ...],
+    name: str,
+    data_root: Path,
+    test_identities: int | None,
+    split_seed: int | None,
+    device: str,
+    threads: int,
+    batch: int,
+    shortlists: tuple[int, ...],
+    picture: Path | None,
+    worst_first: bool,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Evaluate MODELS: run folders, checkpoints, .onnx or .engine files, in one table.
+
+    CUHK01 is split at random: the split is the one that the first model was trained on.
+    """
+    from reid.data import load_split
+    from reid.evaluate import chance_rank1, evaluate_models, split_of_model
+    from reid.runtime import model_file
+    from reid.tables import table
+
+    for model in models:
+        model_file(model)  # a missing one is told before the others are described
+    trained_on = split_of_model(models[0], name)
+    split = load_split(
+        name,
+        data_root,
+        num_test_identities=trained_on[0] if test_identities is None else test_identities,
+        split_seed=trained_on[1] if split_seed is None else split_seed,
+    )
+    with progress_bar("opening") as bar:
+        results = evaluate_models(
+            models,
+            split,
+            device=device,
+            threads=threads,
+            batch_size=batch,
+            shortlists=shortlists,
+            phase=bar.phase,
+            say=bar.say,
+        )
+    reports = [result.report for result in results]
+    chance = chance_rank1(split)
+    if picture is not None:
+        from reid.pictures import write_ranked_list  # needs matplotlib, which [edge] has not
+
+        write_ranked_list(picture, split, results[0].ranking(10), worst_first=worst_first)
+        say(f"wrote {picture}")
+    found = {"chance_rank1": chance, "models": [report.to_json() for report in reports]}
+    click.echo(json.dumps(found, indent=2) if as_json else table(reports, chance))
+    return found

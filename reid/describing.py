@@ -1,0 +1,153 @@
+"""Describing images on disk: a split's two sides, or a file for later."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid.data import read_image
+from reid.errors import DataError, ModelFileError
+from reid.matching import Matcher, Progress, open_matcher
+from reid.matching.files import load_descriptions, save_descriptions
+from reid.ranking import Labels, labels_from_records
+from reid.types import Image, ImageRecord, Split
+
+READ_THREADS = min(4, os.cpu_count() or 1)
+"""Threads that decode images; OpenCV releases the interpreter while it does."""
+
+READ_AHEAD = 256
+"""Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
+
+_NAMED_IN_ERROR = 3
+
+
+Phase = Callable[[str, int], Progress]
+"""Called with what begins and how many there are; gives what to call with each count done."""
+
+
+def silent(what: str, total: int) -> Progress:
+    """The Phase that shows nothing."""
+    return lambda count: None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Query and gallery of a test, described by one matcher in ``seconds``."""
+
+    query: Any
+    gallery: Any
+    query_labels: Labels
+    gallery_labels: Labels
+    seconds: float
+
+
+def describe_split(
+    matcher: Matcher[Any],
+    split: Split,
+    phase: Phase = silent,
+    query_file: Path | None = None,
+    gallery_file: Path | None = None,
+) -> Described:
+    """Describe a split's images, or take a side from a file that ``describe_to_file`` wrote.
+
+    Raises DataError for an empty side or an image that cannot be read, ModelFileError for an
+    output that is not finite or not the manifest's, or a file of another model.
+    """
+    refuse_empty(split)
+    start = time.perf_counter()
+    sides = {
+        "query": (split.query, query_file),
+        "gallery": (split.gallery, gallery_file),
+    }
+    progress = phase(
+        "describing", sum(len(records) for records, file in sides.values() if not file)
+    )
+    found = []
+    for side, (records, file) in sides.items():
+        if file is None:
+            described = describe_records(matcher, records, side, progress)
+            found.append((described, labels_from_records(records)))
+        else:
+            stored = load_descriptions(file, matcher)
+            found.append((stored.descriptions, stored.labels))
+    (query, query_labels), (gallery, gallery_labels) = found
+    seconds = time.perf_counter() - start
+    return Described(query, gallery, query_labels, gallery_labels, seconds)
+
+
+def describe_to_file(
+    model: Path,
+    records: Sequence[ImageRecord],
+    side: str,
+    out: Path,
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    batch_size: int = 64,
+    phase: Phase = silent,
+) -> int:
+    """Describe ``records`` with a model into the file ``out``; return the file's bytes.
+
+    Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
+    """
+    with closing(open_matcher(model, device, threads, batch_size)) as matcher:
+        progress = phase("describing", len(records))
+        descriptions = describe_records(matcher, records, side, progress)
+        save_descriptions(out, matcher, descriptions, records)
+    return out.stat().st_size
+
+
+def describe_records(
+    matcher: Matcher[Any],
+    records: Sequence[ImageRecord],
+    side: str,
+    progress: Progress,
+) -> Any:
+    """Descriptions of images on disk, in their order; decoding overlaps with the network."""
+    descriptions = matcher.describe(read_ahead(records), progress)
+    bad = np.flatnonzero(~matcher.finite(descriptions))
+    if len(bad):
+        named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
+        more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
+        raise ModelFileError(
+            f"the model's output is NaN or infinite for {len(bad)} of {len(records)} {side} "
+            f"images ({', '.join(named)}{more}); check its weights, or use FP32"
+        )
+    return descriptions
+
+
+def read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:
+    """The records' images in order, decoded by several threads a little ahead."""
+    todo = iter(records)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        waiting: deque[Future[Image]] = deque(
+            pool.submit(read_image, record.path) for record in itertools.islice(todo, READ_AHEAD)
+        )
+        try:
+            while waiting:
+                image = waiting.popleft().result()
+                for record in itertools.islice(todo, 1):
+                    waiting.append(pool.submit(read_image, record.path))
+                yield image
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def refuse_empty(split: Split) -> None:
+    for name, records in (("query", split.query), ("gallery", split.gallery)):
+        if not records:
+            raise DataError(
+                f"{split.dataset or 'the split'}: the {name} is empty; at least one image is "
+                "needed to evaluate"
+            )

@@ -1,0 +1,101 @@
+"""Described images of a pair network: large arrays, kept compactly, on disk if they must be."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reid.types import BoolArray, FloatArray, IntArray
+
+MEMORY_BYTES = 1 << 29
+"""What is kept in memory of one set of descriptions; the rest goes to a temporary file."""
+
+Stored = npt.NDArray[np.floating[Any]]
+
+
+class PairDescriptions:
+    """N images in pieces, as a ``describe`` graph gave them: named arrays, (n, ...) each.
+
+    ``half`` keeps them as float16, half the size; they come back as float32. A value beyond
+    float16's range becomes infinite, which ``finite`` tells.
+    """
+
+    def __init__(self, half: bool = True) -> None:
+        self._kind = np.dtype(np.float16 if half else np.float32)
+        self.pieces: list[dict[str, Stored]] = []
+        self._file: IO[bytes] | None = None
+        self._starts = [0]
+        self.num_bytes = 0
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def append(self, arrays: Mapping[str, FloatArray]) -> None:
+        """Add the next images."""
+        with np.errstate(over="ignore"):
+            piece = {name: array.astype(self._kind) for name, array in arrays.items()}
+        if self.num_bytes > MEMORY_BYTES:
+            piece = {name: self._on_disk(array) for name, array in piece.items()}
+        self.keep(piece)
+
+    def keep(self, piece: dict[str, Stored]) -> None:
+        """Add the next images, stored already."""
+        self.pieces.append(piece)
+        self._starts.append(self._starts[-1] + len(next(iter(piece.values()))))
+        self.num_bytes += sum(array.nbytes for array in piece.values())
+
+    def piece(self, index: int) -> tuple[slice, dict[str, FloatArray]]:
+        """Which images a piece holds, and its arrays as float32."""
+        rows = slice(self._starts[index], self._starts[index + 1])
+        return rows, {name: _single(array) for name, array in self.pieces[index].items()}
+
+    def row(self, number: int) -> dict[str, FloatArray]:
+        """One image's arrays, (1, ...) float32."""
+        index = int(np.searchsorted(self._starts, number, side="right")) - 1
+        at = number - self._starts[index]
+        return {name: _single(array[at : at + 1]) for name, array in self.pieces[index].items()}
+
+    def rows(self, numbers: IntArray) -> dict[str, FloatArray]:
+        """Some images' arrays, in their order, (n, ...) float32."""
+        index = np.searchsorted(self._starts, numbers, side="right") - 1
+        at = numbers - np.array(self._starts)[index]
+        return {
+            name: _single(
+                np.stack([self.pieces[i][name][j] for i, j in zip(index, at, strict=True)])
+            )
+            for name in self.names
+        }
+
+    def whole(self, name: str) -> FloatArray:
+        """One array of all images, (N, ...) float32: for the small ones."""
+        return np.concatenate([_single(piece[name]) for piece in self.pieces])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arrays of an image; none before the first one."""
+        return tuple(self.pieces[0]) if self.pieces else ()
+
+    def finite(self) -> BoolArray:
+        """(N,): whether an image's arrays hold neither NaN nor infinity."""
+        finite = np.ones(len(self), np.bool_)
+        for index, piece in enumerate(self.pieces):
+            rows = slice(self._starts[index], self._starts[index + 1])
+            for array in piece.values():
+                finite[rows] &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        return finite
+
+    def _on_disk(self, array: Stored) -> Stored:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as its maps)
+        offset = self._file.seek(0, 2)
+        self._file.write(array.tobytes())
+        self._file.flush()
+        return np.memmap(self._file, array.dtype, "r", offset, array.shape)
+
+
+def _single(array: Stored) -> FloatArray:
+    return np.ascontiguousarray(array, np.float32)

@@ -1,0 +1,102 @@
+"""What describes images and compares descriptions, whatever a description is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from reid.manifest import Manifest
+from reid.preprocess import Preprocess
+from reid.ranking import Distances
+from reid.types import BoolArray, FloatArray, Image
+
+Progress = Callable[[int], object]
+"""Called with the number of images or pairs just done: ``tqdm.update`` is one."""
+
+Array = npt.NDArray[np.floating[Any]]
+
+DescriptionT = TypeVar("DescriptionT")
+
+
+class Matcher(Protocol[DescriptionT]):
+    """One vector per image for MSP-CNN and SiSNet; cached maps for a pair network."""
+
+    backend: str
+    """What runs the arrays, for reports."""
+    identity: Mapping[str, str]
+    """What must agree for two descriptions to be comparable."""
+
+    def describe(self, images: Iterable[Image], progress: Progress | None = None) -> DescriptionT:
+        """Descriptions of images (H, W, 3) uint8 BGR, in their order."""
+        ...
+
+    def finite(self, descriptions: DescriptionT) -> BoolArray:
+        """(N,): whether a description holds neither NaN nor infinity."""
+        ...
+
+    def seconds(self, query: DescriptionT, gallery: DescriptionT) -> float:
+        """About how long comparing one pair takes here; 0 where it takes no time."""
+        ...
+
+    def tiles(
+        self,
+        query: DescriptionT,
+        gallery: DescriptionT,
+        progress: Progress | None = None,
+        best: int = 0,
+    ) -> Distances:
+        """Rows of queries -> their (rows, G) float32 distances; smaller is more alike.
+
+        ``progress`` is called with the number of pairs just compared, where that takes time.
+        With ``best`` only that many images are compared with a query, those that a quicker
+        distance puts first, and the others follow behind them in its order. Raises ConfigError
+        where there is no quicker one, or ``best`` is not of 1 to G.
+        """
+        ...
+
+    def pieces(self, descriptions: DescriptionT) -> Sequence[Mapping[str, Array]]:
+        """What to store of the images, in pieces: named arrays, (n, ...) each."""
+        ...
+
+    def from_pieces(self, pieces: Sequence[Mapping[str, Array]]) -> DescriptionT:
+        """What ``pieces`` gave, back. Raises ModelFileError for arrays of another model."""
+        ...
+
+    def close(self) -> None:
+        """Close what describes and compares."""
+        ...
+
+
+def prepared_batches(
+    preprocess: Preprocess, images: Iterable[Image], batch_size: int
+) -> Iterator[FloatArray]:
+    """The images as network input, (n, 3, H, W) float32, ``batch_size`` at most.
+
+    They are read and preprocessed one batch ahead in a second thread, so a lazy iterable's
+    decoding overlaps with what the caller does with a batch.
+    """
+    source = iter(images)
+
+    def next_batch() -> FloatArray:
+        return preprocess.batch(list(itertools.islice(source, batch_size)))
+
+    with ThreadPoolExecutor(1) as ahead:
+        pending = ahead.submit(next_batch)
+        while len(batch := pending.result()):
+            pending = ahead.submit(next_batch)
+            yield batch
+
+
+def identity_of(manifest: Manifest) -> Mapping[str, str]:
+    """The model behind a description: network, checkpoint, precision, what the output means."""
+    return {
+        "network": manifest.network,
+        "checkpoint": manifest.source_sha256[:16] or "unknown",
+        "precision": manifest.precision,
+        "output": manifest.output_meaning,
+    }

@@ -1,0 +1,41 @@
+"""The test-stage graphs of a network: what runs, and is exported, under which names.
+
+A vector network has one graph, ``embed``: an image goes in, its embedding comes out. A
+network that scores pairs has one graph per stage, because an image is described once and
+compared many times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+
+from reid.models.embedding import EmbeddingNetwork, VectorNetwork
+from reid.types import ArraySpec
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One graph: ``module`` takes the inputs' tensors in order and gives the outputs'."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[ArraySpec, ...]
+    outputs: tuple[ArraySpec, ...]
+
+
+def vector_stages(
+    network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
+) -> tuple[Stage, ...]:
+    """The one graph of a vector network: image -> embedding, L2-normalised if asked for."""
+    dim = cast(VectorNetwork, network).embedding_dim
+    return (
+        Stage(
+            name="embed",
+            module=EmbeddingNetwork(network, normalise=normalise),
+            inputs=(ArraySpec("data", input_shape),),
+            outputs=(ArraySpec("embedding", (dim,)),),
+        ),
+    )

@@ -1,0 +1,79 @@
+"""What the papers leave open in each network, as settings; ``name`` says which network.
+
+The tags of the sources are those of ``reid.config``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reid.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class MspCnnConfig:
+    """MSP-CNN: see ``reid.models.msp_cnn``."""
+
+    name: str = "msp_cnn"
+    dropout_ratio: float = 0.5  # [DGD] fc7's dropout
+    embed_at: str = "bn"  # [inferred] fc7_bn before its ReLU, as DGD extracts it
+    recompute_low_level: bool = False  # a fifth less memory, some % slower, the same weights
+
+    def __post_init__(self) -> None:
+        if self.embed_at not in ("bn", "relu"):
+            raise ConfigError(f"network.embed_at is bn or relu, found {self.embed_at!r}")
+        if not 0 <= self.dropout_ratio < 1:
+            raise ConfigError(f"network.dropout_ratio is in [0, 1), found {self.dropout_ratio}")
+
+    @property
+    def output_meaning(self) -> str:
+        """What the manifest calls the network's answer."""
+        return f"fc7_{self.embed_at}"
+
+
+@dataclass(frozen=True, slots=True)
+class CsnConfig:
+    """CSN: see ``reid.models.csn``; the paper leaves most of these open."""
+
+    name: str = "csn"
+    levels: tuple[int, ...] = (2, 3)  # [paper] also (2, 3, 4); alone: rows of Table 3
+    classification_only: bool = False  # [paper] Table 3, row 1: no ranking net
+    divide: bool = True  # [paper] three stripes; off: Table 4, C1
+    attention: str = "stn"  # [paper]; centre_crop: Table 4, C2
+    attention_init_scale: float = 0.8  # [inferred] a part begins as most of its stripe
+    align_corners: bool = True  # [inferred] as the samplers of 2017
+    part_sizes: tuple[int, int, int] = (10, 5, 3)  # [paper] levels 2, 3; [inferred] level 4
+    pool_conv3: str = "auto"  # [inferred] off with level 4, where only that gives Table 5
+    extra_sim_pool: bool = False  # [inferred] on: the printed 10x4
+    normalise_similarity: bool = False  # batch norm before conv4; not in the paper
+    ranking_dim: int = 256  # [paper]
+    ranking_pooled: tuple[int, ...] = (2,)  # [inferred] from Table 5's operations
+    ranking_sharing: str = "hybrid"  # [inferred] from "only 3 convolutional layers"
+    correlation_form: str = "auto"  # how training computes the correlations; the same numbers
+
+    def __post_init__(self) -> None:
+        if not self.levels or list(self.levels) != sorted({*self.levels} & {2, 3, 4}):
+            raise ConfigError(
+                f"network.levels are some of 2, 3, 4 in this order, found {list(self.levels)}"
+            )
+        _one_of("attention", self.attention, ("stn", "centre_crop"))
+        _one_of("pool_conv3", self.pool_conv3, ("auto", "on", "off"))
+        _one_of("ranking_sharing", self.ranking_sharing, ("hybrid", "shared", "separate"))
+        if not 0 < self.attention_init_scale < 1:
+            raise ConfigError(
+                f"network.attention_init_scale is in (0, 1), found {self.attention_init_scale}"
+            )
+
+    @property
+    def output_meaning(self) -> str:
+        """What the manifest calls the network's answer."""
+        return "p_match" if self.classification_only else "p_match + 0.2 / (d + 1e-4)"
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"network.{name} is one of {', '.join(known)}; found {value!r}")
+
+
+NetworkConfig = MspCnnConfig | CsnConfig
+"""Any of them: a configuration's ``network.name`` chooses."""

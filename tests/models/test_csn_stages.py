@@ -1,0 +1,159 @@
+"""CSN's test stages answer as the network that was trained, whatever the order of the sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid.models import csn_stages
+from reid.models.csn import Csn, pair_score
+from reid.models.csn_stages import CompareStage, PlainCompareStage, pair_stages
+from reid.models.gallery_correlation import GalleryCorrelation
+from reid.models.stages import Stage
+
+READINGS: dict[str, dict[str, Any]] = {
+    "the paper's": {},
+    "three levels": {"levels": (2, 3, 4)},
+    "level 2": {"levels": (2,)},
+    "level 4": {"levels": (4,)},
+    "undivided": {"divide": False},
+    "centre crop": {"attention": "centre_crop"},
+    "normalised": {"normalise_similarity": True},
+    "classification only": {"classification_only": True},
+    "one more pool": {"extra_sim_pool": True},
+}
+
+
+def lively(**reading: Any) -> Csn:
+    """Random batch norms, and logits small enough that a probability shows every change."""
+    torch.manual_seed(3)
+    network = Csn(**reading).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    images = torch.randn(4, 3, 160, 60)
+    with torch.inference_mode():
+        logits = network(images, torch.tensor([0, 1, 2]), torch.tensor([1, 2, 3])).logits
+    network.classify.weight.data /= logits.std()
+    return network
+
+
+def stages(network: Csn, size: tuple[int, int] = (160, 60)) -> dict[str, Stage]:
+    return {stage.name: stage for stage in pair_stages(network, (3, *size), True)}
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
+def test_one_query_against_many_scores_as_pair_by_pair(reading, monkeypatch):
+    monkeypatch.setattr(csn_stages, "TILE", 4)
+    network = lively(**reading)
+    found = stages(network)
+    num = 7
+    with torch.inference_mode():
+        images = torch.randn(num, 3, 160, 60)
+        described = network.describe(images)
+        zeros, gallery = torch.zeros(num, dtype=torch.int64), torch.arange(num)
+        similarity = network.similarity(described.rows(zeros), described.rows(gallery))
+        expected = pair_score(network.head(similarity), described.vector[:1], described.vector)
+        arrays = found["describe"].module(images)
+        scores = found["compare"].module(*(array[:1] for array in arrays), *arrays)
+    other = gallery > 0  # an image against itself has an infinite score, nearly
+    assert expected[other].std() > 1e-3
+    torch.testing.assert_close(scores[other], expected[other], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
+def test_arrays_are_those_that_the_stages_list(reading):
+    found = stages(lively(**reading))
+    images = torch.randn(2, 3, 160, 60)
+    with torch.inference_mode():
+        arrays = found["describe"].module(images)
+        shapes = [tuple(array.shape) for array in arrays]
+        assert shapes == [(2, *spec.shape) for spec in found["describe"].outputs]
+        names = [spec.name for spec in found["describe"].outputs]
+        expected = [f"query_{name}" for name in names] + [f"gallery_{name}" for name in names]
+        assert [spec.name for spec in found["compare"].inputs] == expected
+        assert found["pair"].module(images, images.flip(0)).shape == (2,)
+
+
+def test_the_pair_graph_scores_as_describing_apart():
+    network = lively()
+    found = stages(network)
+    first, second = torch.randn(2, 3, 3, 160, 60)
+    with torch.inference_mode():
+        pairs = found["pair"].module(first, second)
+        one, other = found["describe"].module(first), found["describe"].module(second)
+        apart = [
+            found["compare"].module(*(x[i : i + 1] for x in one), *(x[i : i + 1] for x in other))
+            for i in range(3)
+        ]
+    torch.testing.assert_close(pairs, torch.cat(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_readings_without_a_fast_form_are_compared_by_the_formula():
+    assert isinstance(stages(lively())["compare"].module, CompareStage)
+    assert isinstance(stages(lively(extra_sim_pool=True))["compare"].module, PlainCompareStage)
+    odd_height = stages(lively(), (148, 60))  # 37 rows at level 2
+    assert isinstance(odd_height["compare"].module, PlainCompareStage)
+
+
+def naive_correlation(maps: Tensor, part: Tensor) -> Tensor:
+    """(H, W) under (k, k): zeros outside, (k - 1) // 2 rows before as TensorFlow's SAME."""
+    height, width = maps.shape
+    side = part.shape[0]
+    before = (side - 1) // 2
+    answer = torch.zeros(height, width)
+    for y in range(height):
+        for x in range(width):
+            for dy in range(side):
+                for dx in range(side):
+                    row, column = y + dy - before, x + dx - before
+                    if 0 <= row < height and 0 <= column < width:
+                        answer[y, x] += maps[row, column] * part[dy, dx]
+    return answer
+
+
+def naive_pool(answer: Tensor) -> Tensor:
+    height, width = answer.shape
+    return torch.stack(
+        [
+            torch.stack([answer[y : y + 2, x : x + 2].max() for x in range(0, width, 2)])
+            for y in range(0, height, 2)
+        ]
+    )
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize(("size", "side"), [((6, 5), 4), ((6, 4), 3), ((4, 7), 4), ((8, 3), 1)])
+def test_fast_forms_equal_a_literal_loop(size, side, pool):
+    torch.manual_seed(0)
+    channels, stripes, num = 2, 3, 4
+    maps, query_map = torch.randn(num, channels, *size), torch.randn(channels, *size)
+    parts = torch.randn(num, stripes, channels, side, side)
+    query_parts = torch.randn(stripes, channels, side, side)
+    correlation = GalleryCorrelation(size, side, pool)
+    height, width = correlation.out_size
+    phases = list(correlation.with_parts(correlation.bands(query_parts), maps, stripes))
+    in_order = correlation.in_order(phases, num)  # (C, N, H / 2, [2], S, w)
+    under_query = in_order.reshape(channels, num, height, stripes, width)
+    under_gallery = correlation.with_map(correlation.unfolded(query_map), parts)
+    for c in range(channels):
+        for n in range(num):
+            for s in range(stripes):
+                one = naive_correlation(maps[n, c], query_parts[s, c])
+                other = naive_correlation(query_map[c], parts[n, s, c])
+                if pool:
+                    one, other = naive_pool(one), naive_pool(other)
+                torch.testing.assert_close(under_query[c, n, :, s], one, rtol=1e-5, atol=1e-5)
+                found = under_gallery[c, s, n].view(height, width)
+                torch.testing.assert_close(found, other, rtol=1e-5, atol=1e-5)
+
+
+def test_an_odd_height_is_refused():
+    with pytest.raises(ValueError, match="must be even, found 5"):
+        GalleryCorrelation((5, 4), 3, pool=True)
