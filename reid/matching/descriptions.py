@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import IO, Any
 
 import numpy as np
@@ -26,7 +29,7 @@ class PairDescriptions:
 
     def __init__(self, half: bool = True) -> None:
         self._kind = np.dtype(np.float16 if half else np.float32)
-        self.pieces: list[dict[str, Stored]] = []
+        self.pieces: list[Mapping[str, Stored]] = []
         self._file: IO[bytes] | None = None
         self._starts = [0]
         self.num_bytes = 0
@@ -38,11 +41,9 @@ class PairDescriptions:
         """Add the next images."""
         with np.errstate(over="ignore"):
             piece = {name: array.astype(self._kind) for name, array in arrays.items()}
-        if self.num_bytes > MEMORY_BYTES:
-            piece = {name: self._on_disk(array) for name, array in piece.items()}
-        self.keep(piece)
+        self.keep(self._on_disk(piece) if self.num_bytes > MEMORY_BYTES else piece)
 
-    def keep(self, piece: dict[str, Stored]) -> None:
+    def keep(self, piece: Mapping[str, Stored]) -> None:
         """Add the next images, stored already."""
         self.pieces.append(piece)
         self._starts.append(self._starts[-1] + len(next(iter(piece.values()))))
@@ -88,13 +89,37 @@ class PairDescriptions:
                 finite[rows] &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
         return finite
 
-    def _on_disk(self, array: Stored) -> Stored:
+    def _on_disk(self, piece: Mapping[str, Stored]) -> Mapping[str, Stored]:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as its maps)
-        offset = self._file.seek(0, 2)
-        self._file.write(array.tobytes())
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
+            weakref.finalize(self, self._file.close)
+        places = {}
+        for name, array in piece.items():
+            places[name] = (self._file.seek(0, os.SEEK_END), array.dtype, array.shape)
+            self._file.write(array.data)
         self._file.flush()
-        return np.memmap(self._file, array.dtype, "r", offset, array.shape)
+        return _FilePiece(self._file.fileno(), places)
+
+
+class _FilePiece(Mapping[str, Stored]):
+    """A piece's arrays, read from the temporary file when they are asked for."""
+
+    def __init__(
+        self, descriptor: int, places: Mapping[str, tuple[int, np.dtype[Any], tuple[int, ...]]]
+    ) -> None:
+        self._descriptor, self._places = descriptor, places
+
+    def __getitem__(self, name: str) -> Stored:
+        offset, kind, shape = self._places[name]
+        content = os.pread(self._descriptor, kind.itemsize * prod(shape), offset)
+        array: Stored = np.frombuffer(content, kind).reshape(shape)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def _single(array: Stored) -> FloatArray:

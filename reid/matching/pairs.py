@@ -109,7 +109,7 @@ class PairMatcher:
             )
         return _ShortlistedRows(self, query, gallery, best, progress)
 
-    def pieces(self, descriptions: PairDescriptions) -> list[dict[str, Array]]:
+    def pieces(self, descriptions: PairDescriptions) -> Sequence[Mapping[str, Array]]:
         """As they are stored."""
         return descriptions.pieces
 
@@ -125,7 +125,7 @@ class PairMatcher:
                 )
         described = PairDescriptions(self._half)
         for piece in pieces:
-            described.keep(dict(piece))
+            described.keep(piece)
         return described
 
     def close(self) -> None:
@@ -147,11 +147,11 @@ class _KeptRows:
         self._matcher, self._query, self._gallery = matcher, query, gallery
         self._progress = progress
         self._known = np.zeros(len(query), np.bool_)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as its map)
         shape = (len(query), len(gallery))
         self._rows: FloatArray | None = None
         if 0 not in shape:
-            self._rows = np.memmap(self._file, np.float32, "w+", shape=shape)
+            with tempfile.TemporaryFile() as file:  # its map outlives it
+                self._rows = np.memmap(file, np.float32, "w+", shape=shape)
 
     def __call__(self, rows: slice) -> FloatArray:
         wanted = range(*rows.indices(len(self._query)))

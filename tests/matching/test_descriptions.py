@@ -1,0 +1,58 @@
+"""Descriptions of a pair network: in pieces, in half, beyond the memory on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reid.matching import descriptions
+from reid.matching.descriptions import PairDescriptions
+from reid.types import FloatArray
+
+
+def filled(half: bool, sizes: tuple[int, ...] = (3, 1, 4)) -> tuple[PairDescriptions, FloatArray]:
+    rng = np.random.default_rng(0)
+    described = PairDescriptions(half)
+    batches = [rng.standard_normal((size, 5, 2)).astype(np.float32) for size in sizes]
+    for batch in batches:
+        described.append({"maps": batch, "vector": np.ascontiguousarray(batch[:, 0])})
+    return described, np.concatenate(batches)
+
+
+@pytest.mark.parametrize(("half", "tolerance", "size"), [(False, 0, 4), (True, 1e-3, 2)])
+def test_rows_come_back_in_order_as_float32(half, tolerance, size):
+    described, maps = filled(half)
+    assert len(described) == 8
+    assert described.num_bytes == 8 * (10 + 2) * size
+    for number in range(8):
+        row = described.row(number)["maps"]
+        assert row.dtype == np.float32
+        np.testing.assert_allclose(row, maps[number : number + 1], rtol=tolerance)
+    picked = described.rows(np.array([7, 0, 3, 3]))
+    np.testing.assert_allclose(picked["maps"], maps[[7, 0, 3, 3]], rtol=tolerance)
+    np.testing.assert_allclose(described.whole("vector"), maps[:, 0], rtol=tolerance)
+    pieces = [described.piece(index) for index in range(3)]
+    assert [(rows.start, rows.stop) for rows, _ in pieces] == [(0, 3), (3, 4), (4, 8)]
+    joined = np.concatenate([piece["maps"] for _, piece in pieces])
+    np.testing.assert_allclose(joined, maps, rtol=tolerance)
+
+
+def test_beyond_the_memory_a_temporary_file_holds_the_same(monkeypatch):
+    in_memory, _ = filled(half=True)
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", 80)
+    on_disk, _ = filled(half=True)
+    assert [isinstance(piece, dict) for piece in on_disk.pieces] == [True, True, False]
+    assert np.array_equal(on_disk.whole("maps"), in_memory.whole("maps"))
+
+
+def test_an_image_beyond_half_precision_is_not_finite():
+    described = PairDescriptions(half=True)
+    described.append({"maps": np.array([[1.0], [1e6], [np.nan]], np.float32)})
+    assert described.finite().tolist() == [True, False, False]
+
+
+def test_nothing_described_is_empty():
+    described = PairDescriptions()
+    assert len(described) == 0
+    assert described.names == ()
+    assert described.finite().shape == (0,)
