@@ -16,7 +16,7 @@ import torch
 from reid.checkpoint import load_checkpoint
 from reid.config import TrainConfig
 from reid.errors import ConfigError, OutputError, TrainingError
-from reid.settings import resolve_config
+from reid.settings import config_to_toml, resolve_config
 from reid.train import train
 
 RECIPE = "msp_cnn_synthetic"
@@ -181,10 +181,11 @@ def test_an_output_folder_below_a_file_is_an_output_error(
         train(tiny(tiny_overrides), people, tmp_path / "file" / "run")
 
 
-def test_two_processes_share_the_work_and_end_with_one_network(
-    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
-) -> None:
-    script = tmp_path / "both.py"
+def in_two_processes(
+    config: TrainConfig, people: Path, folder: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Train with torchrun and two processes into ``folder/run``; each process's weights."""
+    script = folder / "both.py"
     script.write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
@@ -202,13 +203,10 @@ def test_two_processes_share_the_work_and_end_with_one_network(
         "rank = runs[0].processes.rank\n"
         "torch.save(runs[0].network.state_dict(), f'{sys.argv[3]}/rank{rank}.pt')\n"
     )
-    from reid.settings import config_to_toml
-
-    config = tiny(tiny_overrides)
-    (tmp_path / "config.toml").write_text(config_to_toml(config))
-    out = tmp_path / "run"
+    (folder / "config.toml").write_text(config_to_toml(config))
+    out = folder / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    arguments = [str(script), str(tmp_path / "config.toml"), str(people), str(out)]
+    arguments = [str(script), str(folder / "config.toml"), str(people), str(out)]
     subprocess.run(
         [*launcher, "--standalone", *arguments],
         check=True,
@@ -216,9 +214,16 @@ def test_two_processes_share_the_work_and_end_with_one_network(
         capture_output=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    first = torch.load(out / "rank0.pt", weights_only=True)
-    second = torch.load(out / "rank1.pt", weights_only=True)
+    first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    return first, second
+
+
+def test_two_processes_share_the_work_and_end_with_one_network(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides)
+    first, second = in_two_processes(config, people, tmp_path)
     assert equal(first, second)
-    assert equal(first, weights_of(out))
+    assert equal(first, weights_of(tmp_path / "run"))
     train(config, people, tmp_path / "alone")
     assert not equal(first, weights_of(tmp_path / "alone"))
