@@ -19,7 +19,6 @@ from reid.data import read_image
 from reid.errors import DataError, ModelFileError
 from reid.matching import Matcher, Progress, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions
-from reid.ranking import Labels, labels_from_records
 from reid.types import Image, ImageRecord, Split
 
 READ_THREADS = min(4, os.cpu_count() or 1)
@@ -46,8 +45,6 @@ class Described:
 
     query: Any
     gallery: Any
-    query_labels: Labels
-    gallery_labels: Labels
     seconds: float
 
 
@@ -72,17 +69,24 @@ def describe_split(
     progress = phase(
         "describing", sum(len(records) for records, file in sides.values() if not file)
     )
-    found = []
-    for side, (records, file) in sides.items():
-        if file is None:
-            described = describe_records(matcher, records, side, progress)
-            found.append((described, labels_from_records(records)))
-        else:
-            stored = load_descriptions(file, matcher)
-            found.append((stored.descriptions, stored.labels))
-    (query, query_labels), (gallery, gallery_labels) = found
-    seconds = time.perf_counter() - start
-    return Described(query, gallery, query_labels, gallery_labels, seconds)
+    query, gallery = (
+        describe_records(matcher, records, side, progress)
+        if file is None
+        else _from_file(file, matcher, records, side)
+        for side, (records, file) in sides.items()
+    )
+    return Described(query, gallery, time.perf_counter() - start)
+
+
+def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord], side: str) -> Any:
+    """The descriptions in ``file``, which must be of just these images."""
+    stored = load_descriptions(file, matcher)
+    if stored.names != tuple(record.path.name for record in records):
+        raise ModelFileError(
+            f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
+            f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
+        )
+    return stored.descriptions
 
 
 def describe_to_file(

@@ -63,23 +63,22 @@ def evaluate(
     """
     described = described or describe_split(matcher, split, phase)
     query, gallery = described.query, described.gallery
-    labels = described.query_labels, described.gallery_labels
-    num_query, num_gallery = (len(side.person_ids) for side in labels)
-    num_pairs = num_query * (best or num_gallery)
+    num_pairs = len(split.query) * (best or len(split.gallery))
     seconds = matcher.seconds(query, gallery) * num_pairs
     count: Progress = silent("comparing", num_pairs)
     if seconds > TELL_S:
         say(f"{num_pairs:,} pairs to compare: about {_span(seconds)}")
         count = phase("comparing", num_pairs)
     distances = matcher.tiles(query, gallery, count, best)
+    labels = labels_from_records(split.query), labels_from_records(split.gallery)
     start = time.perf_counter()
     scores = _score(distances, *labels, split.protocol)
     report = EvalReport(
         model=model_name or matcher.backend,
         dataset=split.dataset,
         protocol=split.protocol,
-        num_query=num_query,
-        num_gallery=num_gallery,
+        num_query=len(split.query),
+        num_gallery=len(split.gallery),
         num_unanswerable=scores.num_unanswerable,
         cmc=scores.cmc,
         map_step=scores.map_step,

@@ -10,42 +10,32 @@ import numpy as np
 
 from reid.curves import curves_picture
 from reid.data import read_image
+from reid.drawing import (
+    CAPTION_HEIGHT,
+    CELL_HEIGHT,
+    CELL_WIDTH,
+    FRAME_OF_QUERY,
+    GAP,
+    HEADER_HEIGHT,
+    INK,
+    LINE,
+    MARGIN,
+    QUERY_GAP,
+    RIGHT,
+    TITLE_HEIGHT,
+    WRONG,
+    captioned,
+    centred,
+    framed,
+    heading,
+    save_png,
+)
 from reid.errors import DataError
-from reid.files import write_atomically
 from reid.ranking import MarketRules, labels_from_records
 from reid.types import Image, ImageRecord, Ranking, Split
 
-# Ranked lists, in pixels and BGR. Text is drawn large: a page shows the picture at half size.
-CELL_WIDTH, CELL_HEIGHT = 132, 252
-FRAME = 6
-CAPTION_HEIGHT = 52
-GAP = 20
-QUERY_GAP = 56
-MARGIN = 32
-TITLE_HEIGHT = 76
-HEADER_HEIGHT = 40
-
-WHITE = (255, 255, 255)
-INK = (40, 36, 32)
-FAINT_INK = (130, 122, 116)
-RIGHT = (84, 158, 46)
-WRONG = (58, 52, 214)
-FRAME_OF_QUERY = (96, 88, 80)
-
-FONT = cv2.FONT_HERSHEY_DUPLEX
-
-
-def png_bytes(image: Image) -> bytes:
-    """An image (H, W, 3) uint8 BGR as a PNG file's bytes."""
-    done, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not done:
-        raise ValueError(f"OpenCV cannot encode an image of shape {image.shape} as PNG")
-    return encoded.tobytes()
-
-
-def save_png(image: Image, path: Path) -> None:
-    """Write a picture in one step. Raises OutputError where the folder cannot be written."""
-    write_atomically(path, lambda file: file.write(png_bytes(image)))
+LEGEND = (("right identity", RIGHT), ("another identity", WRONG))
+"""What the frames mean."""
 
 
 def write_curves(log_csv: Path, png: Path) -> None:
@@ -96,32 +86,34 @@ def ranked_list_picture(
     Raises DataError where no query can be answered or an image cannot be read, and
     ValueError for a ranking of other queries.
     """
-    if len(ranking.indices) != len(query):
-        raise ValueError(
-            f"a ranking of {len(query)} queries expected, found {len(ranking.indices)}"
-        )
     k = min(k, ranking.indices.shape[1])
-    chosen = _queries_to_show(query, gallery, ranking, num_queries, worst_first)
+    chosen = queries_to_show(query, gallery, ranking, num_queries, worst_first)
     width = 2 * MARGIN + CELL_WIDTH + QUERY_GAP + k * CELL_WIDTH + (k - 1) * GAP
     row_height = CELL_HEIGHT + CAPTION_HEIGHT
     top = MARGIN + TITLE_HEIGHT + HEADER_HEIGHT
     height = top + len(chosen) * row_height + (len(chosen) - 1) * GAP + MARGIN // 2
     canvas: Image = np.full((height, width, 3), 255, np.uint8)
-    _draw_heading(
-        canvas, k, title or ("Most confident mistakes" if worst_first else "Ranked lists")
-    )
+    heading(canvas, title or ("Most confident mistakes" if worst_first else "Ranked lists"), LEGEND)
+    centred(canvas, "query", MARGIN, top - 12, INK)
+    for rank in range(k):
+        centred(canvas, f"{rank + 1}", _column(rank), top - 12, INK)
     for i, q in enumerate(chosen):
         _draw_row(canvas, top + i * (row_height + GAP), query[q], gallery, ranking, q, k)
     return canvas
 
 
-def _queries_to_show(
+def queries_to_show(
     query: Sequence[ImageRecord],
     gallery: Sequence[ImageRecord],
     ranking: Ranking,
     num_queries: int,
     worst_first: bool,
 ) -> list[int]:
+    """The queries of a picture's rows, as ``ranked_list_picture`` says."""
+    if len(ranking.indices) != len(query):
+        raise ValueError(
+            f"a ranking of {len(query)} queries expected, found {len(ranking.indices)}"
+        )
     rules = MarketRules(labels_from_records(gallery))
     answerable = [
         i
@@ -142,24 +134,35 @@ def _queries_to_show(
     return sorted(answerable, key=badness)[:num_queries]
 
 
+def closeness(distance: float) -> str:
+    """A ranking's distance in words: ``d 0.512``, or ``score 1.687`` of a network that compares.
+
+    Such a network's distance is minus its score, and a vector's distance is never below 0.
+    """
+    return f"score {-distance:.3f}" if distance < 0 else f"d {distance:.3f}"
+
+
+def draw_query(canvas: Image, top: int, query: ImageRecord) -> Image:
+    """A row's query at its left, and a line beside it; returns what its image fills."""
+    filled = framed(canvas, MARGIN, top, read_image(query.path), FRAME_OF_QUERY)
+    captioned(canvas, MARGIN, top, f"id {query.person_id}", f"camera {query.camera_id}")
+    line = MARGIN + CELL_WIDTH + QUERY_GAP // 2
+    cv2.line(canvas, (line, top), (line, top + CELL_HEIGHT), LINE, 2)
+    return filled
+
+
+def draw_match(
+    canvas: Image, left: int, top: int, record: ImageRecord, distance: float, correct: bool
+) -> Image:
+    """A gallery image, how near it is and whether it is right; returns what it fills."""
+    filled = framed(canvas, left, top, read_image(record.path), RIGHT if correct else WRONG)
+    captioned(canvas, left, top, closeness(distance), f"camera {record.camera_id}")
+    return filled
+
+
 def _column(rank: int) -> int:
     """The left edge of the cell of a 0-based rank."""
     return MARGIN + CELL_WIDTH + QUERY_GAP + rank * (CELL_WIDTH + GAP)
-
-
-def _draw_heading(canvas: Image, k: int, title: str) -> None:
-    _text(canvas, title, MARGIN, MARGIN + 32, scale=1.1, colour=INK)
-    y = MARGIN + 68
-    x = MARGIN
-    legend = (("right identity", RIGHT), ("another identity", WRONG))
-    for words, colour in legend:
-        cv2.rectangle(canvas, (x, y - 15), (x + 18, y + 3), colour, FRAME // 2)
-        _text(canvas, words, x + 30, y, colour=FAINT_INK)
-        x += 30 + _text_width(words) + 36
-    y = MARGIN + TITLE_HEIGHT + HEADER_HEIGHT - 12
-    _centred(canvas, "query", MARGIN, y, INK)
-    for rank in range(k):
-        _centred(canvas, f"{rank + 1}", _column(rank), y, INK)
 
 
 def _draw_row(
@@ -171,58 +174,10 @@ def _draw_row(
     q: int,
     k: int,
 ) -> None:
-    caption = f"id {query.person_id}", f"camera {query.camera_id}"
-    _draw_cell(canvas, MARGIN, top, query, FRAME_OF_QUERY, caption)
-    line = MARGIN + CELL_WIDTH + QUERY_GAP // 2
-    cv2.line(canvas, (line, top), (line, top + CELL_HEIGHT), (220, 216, 212), 2)
+    draw_query(canvas, top, query)
     for rank in range(k):
         index = int(ranking.indices[q, rank])
         if index < 0:
             break
-        record = gallery[index]
-        colour = RIGHT if ranking.correct[q, rank] else WRONG
-        caption = f"d {ranking.distances[q, rank]:.3f}", f"camera {record.camera_id}"
-        _draw_cell(canvas, _column(rank), top, record, colour, caption)
-
-
-def _draw_cell(
-    canvas: Image,
-    left: int,
-    top: int,
-    record: ImageRecord,
-    colour: tuple[int, int, int],
-    caption: tuple[str, str],
-) -> None:
-    """One framed image, its aspect kept on white, and two lines below it."""
-    right, bottom = left + CELL_WIDTH, top + CELL_HEIGHT
-    canvas[top:bottom, left:right] = colour
-    inner = canvas[top + FRAME : bottom - FRAME, left + FRAME : right - FRAME]
-    inner[:] = WHITE
-    image = read_image(record.path)
-    scale = min(inner.shape[0] / image.shape[0], inner.shape[1] / image.shape[1])
-    height = max(1, min(inner.shape[0], round(image.shape[0] * scale)))
-    width = max(1, min(inner.shape[1], round(image.shape[1] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    y, x = (inner.shape[0] - height) // 2, (inner.shape[1] - width) // 2
-    inner[y : y + height, x : x + width] = cv2.resize(
-        image, (width, height), interpolation=interpolation
-    )
-    _centred(canvas, caption[0], left, bottom + 22, INK)
-    _centred(canvas, caption[1], left, bottom + 44, FAINT_INK)
-
-
-def _text_width(words: str, scale: float = 0.6) -> int:
-    return int(cv2.getTextSize(words, FONT, scale, 1)[0][0])
-
-
-def _centred(canvas: Image, words: str, left: int, y: int, colour: tuple[int, int, int]) -> None:
-    """Text centred over a cell, made smaller where it would not fit."""
-    scale = 0.6 * min(1.0, CELL_WIDTH / max(1, _text_width(words)))
-    x = left + (CELL_WIDTH - _text_width(words, scale)) // 2
-    _text(canvas, words, x, y, scale=scale, colour=colour)
-
-
-def _text(
-    canvas: Image, words: str, x: int, y: int, *, colour: tuple[int, int, int], scale: float = 0.6
-) -> None:
-    cv2.putText(canvas, words, (x, y), FONT, scale, colour, 1, cv2.LINE_AA)
+        distance, correct = float(ranking.distances[q, rank]), bool(ranking.correct[q, rank])
+        draw_match(canvas, _column(rank), top, gallery[index], distance, correct)

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from reid.files import write_text
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff;
-       max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p.lead { color: #57606a; margin-top: 0; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #d8dee4;
-         font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; }
-a { color: #1f5fa8; } ul { padding-left: 1.2rem; }
-td code { white-space: pre-wrap; overflow-wrap: anywhere; }
-th { color: #57606a; font-weight: 600; }
-img { max-width: 100%; border: 1px solid #d8dee4; border-radius: 6px; }
-code { font: .85em ui-monospace, monospace; }
-.ok { color: #1a7f37; font-weight: 600; } .no { color: #9a6700; }
-"""
+from reid.html_page import embedded_picture, links, page, paragraph, table
 
 
 def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Path]) -> None:
@@ -41,10 +23,11 @@ def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Pat
         f"The whole road took {report['seconds']:.0f} s."
     )
     body = [
-        "<h1>reid quickstart</h1>",
-        f'<p class="lead">{html.escape(lead)}</p>',
+        paragraph(lead, "lead"),
         "<h2>Who is it? Query images and their nearest gallery images</h2>",
-        _image(pictures["ranked"], "ranked lists: query, then its nearest gallery images"),
+        embedded_picture(
+            pictures["ranked"], "ranked lists: query, then its nearest gallery images"
+        ),
         "<h2>Retrieval: the checkpoint and the files made from it</h2>",
         _retrieval(models, chance),
         "<h2>Proof: does an exported file answer as its checkpoint does?</h2>",
@@ -53,33 +36,13 @@ def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Pat
         "<h2>Speed</h2>",
         _speed(report["bench"]),
         "<h2>Training</h2>",
-        _image(pictures["curves"], "training curves"),
+        embedded_picture(pictures["curves"], "training curves"),
         "<h2>What was run</h2>",
         _steps(report["steps"]),
         "<h2>What is here</h2>",
         _files(path.parent, report),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>reid quickstart</title><style>{_STYLE}</style></head><body>"
-        + "\n".join(body)
-        + "</body></html>\n"
-    )
-    write_text(path, page)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    lines = [
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    ]
-    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
-
-
-def _image(path: Path, words: str) -> str:
-    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{encoded}">'
+    write_text(path, page("reid quickstart", body))
 
 
 def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
@@ -95,7 +58,7 @@ def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
         for model in models
     ]
     head = ("model", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP")
-    return _table(head, [*rows, ("chance", f"{chance:.1%}", *5 * ("",))])
+    return table(head, [*rows, ("chance", f"{chance:.1%}", *5 * ("",))])
 
 
 def _files(folder: Path, report: Mapping[str, Any]) -> str:
@@ -106,11 +69,7 @@ def _files(folder: Path, report: Mapping[str, Any]) -> str:
         *report["engine"].get("engines", ()),
         str(folder / "report.json"),
     ]
-    items = "".join(
-        f'<li><a href="{html.escape(quote(name))}"><code>{html.escape(name)}</code></a></li>'
-        for name in (Path(file).relative_to(folder).as_posix() for file in files)
-    )
-    return f"<ul>{items}</ul>"
+    return links([Path(file).relative_to(folder).as_posix() for file in files])
 
 
 def _parity(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +82,7 @@ def _parity(reports: Sequence[Mapping[str, Any]]) -> str:
         )
         for report in reports
     ]
-    return _table(("file", "parity", *(name.replace("_", " ") for name in shown)), rows)
+    return table(("file", "parity", *(name.replace("_", " ") for name in shown)), rows)
 
 
 def _engine(engine: Mapping[str, Any]) -> str:
@@ -153,7 +112,7 @@ def _speed(benches: Sequence[Mapping[str, Any]]) -> str:
     head = ("file", "batch", "p50 ms", "p99 ms", "crops/s", "with preprocessing")
     first = benches[0]
     where = f"{first['cpu']}, {first['num_cpus']} CPUs, {first['backend']}; times of a batch"
-    return f"<p>{html.escape(where)}</p>{_table(head, rows)}"
+    return f"<p>{html.escape(where)}</p>{table(head, rows)}"
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reid.types import EvalReport
 
-_COLUMNS = {
+COLUMNS = {
     "rank-1": "rank1",
     "rank-5": "rank5",
     "rank-10": "rank10",
@@ -15,6 +15,7 @@ _COLUMNS = {
     "mAP (trapezoid)": "map_trapezoid",
     "mINP": "minp",
 }
+"""Head of a column -> what it holds, as ``figure`` takes it."""
 
 
 def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
@@ -34,12 +35,13 @@ def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
         )
         groups.setdefault(key, []).append(report)
     return "\n\n".join(
-        "\n".join([*_heading(group[0], chance), "", *_rows(group), *_comparisons(group)])
+        "\n".join([*heading(group[0], chance), "", *_rows(group), *_comparisons(group)])
         for group in groups.values()
     )
 
 
-def _heading(report: EvalReport, chance: float | None) -> list[str]:
+def heading(report: EvalReport, chance: float | None) -> list[str]:
+    """Lines that say on what, by which protocol and on how many images it was measured."""
     protocol = report.protocol
     how = "Market protocol, single query"
     if protocol.name == "single_shot":
@@ -71,8 +73,8 @@ def _comparisons(reports: Sequence[EvalReport]) -> list[str]:
 
 
 def _rows(reports: Sequence[EvalReport]) -> list[str]:
-    cells = [["model", *_COLUMNS]]
-    cells += [[one.model, *(_cell(one, name) for name in _COLUMNS.values())] for one in reports]
+    cells = [["model", *COLUMNS]]
+    cells += [[one.model, *(figure(one, name) for name in COLUMNS.values())] for one in reports]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
         "  ".join(
@@ -85,7 +87,8 @@ def _rows(reports: Sequence[EvalReport]) -> list[str]:
     ]
 
 
-def _cell(report: EvalReport, name: str) -> str:
+def figure(report: EvalReport, name: str) -> str:
+    """A figure in percent, with its deviation over trials; ``-`` where there is none."""
     figures = {
         **{f"rank{rank}": value for rank, value in report.cmc.items()},
         "map_step": report.map_step,

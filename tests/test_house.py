@@ -26,6 +26,9 @@ STEPS = {
     **dict.fromkeys(("metrics", "ranking", "caffe"), 1),
     **dict.fromkeys(("models", "losses", "data", "runtime"), 2),
     **dict.fromkeys(("train", "evaluate", "describing", "matching", "checkpoint", "pictures"), 3),
+    # What pictures and pages are made of.
+    **dict.fromkeys(("drawing", "similarity_maps", "similarity_pictures"), 3),
+    **dict.fromkeys(("cascade", "html_page", "eval_page"), 3),
     # What training is made of, besides the order of events.
     **dict.fromkeys(("training_run", "objectives", "schedule", "solver", "arithmetic"), 3),
     **dict.fromkeys(("processes", "stopping", "run_log", "curves", "tables"), 3),

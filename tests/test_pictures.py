@@ -8,19 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.errors import DataError, OutputError
-from reid.pictures import (
-    CELL_HEIGHT,
-    CELL_WIDTH,
-    FRAME_OF_QUERY,
-    RIGHT,
-    WRONG,
-    png_bytes,
-    ranked_list_picture,
-    save_png,
-    write_curves,
-    write_ranked_list,
-)
+from reid.drawing import CELL_HEIGHT, CELL_WIDTH, FRAME_OF_QUERY, RIGHT, WRONG
+from reid.errors import DataError
+from reid.pictures import closeness, ranked_list_picture, write_curves, write_ranked_list
 from reid.ranking import labels_from_records, rank_distances
 from reid.types import FloatArray, Image, ImageRecord, Protocol, Ranking, Split
 
@@ -146,18 +136,12 @@ def test_an_image_that_cannot_be_read_is_named(gallery: list[ImageRecord]) -> No
         ranked_list_picture(query, gallery, ranking)
 
 
-def test_a_saved_picture_is_read_back_as_it_was(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    save_png(image, tmp_path / "new" / "picture.png")
-    data = (tmp_path / "new" / "picture.png").read_bytes()
-    assert data == png_bytes(image)
-    assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), image)
-
-
-def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=r"file/picture\.png"):
-        save_png(np.zeros((2, 2, 3), np.uint8), tmp_path / "file" / "picture.png")
+def test_a_score_is_told_as_a_score_and_a_distance_as_a_distance() -> None:
+    assert [closeness(value) for value in (-1.6874, 0.0, 0.5)] == [
+        "score 1.687",
+        "d 0.000",
+        "d 0.500",
+    ]
 
 
 def test_curves_are_written_as_a_png(tmp_path: Path) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reid import options
+from reid.errors import output_errors
 from reid.progress import progress_bar, say
+
+if TYPE_CHECKING:
+    from reid.evaluate import Evaluation
+    from reid.types import Split
 
 
 @click.command("eval")
@@ -38,8 +43,16 @@ from reid.progress import progress_bar, say
     help="A network that compares pairs: compare only the K best by the ranking vector. 0 is the "
     "whole gallery; give it several times to compare the figures.",
 )
+@click.option("--query", "query_file", type=options.FILE, help="Queries from `reid describe`.")
+@click.option("--gallery", "gallery_file", type=options.FILE, help="Gallery from `reid describe`.")
 @click.option("--picture", type=options.FILE, help="Write a ranked-list PNG of the first model.")
-@click.option("--worst-first", is_flag=True, help="Show the worst queries in the picture.")
+@click.option(
+    "--report",
+    "folder",
+    type=options.FOLDER,
+    help="Write a page with the figures and pictures of the first model into this folder.",
+)
+@click.option("--worst-first", is_flag=True, help="Show the worst queries in the pictures.")
 @options.as_json
 def evaluate(
     models: tuple[Path, ...],
@@ -51,7 +64,10 @@ def evaluate(
     threads: int,
     batch: int,
     shortlists: tuple[int, ...],
+    query_file: Path | None,
+    gallery_file: Path | None,
     picture: Path | None,
+    folder: Path | None,
     worst_first: bool,
     as_json: bool,
 ) -> dict[str, Any]:
@@ -59,6 +75,7 @@ def evaluate(
 
     CUHK01 is split at random: the split is the one that the first model was trained on.
     """
+    from reid.cascade import cascades, savings
     from reid.data import load_split
     from reid.evaluate import chance_rank1, evaluate_models, split_of_model
     from reid.runtime import model_file
@@ -73,6 +90,9 @@ def evaluate(
         num_test_identities=trained_on[0] if test_identities is None else test_identities,
         split_seed=trained_on[1] if split_seed is None else split_seed,
     )
+    if folder is not None:
+        with output_errors(folder):  # told before what may take hours
+            folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("opening") as bar:
         results = evaluate_models(
             models,
@@ -81,16 +101,51 @@ def evaluate(
             threads=threads,
             batch_size=batch,
             shortlists=shortlists,
+            query_file=query_file,
+            gallery_file=gallery_file,
             phase=bar.phase,
             say=bar.say,
         )
     reports = [result.report for result in results]
     chance = chance_rank1(split)
+    lost = cascades(reports, shortlists)
+    found = {
+        "chance_rank1": chance,
+        "models": [report.to_json() for report in reports],
+        "shortlists": [one.to_json() for one in lost],
+    }
+    words = "\n\n".join([table(reports, chance), *savings(lost)])
+    click.echo(json.dumps(found, indent=2) if as_json else words)
     if picture is not None:
         from reid.pictures import write_ranked_list  # needs matplotlib, which [edge] has not
 
         write_ranked_list(picture, split, results[0].ranking(10), worst_first=worst_first)
         say(f"wrote {picture}")
-    found = {"chance_rank1": chance, "models": [report.to_json() for report in reports]}
-    click.echo(json.dumps(found, indent=2) if as_json else table(reports, chance))
+    if folder is not None:
+        from reid.eval_page import write_report
+
+        not_drawn = _draw(folder, models[0], split, results[0], worst_first)
+        page = write_report(folder, found, reports, lost, not_drawn=not_drawn)
+        say(f"wrote {page}")
     return found
+
+
+def _draw(folder: Path, model: Path, split: Split, first: Evaluation, worst_first: bool) -> str:
+    """Draw a report's pictures; returns why there are no similarity maps, where that is told."""
+    from reid.eval_page import RANKED, SIMILARITIES
+    from reid.pictures import write_ranked_list
+    from reid.runtime import model_file
+
+    ranking = first.ranking(10)
+    write_ranked_list(folder / RANKED, split, ranking, worst_first=worst_first)
+    (folder / SIMILARITIES).unlink(missing_ok=True)  # of another model's report
+    if not first.report.num_compared:
+        return ""
+    if model_file(model).suffix != ".pt":
+        why = f"{model}: attended parts and similarity maps are drawn of the run only"
+        say(why)
+        return why
+    from reid.similarity_pictures import write_similarities  # needs torch
+
+    write_similarities(folder / SIMILARITIES, model, split, ranking, worst_first=worst_first)
+    return ""

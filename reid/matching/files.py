@@ -37,7 +37,7 @@ _LENGTH_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class DescribedImages(Generic[DescriptionT]):
-    """What a file holds: descriptions, whom they show, and the images' names."""
+    """What a file holds: descriptions, whom they show, and the images' file names."""
 
     descriptions: DescriptionT
     labels: Labels

@@ -1,0 +1,81 @@
+"""What a shortlist loses against comparing the whole gallery, and what it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reid.types import EvalReport
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """One model's figures when it compares the whole gallery, and its shortlist alone."""
+
+    whole: EvalReport
+    short: EvalReport
+
+    @property
+    def rank1_lost(self) -> float:
+        """Rank-1 of the whole less that of the shortlist, in [-1, 1]."""
+        return self.whole.cmc[1] - self.short.cmc[1]
+
+    @property
+    def map_step_lost(self) -> float:
+        """The same of mAP (step)."""
+        return self.whole.map_step - self.short.map_step
+
+    @property
+    def pairs_saved(self) -> float:
+        """Share of the whole gallery's comparisons that the shortlist does without."""
+        return 1 - self.short.num_compared / self.whole.num_compared
+
+    @property
+    def times_as_fast(self) -> float:
+        """Time of comparing the whole gallery over that of the shortlist."""
+        return self.whole.compare_s / self.short.compare_s
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json`` and ``report.json``."""
+        return {
+            "model": self.short.model,
+            "against": self.whole.model,
+            "rank1_lost": self.rank1_lost,
+            "map_step_lost": self.map_step_lost,
+            "pairs_saved": self.pairs_saved,
+            "times_as_fast": self.times_as_fast,
+        }
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, never ``-0.0``."""
+    return f"{round(100 * share, 1) + 0.0:.1f}"
+
+
+def savings(cascades: Sequence[Cascade]) -> list[str]:
+    """For the terminal: one paragraph with a line per shortlist, or none."""
+    lines = [
+        f"{one.short.model}: loses {points(one.rank1_lost)} points of rank-1 and "
+        f"{points(one.map_step_lost)} of mAP (step); saves {one.pairs_saved:.1%} of the "
+        f"comparisons, {one.times_as_fast:.1f} times as fast"
+        for one in cascades
+    ]
+    return ["\n".join(["against the whole gallery", *lines])] if lines else []
+
+
+def cascades(reports: Sequence[EvalReport], shortlists: Sequence[int]) -> list[Cascade]:
+    """Each shortlist beside its model's whole gallery; none where that was not compared.
+
+    ``reports`` are ``evaluate_models``'s for ``shortlists``, of which 0 is the whole gallery.
+    """
+    if 0 not in shortlists:
+        return []
+    found = []
+    for start in range(0, len(reports), len(shortlists)):
+        of_model = reports[start : start + len(shortlists)]
+        whole = of_model[shortlists.index(0)]
+        found += [
+            Cascade(whole, one) for one, best in zip(of_model, shortlists, strict=True) if best
+        ]
+    return found
