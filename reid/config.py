@@ -43,8 +43,16 @@ class DataConfig:
 
     name: str = "market1501"
     num_test_identities: int = 0  # 0: the dataset's own split; CUHK01: 100 or 486 [paper]
-    split_seed: int = 0
+    split_seed: int = 0  # of a random split; CUHK03: which of its 20 test sets
+    validation: str = "auto"  # train, apart: a validation part trains or not (CUHK03, MSMT17)
     num_workers: int = -1  # loader processes; -1: chosen from the machine's cores
+
+    def __post_init__(self) -> None:
+        _check(self.split_seed >= 0, f"data.split_seed is 0 or above, found {self.split_seed}")
+        _check(
+            self.validation in ("auto", "train", "apart"),
+            f"data.validation is auto, train or apart; found {self.validation!r}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

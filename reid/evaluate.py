@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reid.describing import Described, Phase, describe_split, refuse_empty, silent
 from reid.errors import ConfigError, nearest
@@ -22,9 +25,10 @@ from reid.metrics import (
 )
 from reid.ranking import Distances, Labels, labels_from_records, rank_distances
 from reid.runtime import model_file
-from reid.types import EvalReport, Protocol, Ranking, Split
+from reid.types import EvalReport, ImageRecord, IntArray, Protocol, Ranking, Split
 
-PROTOCOLS = ("market", "single_shot")
+MULTI_QUERY = "multi_query"
+PROTOCOLS = ("market", MULTI_QUERY, "single_shot")
 
 TELL_S = 2.0
 """Comparisons that take longer are announced."""
@@ -32,16 +36,19 @@ TELL_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A model's figures, and the distances behind them."""
+    """A model's figures, and the distances behind them.
+
+    ``split`` has one image for each row of the distances: see ``merged_queries``.
+    """
 
     report: EvalReport
     distances: Distances
-    query: Labels
-    gallery: Labels
+    split: Split
 
     def ranking(self, k: int) -> Ranking:
         """The ``k`` nearest gallery images of each query, by Market's rules."""
-        return rank_distances(self.distances, self.query, self.gallery, k)
+        query, gallery = (labels_from_records(x) for x in (self.split.query, self.split.gallery))
+        return rank_distances(self.distances, query, gallery, k)
 
 
 def evaluate(
@@ -63,6 +70,10 @@ def evaluate(
     """
     described = described or describe_split(matcher, split, phase)
     query, gallery = described.query, described.gallery
+    split, groups = merged_queries(split)
+    if len(split.query) < len(groups):
+        query = matcher.means(query, groups)
+    labels = labels_from_records(split.query), labels_from_records(split.gallery)
     num_pairs = len(split.query) * (best or len(split.gallery))
     seconds = matcher.seconds(query, gallery) * num_pairs
     count: Progress = silent("comparing", num_pairs)
@@ -70,7 +81,6 @@ def evaluate(
         say(f"{num_pairs:,} pairs to compare: about {_span(seconds)}")
         count = phase("comparing", num_pairs)
     distances = matcher.tiles(query, gallery, count, best)
-    labels = labels_from_records(split.query), labels_from_records(split.gallery)
     start = time.perf_counter()
     scores = _score(distances, *labels, split.protocol)
     report = EvalReport(
@@ -89,7 +99,7 @@ def evaluate(
         num_compared=num_pairs if seconds else 0,
         compare_s=time.perf_counter() - start if seconds else 0.0,
     )
-    return Evaluation(report, distances, *labels)
+    return Evaluation(report, distances, split)
 
 
 def evaluate_models(
@@ -146,8 +156,28 @@ def split_of_model(model: Path, dataset: str) -> tuple[int, int]:
     return manifest.num_test_identities, manifest.split_seed
 
 
+def merged_queries(split: Split) -> tuple[Split, IntArray]:
+    """A split with the first query image of each person and camera; whose group each image is in.
+
+    Market-1501's multi-query protocol (Zheng et al., ICCV 2015, section 4.3): the images of
+    one person in one camera are one query, here with the mean of their vectors. For other
+    protocols every image is a query of its own.
+    """
+    if split.protocol.name != MULTI_QUERY:
+        return split, np.arange(len(split.query))
+    groups: dict[tuple[int, int], int] = {}
+    first: list[ImageRecord] = []
+    for record in split.query:
+        key = record.person_id, record.camera_id
+        if key not in groups:
+            groups[key] = len(groups)
+            first.append(record)
+    members = [groups[record.person_id, record.camera_id] for record in split.query]
+    return dataclasses.replace(split, query=tuple(first)), np.array(members, np.int64)
+
+
 def _score(distances: Distances, query: Labels, gallery: Labels, protocol: Protocol) -> Scores:
-    if protocol.name == "market":
+    if protocol.name in ("market", MULTI_QUERY):
         return score_market(distances, query, gallery)
     if protocol.name == "single_shot":
         return score_single_shot(
@@ -170,8 +200,9 @@ def chance_rank1(split: Split) -> float:
     Raises DataError for an empty side, ConfigError for an unknown protocol.
     """
     refuse_empty(split)
+    split, _ = merged_queries(split)
     query, gallery = labels_from_records(split.query), labels_from_records(split.gallery)
-    if split.protocol.name == "market":
+    if split.protocol.name in ("market", MULTI_QUERY):
         return chance_market(query, gallery)
     if split.protocol.name == "single_shot":
         return chance_single_shot(query, gallery)

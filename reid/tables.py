@@ -44,6 +44,8 @@ def heading(report: EvalReport, chance: float | None) -> list[str]:
     """Lines that say on what, by which protocol and on how many images it was measured."""
     protocol = report.protocol
     how = "Market protocol, single query"
+    if protocol.name == "multi_query":
+        how = "Market protocol, multi-query: the mean of a person's images in a camera"
     if protocol.name == "single_shot":
         draws = "1 draw" if protocol.trials == 1 else f"mean and std of {protocol.trials} draws"
         how = f"single-shot, {draws}, seed {protocol.seed}"

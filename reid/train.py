@@ -72,6 +72,7 @@ def train(
         data_root,
         num_test_identities=data.num_test_identities,
         split_seed=data.split_seed,
+        validation=data.validation,
     )
     with ExitStack() as open_things:
         processes = open_things.enter_context(joined_processes())

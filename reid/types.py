@@ -56,9 +56,10 @@ class ImageRecord:
 class Protocol:
     """How queries meet the gallery.
 
-    ``name`` is ``"market"`` (the whole gallery; junk and same-camera images skipped) or
-    ``"single_shot"`` (one random gallery image of each identity, ``trials`` draws from
-    ``seed`` averaged; the gallery is another camera's view).
+    ``name`` is ``"market"`` (the whole gallery; junk and same-camera images skipped),
+    ``"multi_query"`` (the same, all query images of one identity and camera being one query,
+    their vectors averaged) or ``"single_shot"`` (one random gallery image of each identity,
+    ``trials`` draws from ``seed`` averaged; the gallery is another camera's view).
     """
 
     name: str

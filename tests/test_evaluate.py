@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -237,9 +238,30 @@ def test_distances_and_labels_keep_the_order_of_the_records(
         for query in split.query
     ]
     np.testing.assert_allclose(found.distances(slice(0, PEOPLE)), expected, atol=1e-3)
-    for labels, records in ((found.query, split.query), (found.gallery, split.gallery)):
-        assert labels.person_ids.tolist() == [record.person_id for record in records]
-        assert labels.camera_ids.tolist() == [record.camera_id for record in records]
+    assert found.split == split
+
+
+def test_multi_query_is_one_query_of_the_mean_vector_for_each_person_and_camera(
+    split: Split,
+) -> None:
+    several = dataclasses.replace(split, query=split.gallery, protocol=Protocol("multi_query"))
+    found = evaluate(colour_matcher(), several)
+    groups: dict[tuple[int, int], list[ImageRecord]] = {}
+    for record in split.gallery:
+        groups.setdefault((record.person_id, record.camera_id), []).append(record)
+    assert found.report.num_query == len(groups) < len(split.gallery)
+    assert found.split.query == tuple(members[0] for members in groups.values())
+    matcher = colour_matcher()
+
+    def vectors(records: list[ImageRecord]) -> FloatArray:
+        return matcher.describe([cv2.imread(str(record.path)) for record in records])
+
+    gallery = vectors([*split.gallery])
+    means = np.stack([vectors(members).mean(axis=0) for members in groups.values()])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    expected = np.linalg.norm(means[:, None] - gallery[None], axis=2)
+    np.testing.assert_allclose(found.distances(slice(0, len(groups))), expected, atol=1e-3)
+    assert 0 < chance_rank1(several) < 1
 
 
 def test_the_ranking_of_an_evaluation_is_that_of_its_distances(split: Split) -> None:

@@ -72,7 +72,14 @@ def synth(
 @options.data_root
 @options.as_json
 def check(name: str, data_root: Path, as_json: bool) -> dict[str, Any]:
-    """Count the images of dataset NAME, compare with the published counts, read every file."""
+    """Count the images of dataset NAME, compare with the published counts, read every file.
+
+    NAME is market1501, market1501_multi_query, market1501_500k, dukemtmc, msmt17, msmt17_v2,
+    cuhk01, cuhk03_detected, cuhk03_labeled, cuhk03_np_detected, cuhk03_np_labeled, viper or
+    synthetic; or, for your own images, folder (person/camera/*.jpg, person/*.jpg or names as
+    Market-1501's) or csv (one file of path,person_id,camera_id,split). It says how they were
+    understood, how training would divide them, and which files cannot be used and why.
+    """
     from reid.data.inspection import inspect_dataset
 
     with progress_bar("reading") as bar:

@@ -14,7 +14,6 @@ from reid.progress import progress_bar, say
 
 if TYPE_CHECKING:
     from reid.evaluate import Evaluation
-    from reid.types import Split
 
 
 @click.command("eval")
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
 @options.data_root
 @click.option(
-    "--test-identities", type=options.COUNT, help="CUHK01: 100 or 486 (else: as trained)."
+    "--test-identities",
+    type=options.COUNT,
+    help="CUHK01: 100 or 486; own images: any (else: as trained).",
 )
 @click.option("--split-seed", type=options.COUNT, help="Seed of a random split (else: as trained).")
 @options.device
@@ -73,7 +74,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate MODELS: run folders, checkpoints, .onnx or .engine files, in one table.
 
-    CUHK01 is split at random: the split is the one that the first model was trained on.
+    Where a dataset is split by a seed, the split is the one that the first model was trained on.
     """
     from reid.cascade import cascades, savings
     from reid.data import load_split
@@ -90,6 +91,8 @@ def evaluate(
         num_test_identities=trained_on[0] if test_identities is None else test_identities,
         split_seed=trained_on[1] if split_seed is None else split_seed,
     )
+    if split.note:
+        say(f"{split.dataset}: {split.note}")
     if folder is not None:
         with output_errors(folder):  # told before what may take hours
             folder.mkdir(parents=True, exist_ok=True)
@@ -119,25 +122,27 @@ def evaluate(
     if picture is not None:
         from reid.pictures import write_ranked_list  # needs matplotlib, which [edge] has not
 
-        write_ranked_list(picture, split, results[0].ranking(10), worst_first=worst_first)
+        write_ranked_list(
+            picture, results[0].split, results[0].ranking(10), worst_first=worst_first
+        )
         say(f"wrote {picture}")
     if folder is not None:
         from reid.eval_page import write_report
 
-        not_drawn = _draw(folder, models[0], split, results[0], worst_first)
+        not_drawn = _draw(folder, models[0], results[0], worst_first)
         page = write_report(folder, found, reports, lost, not_drawn=not_drawn)
         say(f"wrote {page}")
     return found
 
 
-def _draw(folder: Path, model: Path, split: Split, first: Evaluation, worst_first: bool) -> str:
+def _draw(folder: Path, model: Path, first: Evaluation, worst_first: bool) -> str:
     """Draw a report's pictures; returns why there are no similarity maps, where that is told."""
     from reid.eval_page import RANKED, SIMILARITIES
     from reid.pictures import write_ranked_list
     from reid.runtime import model_file
 
     ranking = first.ranking(10)
-    write_ranked_list(folder / RANKED, split, ranking, worst_first=worst_first)
+    write_ranked_list(folder / RANKED, first.split, ranking, worst_first=worst_first)
     (folder / SIMILARITIES).unlink(missing_ok=True)  # of another model's report
     if not first.report.num_compared:
         return ""
@@ -147,5 +152,6 @@ def _draw(folder: Path, model: Path, split: Split, first: Evaluation, worst_firs
         return why
     from reid.similarity_pictures import write_similarities  # needs torch
 
-    write_similarities(folder / SIMILARITIES, model, split, ranking, worst_first=worst_first)
+    picture = folder / SIMILARITIES
+    write_similarities(picture, model, first.split, ranking, worst_first=worst_first)
     return ""

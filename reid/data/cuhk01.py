@@ -14,12 +14,11 @@ each identity of view B, repeated and averaged.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
+from reid.data.division import Choice, draw_identities
 from reid.data.folders import (
+    Contents,
     IdAndCamera,
     Listing,
     identities,
@@ -27,7 +26,7 @@ from reid.data.folders import (
     require_two_identities,
 )
 from reid.errors import DataError
-from reid.types import ImageRecord, Protocol, Split
+from reid.types import Protocol, Split
 
 PUBLISHED = {"view A": (1_942, 971), "view B": (1_942, 971)}
 """Subset -> (images, identities) as published."""
@@ -51,7 +50,7 @@ def parse_name(name: str) -> IdAndCamera | None:
     return int(match[1]), VIEW_A if int(match[2]) <= 2 else VIEW_B
 
 
-def list_cuhk01(root: Path) -> Mapping[str, Listing]:
+def list_cuhk01(root: Path) -> Contents:
     """The images by view; files whose name does not fit are reported with view A.
 
     ``root`` is the folder of the images, or holds it as ``campus`` or ``CUHK01/campus``.
@@ -60,49 +59,34 @@ def list_cuhk01(root: Path) -> Mapping[str, Listing]:
     everything = list_folder(_home(root), parse_name)
     view_a = tuple(r for r in everything.records if r.camera_id == VIEW_A)
     view_b = tuple(r for r in everything.records if r.camera_id == VIEW_B)
-    return {"view A": Listing(view_a, everything.skipped), "view B": Listing(view_b)}
+    return Contents({"view A": Listing(view_a, everything.skipped), "view B": Listing(view_b)})
 
 
-def read_cuhk01(root: Path, num_test_identities: int = 0, split_seed: int = 0) -> Split:
+def read_cuhk01(root: Path, choice: Choice) -> Split:
     """A random split by identity: ``num_test_identities`` to test (0: 100), the rest to train.
 
     The same seed gives the same split on every machine. Only identities seen in both
     views can be tested. Raises DataError where the images are missing or too few.
     """
-    wanted = num_test_identities or DEFAULT_TEST_IDENTITIES
-    views = list_cuhk01(root)
+    home, wanted = _home(root), choice.num_test_identities or DEFAULT_TEST_IDENTITIES
+    views = list_cuhk01(root).subsets
     view_a, view_b = views["view A"].records, views["view B"].records
-    test = _test_identities(_home(root), view_a, view_b, wanted, split_seed)
+    in_both = sorted(set(identities(view_a)) & set(identities(view_b)))
+    condition = "are seen in both views; the papers use 100 or 486 of 971"
+    test = draw_identities("cuhk01", home, in_both, wanted, choice.seed, condition)
     train = sorted(
         (record for record in (*view_a, *view_b) if record.person_id not in test),
         key=lambda record: record.path,
     )
-    require_two_identities("cuhk01", _home(root), train)
+    require_two_identities("cuhk01", home, train)
     return Split(
         dataset="cuhk01",
         train=tuple(train),
         query=tuple(record for record in view_a if record.person_id in test),
         gallery=tuple(record for record in view_b if record.person_id in test),
-        protocol=Protocol("single_shot", trials=GALLERY_DRAWS, seed=split_seed),
-        note=f"{len(identities(train))}/{wanted} identities, random split of seed {split_seed}",
+        protocol=Protocol("single_shot", trials=GALLERY_DRAWS, seed=choice.seed),
+        note=f"{len(identities(train))}/{wanted} identities, random split of seed {choice.seed}",
     )
-
-
-def _test_identities(
-    where: Path,
-    view_a: tuple[ImageRecord, ...],
-    view_b: tuple[ImageRecord, ...],
-    wanted: int,
-    seed: int,
-) -> frozenset[int]:
-    in_both = sorted(set(identities(view_a)) & set(identities(view_b)))
-    if not 0 < wanted <= len(in_both):
-        raise DataError(
-            f"cuhk01: {wanted} test identities were asked for, but {where} has "
-            f"{len(in_both)} that are seen in both views; the papers use 100 or 486 of 971"
-        )
-    order = np.random.default_rng(seed).permutation(len(in_both))
-    return frozenset(in_both[index] for index in order[:wanted])
 
 
 def _home(root: Path) -> Path:

@@ -1,8 +1,9 @@
-"""Listing a dataset's image folder, the same way for every reader."""
+"""Listing a dataset's image folders, the same way for every reader."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ IdAndCamera = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A folder's images in the order of their names, and image files it could not place.
+    """Images in the order of their names, and image files that could not be placed.
 
     Files that are no images (``Thumbs.db``, notes) are in neither.
     """
@@ -24,21 +25,48 @@ class Listing:
     skipped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that was found of a dataset: its subsets, and in words how it was understood.
+
+    Without cameras the records' ``camera_id`` means nothing.
+    """
+
+    subsets: Mapping[str, Listing]
+    notes: tuple[str, ...] = ()
+    has_cameras: bool = True
+
+
+def scan(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the files and of the folders in ``folder``, each in order.
+
+    Raises DataError where it is missing or cannot be read.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                (folders if entry.is_dir() else files).append(entry.name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{folder}: no such folder") from error
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return sorted(files), sorted(folders)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image; macOS's ``._`` twins are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def list_folder(folder: Path, parse: Callable[[str], IdAndCamera | None]) -> Listing:
     """All images directly in ``folder``; ``parse`` turns a name into (person, camera).
 
     Raises DataError where the folder is missing, unreadable, or holds no such image.
     """
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(f"{folder}: no such folder") from error
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     records, skipped = [], []
-    for name in names:
-        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-            continue
+    for name in filter(is_image, scan(folder)[0]):
         parsed = parse(name)
         if parsed is None:
             skipped.append(name)
@@ -48,6 +76,46 @@ def list_folder(folder: Path, parse: Callable[[str], IdAndCamera | None]) -> Lis
         found = f"{len(skipped)} images with other names" if skipped else "none"
         raise DataError(f"{folder}: expected images named as the dataset does, found {found}")
     return Listing(tuple(records), tuple(skipped))
+
+
+def search_home(root: Path, names: Sequence[str], marker: str) -> Path | None:
+    """The folder that holds ``marker``, or None.
+
+    It is ``root``, or a folder in it whose name is one of ``names`` in whatever case, or such
+    a one in that: an archive unpacked into a folder of its own. Raises DataError where
+    ``root`` cannot be listed.
+    """
+    level = [root]
+    known = {name.lower() for name in names}
+    for _ in range(3):
+        for folder in level:
+            if (folder / marker).exists():
+                return folder
+        level = [
+            folder / name for folder in level for name in scan(folder)[1] if name.lower() in known
+        ]
+    return None
+
+
+def find_home(root: Path, names: Sequence[str], marker: str, expected: str) -> Path:
+    """``search_home``, or DataError that says what was ``expected``."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected {expected}")
+    home = search_home(root, names, marker)
+    if home is None:
+        raise DataError(f"{root}: no {marker} in it; expected {expected} there or in {names[0]}")
+    return home
+
+
+def require_files(records: Iterable[ImageRecord], source: Path) -> None:
+    """Raise DataError where images that the list file ``source`` names are not there."""
+    paths = [record.path for record in records]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise DataError(
+            f"{source}: {len(missing):,} of {len(paths):,} images that it names are not there, "
+            f"the first {missing[0]}; unpack the images again, or mend the list"
+        )
 
 
 def identities(records: Iterable[ImageRecord]) -> tuple[int, ...]:

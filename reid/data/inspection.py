@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reid.data.datasets import list_dataset, published_counts
-from reid.data.folders import Listing, identities
+from reid.data.datasets import list_dataset, load_split, published_counts
+from reid.data.folders import Contents, identities
 from reid.data.images import read_image
 from reid.errors import DataError
+from reid.files import sha256_of_file
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord
 
 Progress = Callable[[int, int], None]
@@ -50,9 +51,12 @@ class SubsetCounts:
 class Inspection:
     """The findings. ``unreadable`` are one-line reasons that begin with the file's path.
 
-    ``single_camera`` are the identities that one camera alone has seen, by part of the
-    dataset (``train``, ``test``; ``all`` where it is not divided): no positive pair across
-    cameras in training, no right answer in testing.
+    ``split`` is how training would divide the images, in words, and ``notes`` what else was
+    understood. ``single_camera`` are the identities that one camera alone has seen, by part
+    of the dataset (``train``, ``test``; ``all`` where it is not divided; nothing without
+    cameras): no positive pair across cameras in training, no right answer in testing.
+    ``duplicates`` are files of the same bytes, one in train and one in the test, or of two
+    identities where it is not divided.
     """
 
     dataset: str
@@ -61,6 +65,9 @@ class Inspection:
     unreadable: tuple[str, ...]
     skipped: Mapping[str, tuple[str, ...]]
     single_camera: Mapping[str, tuple[int, ...]]
+    duplicates: tuple[str, ...]
+    split: str
+    notes: tuple[str, ...]
 
     @property
     def matches_published(self) -> bool | None:
@@ -81,20 +88,25 @@ class Inspection:
             "unreadable": list(self.unreadable),
             "skipped": {name: list(names) for name, names in self.skipped.items()},
             "single_camera": {name: list(ids) for name, ids in self.single_camera.items()},
+            "duplicates": list(self.duplicates),
+            "split": self.split,
+            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
         """The same as a table for reading."""
-        table = [f"{self.dataset} at {self.root}", "", _row(*_HEADINGS)]
+        table = [f"{self.dataset} at {self.root}", *self.notes, f"split: {self.split}"]
+        table += ["", _row(*_HEADINGS)]
         table += [_subset_row(name, counts) for name, counts in self.subsets.items()]
         table.append("")
         table += _named("unreadable files", self.unreadable)
         skipped = [f"{subset}/{name}" for subset, names in self.skipped.items() for name in names]
-        table += _named("image files with other names, skipped", skipped)
+        table += _named("image files that could not be placed", skipped)
         for part, ids in self.single_camera.items():
             people = [f"{person:04d}" for person in ids]
             table += _named(f"identities seen by one camera only ({part})", people)
-        return table
+        apart = "in train and test" if "train" in self.subsets else "of two identities"
+        return table + _named(f"exact duplicates {apart}", self.duplicates)
 
 
 def inspect_dataset(
@@ -106,28 +118,41 @@ def inspect_dataset(
     published ones and unreadable files are findings, not errors. Raises DataError where
     the dataset's folders are missing or empty, or the name is unknown.
     """
-    listings = list_dataset(name, root)
-    published = published_counts(name)
-    paths = [record.path for listing in listings.values() for record in listing.records]
+    contents = list_dataset(name, root)
+    subsets, published = contents.subsets, published_counts(name)
+    records = [record for listing in subsets.values() for record in listing.records]
+    unreadable, digests = _read_all(records, threads or os.cpu_count() or 1, progress)
     return Inspection(
         dataset=name,
         root=str(root),
         subsets={
-            subset: _counts(listing.records, published.get(subset))
-            for subset, listing in listings.items()
+            subset: _counts(listing.records, published.get(subset), contents.has_cameras)
+            for subset, listing in subsets.items()
         },
-        unreadable=_unreadable(paths, threads or os.cpu_count() or 1, progress),
-        skipped={subset: listing.skipped for subset, listing in listings.items()},
-        single_camera=_single_camera(listings),
+        unreadable=unreadable,
+        skipped={subset: listing.skipped for subset, listing in subsets.items()},
+        single_camera=_single_camera(contents) if contents.has_cameras else {},
+        duplicates=_duplicates(contents, digests),
+        split=_split_in_words(name, root),
+        notes=contents.notes,
     )
 
 
-def _counts(records: Sequence[ImageRecord], published: tuple[int, int] | None) -> SubsetCounts:
+def _split_in_words(name: str, root: str | Path) -> str:
+    try:
+        return load_split(name, root).note
+    except DataError as error:
+        return f"not possible: {error}"
+
+
+def _counts(
+    records: Sequence[ImageRecord], published: tuple[int, int] | None, has_cameras: bool
+) -> SubsetCounts:
     ids = [record.person_id for record in records]
     return SubsetCounts(
         images=len(records),
         identities=len(identities(records)),
-        cameras=len({record.camera_id for record in records}),
+        cameras=len({record.camera_id for record in records}) if has_cameras else 0,
         junk=ids.count(JUNK_ID),
         distractors=ids.count(DISTRACTOR_ID),
         published_images=published[0] if published else None,
@@ -135,12 +160,28 @@ def _counts(records: Sequence[ImageRecord], published: tuple[int, int] | None) -
     )
 
 
-def _single_camera(listings: Mapping[str, Listing]) -> dict[str, tuple[int, ...]]:
-    if "train" not in listings:
-        everything = [record for listing in listings.values() for record in listing.records]
-        return {"all": _seen_once(everything)}
-    test = (*listings["query"].records, *listings["gallery"].records)
-    return {"train": _seen_once(listings["train"].records), "test": _seen_once(test)}
+def _parts(contents: Contents) -> dict[str, list[ImageRecord]]:
+    """``train`` and ``test``, or ``all`` where the dataset is not divided."""
+    parts: dict[str, list[ImageRecord]] = defaultdict(list)
+    for subset, listing in contents.subsets.items():
+        part = "train" if subset == "train" else "test"
+        parts[part if "train" in contents.subsets else "all"] += listing.records
+    return parts
+
+
+def _single_camera(contents: Contents) -> dict[str, tuple[int, ...]]:
+    return {part: _seen_once(records) for part, records in _parts(contents).items()}
+
+
+def _duplicates(contents: Contents, digests: Mapping[Path, str]) -> tuple[str, ...]:
+    """``a = b`` for the first file of each side that must have nothing in common."""
+    found: dict[str, dict[str | int, Path]] = defaultdict(dict)
+    for part, records in _parts(contents).items():
+        for record in records:
+            if record.path in digests:
+                side = record.person_id if part == "all" else part
+                found[digests[record.path]].setdefault(side, record.path)
+    return tuple(" = ".join(map(str, one.values())) for one in found.values() if len(one) > 1)
 
 
 def _seen_once(records: Iterable[ImageRecord]) -> tuple[int, ...]:
@@ -151,31 +192,41 @@ def _seen_once(records: Iterable[ImageRecord]) -> tuple[int, ...]:
     return tuple(sorted(person for person, seen in cameras.items() if len(seen) == 1))
 
 
-def _unreadable(paths: Sequence[Path], threads: int, progress: Progress | None) -> tuple[str, ...]:
-    complaints = []
+def _read_all(
+    records: Sequence[ImageRecord], threads: int, progress: Progress | None
+) -> tuple[tuple[str, ...], dict[Path, str]]:
+    """What is wrong with the files, and the digests of those that can be read."""
+    complaints, digests = [], {}
     with ThreadPoolExecutor(threads) as pool:
-        for done, complaint in enumerate(pool.map(_complaint, paths), start=1):
+        looks = pool.map(_look, (record.path for record in records))
+        for done, (record, (complaint, digest)) in enumerate(
+            zip(records, looks, strict=True), start=1
+        ):
             if complaint:
                 complaints.append(complaint)
+            else:
+                digests[record.path] = digest
             if progress is not None:
-                progress(done, len(paths))
-    return tuple(complaints)
+                progress(done, len(records))
+    return tuple(complaints), digests
 
 
-def _complaint(path: Path) -> str:
+def _look(path: Path) -> tuple[str, str]:
+    """A complaint, or the file's digest."""
     try:
         read_image(path)
     except DataError as error:
-        return str(error)
-    return ""
+        return str(error), ""
+    return "", sha256_of_file(path)
 
 
 _HEADINGS = ("subset", "images", "identities", "cameras", "junk", "distractors", "published")
 
 
 def _row(subset: str, *cells: str) -> str:
-    *numbers, remark = cells
-    return f"{subset:<8}" + "".join(f"{cell:>12}" for cell in numbers) + f"  {remark}".rstrip()
+    first, *numbers, remark = cells
+    start = f"{subset}{first:>{20 - len(subset)}}"
+    return start + "".join(f"{cell:>12}" for cell in numbers) + f"  {remark}".rstrip()
 
 
 def _subset_row(name: str, counts: SubsetCounts) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from reid.data.market1501 import FOLDERS
+from reid.data.market_layout import FOLDERS
 from reid.data.synthetic_people import Appearance, random_appearance
 from reid.data.synthetic_scene import Camera, make_cameras, photograph
 from reid.errors import DataError, OutputError, output_errors

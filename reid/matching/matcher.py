@@ -13,7 +13,7 @@ import numpy.typing as npt
 from reid.manifest import Manifest
 from reid.preprocess import Preprocess
 from reid.ranking import Distances
-from reid.types import BoolArray, FloatArray, Image
+from reid.types import BoolArray, FloatArray, Image, IntArray
 
 Progress = Callable[[int], object]
 """Called with the number of images or pairs just done: ``tqdm.update`` is one."""
@@ -56,6 +56,13 @@ class Matcher(Protocol[DescriptionT]):
         With ``best`` only that many images are compared with a query, those that a quicker
         distance puts first, and the others follow behind them in its order. Raises ConfigError
         where there is no quicker one, or ``best`` is not of 1 to G.
+        """
+        ...
+
+    def means(self, descriptions: DescriptionT, groups: IntArray) -> DescriptionT:
+        """The mean description of each group 0..M-1; ``groups`` (N,) says which an image is in.
+
+        Raises ConfigError where descriptions have no mean.
         """
         ...
 

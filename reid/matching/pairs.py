@@ -109,6 +109,13 @@ class PairMatcher:
             )
         return _ShortlistedRows(self, query, gallery, best, progress)
 
+    def means(self, descriptions: PairDescriptions, groups: IntArray) -> PairDescriptions:
+        """Maps and parts of several images have no mean. Raises ConfigError."""
+        raise ConfigError(
+            "the multi-query protocol averages vectors, and this network compares pairs; evaluate "
+            "it with single queries"
+        )
+
     def pieces(self, descriptions: PairDescriptions) -> Sequence[Mapping[str, Array]]:
         """As they are stored."""
         return descriptions.pieces

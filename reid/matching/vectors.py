@@ -10,7 +10,7 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching.matcher import Array, Progress, identity_of, prepared_batches
 from reid.ranking import Distances, euclidean_tiles
 from reid.runtime import Runner
-from reid.types import BoolArray, FloatArray, Image
+from reid.types import BoolArray, FloatArray, Image, IntArray
 
 VECTOR = "vector"
 """The name of a stored vector."""
@@ -66,6 +66,12 @@ class VectorMatcher:
                 "vectors, the whole gallery at once"
             )
         return euclidean_tiles(query, gallery)
+
+    def means(self, descriptions: FloatArray, groups: IntArray) -> FloatArray:
+        """The mean of each group's vectors, of length 1 again."""
+        sums = np.zeros((int(groups.max(initial=-1)) + 1, descriptions.shape[1]), np.float32)
+        np.add.at(sums, groups, descriptions)
+        return unit_vectors(sums)
 
     def pieces(self, descriptions: FloatArray) -> list[dict[str, Array]]:
         """All vectors at once."""

@@ -27,8 +27,8 @@ FILES = (
 
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
-    picture = cv2.imencode(".jpg", np.full((16, 8, 3), 90, np.uint8))[1].tobytes()
-    for name in FILES:
+    for shade, name in enumerate(FILES):
+        picture = cv2.imencode(".jpg", np.full((16, 8, 3), 20 * shade, np.uint8))[1].tobytes()
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(picture)
     return tmp_path
@@ -93,6 +93,37 @@ def test_identities_of_one_camera_are_listed_for_training_and_for_testing(market
     found = inspect_dataset("market1501", market)
     assert found.single_camera == {"train": (2,), "test": (4,)}
     assert "identities seen by one camera only (train): 1" in found.lines()
+
+
+def test_files_of_the_same_bytes_in_train_and_test_are_listed(market: Path) -> None:
+    train, query, gallery = (market / FILES[index] for index in (0, 3, 4))
+    assert inspect_dataset("market1501", market).duplicates == ()
+    gallery.write_bytes(query.read_bytes())
+    assert inspect_dataset("market1501", market).duplicates == ()
+    gallery.write_bytes(train.read_bytes())
+    found = inspect_dataset("market1501", market)
+    assert found.duplicates == (f"{train} = {gallery}",)
+    assert "exact duplicates in train and test: 1" in found.lines()
+
+
+def test_where_nothing_is_divided_the_same_bytes_under_two_identities_are_listed(
+    tmp_path: Path,
+) -> None:
+    picture = cv2.imencode(".png", np.zeros((16, 8, 3), np.uint8))[1].tobytes()
+    for name in ("0001001.png", "0001003.png", "0002001.png", "0002003.png"):
+        (tmp_path / name).write_bytes(picture)
+    found = inspect_dataset("cuhk01", tmp_path)
+    assert found.duplicates == (f"{tmp_path / '0001001.png'} = {tmp_path / '0002001.png'}",)
+    assert found.split.startswith("not possible: cuhk01: 100 test identities were asked for")
+
+
+def test_the_check_says_which_other_protocols_can_be_tested(market: Path) -> None:
+    for folder in ("gt_bbox", "images"):
+        (market / folder).mkdir()
+    assert inspect_dataset("market1501", market).notes == (
+        "gt_bbox is there: market1501_multi_query can be tested",
+        "the 500k distractors are there: market1501_500k can be tested",
+    )
 
 
 def test_the_json_form_is_plain_and_complete(market: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reid.data import load_split
-from reid.data.market1501 import parse_name
+from reid.data.market_layout import parse_name
 from reid.errors import DataError
 from reid.types import ImageRecord
 
@@ -52,6 +52,9 @@ def _who(records: Sequence[ImageRecord]) -> list[tuple[int, int]]:
         ("0000_c6s1_000001_00.jpg", (0, 6)),
         ("._0002_c1s1_000451_03.jpg", None),
         ("holiday.jpg", None),
+        ("0002_c1_0003_c2.jpg", None),
+        ("-7_c1.jpg", None),
+        ("99999999999999999999_c1.jpg", None),
     ],
 )
 def test_a_name_tells_identity_and_camera(name: str, expected: tuple[int, int] | None) -> None:
@@ -81,7 +84,9 @@ def test_other_files_and_upper_case_suffixes_do_not_matter(tmp_path: Path) -> No
     assert _who(load_split("market1501", root).train) == [(2, 1), (7, 3)]
 
 
-@pytest.mark.parametrize("subfolder", ["Market-1501-v15.09.15", "market1501"])
+@pytest.mark.parametrize(
+    "subfolder", ["Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "MARKET1501"]
+)
 def test_the_datasets_own_folder_is_found_below_the_root(tmp_path: Path, subfolder: str) -> None:
     _layout(tmp_path / subfolder)
     assert len(load_split("market1501", tmp_path).train) == 3
@@ -102,7 +107,9 @@ def test_a_missing_root_is_named_with_the_layout_expected(tmp_path: Path) -> Non
 
 
 def test_a_root_without_the_layout_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder bounding_box_train in it"):
+    with pytest.raises(
+        DataError, match="no bounding_box_train in it; expected the Market-1501 layout"
+    ):
         load_split("market1501", tmp_path)
 
 
@@ -136,6 +143,38 @@ def test_a_query_folder_of_junk_alone_is_refused(tmp_path: Path) -> None:
 def test_a_fixed_split_refuses_a_number_of_test_identities(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fixed split; leave num_test_identities at 0, found 5"):
         load_split("market1501", _layout(tmp_path), num_test_identities=5)
+
+
+def test_multiple_queries_are_the_boxes_of_a_querys_identity_and_camera(tmp_path: Path) -> None:
+    root = _layout(tmp_path)
+    with pytest.raises(DataError, match="gt_bbox: no such folder"):
+        load_split("market1501_multi_query", root)
+    (root / "gt_bbox").mkdir()
+    boxes = ("0003_c1s1_1_00.jpg", "0003_c1s2_9_00.jpg", "0003_c2s1_1_00.jpg", "0002_c1s1_1_00.jpg")
+    for name in boxes:
+        (root / "gt_bbox" / name).touch()
+    split = load_split("market1501_multi_query", root)
+    assert (split.dataset, split.protocol.name) == ("market1501_multi_query", "multi_query")
+    assert [record.path.name for record in split.query] == list(boxes[:2])
+    assert split.gallery == load_split("market1501", root).gallery
+    for box in boxes[:2]:
+        (root / "gt_bbox" / box).unlink()
+    with pytest.raises(DataError, match="expected boxes of the identities and cameras in query"):
+        load_split("market1501_multi_query", root)
+
+
+@pytest.mark.parametrize("folder", ["images", "distractors_500k", "distractors_500k/images"])
+def test_the_distractors_are_nobody_whatever_their_names(tmp_path: Path, folder: str) -> None:
+    root = _layout(tmp_path / "Market-1501-v15.09.15").parent
+    with pytest.raises(DataError, match=r"expected distractors_500k\.zip unpacked beside"):
+        load_split("market1501_500k", root)
+    (root / "Market-1501-v15.09.15" / folder).mkdir(parents=True)
+    for name in ("0003_c5s1_1_00.jpg", "12.jpg", "Thumbs.db"):
+        (root / "Market-1501-v15.09.15" / folder / name).touch()
+    split = load_split("market1501_500k", root)
+    assert _who(split.gallery[-2:]) == [(0, 5), (0, 0)]
+    assert split.note == "the split of the folders and 2 distractors"
+    assert len(load_split("market1501", root).gallery) == 4
 
 
 @pytest.mark.real_data
