@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
-import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,21 +22,9 @@ from reid.manifest import Manifest, write_manifest
 from reid.models import build_network, stages_of
 from reid.runtime.torch_runner import TorchRunner
 from reid.settings import config_from_toml, config_to_toml
+from reid.torch_files import load_without_code
 
 FORMAT = "reid-toolkit checkpoint 1"
-
-_DAMAGE = (
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OSError,
-    zipfile.BadZipFile,
-)
-"""What PyTorch's reader raises on files that are not whole, found by changing random bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +68,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises CheckpointError for a missing, damaged or foreign file.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about a foreign pickle, which is refused anyway
-            body = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint {path}; train first, or name its folder") from None
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} is refused: it holds more than tensors and plain values, or is no "
-            "checkpoint; only files written by `reid train` are loaded"
-        ) from None
-    except (PermissionError, IsADirectoryError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    except _DAMAGE:
-        raise CheckpointError(
-            f"{path} is no checkpoint, or is damaged or cut short; copy it anew, or train again"
-        ) from None
+    body = load_without_code(
+        path,
+        "checkpoint",
+        absent="train first, or name its folder",
+        refused="only files written by `reid train` are loaded",
+    )
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this toolkit (format: {FORMAT})")
     try:
@@ -120,6 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def build_configured_network(config: TrainConfig, num_identities: int) -> nn.Module:
     """The network that a configuration names, freshly initialised."""
     sizes = dataclasses.asdict(config.network)
+    sizes.pop("pretrained", None)  # where weights come from is no size
     return build_network(sizes.pop("name"), num_identities, **sizes)
 
 

@@ -101,6 +101,21 @@ class LossConfig:
     prior_inside_weight: float = 1.0  # [inferred]
     prior_rotation_weight: float = 0.1  # [inferred]
     prior_min_scale: float = 0.1  # [inferred] beta of the latent parts that CSN points to
+    triplet_margin: float = 0.3  # [inferred] SiSNet, the strong baseline's
+    triplet_soft_margin: bool = False  # [inferred]
+    drc_normalise: str = "minmax"  # [inferred] minmax, l2 or none
+    drc_grid: str = "larger"  # [inferred] larger, or lcm of the two maps' sizes
+    drc_rectify: bool = False  # [inferred] negative evidence counts too
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("drc_normalise", ("minmax", "l2", "none")),
+            ("drc_grid", ("larger", "lcm")),
+        ):
+            value = getattr(self, name)
+            _check(
+                value in allowed, f"losses.{name} is one of {', '.join(allowed)}; found {value!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +142,8 @@ class StageConfig:
     """One stage of training: how long, at which rate, with which losses.
 
     The length is ``iterations`` or ``epochs`` (one of them positive). Policies:
-    ``fixed``; ``step``: base_lr * gamma^floor(i / stepsize); ``stepdecr``:
+    ``fixed``; ``step``: base_lr * gamma^floor(i / stepsize); ``multistep``: base_lr * gamma^(how
+    many ``milestones``, shares of the stage in (0, 1), are behind); ``stepdecr``:
     max(min_lr, base_lr * (1 - gamma * floor(i / stepsize))); ``cosine``: from base_lr to
     min_lr over the stage. ``loss_weights`` names the losses of the network's objective; one
     that is absent or 0 is not computed. MSP-CNN's are softmax, euclidean and
@@ -143,6 +159,7 @@ class StageConfig:
     base_lr: float = 0.1
     gamma: float = 0.1
     stepsize: int = 20000
+    milestones: tuple[float, ...] = ()
     min_lr: float = 0.0
     warmup_iterations: int = 0
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -156,12 +173,18 @@ class StageConfig:
             f"{where} needs either iterations or epochs above 0; found "
             f"iterations={self.iterations}, epochs={self.epochs}",
         )
-        policies = ("fixed", "step", "stepdecr", "cosine")
+        policies = ("fixed", "step", "multistep", "stepdecr", "cosine")
         _check(
             self.lr_policy in policies,
             f"{where}: lr_policy is one of {', '.join(policies)}; found {self.lr_policy!r}",
         )
         _check(self.base_lr > 0, f"{where}: base_lr must be above 0, found {self.base_lr}")
+        _check(
+            list(self.milestones) == sorted(self.milestones)
+            and all(0 < share < 1 for share in self.milestones),
+            f"{where}: milestones are ascending shares of the stage in (0, 1), found "
+            f"{list(self.milestones)}",
+        )
         _check(self.stepsize > 0, f"{where}: stepsize must be above 0, found {self.stepsize}")
         _check(
             (self.image_height > 0) == (self.image_width > 0),

@@ -107,6 +107,7 @@ def evaluate_models(
     split: Split,
     *,
     shortlists: Sequence[int] = (),
+    stage: str = "",
     query_file: Path | None = None,
     gallery_file: Path | None = None,
     device: str = "auto",
@@ -123,7 +124,7 @@ def evaluate_models(
     """
     results = []
     for model in models:
-        with closing(open_matcher(model, device, threads, batch_size)) as matcher:
+        with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
             described = describe_split(matcher, split, phase, query_file, gallery_file)
             for best in shortlists or (0,):
                 name = f"{model}, best {best}" if best else str(model)

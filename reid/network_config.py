@@ -70,10 +70,41 @@ class CsnConfig:
         return "p_match" if self.classification_only else "p_match + 0.2 / (d + 1e-4)"
 
 
+@dataclass(frozen=True, slots=True)
+class SisNetConfig:
+    """SiSNet: see ``reid.models.sisnet``; the poster gives none of these numbers."""
+
+    name: str = "sisnet"
+    depth: int = 50  # [inferred] ResNet-50; 18 and 34 for small machines
+    last_stride: int = 1  # [inferred] as the strong baseline, whose figures are nearest
+    second_size: tuple[int, int] = (192, 96)  # [inferred] height and width of the other scale
+    two_scales: bool = True  # off: the poster's baseline
+    bnneck: bool = True  # [inferred]
+    embed_at: str = "neck"  # [inferred] or features, before the neck
+    fold_neck: bool = True  # [inferred] the neck's scale belongs to the activation maps
+    pretrained: str = ""  # a file of backbone weights; nothing is ever downloaded
+
+    def __post_init__(self) -> None:
+        _one_of("embed_at", self.embed_at, ("neck", "features"))
+        if self.depth not in (18, 34, 50):
+            raise ConfigError(f"network.depth is 18, 34 or 50, found {self.depth}")
+        if self.last_stride not in (1, 2):
+            raise ConfigError(f"network.last_stride is 1 or 2, found {self.last_stride}")
+        if min(self.second_size) < 32:
+            raise ConfigError(
+                f"network.second_size is at least 32 high and wide, found {self.second_size}"
+            )
+
+    @property
+    def output_meaning(self) -> str:
+        """What the manifest calls the network's answer."""
+        return f"sisnet_{self.embed_at}"
+
+
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ConfigError(f"network.{name} is one of {', '.join(known)}; found {value!r}")
 
 
-NetworkConfig = MspCnnConfig | CsnConfig
+NetworkConfig = MspCnnConfig | CsnConfig | SisNetConfig
 """Any of them: a configuration's ``network.name`` chooses."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from reid.config import LossConfig, StageConfig
@@ -16,13 +17,16 @@ from reid.data.batch import Batch
 from reid.errors import ConfigError, nearest
 from reid.losses import (
     cross_correlation_loss,
+    drc_loss,
     euclidean_loss,
     pair_classification_loss,
     softmax_loss,
     transform_prior_loss,
+    triplet_loss,
 )
 from reid.models.csn import CsnOutput
 from reid.models.msp_cnn import MspCnnOutput
+from reid.models.sisnet import SisNetOutput, activation_maps
 
 Objective = Callable[[nn.Module, Batch, LossConfig, Collection[str]], dict[str, Tensor]]
 
@@ -80,9 +84,50 @@ def csn_losses(
     return losses
 
 
+def sisnet_losses(
+    network: nn.Module, batch: Batch, config: LossConfig, active: Collection[str]
+) -> dict[str, Tensor]:
+    """Softmax and triplet, summed over the branches, and the DRC loss between them."""
+    output: SisNetOutput = network(batch.images)
+    losses: dict[str, Tensor] = {}
+    if "softmax" in active:
+        parts = [
+            softmax_loss(branch.logits, batch.labels, batch.anchors, config.label_smoothing)
+            for branch in output.branches
+        ]
+        losses["softmax"] = torch.stack(parts).sum()
+    if "triplet" in active:
+        parts = [
+            triplet_loss(
+                branch.features,
+                batch.labels,
+                margin=config.triplet_margin,
+                soft_margin=config.triplet_soft_margin,
+            )
+            for branch in output.branches
+        ]
+        losses["triplet"] = torch.stack(parts).sum()
+    if "drc" in active:
+        if len(output.branches) != 2:
+            raise ConfigError("the drc loss compares two scales, found network.two_scales = false")
+        first, second = (
+            activation_maps(branch.maps, output.cam_weights, batch.labels)
+            for branch in output.branches
+        )
+        losses["drc"] = drc_loss(
+            first,
+            second,
+            normalise=config.drc_normalise,
+            grid=config.drc_grid,
+            rectify=config.drc_rectify,
+        )
+    return losses
+
+
 OBJECTIVES: Mapping[str, tuple[Objective, tuple[str, ...]]] = {
     "msp_cnn": (msp_cnn_losses, ("softmax", "euclidean", "cross_correlation")),
     "csn": (csn_losses, ("classification", "contrastive", "transform_prior")),
+    "sisnet": (sisnet_losses, ("softmax", "triplet", "drc")),
 }
 """Network name -> its objective and the losses it knows."""
 

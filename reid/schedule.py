@@ -18,6 +18,9 @@ def learning_rate(stage: StageConfig, iteration: int, num_iterations: int) -> fl
     if stage.lr_policy == "step":
         rate = stage.base_lr * math.pow(stage.gamma, iteration // stage.stepsize)
         return max(rate, stage.min_lr)
+    if stage.lr_policy == "multistep":
+        passed = sum(iteration >= share * num_iterations for share in stage.milestones)
+        return max(stage.base_lr * math.pow(stage.gamma, passed), stage.min_lr)
     if stage.lr_policy == "stepdecr":
         rate = stage.base_lr * (1 - stage.gamma * (iteration // stage.stepsize))
         return max(rate, stage.min_lr)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,10 @@ from reid.data.samplers import sampler_from_config
 from reid.errors import CheckpointError, ConfigError, OutputError
 from reid.manifest import Manifest
 from reid.models import input_size_problem
+from reid.models.sisnet import SisNet
+from reid.network_config import SisNetConfig
 from reid.objectives import Objective, active_losses, objective_of
+from reid.pretrained import how_to_obtain, load_pretrained
 from reid.processes import Processes
 from reid.runtime import CHECKPOINT_NAME
 from reid.schedule import stage_iterations
@@ -130,6 +133,8 @@ def start_run(
     torch.manual_seed(config.run.seed)
     network = build_configured_network(config, num_identities)
     _check_sizes(config)
+    if checkpoint is None:
+        words = "\n".join([words, *_pretrained_words(config, network)])
     if checkpoint is not None:
         if checkpoint.num_identities != num_identities:
             raise CheckpointError(
@@ -165,6 +170,16 @@ def start_run(
     if checkpoint is not None:
         _restore(run, checkpoint)
     return run, words
+
+
+def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
+    """Put pretrained weights into the network's backbone; a line that says what became of them."""
+    if not isinstance(config.network, SisNetConfig):
+        return []
+    if not config.network.pretrained:
+        return [how_to_obtain(config.network.depth)]
+    backbone = cast(SisNet, network).backbone
+    return [load_pretrained(backbone, Path(config.network.pretrained)).words()]
 
 
 def _arithmetic(

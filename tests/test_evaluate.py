@@ -285,7 +285,10 @@ def test_models_are_evaluated_in_turn_and_each_is_closed(
     events: list[str] = []
 
     class Watched(VectorMatcher):
-        def __init__(self, path: Path, device: str, threads: int, batch_size: int) -> None:
+        def __init__(
+            self, path: Path, device: str, threads: int, batch_size: int, stage: str
+        ) -> None:
+            assert not stage
             events.append(f"open {path} {device} {threads} {batch_size}")
             super().__init__(MeanColourRunner(), batch_size)
 

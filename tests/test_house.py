@@ -25,7 +25,8 @@ STEPS = {
     ),
     **dict.fromkeys(("metrics", "ranking", "caffe"), 1),
     **dict.fromkeys(("models", "losses", "data", "runtime"), 2),
-    **dict.fromkeys(("train", "evaluate", "describing", "matching", "checkpoint", "pictures"), 3),
+    **dict.fromkeys(("train", "evaluate", "describing", "matching", "pictures"), 3),
+    **dict.fromkeys(("checkpoint", "torch_files", "pretrained"), 3),
     # What pictures and pages are made of.
     **dict.fromkeys(("drawing", "similarity_maps", "similarity_pictures"), 3),
     **dict.fromkeys(("cascade", "html_page", "eval_page"), 3),

@@ -45,3 +45,11 @@ def test_epochs_become_updates_of_iter_size_passes() -> None:
     assert stage_iterations(StageConfig(epochs=2.5), batches_per_epoch=10, iter_size=5) == 5
     assert stage_iterations(StageConfig(epochs=0.01), batches_per_epoch=10, iter_size=1) == 1
     assert stage_iterations(StageConfig(iterations=7), batches_per_epoch=10, iter_size=2) == 7
+
+
+def test_multistep_multiplies_by_gamma_at_each_milestone() -> None:
+    stage = StageConfig(
+        iterations=90, lr_policy="multistep", base_lr=0.1, gamma=0.1, milestones=(0.5, 0.8)
+    )
+    rates = [learning_rate(stage, i, 90) for i in (0, 44, 45, 71, 72, 89)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     help="A network that compares pairs: compare only the K best by the ranking vector. 0 is the "
     "whole gallery; give it several times to compare the figures.",
 )
+@click.option(
+    "--stage", default="", help="SiSNet's run: embed, second (the other scale) or cascade (both)."
+)
 @click.option("--query", "query_file", type=options.FILE, help="Queries from `reid describe`.")
 @click.option("--gallery", "gallery_file", type=options.FILE, help="Gallery from `reid describe`.")
 @click.option("--picture", type=options.FILE, help="Write a ranked-list PNG of the first model.")
@@ -65,6 +68,7 @@ def evaluate(
     threads: int,
     batch: int,
     shortlists: tuple[int, ...],
+    stage: str,
     query_file: Path | None,
     gallery_file: Path | None,
     picture: Path | None,
@@ -104,6 +108,7 @@ def evaluate(
             threads=threads,
             batch_size=batch,
             shortlists=shortlists,
+            stage=stage,
             query_file=query_file,
             gallery_file=gallery_file,
             phase=bar.phase,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reid.errors import ModelFileError
 from reid.matching.descriptions import PairDescriptions
 from reid.matching.matcher import DescriptionT, Matcher, Progress, prepared_batches
 from reid.matching.pairs import PairMatcher
@@ -29,15 +30,25 @@ __all__ = [
 
 
 def open_matcher(
-    path: Path, device: str = "auto", threads: int = 0, batch_size: int = 64
+    path: Path, device: str = "auto", threads: int = 0, batch_size: int = 64, stage: str = ""
 ) -> Matcher[Any]:
     """Open a model for matching: a run folder, a checkpoint or an exported file.
 
-    A network that scores pairs is two files, of which either may be named. Raises what
-    ``open_runners`` raises.
+    A network that scores pairs is two files, of which either may be named. Of a network with
+    several graphs that give vectors (SiSNet's checkpoint) ``stage`` names one, else the first.
+    Raises what ``open_runners`` raises, and ModelFileError for an unknown stage or a file that
+    scores two images at once.
     """
     runners = open_runners(path, device, threads)
     if "describe" in runners:
         return PairMatcher(runners["describe"], runners["compare"], batch_size)
-    (runner,) = runners.values()
+    if stage and stage not in runners:
+        raise ModelFileError(f"{path} has the stages {', '.join(runners)}; found {stage!r}")
+    runner = runners[stage] if stage else next(iter(runners.values()))
+    if runner.manifest.stage == "pair":
+        runner.close()
+        raise ModelFileError(
+            f"{path} scores two images at once and describes none, so a gallery cannot be ranked "
+            "with it; name the 'describe' or 'compare' file of the same export"
+        )
     return VectorMatcher(runner, batch_size)

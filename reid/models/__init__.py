@@ -12,6 +12,8 @@ from reid.errors import ConfigError, nearest
 from reid.models.csn import Csn
 from reid.models.csn_stages import pair_stages
 from reid.models.msp_cnn import MspCnn
+from reid.models.sisnet import SisNet
+from reid.models.sisnet_stages import scale_stages
 from reid.models.stages import Stage, vector_stages
 
 
@@ -33,6 +35,7 @@ NETWORKS: dict[str, NetworkKind] = {
     "msp_cnn": NetworkKind(MspCnn, MspCnn.size_problem, vector_stages),
     # Two classes, whoever the identities are.
     "csn": NetworkKind(lambda _, **sizes: Csn(**sizes), Csn.size_problem, pair_stages),
+    "sisnet": NetworkKind(SisNet, SisNet.size_problem, scale_stages),
 }
 """Network name -> what it is; its objective is in ``reid.objectives``."""
 

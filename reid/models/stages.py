@@ -18,12 +18,18 @@ from reid.types import ArraySpec
 
 @dataclass(frozen=True)
 class Stage:
-    """One graph: ``module`` takes the inputs' tensors in order and gives the outputs'."""
+    """One graph: ``module`` takes the inputs' tensors in order and gives the outputs'.
+
+    ``graph`` is the module to export in its place, where PyTorch runs the stage in a form that
+    a graph of any batch size cannot have. A stage ``on_request`` is exported where asked for.
+    """
 
     name: str
     module: nn.Module
     inputs: tuple[ArraySpec, ...]
     outputs: tuple[ArraySpec, ...]
+    graph: nn.Module | None = None
+    on_request: bool = False
 
 
 def vector_stages(
