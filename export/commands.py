@@ -16,6 +16,7 @@ from reid.progress import progress_bar, say
 @click.argument("run", type=options.MODEL)
 @click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")
 @click.option("--fp16", is_flag=True, help="Also a half-precision graph (and engine).")
+@click.option("--pair", is_flag=True, help="Also the graph of two images at once (CSN).")
 @click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
 @click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
 @click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
@@ -47,6 +48,7 @@ def export(
     run: Path,
     out: Path,
     fp16: bool,
+    pair: bool,
     trt: bool,
     caffe: bool,
     no_parity: bool,
@@ -65,10 +67,18 @@ def export(
 ) -> dict[str, Any]:
     """Export RUN (a run folder or checkpoint) to ONNX; --trt and --caffe make more of it.
 
-    Batch sizes, timing cache and the builder's options are trtexec's.
+    A network that compares pairs becomes two files, describe and compare. Batch sizes, timing
+    cache and the builder's options are trtexec's.
     """
     from .engine_options import EngineOptions
-    from .pipeline import build_engines, export_caffe, export_checkpoint, prove_on_drawn
+    from .pipeline import (
+        Exported,
+        build_engines,
+        export_caffe,
+        export_checkpoint,
+        one_of_each,
+        prove_on_drawn,
+    )
 
     builder_options = EngineOptions(
         min_batch=min_batch,
@@ -83,26 +93,27 @@ def export(
         no_tf32=no_tf32,
         flavour=flavour,
     )
-    files: list[Path] = []
+    made: list[Exported] = []
     caffe_files: list[Path] = []
     proofs = []
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
-    with progress_bar("exporting", len(precisions) + caffe) as bar:
-        for exported in export_checkpoint(run, out, precisions):
-            bar.advance(1)
+    with progress_bar("exporting") as bar:
+        for exported in export_checkpoint(run, out, precisions, ("pair",) * pair, bar.show):
             bar.say(exported.words())
-            files.append(exported.path)
+            made.append(exported)
         if caffe:
+            step = bar.phase("exporting", 1)
             for exported in export_caffe(run, out):
                 bar.say(exported.words())
                 caffe_files.append(exported.path)
-            bar.advance(1)
+            step(1)
+    files = [exported.path for exported in made]
     if no_parity:
         say("parity: not checked (--no-parity)")
     else:
-        made = [*files, *caffe_files[1:]]
-        with progress_bar("proving", len(made)) as bar:
-            for proof in prove_on_drawn(run, made):
+        candidates = [*one_of_each(files), *caffe_files[1:]]
+        with progress_bar("proving", len(candidates)) as bar:
+            for proof in prove_on_drawn(run, candidates):
                 bar.advance(1)
                 bar.say(proof.words())
                 proof.settle()
@@ -116,12 +127,19 @@ def export(
                 for note in built.notes:
                     bar.say(f"  {note}")
     names, caffe_names = list(map(str, files)), list(map(str, caffe_files))
-    found = {"files": names, "caffe": caffe_names, "engines": engines, "parity": proofs}
+    found = {
+        "files": names,
+        "caffe": caffe_names,
+        "engines": engines,
+        "parity": proofs,
+        "description_bytes": max((one.description_bytes for one in made), default=0),
+    }
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo("\n".join([*names, *caffe_names, *engines]))
-        say(f"next: reid eval {run} {files[-1]} --data NAME --data-root DIR")
+        ranking = [exported.path for exported in made if exported.ranks]
+        say(f"next: reid eval {run} {ranking[-1]} --data NAME --data-root DIR")
     return found
 
 
@@ -153,9 +171,10 @@ def parity(
     """Prove that CANDIDATE answers as REFERENCE does; exit code 3 where it does not.
 
     Both are run folders, checkpoints, .onnx or .engine files; each prepares the crops by its
-    own manifest. A .caffemodel, its .prototxt beside it, is run by OpenCV and compared with the
-    checkpoint REFERENCE blob by blob, on 16 crops at most. The report is also written into the
-    candidate's manifest.
+    own manifest. Of a network that compares pairs either half is named, and both are judged. A
+    .caffemodel, its .prototxt beside it, is run by OpenCV and compared with the checkpoint
+    REFERENCE blob by blob, on 16 crops at most. The report is also written into the candidate's
+    manifest.
     """
     from .pipeline import drawn_or_real, prove
 
@@ -168,6 +187,7 @@ def parity(
             max_crops=crops,
             with_evaluation=not skip_eval,
             progress=bar.show,
+            say=bar.say,
         )
     found: dict[str, Any] = proof.report.to_json()
     click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())

@@ -23,6 +23,8 @@ from reid.errors import ConfigError, nearest
 from reid.manifest import EngineInfo, Manifest
 from reid.runtime.tensorrt_module import FLAVOURS
 
+from .file_names import graph_name
+
 HARDWARE_LEVELS = {
     "none": "NONE",
     "ampere+": "AMPERE_PLUS",
@@ -88,11 +90,12 @@ def _one_of(what: str, word: str, known: tuple[str, ...] | dict[str, str]) -> No
 def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
     """``msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine``: what makes the file not portable.
 
-    An engine built ahead of time by TensorRT for RTX reads ``msp_cnn.rtx.trtrtx1.7...``.
+    An engine built ahead of time by TensorRT for RTX reads ``msp_cnn.rtx.trtrtx1.7...``, one of
+    several graphs ``csn.describe.sm87...``.
     """
     short = ".".join(info.tensorrt_version.split(".")[:2])
     parts = [
-        manifest.network,
+        graph_name(manifest.network, manifest.stage),
         info.gpu_architecture,
         ("trtrtx" if info.flavour == "tensorrt_rtx" else "trt") + short,
         manifest.precision,

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import copy
 import dataclasses
+import inspect
 import io
 import logging
 import warnings
@@ -65,7 +66,7 @@ def export_onnx(
     the export fails or its precision is not what was asked for, OutputError where it cannot
     be written; then nothing is written.
     """
-    graphs = _prepared(network, manifest, fp16)
+    graphs = {graph.name: graph for graph in prepared_stages(network, manifest, fp16=fp16)}
     if stage not in graphs and (stage or len(graphs) != 1):
         raise BuildError(
             f"{manifest.network} has the stages {', '.join(graphs)}, found {stage!r}; name one"
@@ -74,10 +75,25 @@ def export_onnx(
     return export_graph(graph, manifest, path, fp16=fp16, opset=opset)
 
 
+def prepared_stages(network: nn.Module, manifest: Manifest, *, fp16: bool) -> tuple[Stage, ...]:
+    """A copy's stages, on the CPU: batch norms folded and that checked, halved if asked for.
+
+    Raises BuildError where the weights cannot be folded or halved.
+    """
+    original = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    prepared = folded(original)
+    for before, after in zip(_stages(original, manifest), _stages(prepared, manifest), strict=True):
+        _check_folding(before, after)
+    return _stages(halved(prepared) if fp16 else prepared, manifest)
+
+
 def export_graph(
     graph: Stage, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
 ) -> Manifest:
-    """Write one graph whose module is already in its precision; otherwise as export_onnx."""
+    """Write one of ``prepared_stages``, in the precision that it was prepared in.
+
+    Otherwise as ``export_onnx``.
+    """
     model = _traced(graph, opset)
     _rename(model, graph)
     try:
@@ -85,12 +101,14 @@ def export_graph(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BuildError(f"the exported graph is not valid ONNX: {error}") from error
     proof = prove_precision(model, "fp16" if fp16 else "fp32")
+    checkpoint_sha256 = manifest.file_sha256 or manifest.source_sha256
     exported = dataclasses.replace(
         manifest.of_graph(graph.name, graph.inputs, graph.outputs),
         precision=proof.precision,
         fp32_islands=proof.fp32_islands,
         opset=opset,
-        source_sha256=manifest.file_sha256 or manifest.source_sha256,
+        source_sha256=checkpoint_sha256,
+        checkpoint_sha256=checkpoint_sha256,
         file_sha256="",
         engine=None,
         parity={},
@@ -99,16 +117,6 @@ def export_graph(
     model.metadata_props.add(key=METADATA_KEY, value=exported.to_json())
     write_atomically(path, lambda file: file.write(model.SerializeToString()))
     return write_manifest(path, exported)
-
-
-def _prepared(network: nn.Module, manifest: Manifest, fp16: bool) -> dict[str, Stage]:
-    """A copy's stages, on the CPU: batch norms folded and that checked, halved if asked for."""
-    original = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
-    prepared = folded(original)
-    for before, after in zip(_stages(original, manifest), _stages(prepared, manifest), strict=True):
-        _check_folding(before, after)
-    final = halved(prepared) if fp16 else prepared
-    return {stage.name: stage for stage in _stages(final, manifest)}
 
 
 def _stages(network: nn.Module, manifest: Manifest) -> tuple[Stage, ...]:
@@ -140,23 +148,28 @@ def _shapes(specs: tuple[ArraySpec, ...]) -> list[tuple[int, ...]]:
 
 
 def _traced(graph: Stage, opset: int) -> onnx.ModelProto:
+    module = (graph.graph or graph.module).eval()
     batch = torch.export.Dim(BATCH, min=1)
+    axes = tuple({0: batch} if spec.batched else None for spec in graph.inputs)
     try:
         with _quiet():
             program = torch.onnx.export(
-                graph.module.eval(),
+                module,
                 tuple(torch.zeros(shape) for shape in _shapes(graph.inputs)),
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
                 input_names=[spec.name for spec in graph.inputs],
                 output_names=[spec.name for spec in graph.outputs],
-                dynamic_shapes=tuple({0: batch} if s.batched else None for s in graph.inputs),
+                dynamic_shapes=(axes,) if _takes_any_number(module) else axes,
             )
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason: BaseException = error
+        while reason.__cause__ is not None:  # the exporter's own words are advice, not reasons
+            reason = reason.__cause__
+        words = str(reason).strip().partition("\n")[0]
         raise BuildError(
-            f"PyTorch {torch.__version__} cannot export the graph: {reason}"
+            f"PyTorch {torch.__version__} cannot export the graph {graph.name!r}: {words}"
         ) from error
     if program is None:
         raise BuildError(f"PyTorch {torch.__version__} exported nothing")
@@ -165,6 +178,12 @@ def _traced(graph: Stage, opset: int) -> onnx.ModelProto:
     if found != opset:
         raise BuildError(f"the exporter gave opset {found} where {opset} was asked for")
     return model
+
+
+def _takes_any_number(module: nn.Module) -> bool:
+    """Whether it is called as ``forward(*arrays)``: one argument to the exporter, not many."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Do two model files answer alike? Measured on crops, judged by a table, able to fail.
 
-Each runner prepares the crops by its own manifest, so a wrong mean, resize or channel
+Each subject prepares the crops by its own manifest, so a wrong mean, resize or channel
 order shows as well as a wrong weight. The crops must be real or drawn people: on noise or
 a constant every network answers nearly the same to every image, and a candidate that has
 its channels swapped, or ignores its input, passes.
@@ -14,25 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from reid.errors import DataError, ParityError
 from reid.manifest import Manifest, read_manifest, write_manifest
-from reid.runtime import Runner
-from reid.types import EvalReport, FloatArray, Image
+from reid.types import EvalReport, FloatArray, Image, IntArray
 
+from .answers import Answers, Distances, Subject
 from .parity_report import Check, ParityReport, Report
-from .tolerances import TOLERANCES, Tolerances
+from .tolerances import Tolerances
 
 __all__ = [
     "BATCH_SIZES",
     "MIN_CROPS",
-    "TOLERANCES",
     "Check",
     "ParityReport",
     "Tolerances",
     "compare",
-    "embeddings",
     "record",
     "require",
     "with_evaluations",
@@ -47,21 +44,24 @@ BATCH_SIZES = (1, 3, 16)
 TOP_K = 5
 """Neighbours whose set is compared, beside the nearest."""
 
+BATCH_QUERIES = 2
+"""Crops that are queries where batch sizes are compared; a vector needs none."""
+
 
 def compare(
-    reference: Runner,
-    candidate: Runner,
+    reference: Subject,
+    candidate: Subject,
     crops: Sequence[Image],
     *,
     tolerances: Tolerances | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     evaluations: tuple[EvalReport, EvalReport] | None = None,
 ) -> ParityReport:
-    """Run both on ``crops`` (BGR images as decoded, any size) and measure the difference.
+    """Ask both about ``crops`` (BGR images as decoded, any size) and measure the difference.
 
     ``tolerances`` default to those of the candidate's precision; ``evaluations`` are the
     reference's and the candidate's, for the change of rank-1 and mAP. Raises DataError
-    for fewer than ``MIN_CROPS`` crops, ParityError where the outputs cannot be compared.
+    for fewer than ``MIN_CROPS`` crops, ParityError where the answers cannot be compared.
     """
     if len(crops) < MIN_CROPS:
         raise DataError(
@@ -69,41 +69,60 @@ def compare(
         )
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch sizes must be at least 1, found {tuple(batch_sizes)}")
-    limits = tolerances or _tolerances_of(candidate.manifest)
-    _require_same_output(reference.manifest, candidate.manifest)
-    largest = max(batch_sizes)
-    expected = embeddings(reference, crops, largest)
-    found = embeddings(candidate, crops, largest)
+    limits = tolerances or _tolerances_of(candidate)
+    if reference.gives != candidate.gives:
+        raise _incomparable(reference.gives, candidate.gives)
+    queries = _queries(len(crops), reference, candidate)
+    asked = crops, queries, max(batch_sizes)
+    expected, found = reference.answers(*asked), candidate.answers(*asked)
+    stored = candidate.stored(*asked)
+    ranked = found if stored is None else stored
     measures: dict[str, float | None] = {
-        **_errors(expected, found),
-        **_rank_agreement(expected, found, limits.tie),
-        "batch_error": _batch_error(candidate, crops, found, batch_sizes),
-        **_changes(evaluations),
+        **_errors(expected.values, found.values),
+        "lowest_row_cosine": _lowest_row_cosine(expected, found),
+        **({} if stored is None else {"stored_error": _largest(expected.values, stored.values)}),
+        **_rank_agreement(expected.distances, ranked.distances, limits.tie),
+        "batch_error": _batch_error(candidate, crops, batch_sizes),
+        "rank1_change": None,
+        "map_change": None,
     }
-    return ParityReport(
-        reference=reference.backend,
-        candidate=candidate.backend,
+    report = ParityReport(
+        reference=reference.runners[0].backend,
+        candidate=candidate.runners[0].backend,
         precision=candidate.manifest.precision,
         num_crops=len(crops),
         batch_sizes=tuple(sorted(batch_sizes)),
         checks=tuple(
-            Check(name, value, _allowed(name, limits, evaluations))
-            for name, value in measures.items()
+            Check(name, value, float(getattr(limits, name))) for name, value in measures.items()
         ),
-        remarks=(*_not_finite("reference", expected), *_not_finite("candidate", found)),
+        remarks=(
+            *_not_finite("reference", expected),
+            *_not_finite("candidate", found),
+            *(() if stored is None else _not_finite("candidate's stored descriptions", stored)),
+        ),
     )
+    return report if evaluations is None else with_evaluations(report, evaluations)
 
 
 def with_evaluations(
     report: ParityReport, evaluations: tuple[EvalReport, EvalReport]
 ) -> ParityReport:
-    """The report with the change of rank-1 and mAP judged, from the two evaluations."""
-    limits = TOLERANCES[report.precision]
+    """The report with the change of rank-1 and mAP (step) judged, from the two evaluations.
+
+    Both may change by one query's worth, the least that can show.
+    """
+    before, after = evaluations
+    least = 1 / max(1, before.num_query - before.num_unanswerable) + 1e-9
     changes = {
-        name: Check(name, value, _allowed(name, limits, evaluations))
-        for name, value in _changes(evaluations).items()
+        "rank1_change": abs(after.cmc[1] - before.cmc[1]),
+        "map_change": abs(after.map_step - before.map_step),
     }
-    checks = tuple(changes.get(check.measure, check) for check in report.checks)
+    checks = tuple(
+        Check(check.measure, changes[check.measure], max(check.allowed, least))
+        if check.measure in changes
+        else check
+        for check in report.checks
+    )
     return dataclasses.replace(report, checks=checks)
 
 
@@ -122,67 +141,78 @@ def record(report: Report, path: Path) -> Manifest:
     return write_manifest(path, dataclasses.replace(manifest, parity=report.to_json()))
 
 
-def embeddings(runner: Runner, crops: Sequence[Image], batch_size: int) -> FloatArray:
-    """(N, D): the crops prepared by the runner's own manifest, run batch by batch."""
-    manifest = runner.manifest
-    rows = []
-    for start in range(0, len(crops), batch_size):
-        data = manifest.preprocess.batch(list(crops[start : start + batch_size]))
-        rows.append(runner.run({manifest.input_name: data})[manifest.output_name])
-    return np.concatenate(rows)
-
-
-def _tolerances_of(manifest: Manifest) -> Tolerances:
-    limits = TOLERANCES.get(manifest.precision)
+def _tolerances_of(candidate: Subject) -> Tolerances:
+    limits = candidate.tolerances.get(candidate.manifest.precision)
     if limits is None:
         raise ParityError(
-            f"no tolerances for the precision {manifest.precision!r} of the candidate's manifest; "
-            f"there are {', '.join(TOLERANCES)}"
+            f"no tolerances for the precision {candidate.manifest.precision!r} of the candidate's "
+            f"manifest; there are {', '.join(candidate.tolerances)}"
         )
     return limits
 
 
-def _require_same_output(reference: Manifest, candidate: Manifest) -> None:
-    pair = [
-        (manifest.output_meaning, manifest.output_dim, manifest.normalised)
-        for manifest in (reference, candidate)
-    ]
-    if pair[0] != pair[1]:
-        raise ParityError(
-            "the two cannot be compared: (output, size, normalised) of the reference is "
-            f"{pair[0]}, of the candidate {pair[1]}; compare files of one checkpoint"
-        )
+def _incomparable(reference: str, candidate: str) -> ParityError:
+    return ParityError(
+        f"the two cannot be compared: the reference gives {reference}, the candidate {candidate}; "
+        "compare files of one checkpoint"
+    )
+
+
+def _queries(num_crops: int, *subjects: Subject) -> IntArray:
+    """The crops that are held against all: spread evenly, as many as both subjects take."""
+    at_most = [one.max_queries for one in subjects if one.max_queries is not None]
+    count = min([num_crops, *at_most])
+    return np.asarray(np.linspace(0, num_crops - 1, count).round(), np.int64)
 
 
 def _errors(expected: FloatArray, found: FloatArray) -> dict[str, float]:
-    """Absolute errors over all entries, and the cosine of the worst row.
-
-    The cosine over the whole batch would hide a row that is wholly wrong: from 334 rows
-    on it passes 0.997.
-    """
-    a, b = expected.astype(np.float64), found.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN fails every check
-        error = np.abs(a - b)
-        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosine = (a * b).sum(axis=1) / lengths
+    """Absolute errors over all entries."""
+    with np.errstate(invalid="ignore"):  # NaN fails every check
+        error = np.abs(expected.astype(np.float64) - found)
     return {
         "max_error": float(error.max()),
         "mean_error": float(error.mean()),
         "median_error": float(np.median(error)),
         "p99_error": float(np.percentile(error, 99)),
-        "lowest_row_cosine": float(cosine.min()),
     }
 
 
-def _rank_agreement(expected: FloatArray, found: FloatArray, tie: float) -> dict[str, float]:
-    """Each crop as query against the rest: share whose nearest, and nearest five, agree.
+def _largest(expected: FloatArray, found: FloatArray) -> float:
+    return _errors(expected, found)["max_error"]
+
+
+def _lowest_row_cosine(expected: Answers, found: Answers) -> float | None:
+    """Of the worst row of any array; None where there are no rows to compare.
+
+    The cosine over the whole batch would hide a row that is wholly wrong: from 334 rows
+    on it passes 0.997.
+    """
+    if not expected.rows or not found.rows:
+        return None
+    shapes = [{name: a.shape for name, a in one.rows.items()} for one in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise _incomparable(*(f"arrays {shape}" for shape in shapes))
+    return float(np.min([_lowest_cosine(a, found.rows[name]) for name, a in expected.rows.items()]))
+
+
+def _lowest_cosine(expected: FloatArray, found: FloatArray) -> float:
+    """Two rows at a time: descriptions are large."""
+    cosines = []
+    for one, other in zip(expected, found, strict=True):
+        a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN fails the check
+            cosines.append((a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return float(np.min(cosines))
+
+
+def _rank_agreement(reference: Distances, candidate: Distances, tie: float) -> dict[str, float]:
+    """Queries against the other crops: share whose nearest, and nearest five, agree.
 
     A candidate's choice agrees when the reference holds it for as near, up to ``tie``,
     as its own choice: among twins no order is the right one.
     """
-    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+    if np.isnan(reference).any() or np.isnan(candidate).any():
         return {"top1_agreement": math.nan, "top5_agreement": math.nan}
-    reference, candidate = _squared_distances(expected), _squared_distances(found)
     order = np.argsort(candidate, axis=1, kind="stable")
     chosen = np.take_along_axis(reference, order[:, :TOP_K], axis=1)
     nearest = np.sort(reference, axis=1)
@@ -191,52 +221,20 @@ def _rank_agreement(expected: FloatArray, found: FloatArray, tie: float) -> dict
     return {"top1_agreement": float(top1.mean()), "top5_agreement": float(top5.mean())}
 
 
-def _squared_distances(vectors: FloatArray) -> npt.NDArray[np.float64]:
-    """(N, N), infinite on the diagonal: a crop is not its own neighbour."""
-    v = vectors.astype(np.float64)
-    squares = (v * v).sum(axis=1)
-    distances: npt.NDArray[np.float64] = squares[:, None] + squares[None, :] - 2 * v @ v.T
-    np.fill_diagonal(distances, np.inf)
-    return distances
-
-
-def _batch_error(
-    runner: Runner, crops: Sequence[Image], found: FloatArray, batch_sizes: Sequence[int]
-) -> float:
-    """Largest difference of a row between batch sizes; an engine right at 1 may be wrong at 3.
+def _batch_error(subject: Subject, crops: Sequence[Image], batch_sizes: Sequence[int]) -> float:
+    """Largest difference of an answer between batch sizes; right at 1 may be wrong at 3.
 
     Every size runs over as many crops as the largest batch holds, so ends are cut short too.
     """
-    largest = min(max(batch_sizes), len(crops))
-    runs = [embeddings(runner, crops[:largest], size) for size in sorted(set(batch_sizes))]
-    with np.errstate(invalid="ignore"):
-        return float(np.abs(np.stack(runs) - found[:largest]).max())
+    few = crops[: max(batch_sizes)]
+    queries = np.arange(min(BATCH_QUERIES, len(few)), dtype=np.int64)
+    runs = [subject.answers(few, queries, size).values for size in sorted(set(batch_sizes))]
+    return float(np.max([_largest(runs[-1], run) for run in runs]))
 
 
-def _changes(evaluations: tuple[EvalReport, EvalReport] | None) -> dict[str, float | None]:
-    """Loss or gain of rank-1 and mAP (step), as absolute change; None without evaluations."""
-    if evaluations is None:
-        return {"rank1_change": None, "map_change": None}
-    reference, candidate = evaluations
-    return {
-        "rank1_change": abs(candidate.cmc[1] - reference.cmc[1]),
-        "map_change": abs(candidate.map_step - reference.map_step),
-    }
-
-
-def _allowed(
-    measure: str, limits: Tolerances, evaluations: tuple[EvalReport, EvalReport] | None
-) -> float:
-    """The limit; for rank-1 and mAP no less than one query's worth, the least that can show."""
-    limit = float(getattr(limits, measure))
-    if evaluations is None or measure not in ("rank1_change", "map_change"):
-        return limit
-    answerable = evaluations[0].num_query - evaluations[0].num_unanswerable
-    return max(limit, 1 / max(1, answerable) + 1e-9)
-
-
-def _not_finite(who: str, rows: FloatArray) -> tuple[str, ...]:
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+def _not_finite(who: str, answers: Answers) -> tuple[str, ...]:
+    finite = answers.finite()
+    bad = np.flatnonzero(~finite)
     if not bad.size:
         return ()
-    return (f"{bad.size} of {len(rows)} rows of the {who} are not finite (first: crop {bad[0]})",)
+    return (f"{bad.size} of {len(finite)} rows of the {who} are not finite (first: crop {bad[0]})",)

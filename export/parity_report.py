@@ -91,8 +91,15 @@ class ParityReport:
 
     @property
     def figure(self) -> str:
-        """``lowest row cosine 0.999998``."""
-        return f"lowest row cosine {self.found('lowest_row_cosine'):.6f}"
+        """``lowest row cosine 0.999998``, and of a network of pairs the largest errors."""
+        found = {check.measure: check.found for check in self.checks}
+        cosine, stored = found["lowest_row_cosine"], found.get("stored_error")
+        largest = f"largest error {found['max_error']:.2g}"
+        if cosine is None:
+            return largest
+        if stored is None:
+            return f"lowest row cosine {cosine:.6f}"
+        return f"lowest row cosine {cosine:.6f}, {largest} ({stored:.2g} from float16 descriptions)"
 
     def found(self, measure: str) -> float | None:
         """The value of one measure, None where it was not checked. Raises KeyError."""

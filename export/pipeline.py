@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,22 @@ from reid.checkpoint import network_from_checkpoint
 from reid.data import load_split, read_image
 from reid.data.datasets import check_name
 from reid.data.synthetic import write_synthetic
-from reid.errors import DataError, output_errors
+from reid.errors import ConfigError, DataError, output_errors
 from reid.evaluate import evaluate, split_of_model
 from reid.files import sha256_of_file
-from reid.matching import VectorMatcher
-from reid.runtime import model_file, open_runner
+from reid.manifest import read_manifest
+from reid.models.stages import Stage
+from reid.runtime import Runner, model_file, open_runners, partner_file
 from reid.types import ImageRecord, Split
 
+from .answers import subject_of
 from .caffe import caffe_from_checkpoint
 from .caffe_parity import MAX_CROPS as MAX_LAYER_CROPS
 from .caffe_parity import prove_layers
 from .engine import BuiltEngine, build_engine
 from .engine_options import EngineOptions
-from .onnx import export_onnx
+from .file_names import onnx_file_name
+from .onnx import export_graph, prepared_stages
 from .parity import compare, with_evaluations
 from .proof import Proof
 
@@ -48,33 +52,74 @@ DRAWN = "synthetic"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One exported file and how long it took."""
+    """One exported file and how long it took.
+
+    ``description_bytes`` is what an image takes in a gallery, as float32, where this graph
+    describes images for another to compare; else 0. ``ranks`` says whether it can be evaluated.
+    """
 
     path: Path
     precision: str
     seconds: float
+    description_bytes: int = 0
+    ranks: bool = True
 
     def words(self) -> str:
         """``msp_cnn.fp16.onnx  13.1 MB  4.2 s``."""
         size_mb = self.path.stat().st_size / 1e6
-        return f"{self.path}  {size_mb:.1f} MB  {self.seconds:.1f} s"
+        words = f"{self.path}  {size_mb:.1f} MB  {self.seconds:.1f} s"
+        if not self.description_bytes:
+            return words
+        kb = self.description_bytes / 1e3
+        return f"{words}; an image is kept in {kb:.0f} kB, {kb / 2:.0f} kB as float16"
 
 
-def export_checkpoint(run: Path, out: Path, precisions: tuple[str, ...]) -> Iterator[Exported]:
-    """Write ``<network>.<precision>.onnx`` into ``out`` for each precision, one at a time.
+def export_checkpoint(
+    run: Path,
+    out: Path,
+    precisions: Sequence[str],
+    on_request: Sequence[str] = (),
+    progress: Progress = lambda done, total, words: None,
+) -> Iterator[Exported]:
+    """Write a network's graphs into ``out`` for each precision, one file at a time.
 
-    Raises CheckpointError, BuildError, OutputError.
+    ``<network>.<precision>.onnx``, or ``<network>.<stage>.<precision>.onnx`` for a network of
+    several graphs. ``on_request`` names stages that are written only so; ``progress`` hears of
+    files done. Raises CheckpointError, ConfigError for a stage that the network does not have,
+    BuildError, OutputError.
     """
     file = model_file(run)
     network, manifest = network_from_checkpoint(file)
     manifest = dataclasses.replace(manifest, source_sha256=sha256_of_file(file))
-    with output_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    for precision in precisions:
+    for number, precision in enumerate(precisions):
         start = time.perf_counter()
-        path = out / f"{manifest.network}.{precision}.onnx"
-        export_onnx(network, manifest, path, fp16=precision == "fp16")
-        yield Exported(path, precision, time.perf_counter() - start)
+        stages = prepared_stages(network, manifest, fp16=precision == "fp16")
+        chosen = _chosen(stages, on_request, manifest.network)
+        with output_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+        for index, stage in enumerate(chosen):
+            path = out / onnx_file_name(manifest.network, stage.name, precision)
+            total = len(chosen) * len(precisions)
+            progress(len(chosen) * number + index, total, path.name)
+            export_graph(stage, manifest, path, fp16=precision == "fp16")
+            progress(len(chosen) * number + index + 1, total, path.name)
+            described = stage is stages[0] and len(stages) > 1
+            floats = sum(math.prod(array.shape) for array in stage.outputs) if described else 0
+            seconds = time.perf_counter() - start
+            yield Exported(path, precision, seconds, 4 * floats, not stage.on_request)
+            start = time.perf_counter()
+
+
+def _chosen(stages: tuple[Stage, ...], on_request: Sequence[str], network: str) -> list[Stage]:
+    """The stages to export, in their order. Raises ConfigError for one that is not offered."""
+    offered = [stage.name for stage in stages if stage.on_request]
+    for name in on_request:
+        if name not in offered:
+            raise ConfigError(
+                f"{network} has no graph {name!r} (it has {', '.join(s.name for s in stages)}); "
+                f"leave --{name} out"
+            )
+    return [stage for stage in stages if not stage.on_request or stage.name in on_request]
 
 
 def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
@@ -127,14 +172,15 @@ def prove(
     max_crops: int = MAX_PARITY_CROPS,
     with_evaluation: bool = True,
     progress: Progress = lambda done, total, words: None,
+    say: Say = lambda line: None,
 ) -> Proof[Any]:
     """Compare two model files on a split's test images, spread evenly over query and gallery.
 
     ``with_evaluation`` also evaluates both on the whole split, for the change of rank-1 and
-    mAP, if the crops agree. A ``.caffemodel`` is compared blob by blob on
+    mAP, if the crops agree and both can rank. A ``.caffemodel`` is compared blob by blob on
     ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``progress`` hears of the
-    images done. Raises DataError, ParityError (incomparable outputs), ModelFileError,
-    ManifestError, CaffeError.
+    images done, ``say`` of how long ranking will take. Raises DataError, ParityError
+    (incomparable answers), ModelFileError, ManifestError, CaffeError.
     """
     layers = is_caffemodel(candidate)
     crops = spread(split, min(max_crops, MAX_LAYER_CROPS) if layers else max_crops)
@@ -148,18 +194,28 @@ def prove(
     step(0)
     if layers:
         return prove_layers(reference, candidate, images, step)
-    with open_runner(reference, device) as first, open_runner(candidate, device) as second:
-        report = compare(first, second, images)
+    with ExitStack() as stack:
+        first, second = (_opened(stack, path, device) for path in (reference, candidate))
+        subjects = subject_of(first), subject_of(second)
+        report = compare(*subjects, images)
         step(len(images))
-        if with_evaluation and report.passed:
-            figures = (
-                evaluate(VectorMatcher(first), split, phase=phase).report,
-                evaluate(VectorMatcher(second), split, phase=phase).report,
-            )
-            report = with_evaluations(report, figures)
-        manifest = second.manifest
+        matchers = [matcher for subject in subjects if (matcher := subject.matcher())]
+        if with_evaluation and report.passed and len(matchers) == len(subjects):
+            before, after = (evaluate(m, split, phase=phase, say=say).report for m in matchers)
+            report = with_evaluations(report, (before, after))
+        manifest, *others = (runner.manifest for runner in second.values())
     shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
-    return Proof(shown, report, model_file(candidate), manifest)
+    file = model_file(candidate)
+    other = None if file.suffix == ".pt" else partner_file(file, manifest.stage)
+    return Proof(shown, report, file, manifest, (other, others[0]) if other else None)
+
+
+def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
+    """The stages of a model, the named file's first, closed with ``stack``."""
+    runners = open_runners(path, device)
+    for runner in runners.values():
+        stack.enter_context(runner)
+    return runners
 
 
 def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
@@ -172,6 +228,17 @@ def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proo
         for candidate in candidates:
             crops = EXPORT_LAYER_CROPS if is_caffemodel(candidate) else EXPORT_CROPS
             yield prove(reference, candidate, split, max_crops=crops, with_evaluation=False)
+
+
+def one_of_each(files: Sequence[Path]) -> list[Path]:
+    """Exported files without other halves of earlier ones: one verdict is on both."""
+    chosen: list[Path] = []
+    halves: list[Path | None] = []
+    for file in files:
+        if file not in halves:
+            chosen.append(file)
+            halves.append(partner_file(file, read_manifest(file).stage))
+    return chosen
 
 
 def is_caffemodel(file: Path) -> bool:

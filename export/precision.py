@@ -44,7 +44,8 @@ _MAX_FP32_WEIGHT_SHARE = 0.01  # what constants of the islands may weigh in an F
 def folded(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose batch norms are folded into the layer before them.
 
-    A pair is ``conv``/``bn`` or ``<name>``/``<name>_bn`` of one module. Folding happens in
+    A pair is ``conv``/``bn``, ``conv1``/``bn1`` or ``<name>``/``<name>_bn`` of one module, or two
+    neighbours of a Sequential. Folding happens in
     float32: folded after rounding to half, the scale would be rounded twice.
     """
     network = copy.deepcopy(network).float().eval()
@@ -59,13 +60,21 @@ def folded(network: nn.Module) -> nn.Module:
 
 def _batch_norm_pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
     children = dict(module.named_children())
+    in_order = isinstance(module, nn.Sequential)
     for name, child in children.items():
-        bn_name = "bn" if name == "conv" else f"{name}_bn"
-        norm = children.get(bn_name)
+        norm_name = str(int(name) + 1) if in_order and name.isdigit() else _norm_of(name)
+        norm = children.get(norm_name)
         linear = isinstance(child, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
         convolution = isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         if linear or convolution:
-            yield name, bn_name
+            yield name, norm_name
+
+
+def _norm_of(name: str) -> str:
+    """``conv`` -> ``bn``, ``conv1`` -> ``bn1`` (ResNet), ``fc7`` -> ``fc7_bn``."""
+    if name == "conv" or (name.startswith("conv") and name[4:].isdigit()):
+        return "bn" + name[4:]
+    return f"{name}_bn"
 
 
 def halved(network: nn.Module) -> nn.Module:

@@ -17,12 +17,16 @@ AnyReport = TypeVar("AnyReport", bound=Report)
 
 @dataclass(frozen=True, slots=True)
 class Proof(Generic[AnyReport]):
-    """A verdict, as it is shown (with the paths) and as it is kept (with the backends)."""
+    """A verdict, as it is shown (with the paths) and as it is kept (with the backends).
+
+    ``partner`` is the other half of a candidate that is two files; the verdict is on both.
+    """
 
     report: AnyReport
     kept: AnyReport
     file: Path
     manifest: Manifest
+    partner: tuple[Path, Manifest] | None = None
 
     def words(self) -> str:
         """``msp_cnn.fp16.onnx: parity passed on 64 crops, lowest row cosine 0.999998``."""
@@ -33,18 +37,19 @@ class Proof(Generic[AnyReport]):
         )
 
     def keep(self) -> None:
-        """Write the verdict into the manifest beside the candidate; a checkpoint has no place.
+        """Write the verdict into the manifest beside each file; a checkpoint has no place.
 
         A candidate that came alone, its manifest inside it, gets one beside it. Raises
         OutputError where the folder cannot be written.
         """
         if self.file.suffix == ".pt":
             return
-        if manifest_path(self.file).exists():
-            record(self.kept, self.file)
-        else:
-            manifest = dataclasses.replace(self.manifest, parity=self.kept.to_json())
-            write_manifest(self.file, manifest)
+        halves = [(self.file, self.manifest)]
+        for file, manifest in halves if self.partner is None else [*halves, self.partner]:
+            if manifest_path(file).exists():
+                record(self.kept, file)
+            else:
+                write_manifest(file, dataclasses.replace(manifest, parity=self.kept.to_json()))
 
     def settle(self) -> None:
         """Keep the verdict, then raise ParityError unless it is a pass.

@@ -135,7 +135,7 @@ def runners_from_checkpoint(
 ) -> dict[str, TorchRunner]:
     """Open a checkpoint for testing: stage name -> runner, answering as its exported file."""
     network, manifest = network_from_checkpoint(path)
-    manifest = dataclasses.replace(manifest, source_sha256=sha256_of_file(path))
+    manifest = dataclasses.replace(manifest, checkpoint_sha256=sha256_of_file(path))
     stages = stages_of(
         network, manifest.network, manifest.preprocess.input_shape, manifest.normalised
     )

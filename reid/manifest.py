@@ -52,7 +52,8 @@ class Manifest:
     ``dataset``, ``num_test_identities`` and ``split_seed`` are the split it was trained on.
     ``output_meaning`` and ``normalised`` say what the vector is; ``precision`` is the
     arithmetic of the graph (fp32, fp16); ``source_sha256`` is the hash of the file it was
-    made from and ``file_sha256`` that of the file it stands beside, both empty if unknown.
+    made from, ``checkpoint_sha256`` that of the checkpoint behind an exported file or engine,
+    and ``file_sha256`` that of the file it stands beside, each empty if unknown.
     """
 
     network: str
@@ -72,6 +73,7 @@ class Manifest:
     num_test_identities: int = 0
     split_seed: int = 0
     source_sha256: str = ""
+    checkpoint_sha256: str = ""
     file_sha256: str = ""
     toolkit_version: str = ""
     engine: EngineInfo | None = None

@@ -103,7 +103,7 @@ def identity_of(manifest: Manifest) -> Mapping[str, str]:
     """The model behind a description: network, checkpoint, precision, what the output means."""
     return {
         "network": manifest.network,
-        "checkpoint": manifest.source_sha256[:16] or "unknown",
+        "checkpoint": manifest.checkpoint_sha256[:16] or "unknown",
         "precision": manifest.precision,
         "output": manifest.output_meaning,
     }

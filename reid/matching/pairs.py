@@ -22,8 +22,12 @@ from reid.types import BoolArray, FloatArray, Image, IntArray
 VECTOR = "vector"
 """The ranking vector's name among a description's arrays."""
 
-DESCRIBE_BATCH = 64
-"""Images of a piece of descriptions: 15 MB in float16, what ``compare`` works through at once."""
+DESCRIBE_BATCH = 128
+"""Images of a piece of descriptions: 28 MB in float16, what ``compare`` works through at once.
+
+Each piece has the query laid out again, on two cores a tenth of the time of 64 images. Describing
+64, 128 or 256 images at once took 0.6, 0.8 and 1.2 GB of memory, PyTorch included.
+"""
 
 
 class PairMatcher:

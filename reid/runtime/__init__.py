@@ -94,8 +94,9 @@ def open_runners(path: str | Path, device: str = "auto", threads: int = 0) -> di
     """What it takes to match with a model: stage name -> runner.
 
     One stage for a vector network; ``describe`` and ``compare``, whichever file is named, for
-    one that scores pairs (a checkpoint has ``pair`` too). Raises what ``open_runner`` raises,
-    and ModelFileError for a ``pair`` file or two files that do not belong together.
+    one that scores pairs (a checkpoint has ``pair`` too), ``pair`` for a file of that graph.
+    Raises what ``open_runner`` raises, and ModelFileError for two files that do not belong
+    together.
     """
     file = model_file(Path(path))
     if file.suffix.lower() == ".pt":
@@ -103,10 +104,12 @@ def open_runners(path: str | Path, device: str = "auto", threads: int = 0) -> di
         return dict(module.runners_from_checkpoint(file, device, threads))
     runner = open_runner(file, device, threads)
     stage = runner.manifest.stage
-    if stage not in _PARTNERS:
-        return {stage: runner}
     try:
-        return {stage: runner, _PARTNERS[stage]: _partner(file, runner.manifest, device, threads)}
+        other = partner_file(file, stage)
+        if other is None:
+            return {stage: runner}
+        partner = _partner(file, other, runner.manifest, device, threads)
+        return {stage: runner, _PARTNERS[stage]: partner}
     except ReidError:
         runner.close()
         raise
@@ -115,22 +118,40 @@ def open_runners(path: str | Path, device: str = "auto", threads: int = 0) -> di
 _PARTNERS = {"describe": "compare", "compare": "describe"}
 
 
-def _partner(file: Path, manifest: Manifest, device: str, threads: int) -> Runner:
-    """The other of the two files of a network that scores pairs, by its name."""
-    stage, wanted = manifest.stage, _PARTNERS[manifest.stage]
-    other = file.with_name(file.name.replace(f".{stage}.", f".{wanted}."))
-    if other == file or not other.is_file():
+def partner_file(file: Path, stage: str) -> Path | None:
+    """Where the other half of a network that scores pairs lies, by its name.
+
+    None for a stage that has no other half. Raises ModelFileError for a name without the stage.
+    """
+    if stage not in _PARTNERS:
+        return None
+    other = file.with_name(file.name.replace(f".{stage}.", f".{_PARTNERS[stage]}."))
+    if other == file:
         raise ModelFileError(
-            f"{file.name} is the {stage!r} half of a network that scores pairs, and its "
-            f"{wanted!r} half {other.name if other != file else ''!r} is not beside it; keep the "
-            "names that `reid export` gave, and both files in one folder"
+            f"{file} is the {stage!r} half of a network that scores pairs, and its name does not "
+            f"say so (expected .{stage}. in it): the {_PARTNERS[stage]!r} half cannot be found; "
+            "keep the names that `reid export` gave"
+        )
+    return other
+
+
+def _partner(file: Path, other: Path, manifest: Manifest, device: str, threads: int) -> Runner:
+    """The other of the two files of a network that scores pairs, which must be of one kind."""
+    wanted = _PARTNERS[manifest.stage]
+    if not other.is_file():
+        raise ModelFileError(
+            f"{file} is the {manifest.stage!r} half of a network that scores pairs, and its "
+            f"{wanted!r} half {other.name} is not beside it; keep both files in one folder, under "
+            "the names that `reid export` gave"
         )
     runner = open_runner(other, device, threads)
     found = runner.manifest
     if found.stage != wanted:
         problem = f"holds the stage {found.stage!r}, expected {wanted!r}"
-    elif found.source_sha256 != manifest.source_sha256:
+    elif found.checkpoint_sha256 != manifest.checkpoint_sha256:
         problem = f"comes from another checkpoint than {file.name}"
+    elif found.precision != manifest.precision:
+        problem = f"is {found.precision}, {file.name} is {manifest.precision}"
     else:
         return runner
     runner.close()

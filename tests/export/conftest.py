@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,9 +23,13 @@ from reid.checkpoint import Checkpoint, save_checkpoint
 from reid.config import TrainConfig
 from reid.export.caffe import caffe_from_checkpoint
 from reid.export.onnx import export_onnx
+from reid.export.pipeline import Exported as ExportedFile
+from reid.export.pipeline import export_checkpoint
 from reid.manifest import Manifest, read_manifest, write_manifest
+from reid.models.csn import Csn
 from reid.models.embedding import EmbeddingNetwork
 from reid.models.msp_cnn import MspCnn
+from reid.network_config import CsnConfig
 from reid.preprocess import Preprocess
 from reid.runtime.torch_runner import TorchRunner
 from reid.types import Image
@@ -52,7 +57,10 @@ class Exported:
 def lively_network() -> nn.Module:
     """Random weights, and batch norms that do something: folding wrongly would show."""
     torch.manual_seed(5)
-    network = MspCnn(num_identities=7)
+    return enlivened(MspCnn(num_identities=7))
+
+
+def enlivened(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -85,6 +93,43 @@ def crops(people: Path) -> list[Image]:
     images = [np.asarray(cv2.imread(str(path)), np.uint8) for path in paths]
     assert len(images) == 16
     return images
+
+
+@dataclass(frozen=True)
+class PairRun:
+    """A checkpoint of CSN with lively batch norms, and all its files; read them only."""
+
+    run: Path
+    exported: tuple[ExportedFile, ...]
+
+    def file(self, stage: str, precision: str = "fp32") -> Path:
+        return self.exported[0].path.with_name(f"csn.{stage}.{precision}.onnx")
+
+    def copied_to(self, folder: Path, *stages: str, precision: str = "fp32") -> Path:
+        """Files and their manifests in another folder, to be spoilt; the first one's path."""
+        for stage in stages:
+            shutil.copy(f"{self.file(stage, precision)}.json", folder)
+            shutil.copy(self.file(stage, precision), folder)
+        return folder / self.file(stages[0], precision).name
+
+
+@pytest.fixture(scope="session")
+def pair_run(tmp_path_factory: pytest.TempPathFactory) -> PairRun:
+    """CSN of level 3 alone, for images of a quarter of the paper's size: seconds per graph."""
+    folder = tmp_path_factory.mktemp("csn")
+    torch.manual_seed(5)
+    network = cast(Csn, enlivened(Csn(levels=(3,))).eval())
+    with torch.inference_mode():
+        images, first = torch.randn(8, 3, 80, 40), torch.arange(7)
+        spread = network(images, first, first + 1).logits.std()
+    network.classify.weight.data /= spread  # a probability at its end would hide every change
+    preprocess = Preprocess(80, 40, 80, 40, std=(58.0, 57.0, 58.0))
+    config = TrainConfig(network=CsnConfig(levels=(3,)), preprocess=preprocess)
+    manifest = Manifest("csn", "train", preprocess)
+    checkpoint = Checkpoint(config, manifest, 2, network.state_dict())
+    save_checkpoint(folder / "checkpoint.pt", checkpoint)
+    written = export_checkpoint(folder, folder / "out", ("fp32", "fp16"), ("pair",))
+    return PairRun(folder, tuple(written))
 
 
 @dataclass(frozen=True)

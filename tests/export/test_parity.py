@@ -13,7 +13,9 @@ import pytest
 from onnx import numpy_helper
 
 from reid.errors import DataError, ParityError
-from reid.export.parity import TOLERANCES, ParityReport, compare, record, require
+from reid.export.answers import VectorSubject
+from reid.export.parity import ParityReport, compare, record, require
+from reid.export.tolerances import TOLERANCES
 from reid.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from reid.preprocess import Preprocess
 from reid.runtime import Runner
@@ -46,7 +48,8 @@ class LinearRunner:
 
 
 def compared_with(fault, crops, **options) -> ParityReport:
-    return compare(LinearRunner(), LinearRunner(fault), crops, **options)
+    subjects = VectorSubject(LinearRunner()), VectorSubject(LinearRunner(fault))
+    return compare(*subjects, crops, **options)
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def reference(exported, crops) -> Runner:
 
 def against(reference: Runner, path: Path, crops, **options) -> ParityReport:
     with OnnxRunner(path, device="cpu") as runner:
-        return compare(reference, runner, crops, **options)
+        return compare(VectorSubject(reference), VectorSubject(runner), crops, **options)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -250,21 +253,21 @@ def test_not_checked_is_never_ok(crops):
 
 def test_too_few_crops_are_refused(crops):
     with pytest.raises(DataError, match="15 crops are too few"):
-        compare(LinearRunner(), LinearRunner(), crops[:15])
+        compared_with(None, crops[:15])
 
 
 def test_runners_with_other_outputs_are_refused(crops):
     other = LinearRunner()
     other.manifest = dataclasses.replace(other.manifest, output_dim=64)
     with pytest.raises(ParityError, match="cannot be compared"):
-        compare(LinearRunner(), other, crops)
+        compare(VectorSubject(LinearRunner()), VectorSubject(other), crops)
 
 
 def test_precision_without_tolerances_is_refused(crops):
     other = LinearRunner()
     other.manifest = dataclasses.replace(other.manifest, precision="int8")
     with pytest.raises(ParityError, match="no tolerances for the precision 'int8'"):
-        compare(LinearRunner(), other, crops)
+        compare(VectorSubject(LinearRunner()), VectorSubject(other), crops)
 
 
 def test_report_is_kept_in_the_manifest_beside_the_file(candidate, crops):

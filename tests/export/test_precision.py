@@ -14,6 +14,7 @@ from torch import nn
 from reid.errors import BuildError, ModelFileError
 from reid.export.precision import folded, halved, prove_precision
 from reid.models.layers import InceptionA
+from reid.models.resnet import ResNet
 
 HALF, FULL = TensorProto.FLOAT16, TensorProto.FLOAT
 
@@ -152,3 +153,18 @@ def test_weight_that_float16_cannot_hold_is_named(value):
     nn.init.constant_(module.bias, value)
     with pytest.raises(BuildError, match="bias holds values that float16 cannot"):
         halved(module)
+
+
+def test_a_resnet_is_folded_too_and_answers_as_before():
+    torch.manual_seed(0)
+    network = ResNet(18).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    found = folded(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in found.modules())
+    images = torch.randn(2, 3, 64, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(found(images), network(images), rtol=1e-3, atol=1e-3)

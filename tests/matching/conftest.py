@@ -15,7 +15,7 @@ from reid.types import ArraySpec, FloatArray, Image
 
 PREPROCESS = Preprocess(resize_height=8, resize_width=4, crop_height=8, crop_width=4)
 DESCRIBED = (ArraySpec("maps2", (3, 2)), ArraySpec("parts2", (2,)), ArraySpec("vector", (2,)))
-TRAINED = Manifest("csn", "train", PREPROCESS, output_meaning="score", source_sha256="ab" * 32)
+TRAINED = Manifest("csn", "train", PREPROCESS, output_meaning="score", checkpoint_sha256="ab" * 32)
 
 
 class DescribeRunner(Runner):

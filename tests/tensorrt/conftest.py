@@ -104,3 +104,28 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         files[precision] = folder / f"msp_cnn.{precision}.onnx"
         export_onnx(network, manifest, files[precision], fp16=precision == "fp16")
     return files
+
+
+@pytest.fixture(scope="session")
+def pair_onnx_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """CSN of two levels in both precisions, on images of a quarter of the paper's size."""
+    import torch
+
+    from reid.export.file_names import onnx_file_name
+    from reid.export.onnx import export_graph, prepared_stages
+    from reid.manifest import Manifest
+    from reid.models.csn import Csn
+    from reid.preprocess import Preprocess
+
+    folder = tmp_path_factory.mktemp("csn")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Csn()
+    manifest = Manifest("csn", "train", Preprocess(80, 40, 80, 40))
+    files = []
+    for precision in ("fp32", "fp16"):
+        for stage in prepared_stages(network, manifest, fp16=precision == "fp16"):
+            if not (stage.on_request and precision == "fp32"):  # the slowest to trace: once
+                files.append(folder / onnx_file_name("csn", stage.name, precision))
+                export_graph(stage, manifest, files[-1], fp16=precision == "fp16")
+    return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -68,6 +69,11 @@ def test_the_file_name_carries_what_makes_it_not_portable() -> None:
         engine_file_name(manifest("fp32"), moved)
         == "msp_cnn.rtx.trtrtx1.7.fp32.b1-4-4.stripped.engine"
     )
+
+
+def test_the_file_name_says_which_of_several_graphs_it_is() -> None:
+    describe = dataclasses.replace(manifest(), network="csn", stage="describe")
+    assert engine_file_name(describe, JETSON) == "csn.describe.sm87.trt10.3.fp16.b1-8-32.engine"
 
 
 def test_a_target_with_an_engine_suffix_is_the_file_and_any_other_its_folder() -> None:
