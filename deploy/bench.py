@@ -74,8 +74,8 @@ class BatchTiming:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchReport:
-    """What was measured, of what, on what. ``threads`` 0 means the backend's own choice."""
+class Setting:
+    """What is measured, on what. ``threads`` 0 means the backend's own choice."""
 
     network: str
     file_sha256: str
@@ -87,23 +87,35 @@ class BenchReport:
     num_cpus: int
     gpus: tuple[str, ...]
     versions: dict[str, str]
-    warmup_s: float
-    seconds: float
-    timings: tuple[BatchTiming, ...]
-    includes_host_copies: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the fields' order."""
         return dataclasses.asdict(self)
 
-    def to_text(self) -> str:
-        """The table for people."""
+    def heading(self) -> list[str]:
+        """Two lines for people."""
         size = "x".join(str(edge) for edge in self.input_shape)
         threads = f"threads {self.threads or 'as the backend chooses'}"
-        copies = "included" if self.includes_host_copies else "not included"
-        lines = [
+        return [
             f"{self.network} {self.precision} {size}, {self.backend}",
             f"{self.cpu}, {self.num_cpus} CPUs, {threads}; GPU: {', '.join(self.gpus) or 'none'}",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport(Setting):
+    """What was measured."""
+
+    warmup_s: float
+    seconds: float
+    timings: tuple[BatchTiming, ...]
+    includes_host_copies: bool = True
+
+    def to_text(self) -> str:
+        """The table for people."""
+        copies = "included" if self.includes_host_copies else "not included"
+        lines = [
+            *self.heading(),
             f"host copies {copies}; milliseconds a batch",
             "",
             f"{'batch':>5} {'n':>6}  {'what':<10} {'p50':>9} {'p90':>9} {'p99':>9} {'crops/s':>10}",
@@ -151,22 +163,26 @@ def bench(
         )
         for index, batch_size in enumerate(batch_sizes)
     )
-    manifest = runner.manifest
     return BenchReport(
-        network=manifest.network,
-        file_sha256=manifest.file_sha256,
-        backend=runner.backend,
-        precision=manifest.precision,
-        input_shape=manifest.preprocess.input_shape,
-        threads=threads,
-        cpu=cpu_name(),
-        num_cpus=len(os.sched_getaffinity(0)),
-        gpus=gpu_names(),
-        versions=_versions(),
-        warmup_s=warmup_s,
-        seconds=seconds,
-        timings=timings,
+        **setting_of(runner, threads), warmup_s=warmup_s, seconds=seconds, timings=timings
     )
+
+
+def setting_of(runner: Runner, threads: int) -> dict[str, Any]:
+    """The fields of a Setting, of a runner that was opened with ``threads``."""
+    manifest = runner.manifest
+    return {
+        "network": manifest.network,
+        "file_sha256": manifest.file_sha256,
+        "backend": runner.backend,
+        "precision": manifest.precision,
+        "input_shape": manifest.preprocess.input_shape,
+        "threads": threads,
+        "cpu": cpu_name(),
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "gpus": gpu_names(),
+        "versions": _versions(),
+    }
 
 
 def draw_crops(count: int, seed: int = 0) -> list[Image]:

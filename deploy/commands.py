@@ -30,6 +30,13 @@ from reid.progress import progress_bar
     show_default=True,
     help="How long to time each batch size, after a warm-up of a quarter of it.",
 )
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=1),
+    help="Time this many pairs instead, with a network that compares two images: a graph of two "
+    "images, a stored query against a stored gallery, and the gallery's description. --seconds "
+    "is then how long the query is repeated, and a tenth of what the first may take.",
+)
 @options.device
 @options.threads
 @options.as_json
@@ -37,6 +44,7 @@ def bench(
     model: Path,
     batch_sizes: tuple[int, ...],
     seconds: float,
+    pairs: int | None,
     threads: int,
     device: str,
     as_json: bool,
@@ -49,7 +57,14 @@ def bench(
     from reid.runtime import open_runner
 
     from .bench import bench as measure
+    from .bench_pairs import bench_pairs
 
+    if pairs is not None:
+        with progress_bar("bench") as bar:
+            timed = bench_pairs(
+                model, pairs, seconds=seconds, threads=threads, device=device, progress=bar.show
+            )
+        return _shown(model, timed.to_json(), timed.to_text(), as_json)
     with open_runner(model, device, threads) as runner, progress_bar("bench") as bar:
         report = measure(
             runner,
@@ -59,6 +74,11 @@ def bench(
             threads=threads,
             progress=bar.show,
         )
-    found = {"model": str(model), **report.to_json()}
-    click.echo(json.dumps(found, indent=2) if as_json else f"{model}\n{report.to_text()}")
+    return _shown(model, report.to_json(), report.to_text(), as_json)
+
+
+def _shown(model: Path, body: dict[str, Any], text: str, as_json: bool) -> dict[str, Any]:
+    """Print a report, and return what ``--json`` prints."""
+    found = {"model": str(model), **body}
+    click.echo(json.dumps(found, indent=2) if as_json else f"{model}\n{text}")
     return found

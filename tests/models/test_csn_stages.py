@@ -81,6 +81,23 @@ def test_arrays_are_those_that_the_stages_list(reading):
         assert found["pair"].module(images, images.flip(0)).shape == (2,)
 
 
+def test_threads_share_the_tiles_and_leave_pytorchs_count_alone():
+    compare = stages(lively())["compare"]
+    arrays = [torch.rand(7 if spec.batched else 1, *spec.shape) for spec in compare.inputs]
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                found.append(compare.module(*arrays))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0].shape == (7,)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
 def test_the_pair_graph_scores_as_describing_apart():
     network = lively()
     found = stages(network)
@@ -138,10 +155,10 @@ def test_fast_forms_equal_a_literal_loop(size, side, pool):
     query_parts = torch.randn(stripes, channels, side, side)
     correlation = GalleryCorrelation(size, side, pool)
     height, width = correlation.out_size
-    phases = list(correlation.with_parts(correlation.bands(query_parts), maps, stripes))
-    in_order = correlation.in_order(phases, num)  # (C, N, H / 2, [2], S, w)
-    under_query = in_order.reshape(channels, num, height, stripes, width)
+    phases = correlation.with_parts(correlation.bands(query_parts), maps)
+    under_query = correlation.in_order([phase.movedim(2, 0) for phase in phases], num)
     under_gallery = correlation.with_map(correlation.unfolded(query_map), parts)
+    under_gallery = under_gallery.view(channels, stripes, num, height, width)
     for c in range(channels):
         for n in range(num):
             for s in range(stripes):
@@ -149,9 +166,8 @@ def test_fast_forms_equal_a_literal_loop(size, side, pool):
                 other = naive_correlation(query_map[c], parts[n, s, c])
                 if pool:
                     one, other = naive_pool(one), naive_pool(other)
-                torch.testing.assert_close(under_query[c, n, :, s], one, rtol=1e-5, atol=1e-5)
-                found = under_gallery[c, s, n].view(height, width)
-                torch.testing.assert_close(found, other, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(under_query[n, :, c, s], one, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(under_gallery[c, s, n], other, rtol=1e-5, atol=1e-5)
 
 
 def test_an_odd_height_is_refused():

@@ -1,0 +1,290 @@
+"""How long 1250 pairs take, the figure by which CSN's paper speaks of speed.
+
+Guo and Cheung (CVPR 2018): 1250 pairs in 1.6 s on a TitanX. Three times are taken:
+the graph of two images, in which a query is described anew for each gallery image; a stored
+query against the stored gallery, as ``PairMatcher`` compares them; the gallery's description.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from reid.errors import ConfigError, ModelFileError
+from reid.matching import PairDescriptions, PairMatcher
+from reid.runtime import Runner, model_file, open_runner, open_runners
+
+from .bench import MIN_BATCHES, Latency, Progress, Setting, draw_crops, setting_of
+
+PAIR_BATCH = 16
+"""Pairs of a batch of the two-image graph: an exported one needs some 35 MB for each."""
+
+PAIR_SHARE = 10
+"""The two-image graph is timed for as many times the seconds that a query is repeated for."""
+
+DRAWN = 256
+"""Different crops that are drawn; a larger gallery holds them again."""
+
+_KIB, _MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WayTiming:
+    """One way to 1250 pairs (or images): ``seconds`` for all of them.
+
+    ``timed`` are those that were timed; fewer than asked for mean that ``seconds`` is
+    extrapolated. The percentiles are of ``num_runs`` batches of ``batch_size``, or of whole
+    queries in pieces of it. ``peak_mb`` is the most that the process had held in memory by then
+    (its largest resident size, libraries included), ``gpu_mb`` what all processes held on the
+    GPUs behind it, by nvidia-smi; None without.
+    """
+
+    seconds: float
+    timed: int
+    batch_size: int
+    num_runs: int
+    p50_ms: float
+    p99_ms: float
+    peak_mb: float
+    gpu_mb: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairsReport(Setting):
+    """The three ways. ``naive`` is None where the two-image graph was not exported.
+
+    ``widening_s`` is the share of ``compare`` in which stored float16 is read and becomes float32:
+    what is left is the time of a gallery that is held in float32.
+    """
+
+    pairs: int
+    naive: WayTiming | None
+    compare: WayTiming
+    widening_s: float
+    describe: WayTiming
+    naive_over_compare: float | None
+    float16_kb_per_image: float
+    float32_kb_per_image: float
+
+    def to_text(self) -> str:
+        """The lines for people."""
+        held_s = self.compare.seconds - self.widening_s
+        lines = [
+            *self.heading(),
+            ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+            "",
+            "(a) two-image graph, both described for each pair; images prepared beforehand",
+            "    not exported"
+            if self.naive is None
+            else f"    {self.pairs} pairs in {_timing(self.naive, self.pairs, 'batches of')}",
+            f"(b) one stored query against {self.pairs} stored images",
+            f"    {self.pairs} pairs in {_timing(self.compare, self.pairs, 'queries by')}",
+            f"    of it {self.widening_s:.2f} s read the stored float16 as float32: held in "
+            f"float32, twice the memory, {self.pairs} pairs in {held_s:.2f} s",
+            "(c) description of the gallery; preprocessing and storing included",
+            f"    {self.pairs} images in {_timing(self.describe, self.pairs, 'batches of')}",
+            "",
+        ]
+        if self.naive_over_compare is not None:
+            lines.append(f"(b) is {self.naive_over_compare:.1f} times as fast as (a)")
+        for kind, each in (("16", self.float16_kb_per_image), ("32", self.float32_kb_per_image)):
+            whole = each * self.pairs / 1000
+            lines.append(f"stored as float{kind}: {each:.1f} kB an image, gallery {whole:.1f} MB")
+        lines.append(
+            f"most memory held by the process, libraries included: {self._peaks('peak_mb')}"
+        )
+        if self.compare.gpu_mb is not None:
+            lines.append(f"GPU memory in use, by all processes: {self._peaks('gpu_mb')}")
+        return "\n".join(lines)
+
+    def _peaks(self, field: str) -> str:
+        """In the order in which they were timed."""
+        ways = {"describing": self.describe, "comparing": self.compare, "two-image": self.naive}
+        return ", ".join(
+            f"{name} {getattr(way, field):.0f} MB" for name, way in ways.items() if way is not None
+        )
+
+
+def bench_pairs(
+    model: Path,
+    pairs: int = 1250,
+    *,
+    seconds: float = 2.0,
+    threads: int = 0,
+    device: str = "auto",
+    progress: Progress = lambda done, total, words: None,
+) -> PairsReport:
+    """Open ``model`` and time ``pairs`` pairs each way, on drawn crops.
+
+    The whole gallery is described. A query is repeated for ``seconds``, MIN_BATCHES times at
+    least; the two-image graph runs for PAIR_SHARE times as long at most. Raises ConfigError for
+    numbers that are not positive, ModelFileError for a network of one vector per image, and
+    what ``open_runners`` raises.
+    """
+    if pairs < 1 or seconds <= 0:
+        raise ConfigError(f"pairs and seconds must be positive, found {pairs} and {seconds}")
+    with ExitStack() as stack:
+        runners = _opened(model, device, threads, stack)
+        describes = runners["describe"]
+        matcher = PairMatcher(describes, runners["compare"])
+        gallery, describe = _describe(matcher, pairs, progress)
+        compare, widening_s = _compare(matcher, gallery, seconds, progress)
+        naive = None
+        if "pair" in runners:
+            naive = _naive(runners["pair"], pairs, PAIR_SHARE * seconds, progress)
+        values = sum(prod(spec.shape) for spec in describes.manifest.output_arrays)
+        return PairsReport(
+            **setting_of(runners["compare"], threads),
+            pairs=pairs,
+            naive=naive,
+            compare=compare,
+            widening_s=widening_s,
+            describe=describe,
+            naive_over_compare=None if naive is None else naive.seconds / compare.seconds,
+            float16_kb_per_image=2 * values / 1000,
+            float32_kb_per_image=4 * values / 1000,
+        )
+
+
+def _opened(model: Path, device: str, threads: int, stack: ExitStack) -> dict[str, Runner]:
+    """``describe``, ``compare`` and, where there is one, ``pair``; ``stack`` closes them."""
+    runners = open_runners(model, device, threads)
+    for runner in runners.values():
+        stack.enter_context(runner)
+    if "describe" not in runners:
+        (runner,) = runners.values()
+        raise ModelFileError(
+            f"{model} is the {runner.manifest.stage!r} graph of {runner.manifest.network}; --pairs "
+            "is for networks that compare stored images (csn): name their run, or the 'describe' "
+            "or 'compare' file of an export"
+        )
+    file = model_file(model)
+    beside = [file.name.replace(f".{stage}.", ".pair.") for stage in ("describe", "compare")]
+    for name in beside:
+        if "pair" not in runners and name != file.name and file.with_name(name).is_file():
+            runners["pair"] = stack.enter_context(
+                open_runner(file.with_name(name), device, threads)
+            )
+            _check_pair(runners["pair"], runners["compare"], name)
+    return runners
+
+
+def _check_pair(pair: Runner, compare: Runner, name: str) -> None:
+    """The two-image graph is of the same network. Raises ModelFileError."""
+    facts = [(r.manifest.checkpoint_sha256, r.manifest.precision) for r in (pair, compare)]
+    if pair.manifest.stage != "pair" or facts[0] != facts[1]:
+        raise ModelFileError(
+            f"{name} is not the two-image graph of the checkpoint and precision of the files "
+            "beside it; export them again from one run, or take it away"
+        )
+
+
+def _describe(
+    matcher: PairMatcher, count: int, progress: Progress
+) -> tuple[PairDescriptions, WayTiming]:
+    """The gallery, and the time from batch to batch of describing it."""
+    crops = draw_crops(min(count, DRAWN))
+    matcher.describe(crops[:1])
+    ends, sizes = [time.perf_counter_ns()], [0]
+
+    def batch_done(size: int) -> None:
+        ends.append(time.perf_counter_ns())
+        sizes.append(size)
+        progress(sum(sizes), count, "describing")
+
+    gallery = matcher.describe(itertools.islice(itertools.cycle(crops), count), batch_done)
+    durations = np.diff(ends).tolist()
+    return gallery, _way(durations, sum(durations) / 1e9, count, max(sizes))
+
+
+def _compare(
+    matcher: PairMatcher, gallery: PairDescriptions, seconds: float, progress: Progress
+) -> tuple[WayTiming, float]:
+    """Whole queries, piece by piece as a ranking goes; and the time spent on their float32."""
+    query = matcher.describe(draw_crops(1, seed=1)).row(0)
+    matcher.scores(query, gallery.piece(0)[1])
+    queries: list[int] = []
+    widening: list[int] = []
+    start = now = time.perf_counter_ns()
+    while len(queries) < MIN_BATCHES or now - start < seconds * 1e9:
+        began, widened = now, 0
+        for index in range(len(gallery.pieces)):
+            before = time.perf_counter_ns()
+            rows, piece = gallery.piece(index)
+            widened += time.perf_counter_ns() - before
+            matcher.scores(query, piece)
+            progress(rows.stop, len(gallery), f"query {len(queries) + 1}")
+        now = time.perf_counter_ns()
+        queries.append(now - began)
+        widening.append(widened)
+    first, _ = gallery.piece(0)
+    way = _way(queries, float(np.median(queries)) / 1e9, len(gallery), first.stop)
+    return way, float(np.median(widening)) / 1e9
+
+
+def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> WayTiming:
+    """The two-image graph on a query beside each gallery image, until the time is up."""
+    prepare = runner.manifest.preprocess.batch
+    batch = min(pairs, PAIR_BATCH)
+    second = prepare(draw_crops(batch))
+    first = np.repeat(prepare(draw_crops(1, seed=1)), batch, axis=0)
+
+    def run(count: int) -> None:
+        names = (spec.name for spec in runner.manifest.input_arrays)
+        runner.run(dict(zip(names, (first[:count], second[:count]), strict=True)))
+
+    run(batch)
+    durations: list[int] = []
+    timed = 0
+    start = now = time.perf_counter_ns()
+    while timed < pairs and (now - start < limit_s * 1e9 or not durations):
+        began, count = now, min(batch, pairs - timed)
+        run(count)
+        now = time.perf_counter_ns()
+        durations.append(now - began)
+        timed += count
+        progress(timed, pairs, "two-image graph")
+    return _way(durations, sum(durations) / 1e9 * pairs / timed, timed, batch)
+
+
+def _way(durations_ns: Sequence[int], seconds: float, timed: int, batch_size: int) -> WayTiming:
+    latency = Latency.from_batches(durations_ns, batch_size)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB / 1e6
+    return WayTiming(
+        seconds=seconds,
+        timed=timed,
+        batch_size=batch_size,
+        num_runs=len(durations_ns),
+        p50_ms=latency.p50_ms,
+        p99_ms=latency.p99_ms,
+        peak_mb=peak_mb,
+        gpu_mb=gpu_memory_mb(),
+    )
+
+
+def gpu_memory_mb() -> float | None:
+    """What all processes hold on all NVIDIA GPUs, as nvidia-smi says; None where it cannot."""
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return sum(float(line) for line in found.stdout.split()) * _MIB / 1e6
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _timing(way: WayTiming, asked: int, runs: str) -> str:
+    """``1.55 s; 5 queries by 128: p50 1550.0 ms, p99 1600.0 ms``."""
+    extrapolated = "" if way.timed == asked else f" (extrapolated from {way.timed})"
+    return (
+        f"{way.seconds:.2f} s{extrapolated}; {way.num_runs} {runs} {way.batch_size}: "
+        f"p50 {way.p50_ms:.1f} ms, p99 {way.p99_ms:.1f} ms"
+    )
