@@ -95,8 +95,6 @@ def evaluate(
         num_test_identities=trained_on[0] if test_identities is None else test_identities,
         split_seed=trained_on[1] if split_seed is None else split_seed,
     )
-    if split.note:
-        say(f"{split.dataset}: {split.note}")
     if folder is not None:
         with output_errors(folder):  # told before what may take hours
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,11 +116,13 @@ def evaluate(
     chance = chance_rank1(split)
     lost = cascades(reports, shortlists)
     found = {
+        "split": split.note,
         "chance_rank1": chance,
         "models": [report.to_json() for report in reports],
         "shortlists": [one.to_json() for one in lost],
     }
-    words = "\n\n".join([table(reports, chance), *savings(lost)])
+    note = [f"the split: {split.note}"] if split.note else []
+    words = "\n\n".join([table(reports, chance), *savings(lost), *note])
     click.echo(json.dumps(found, indent=2) if as_json else words)
     if picture is not None:
         from reid.pictures import write_ranked_list  # needs matplotlib, which [edge] has not

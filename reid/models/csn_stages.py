@@ -7,8 +7,9 @@ gallery images. ``pair`` takes N pairs of images, as the paper ran the network.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import cast
 
 import torch
@@ -78,8 +79,12 @@ class CompareStage(nn.Module):
 
     def forward(self, *arrays: Tensor) -> Tensor:
         query, gallery = _sides(arrays, self.network)
-        levels = zip(self._correlations(), query.maps, query.parts, strict=True)
-        sides = [(level.unfolded(maps[0]), level.bands(parts[0])) for level, maps, parts in levels]
+        levels = list(zip(self._correlations(), query.maps, query.parts, strict=True))
+        layouts = [partial(one.unfolded, maps[0]) for one, maps, _ in levels]
+        layouts += [partial(one.bands, parts[0]) for one, _, parts in levels]
+        device = query.vector.device
+        laid_out = _all(layouts, device)
+        sides = list(zip(laid_out[: len(levels)], laid_out[len(levels) :], strict=True))
         weight, bias = self._conv4()
 
         def scores(tile: CsnDescription) -> Tensor:
@@ -96,7 +101,7 @@ class CompareStage(nn.Module):
             logits = self.network.decide(self._activated(conv4.permute(0, 3, 1, 2)))
             return pair_score(logits, query.vector, tile.vector)
 
-        return torch.cat(_of_each(list(_tiles(gallery)), scores))
+        return torch.cat(_all([partial(scores, tile) for tile in _tiles(gallery)], device))
 
     def _correlations(self) -> list[GalleryCorrelation]:
         return [cast(GalleryCorrelation, level) for level in self.levels]
@@ -200,25 +205,23 @@ def _tiles(gallery: CsnDescription) -> Iterator[CsnDescription]:
         )
 
 
-def _of_each(
-    tiles: list[CsnDescription], answer: Callable[[CsnDescription], Tensor]
-) -> list[Tensor]:
-    """``answer`` of each tile; on a processor a thread works through a tile alone.
+def _all(jobs: Sequence[Callable[[], Tensor]], device: torch.device) -> list[Tensor]:
+    """Every job's answer, in order; on a processor a thread works through a job alone.
 
     The products are too small to be shared: on two cores 1250 pairs took 0.9 of the time that
     they take with both threads in each product, and where other programs ran beside them, so
     that the threads waited for each other, 0.3 of it.
     """
     threads = torch.get_num_threads()
-    if len(tiles) < 2 or threads < 2 or tiles[0].vector.device.type != "cpu":
-        return [answer(tile) for tile in tiles]
+    if len(jobs) < 2 or threads < 2 or device.type != "cpu":
+        return [job() for job in jobs]
 
-    def alone(tile: CsnDescription) -> Tensor:
+    def alone(job: Callable[[], Tensor]) -> Tensor:
         with torch.inference_mode():
-            return answer(tile)
+            return job()
 
     try:
-        return list(_pool(threads).map(alone, tiles))
+        return list(_pool(threads).map(alone, jobs))
     finally:
         torch.set_num_threads(threads)  # a thread's count is also that of threads yet to come
 
