@@ -160,17 +160,22 @@ class PairGraphSubject(Subject):
         return _of_scores(np.concatenate(scores).reshape(len(queries), -1), queries, {})
 
 
-def subject_of(runners: Mapping[str, Runner]) -> Subject:
-    """What compares the model that these stages are. Raises ParityError for other stages."""
+def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Subject:
+    """What compares the model that these stages are with the model that ``other``'s are.
+
+    Of several stages that give vectors the first that both have is taken. Raises ParityError
+    where there is none.
+    """
     if "describe" in runners and "compare" in runners:
         return PairSubject(runners["describe"], runners["compare"])
     if "pair" in runners:
         return PairGraphSubject(runners["pair"])
-    if "embed" in runners:
-        return VectorSubject(runners["embed"])
+    for stage, runner in runners.items():
+        if stage in other:
+            return VectorSubject(runner)
     raise ParityError(
-        f"the stages {', '.join(runners) or 'none'} cannot be compared; expected a file that "
-        "`reid export` wrote"
+        f"the stages {', '.join(runners)} cannot be compared with {', '.join(other)}; name two "
+        "files that `reid export` wrote of one network, or its run and one of them"
     )
 
 

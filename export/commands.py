@@ -16,7 +16,13 @@ from reid.progress import progress_bar, say
 @click.argument("run", type=options.MODEL)
 @click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")
 @click.option("--fp16", is_flag=True, help="Also a half-precision graph (and engine).")
-@click.option("--pair", is_flag=True, help="Also the graph of two images at once (CSN).")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="GRAPH",
+    help="Also this graph: pair, two images at once (CSN); second, the other scale, or cascade, "
+    "both (SiSNet). May be repeated.",
+)
 @click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
 @click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
 @click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
@@ -48,7 +54,7 @@ def export(
     run: Path,
     out: Path,
     fp16: bool,
-    pair: bool,
+    also: tuple[str, ...],
     trt: bool,
     caffe: bool,
     no_parity: bool,
@@ -98,7 +104,7 @@ def export(
     proofs = []
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     with progress_bar("exporting") as bar:
-        for exported in export_checkpoint(run, out, precisions, ("pair",) * pair, bar.show):
+        for exported in export_checkpoint(run, out, precisions, also, bar.show):
             bar.say(exported.words())
             made.append(exported)
         if caffe:
@@ -138,8 +144,8 @@ def export(
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo("\n".join([*names, *caffe_names, *engines]))
-        ranking = [exported.path for exported in made if exported.ranks]
-        say(f"next: reid eval {run} {ranking[-1]} --data NAME --data-root DIR")
+        deployed = [exported.path for exported in made if not exported.on_request]
+        say(f"next: reid eval {run} {deployed[-1]} --data NAME --data-root DIR")
     return found
 
 

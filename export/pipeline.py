@@ -55,14 +55,14 @@ class Exported:
     """One exported file and how long it took.
 
     ``description_bytes`` is what an image takes in a gallery, as float32, where this graph
-    describes images for another to compare; else 0. ``ranks`` says whether it can be evaluated.
+    describes images for another to compare; else 0. ``on_request`` as the stage's.
     """
 
     path: Path
     precision: str
     seconds: float
     description_bytes: int = 0
-    ranks: bool = True
+    on_request: bool = False
 
     def words(self) -> str:
         """``msp_cnn.fp16.onnx  13.1 MB  4.2 s``."""
@@ -103,10 +103,10 @@ def export_checkpoint(
             progress(len(chosen) * number + index, total, path.name)
             export_graph(stage, manifest, path, fp16=precision == "fp16")
             progress(len(chosen) * number + index + 1, total, path.name)
-            described = stage is stages[0] and len(stages) > 1
+            described = stage is stages[0] and sum(not one.on_request for one in stages) > 1
             floats = sum(math.prod(array.shape) for array in stage.outputs) if described else 0
             seconds = time.perf_counter() - start
-            yield Exported(path, precision, seconds, 4 * floats, not stage.on_request)
+            yield Exported(path, precision, seconds, 4 * floats, stage.on_request)
             start = time.perf_counter()
 
 
@@ -117,7 +117,7 @@ def _chosen(stages: tuple[Stage, ...], on_request: Sequence[str], network: str) 
         if name not in offered:
             raise ConfigError(
                 f"{network} has no graph {name!r} (it has {', '.join(s.name for s in stages)}); "
-                f"leave --{name} out"
+                f"leave --also {name} out"
             )
     return [stage for stage in stages if not stage.on_request or stage.name in on_request]
 
@@ -196,7 +196,7 @@ def prove(
         return prove_layers(reference, candidate, images, step)
     with ExitStack() as stack:
         first, second = (_opened(stack, path, device) for path in (reference, candidate))
-        subjects = subject_of(first), subject_of(second)
+        subjects = subject_of(first, second), subject_of(second, first)
         report = compare(*subjects, images)
         step(len(images))
         matchers = [matcher for subject in subjects if (matcher := subject.matcher())]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -35,7 +34,7 @@ PEOPLE = 6
 CAMERAS = 3
 
 
-class MeanColourRunner:
+class MeanColourRunner(Runner):
     """Describes a crop by its mean colour, not normalised."""
 
     backend = "numpy"
@@ -52,17 +51,6 @@ class MeanColourRunner:
 
     def close(self) -> None:
         """Nothing to release."""
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class NotFiniteRunner(MeanColourRunner):

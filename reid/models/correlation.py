@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FORMS = ("auto", "conv", "fft", "matmul")
+FORMS = ("auto", "conv", "fft")
 """How ``correlate`` computes; the results differ by rounding alone."""
 
 _FFT_CHUNK = 8
@@ -28,26 +28,22 @@ def correlate(maps: Tensor, parts: Tensor, form: str = "auto") -> Tensor:
 
     ``conv``     a grouped convolution with P * C groups.
     ``fft``      products of spectra; at least float32, the result in the precision of ``maps``.
-    ``matmul``   the maps' columns shifted k times, one matrix product, k shifted rows added. A
-                 graph with a dynamic batch takes it: there a number of groups is a constant.
-    ``auto``     ``matmul`` under export, ``fft`` on a CPU, else ``conv``.
+    ``auto``     ``fft`` on a CPU, else ``conv``.
 
     Raises ValueError for another form. Best of ten, forward and backward of 32 pairs, C = 96,
     S = 3, on two CPU cores (AVX2): 40x15 maps with k = 10: conv 0.71 s, fft 0.14 s (all pairs in
-    one transform 0.31 s), matmul 1.6 s; 20x8 maps with k = 5: 0.045, 0.044 and 0.10 s. Products
-    with Toeplitz matrices of the parts' rows, gradient written out, took 0.22 s and 0.04 s.
+    one transform 0.31 s); 20x8 maps with k = 5: 0.045 and 0.044 s. Products with Toeplitz
+    matrices of the parts' rows, gradient written out, took 0.22 s and 0.04 s.
     """
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
-    if form == "matmul" or (form == "auto" and torch.compiler.is_exporting()):
-        return _by_matmul(maps, parts)
     if form == "fft" or (form == "auto" and maps.device.type == "cpu"):
         chunks = zip(torch.split(maps, _FFT_CHUNK), torch.split(parts, _FFT_CHUNK), strict=True)
         return torch.cat([_by_fft(*chunk) for chunk in chunks])
     return _by_convolution(maps, parts)
 
 
-def _padding(size: int) -> tuple[int, int]:
+def same_padding(size: int) -> tuple[int, int]:
     """TensorFlow's "SAME" for a kernel of this size: zeros before, zeros after."""
     return (size - 1) // 2, size // 2
 
@@ -55,7 +51,7 @@ def _padding(size: int) -> tuple[int, int]:
 def _by_convolution(maps: Tensor, parts: Tensor) -> Tensor:
     pairs, channels, height, width = maps.shape
     size = parts.shape[-1]
-    images = F.pad(maps.reshape(1, pairs * channels, height, width), _padding(size) * 2)
+    images = F.pad(maps.reshape(1, pairs * channels, height, width), same_padding(size) * 2)
     filters = parts.transpose(1, 2).reshape(-1, 1, size, size)
     out = F.conv2d(images, filters, groups=pairs * channels)
     return out.reshape(pairs, channels, -1, height, width).transpose(1, 2).flatten(1, 2)
@@ -63,7 +59,7 @@ def _by_convolution(maps: Tensor, parts: Tensor) -> Tensor:
 
 def _by_fft(maps: Tensor, parts: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
-    before, after = _padding(parts.shape[-1])
+    before, after = same_padding(parts.shape[-1])
     # A window that leaves the transform at its end comes back at the zeros before the map,
     # so they serve as padding on both sides, and ``after`` zeros in all are enough.
     size = (height + after, width + after)
@@ -72,18 +68,3 @@ def _by_fft(maps: Tensor, parts: Tensor) -> Tensor:
     signal, kernel = torch.fft.rfft2(padded), torch.fft.rfft2(at_least_single[1], s=size)
     out: Tensor = torch.fft.irfft2(signal[:, None] * kernel.conj(), s=size)[..., :height, :width]
     return out.flatten(1, 2).to(maps.dtype)
-
-
-def _by_matmul(maps: Tensor, parts: Tensor) -> Tensor:
-    height, width = maps.shape[-2:]
-    size = parts.shape[-1]
-    padded = F.pad(maps, _padding(size) * 2)
-    shifted = torch.stack([padded[..., x : x + width] for x in range(size)], 2)
-    rows = parts.permute(0, 2, 3, 1, 4)  # (P, C, i, S, j)
-    # (P, C, k * S, k) @ (P, C, k, (H + k - 1) * W): every row of every part over every row.
-    products = rows.flatten(2, 3) @ shifted.flatten(3)
-    over_rows = products.view(*maps.shape[:2], size, -1, height + size - 1, width)
-    out: Tensor = over_rows[:, :, 0, :, :height]
-    for y in range(1, size):
-        out = out + over_rows[:, :, y, :, y : y + height]
-    return out.transpose(1, 2).flatten(1, 2)

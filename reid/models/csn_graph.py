@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid.models.correlation import same_padding
 from reid.models.csn import Csn, pair_score
-from reid.models.gallery_correlation import same_padding
 
 
 class PairScore(nn.Module):

@@ -252,8 +252,11 @@ def pair_stages(
     names = [f"{kind}{level}" for level in csn.levels for kind in ("maps", "parts")]
     described = tuple(map(ArraySpec, (*names, "vector"), shapes))
     sizes = tuple(shape[1:] for shape in shapes[0 : 2 * len(csn.levels) : 2])
-    fast = not csn.extra_sim_pool and max(csn.similarity_pools()) <= 1
-    fast = fast and all(height % 2 == 0 for height, _ in sizes)
+    # CompareStage pools a level once at most, by pairs of rows.
+    fast = not csn.extra_sim_pool and all(
+        pools == 0 or (pools == 1 and height % 2 == 0)
+        for pools, (height, _) in zip(csn.similarity_pools(), sizes, strict=True)
+    )
     compared = tuple(
         ArraySpec(prefix + spec.name, spec.shape, batched=prefix == GALLERY)
         for prefix in (QUERY, GALLERY)

@@ -20,10 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def same_padding(size: int) -> tuple[int, int]:
-    """Zeros before and after for an answer as large as the input, as TensorFlow pads."""
-    return (size - 1) // 2, size // 2
+from reid.models.correlation import same_padding
 
 
 class GalleryCorrelation(nn.Module):

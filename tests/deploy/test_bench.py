@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -21,10 +21,11 @@ from reid.deploy.commands import bench as command
 from reid.errors import ConfigError
 from reid.manifest import Manifest, write_manifest
 from reid.preprocess import Preprocess
+from reid.runtime import Runner
 from reid.types import FloatArray
 
 
-class CountingRunner:
+class CountingRunner(Runner):
     """A runner that remembers the shapes it was given."""
 
     def __init__(self) -> None:
@@ -40,17 +41,6 @@ class CountingRunner:
 
     def close(self) -> None:
         self.closed = True
-
-    def __enter__(self) -> CountingRunner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def test_percentiles_and_rate_are_those_of_a_hand_counted_list() -> None:

@@ -85,7 +85,7 @@ def test_the_size_of_a_stored_description_is_told(pair_run: Any) -> None:
     assert describe.description_bytes == 4 * kept
     assert describe.words().endswith("; an image is kept in 49 kB, 25 kB as float16")
     assert [other.description_bytes for other in others] == [0, 0]
-    assert [exported.ranks for exported in pair_run.exported[:3]] == [True, True, False]
+    assert [exported.on_request for exported in pair_run.exported[:3]] == [False, False, True]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -137,8 +137,8 @@ def test_a_network_of_vectors_has_no_graph_of_pairs(
 ) -> None:
     with pytest.raises(ConfigError, match=r"msp_cnn has no graph 'pair' \(it has embed\)"):
         list(export_checkpoint(tiny_run, tmp_path, ("fp32",), ("pair",)))
-    assert main(["export", str(tiny_run), "--out", str(tmp_path), "--pair"]) == 1
-    assert "leave --pair out" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["export", str(tiny_run), "--out", str(tmp_path), "--also", "pair"]) == 1
+    assert "leave --also pair out" in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 

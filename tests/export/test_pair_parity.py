@@ -52,7 +52,7 @@ def reference(pair_run: Any) -> PairSubject:
 def verdict(reference: PairSubject, file: Path, crops: list[Image], **options: Any) -> ParityReport:
     runners = open_runners(file, "cpu")
     try:
-        return compare(reference, subject_of(runners), crops, **options)
+        return compare(reference, subject_of(runners, runners), crops, **options)
     finally:
         for runner in runners.values():
             runner.close()
@@ -276,8 +276,8 @@ def test_descriptions_of_another_size_cannot_be_compared(
 
 
 def test_stages_without_a_meaning_here_are_refused() -> None:
-    with pytest.raises(ParityError, match="the stages classify cannot be compared"):
-        subject_of({"classify": Any})  # type: ignore[dict-item]
+    with pytest.raises(ParityError, match="the stages classify cannot be compared with embed"):
+        subject_of({"classify": Any}, {"embed": Any})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("named", ["describe", "compare"])

@@ -56,3 +56,16 @@ def test_nothing_described_is_empty():
     assert len(described) == 0
     assert described.names == ()
     assert described.finite().shape == (0,)
+
+
+def test_every_float16_comes_back_as_the_same_float32():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(256, 16, 16)
+    described = PairDescriptions(half=True)
+    described.keep({"maps": every})
+    rows, piece = described.piece(0)
+    assert rows == slice(0, 256)
+    assert np.array_equal(piece["maps"], every.astype(np.float32), equal_nan=True)
+    # A view with gaps, as stored rows may be.
+    described.keep({"maps": every[::2, :, ::3]})
+    gaps = described.piece(1)[1]["maps"]
+    assert np.array_equal(gaps, every[::2, :, ::3].astype(np.float32), equal_nan=True)

@@ -6,7 +6,6 @@ import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ MANIFEST = Manifest(
 )
 
 
-class ProjectionRunner:
+class ProjectionRunner(Runner):
     """Projects the pixels on fixed random directions: a network that is one product."""
 
     backend = "numpy"
@@ -47,17 +46,6 @@ class ProjectionRunner:
 
     def close(self) -> None:
         """Nothing to release."""
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def some_images(num: int) -> list[Image]:
