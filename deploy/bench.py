@@ -7,22 +7,19 @@ the other (``together``). Copies to and from the device are therefore always ins
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reid.errors import ConfigError
 from reid.runtime import Runner
 from reid.types import Image
+
+from .power import Meter, measured, open_meter
+from .setting import Setting, setting_of
 
 BATCH_SIZES = (1, 8, 32)
 MIN_BATCHES = 5
@@ -33,16 +30,6 @@ Progress = Callable[[int, int, str], None]
 
 Tick = Callable[[float], None]
 """Called with the seconds that have passed."""
-
-_DISTRIBUTIONS = (
-    "reid-toolkit",
-    "numpy",
-    "opencv-python-headless",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tensorrt",
-    "torch",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,42 +51,30 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class BatchTiming:
-    """The figures of one batch size, over ``num_batches`` timed batches."""
+    """The figures of one batch size, over ``num_batches`` timed batches.
+
+    ``watts``, the clocks and ``crops_per_joule`` (preprocessing and network together) are means
+    over the timed batches, None where no ``meter`` tells.
+    """
 
     batch_size: int
     num_batches: int
     preprocess: Latency
     network: Latency
     together: Latency
+    meter: str = ""
+    watts: float | None = None
+    gpu_mhz: float | None = None
+    memory_mhz: float | None = None
+    crops_per_joule: float | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is measured, on what. ``threads`` 0 means the backend's own choice."""
-
-    network: str
-    file_sha256: str
-    backend: str
-    precision: str
-    input_shape: tuple[int, int, int]
-    threads: int
-    cpu: str
-    num_cpus: int
-    gpus: tuple[str, ...]
-    versions: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, in the fields' order."""
-        return dataclasses.asdict(self)
-
-    def heading(self) -> list[str]:
-        """Two lines for people."""
-        size = "x".join(str(edge) for edge in self.input_shape)
-        threads = f"threads {self.threads or 'as the backend chooses'}"
-        return [
-            f"{self.network} {self.precision} {size}, {self.backend}",
-            f"{self.cpu}, {self.num_cpus} CPUs, {threads}; GPU: {', '.join(self.gpus) or 'none'}",
-        ]
+    def power_words(self) -> str:
+        """``batch 8: 12.3 W (rails VDD_IN), 35.1 crops per joule, GPU 1300 MHz, memory ...``."""
+        clocks = {"GPU": self.gpu_mhz, "memory": self.memory_mhz}
+        words = [f"batch {self.batch_size}: {self.watts:.1f} W ({self.meter})"]
+        words.append(f"{self.crops_per_joule:.1f} crops per joule")
+        words += [f"{name} {mhz:.0f} MHz" for name, mhz in clocks.items() if mhz is not None]
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +103,8 @@ class BenchReport(Setting):
                     f"{latency.p50_ms:>9.2f} {latency.p90_ms:>9.2f} {latency.p99_ms:>9.2f} "
                     f"{latency.crops_per_s:>10.1f}"
                 )
-        return "\n".join(lines)
+        known = [timing.power_words() for timing in self.timings if timing.watts is not None]
+        return "\n".join([*lines, *known])
 
 
 def bench(
@@ -153,12 +129,14 @@ def bench(
             f"seconds must be positive and the warm-up not negative, found {seconds} and {warmup_s}"
         )
     crops = draw_crops(max(batch_sizes))
+    meter = open_meter()
     timings = tuple(
         _time_batches(
             runner,
             crops[:batch_size],
             seconds,
             warmup_s,
+            meter,
             partial(_percent, progress, index, batch_sizes, seconds + warmup_s),
         )
         for index, batch_size in enumerate(batch_sizes)
@@ -166,23 +144,6 @@ def bench(
     return BenchReport(
         **setting_of(runner, threads), warmup_s=warmup_s, seconds=seconds, timings=timings
     )
-
-
-def setting_of(runner: Runner, threads: int) -> dict[str, Any]:
-    """The fields of a Setting, of a runner that was opened with ``threads``."""
-    manifest = runner.manifest
-    return {
-        "network": manifest.network,
-        "file_sha256": manifest.file_sha256,
-        "backend": runner.backend,
-        "precision": manifest.precision,
-        "input_shape": manifest.preprocess.input_shape,
-        "threads": threads,
-        "cpu": cpu_name(),
-        "num_cpus": len(os.sched_getaffinity(0)),
-        "gpus": gpu_names(),
-        "versions": _versions(),
-    }
 
 
 def draw_crops(count: int, seed: int = 0) -> list[Image]:
@@ -204,22 +165,34 @@ def draw_crops(count: int, seed: int = 0) -> list[Image]:
 
 
 def _time_batches(
-    runner: Runner, crops: list[Image], seconds: float, warmup_s: float, tick: Tick
+    runner: Runner,
+    crops: list[Image],
+    seconds: float,
+    warmup_s: float,
+    meter: Meter | None,
+    tick: Tick,
 ) -> BatchTiming:
     """Warm up, then time batches until ``seconds`` have passed and MIN_BATCHES are done."""
     _batch_times(runner, crops, warmup_s, 1, tick)
-    times = _batch_times(
-        runner, crops, seconds, MIN_BATCHES, lambda passed_s: tick(warmup_s + passed_s)
-    )
+    with measured(meter) as power:
+        times = _batch_times(
+            runner, crops, seconds, MIN_BATCHES, lambda passed_s: tick(warmup_s + passed_s)
+        )
     preprocess_ns, network_ns = zip(*times, strict=True)
     together_ns = [sum(pair) for pair in times]
     size = len(crops)
+    together = Latency.from_batches(together_ns, size)
     return BatchTiming(
         batch_size=size,
         num_batches=len(times),
         preprocess=Latency.from_batches(preprocess_ns, size),
         network=Latency.from_batches(network_ns, size),
-        together=Latency.from_batches(together_ns, size),
+        together=together,
+        meter=power.meter,
+        watts=power.watts,
+        gpu_mhz=power.gpu_mhz,
+        memory_mhz=power.memory_mhz,
+        crops_per_joule=together.crops_per_s / power.watts if power.watts else None,
     )
 
 
@@ -247,37 +220,3 @@ def _percent(
     """Tell ``progress`` how much of all batch sizes is done, ``passed_s`` into one of them."""
     share = (index + min(1.0, passed_s / each_s)) / len(batch_sizes)
     progress(int(100 * share), 100, f"batch {batch_sizes[index]}")
-
-
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's model as the kernel names it, or its architecture."""
-    names = _values_after("model name", cpuinfo)
-    return names[0] if names else platform.machine()
-
-
-def gpu_names(driver: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
-    """The NVIDIA GPUs that the driver lists; empty without one."""
-    return tuple(
-        name
-        for information in sorted(driver.glob("*/information"))
-        for name in _values_after("Model", information)
-    )
-
-
-def _values_after(key: str, file: Path) -> list[str]:
-    """The values of ``key : value`` lines of one of the kernel's text files, if it is there."""
-    if not file.is_file():
-        return []
-    pairs = (line.partition(":") for line in file.read_text(encoding="utf-8").splitlines())
-    return [value.strip() for name, _, value in pairs if name.strip() == key]
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what is installed and can matter to speed, Python included."""
-    found = {"python": platform.python_version()}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -23,7 +23,8 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching import PairDescriptions, PairMatcher
 from reid.runtime import Runner, model_file, open_runner, open_runners
 
-from .bench import MIN_BATCHES, Latency, Progress, Setting, draw_crops, setting_of
+from .bench import MIN_BATCHES, Latency, Progress, draw_crops
+from .setting import Setting, setting_of
 
 PAIR_BATCH = 16
 """Pairs of a batch of the two-image graph: an exported one needs some 35 MB for each."""

@@ -23,6 +23,12 @@ from reid.progress import progress_bar, say
     help="Also this graph: pair, two images at once (CSN); second, the other scale, or cascade, "
     "both (SiSNet). May be repeated.",
 )
+@click.option(
+    "--pixels",
+    is_flag=True,
+    help="Crop, mean and scale inside the graphs: they take the resized image, 0-255, which is "
+    "what DeepStream and Triton can give.",
+)
 @click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
 @click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
 @click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
@@ -55,6 +61,7 @@ def export(
     out: Path,
     fp16: bool,
     also: tuple[str, ...],
+    pixels: bool,
     trt: bool,
     caffe: bool,
     no_parity: bool,
@@ -104,7 +111,7 @@ def export(
     proofs = []
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     with progress_bar("exporting") as bar:
-        for exported in export_checkpoint(run, out, precisions, also, bar.show):
+        for exported in export_checkpoint(run, out, precisions, also, pixels, bar.show):
             bar.say(exported.words())
             made.append(exported)
         if caffe:

@@ -95,7 +95,7 @@ def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
     """
     short = ".".join(info.tensorrt_version.split(".")[:2])
     parts = [
-        graph_name(manifest.network, manifest.stage),
+        graph_name(manifest, manifest.stage),
         info.gpu_architecture,
         ("trtrtx" if info.flavour == "tensorrt_rtx" else "trt") + short,
         manifest.precision,

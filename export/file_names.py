@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from reid.manifest import Manifest
+
 VECTOR_STAGE = "embed"
 """The only graph of a vector network, which its files need not name."""
 
 
-def graph_name(network: str, stage: str) -> str:
-    """``msp_cnn`` or ``csn.describe``: what every file of the graph begins with."""
-    return network if stage == VECTOR_STAGE else f"{network}.{stage}"
+PIXELS = "pixels"
+"""In the names of graphs that crop and normalise by themselves."""
 
 
-def onnx_file_name(network: str, stage: str, precision: str) -> str:
+def graph_name(manifest: Manifest, stage: str) -> str:
+    """What every file of the graph begins with: ``msp_cnn``, ``csn.describe``, or with ``.pixels``."""
+    words = [manifest.network]
+    if stage != VECTOR_STAGE:
+        words.append(stage)
+    if manifest.preprocess == manifest.preprocess.resize_only():
+        words.append(PIXELS)
+    return ".".join(words)
+
+
+def onnx_file_name(manifest: Manifest, stage: str, precision: str) -> str:
     """``msp_cnn.fp16.onnx``, ``csn.describe.fp16.onnx``."""
-    return f"{graph_name(network, stage)}.{precision}.onnx"
+    return f"{graph_name(manifest, stage)}.{precision}.onnx"

@@ -21,6 +21,7 @@ from reid.errors import BuildError, MissingPackageError
 from reid.files import write_atomically
 from reid.manifest import METADATA_KEY, Manifest, write_manifest
 from reid.models import stages_of
+from reid.models.pixels import FromPixels, Pixels
 from reid.models.stages import Stage
 from reid.types import ArraySpec
 
@@ -85,6 +86,23 @@ def prepared_stages(network: nn.Module, manifest: Manifest, *, fp16: bool) -> tu
     for before, after in zip(_stages(original, manifest), _stages(prepared, manifest), strict=True):
         _check_folding(before, after)
     return _stages(halved(prepared) if fp16 else prepared, manifest)
+
+
+def from_pixels(graph: Stage, manifest: Manifest) -> tuple[Stage, Manifest]:
+    """A graph that crops and normalises by itself, and the manifest that says so.
+
+    A graph without images (``compare``) stays as it is.
+    """
+    preprocess = manifest.preprocess
+    outside = preprocess.resize_only()
+    described = dataclasses.replace(manifest, preprocess=outside)
+    if any(spec.shape != preprocess.input_shape for spec in graph.inputs):
+        return graph, described
+    size = (preprocess.crop_height, preprocess.crop_width)
+    pixels = Pixels(*preprocess.crop_corner, size, preprocess.mean, preprocess.std)
+    inputs = tuple(dataclasses.replace(spec, shape=outside.input_shape) for spec in graph.inputs)
+    module = FromPixels(graph.graph or graph.module, pixels)
+    return dataclasses.replace(graph, module=module, graph=None, inputs=inputs), described
 
 
 def export_graph(
@@ -207,7 +225,7 @@ def _rename(model: onnx.ModelProto, graph: Stage) -> None:
     exporter's notes hold stack traces with this machine's paths, and more bytes than the graph.
     """
     model.graph.name = graph.name
-    weights = {w.name: w.name.removeprefix("network.") for w in model.graph.initializer}
+    weights = {w.name: _within_network(w.name) for w in model.graph.initializer}
     used: Counter[str] = Counter()
     for node in model.graph.node:
         name = f"{_layer_of(node) or graph.name}/{node.op_type}"
@@ -235,5 +253,12 @@ def _layer_of(node: onnx.NodeProto) -> str:
     for note in node.metadata_props:
         if note.key == _SCOPES_KEY:
             scopes = ast.literal_eval(note.value)
-            return str(scopes[-2]).removeprefix("network.") if len(scopes) > 1 else ""
+            return _within_network(str(scopes[-2])) if len(scopes) > 1 else ""
     return ""
+
+
+def _within_network(name: str) -> str:
+    """The name without those of the modules that wrap the network."""
+    while name.startswith("network."):
+        name = name.removeprefix("network.")
+    return name

@@ -33,7 +33,7 @@ from .caffe_parity import prove_layers
 from .engine import BuiltEngine, build_engine
 from .engine_options import EngineOptions
 from .file_names import onnx_file_name
-from .onnx import export_graph, prepared_stages
+from .onnx import export_graph, from_pixels, prepared_stages
 from .parity import compare, with_evaluations
 from .proof import Proof
 
@@ -79,13 +79,15 @@ def export_checkpoint(
     out: Path,
     precisions: Sequence[str],
     on_request: Sequence[str] = (),
+    pixels: bool = False,
     progress: Progress = lambda done, total, words: None,
 ) -> Iterator[Exported]:
     """Write a network's graphs into ``out`` for each precision, one file at a time.
 
     ``<network>.<precision>.onnx``, or ``<network>.<stage>.<precision>.onnx`` for a network of
-    several graphs. ``on_request`` names stages that are written only so; ``progress`` hears of
-    files done. Raises CheckpointError, ConfigError for a stage that the network does not have,
+    several graphs. ``on_request`` names stages that are written only so. With ``pixels`` the
+    graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``progress`` hears
+    of files done. Raises CheckpointError, ConfigError for a stage that the network does not have,
     BuildError, OutputError.
     """
     file = model_file(run)
@@ -98,13 +100,14 @@ def export_checkpoint(
         with output_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         for index, stage in enumerate(chosen):
-            path = out / onnx_file_name(manifest.network, stage.name, precision)
+            graph, described = from_pixels(stage, manifest) if pixels else (stage, manifest)
+            path = out / onnx_file_name(described, stage.name, precision)
             total = len(chosen) * len(precisions)
             progress(len(chosen) * number + index, total, path.name)
-            export_graph(stage, manifest, path, fp16=precision == "fp16")
+            export_graph(graph, described, path, fp16=precision == "fp16")
             progress(len(chosen) * number + index + 1, total, path.name)
-            described = stage is stages[0] and sum(not one.on_request for one in stages) > 1
-            floats = sum(math.prod(array.shape) for array in stage.outputs) if described else 0
+            is_kept = stage is stages[0] and sum(not one.on_request for one in stages) > 1
+            floats = sum(math.prod(array.shape) for array in stage.outputs) if is_kept else 0
             seconds = time.perf_counter() - start
             yield Exported(path, precision, seconds, 4 * floats, stage.on_request)
             start = time.perf_counter()

@@ -58,6 +58,27 @@ class Preprocess:
         """(channels, height, width) of the network's input."""
         return (3, self.crop_height, self.crop_width)
 
+    @property
+    def crop_corner(self) -> tuple[int, int]:
+        """(top, left) of the centre crop, rounded down."""
+        return (
+            (self.resize_height - self.crop_height) // 2,
+            (self.resize_width - self.crop_width) // 2,
+        )
+
+    def resize_only(self) -> Preprocess:
+        """What is left to do outside a graph that crops and normalises by itself."""
+        return Preprocess(
+            self.resize_height,
+            self.resize_width,
+            self.resize_height,
+            self.resize_width,
+            self.channel_order,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            interpolation=self.interpolation,
+        )
+
     def resize(self, image: Image) -> Image:
         """(H, W, 3) uint8 -> (resize_height, resize_width, 3) uint8."""
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -70,8 +91,8 @@ class Preprocess:
 
     def crop(self, resized: Image, top: int | None = None, left: int | None = None) -> Image:
         """The crop at (top, left), by default the centre one, rounded down."""
-        top = (self.resize_height - self.crop_height) // 2 if top is None else top
-        left = (self.resize_width - self.crop_width) // 2 if left is None else left
+        top = self.crop_corner[0] if top is None else top
+        left = self.crop_corner[1] if left is None else left
         return resized[top : top + self.crop_height, left : left + self.crop_width]
 
     def normalise(self, crops: Image) -> FloatArray:

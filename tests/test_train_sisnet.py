@@ -11,7 +11,7 @@ import torch
 
 from reid.config import TrainConfig
 from reid.data import load_split
-from reid.errors import CheckpointError, ConfigError, ModelFileError
+from reid.errors import CheckpointError, ConfigError, DataError, ModelFileError
 from reid.evaluate import evaluate_models
 from reid.models.resnet import ResNet
 from reid.settings import resolve_config
@@ -119,6 +119,7 @@ def test_without_pretrained_weights_the_log_says_how_to_obtain_them(people: Path
         ("losses.drc_normalise=minmix", ConfigError, "minmax, l2, none"),
         ("network.pretrained=nowhere.pth", CheckpointError, "nowhere.pth"),
         ("stages.0.milestones=[0.6,0.3]", ConfigError, "ascending shares"),
+        ("sampler.identities_per_batch=999", DataError, "lower sampler.identities_per_batch"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(

@@ -16,8 +16,9 @@ from onnx import helper
 
 from reid.cli import main
 from reid.deploy import bench as bench_module
-from reid.deploy.bench import Latency, bench, cpu_name, draw_crops, gpu_names
-from reid.deploy.commands import bench as command
+from reid.deploy.bench import Latency, bench, draw_crops
+from reid.deploy.commands.bench import bench as command
+from reid.deploy.setting import cpu_name, gpu_names
 from reid.errors import ConfigError
 from reid.manifest import Manifest, write_manifest
 from reid.preprocess import Preprocess

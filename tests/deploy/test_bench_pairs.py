@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from reid.deploy import bench_pairs as module
 from reid.deploy.bench_pairs import PAIR_BATCH, bench_pairs, gpu_memory_mb
-from reid.deploy.commands import bench as command
+from reid.deploy.commands.bench import bench as command
 from reid.errors import ConfigError, ModelFileError
 from reid.manifest import Manifest
 from reid.matching.pairs import DESCRIBE_BATCH
@@ -252,6 +252,9 @@ def test_the_command_prints_the_papers_line(model: Path) -> None:
     assert "two-image graph" in shown.stderr
     as_json = CliRunner().invoke(command, [str(model), *options, "--json"], catch_exceptions=False)
     assert json.loads(as_json.stdout)["pairs"] == 3
+    wrong = CliRunner().invoke(command, [str(model), *options, "--batch", "8"])
+    assert wrong.exit_code == 2
+    assert "leave --batch out" in wrong.stderr
 
 
 def test_csn_itself_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

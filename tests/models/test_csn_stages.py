@@ -48,6 +48,18 @@ def stages(network: Csn, size: tuple[int, int] = (160, 60)) -> dict[str, Stage]:
     return {stage.name: stage for stage in pair_stages(network, (3, *size), True)}
 
 
+def test_a_level_that_is_not_pooled_may_have_an_odd_height():
+    network = lively()
+    found = stages(network, (72, 60))  # level 2 is 18 rows high, and pooled; level 3 is 9
+    assert isinstance(found["compare"].module, CompareStage)
+    images = torch.randn(3, 3, 72, 60)
+    with torch.inference_mode():
+        arrays = found["describe"].module(images)
+        scores = found["compare"].module(*(array[:1] for array in arrays), *arrays)
+        expected = found["pair"].module(images[:1].expand(3, -1, -1, -1), images)
+    torch.testing.assert_close(scores[1:], expected[1:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
 def test_one_query_against_many_scores_as_pair_by_pair(reading, monkeypatch):
     monkeypatch.setattr(csn_stages, "TILE", 4)

@@ -126,6 +126,6 @@ def pair_onnx_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for precision in ("fp32", "fp16"):
         for stage in prepared_stages(network, manifest, fp16=precision == "fp16"):
             if not (stage.on_request and precision == "fp32"):  # the slowest to trace: once
-                files.append(folder / onnx_file_name("csn", stage.name, precision))
+                files.append(folder / onnx_file_name(manifest, stage.name, precision))
                 export_graph(stage, manifest, files[-1], fp16=precision == "fp16")
     return files

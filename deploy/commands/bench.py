@@ -1,4 +1,4 @@
-"""Commands of the upper floor that runs exported files: ``reid bench``."""
+"""``reid bench``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from reid import options
 from reid.progress import progress_bar
@@ -56,10 +57,18 @@ def bench(
     """
     from reid.runtime import open_runner
 
-    from .bench import bench as measure
-    from .bench_pairs import bench_pairs
+    from ..bench import bench as measure
+    from ..bench_pairs import bench_pairs
 
     if pairs is not None:
+        if (
+            click.get_current_context().get_parameter_source("batch_sizes")
+            is not ParameterSource.DEFAULT
+        ):
+            raise click.UsageError(
+                "--batch is for images one by one; of --pairs the pieces have their own sizes: "
+                "leave --batch out"
+            )
         with progress_bar("bench") as bar:
             timed = bench_pairs(
                 model, pairs, seconds=seconds, threads=threads, device=device, progress=bar.show

@@ -1,0 +1,166 @@
+"""Golden crops: images and the answers that a model must give for them, wherever it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from reid.errors import DataError, ModelFileError
+from reid.files import write_atomically
+from reid.runtime import Runner
+from reid.types import FloatArray, Image
+
+FOLDER = "golden"
+FILE = "golden.safetensors"
+FORMAT = "reid-toolkit golden crops 1"
+NUM_CROPS = 12
+
+_ANSWERS, _CROP = "answers", "crop_"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """N crops, (H, W, 3) uint8 BGR of their own sizes, and their answers, (N, D) float32.
+
+    ``precision`` is that of the model that gave the answers, ``checkpoint`` the first digits of
+    its checkpoint's SHA-256.
+    """
+
+    crops: tuple[Image, ...]
+    answers: FloatArray
+    network: str
+    checkpoint: str
+    precision: str
+
+    @property
+    def spread(self) -> float:
+        """How far an answer lies from the mean of all, typically: what errors are shares of."""
+        distances = np.linalg.norm(self.answers - self.answers.mean(axis=0), axis=1)
+        return float(np.median(distances))
+
+
+def golden_crops(count: int = NUM_CROPS, seed: int = 1) -> list[Image]:
+    """Crops on which every way of preparing them wrongly shows: (H, W, 3) uint8 BGR.
+
+    Patches of colour, none grey, under fine stripes; 90 to 400 high, so that they shrink and
+    grow, and 0.3 to 0.7 as wide, so that stretching is not padding.
+    """
+    rng = np.random.default_rng(seed)
+    crops = []
+    for height, aspect in zip(
+        rng.integers(90, 401, count), rng.uniform(0.3, 0.7, count), strict=True
+    ):
+        width = int(height * aspect)
+        patches = rng.integers(20, 236, (6, 3, 3))
+        rows, columns = np.arange(height), np.arange(width)
+        colours = patches[rows * 6 // height][:, columns * 3 // width]
+        period = rng.integers(2, 7, 2)
+        stripes = 40.0 * ((rows[:, None] // period[0] + columns // period[1]) % 2) - 20
+        crops.append(np.clip(colours + stripes[..., None], 0, 255).astype(np.uint8))
+    return crops
+
+
+def answers_of(runner: Runner, inputs: FloatArray, batch_size: int = NUM_CROPS) -> FloatArray:
+    """All that a graph of images gives for (N, 3, H, W), as rows (N, D) float32.
+
+    Raises ModelFileError for a graph that does not take images one by one.
+    """
+    specs = runner.manifest.input_arrays
+    if len(specs) != 1 or specs[0].shape != runner.manifest.preprocess.input_shape:
+        raise ModelFileError(
+            f"golden crops are for a graph that takes an image; {runner.manifest.network}'s "
+            f"{runner.manifest.stage!r} takes {', '.join(spec.words() for spec in specs)}: name "
+            "the graph that describes images"
+        )
+    rows = []
+    for start in range(0, len(inputs), batch_size):
+        outputs = runner.run({specs[0].name: inputs[start : start + batch_size]})
+        arrays = [outputs[spec.name] for spec in runner.manifest.output_arrays]
+        rows.append(np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
+    return np.concatenate(rows)
+
+
+def golden_of(runner: Runner, crops: Sequence[Image]) -> Golden:
+    """The crops with this model's own answers. Raises what ``answers_of`` raises."""
+    manifest = runner.manifest
+    answers = answers_of(runner, manifest.preprocess.batch(list(crops)))
+    if not np.isfinite(answers).all():
+        raise ModelFileError(
+            "the model's answers to the golden crops are not all finite; check its weights"
+        )
+    return Golden(
+        tuple(crops),
+        answers,
+        manifest.network,
+        manifest.checkpoint_sha256[:16],
+        manifest.precision,
+    )
+
+
+def save_golden(golden: Golden, folder: Path) -> Path:
+    """Write ``golden.safetensors`` and the crops as PNG files, which any program can be fed.
+
+    Returns the first one's path. Raises OutputError.
+    """
+    arrays = {f"{_CROP}{index:03d}": crop for index, crop in enumerate(golden.crops)}
+    texts = {
+        "format": FORMAT,
+        "model": json.dumps(
+            {
+                "network": golden.network,
+                "checkpoint": golden.checkpoint,
+                "precision": golden.precision,
+            }
+        ),
+    }
+    content = save({**arrays, _ANSWERS: golden.answers}, texts)
+    for name, crop in arrays.items():
+        done, encoded = cv2.imencode(".png", crop)
+        if not done:
+            raise ValueError(f"OpenCV cannot encode an image of shape {crop.shape} as PNG")
+        _write(folder / f"{name}.png", encoded.tobytes())
+    _write(folder / FILE, content)
+    return folder / FILE
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load_golden(path: Path) -> Golden:
+    """Read what ``save_golden`` wrote. Raises DataError for anything else."""
+    try:
+        with safe_open(path, "numpy") as file:
+            texts = dict(file.metadata() or {})
+        arrays = load_file(path)
+        if texts.get("format") != FORMAT:
+            raise ValueError(f"its format is {texts.get('format')!r}, expected {FORMAT!r}")
+        model = {key: str(value) for key, value in json.loads(texts["model"]).items()}
+        answers = arrays.pop(_ANSWERS)
+        crops = tuple(arrays[name] for name in sorted(arrays))
+        images = all(crop.dtype == np.uint8 and crop.shape[2:] == (3,) for crop in crops)
+        if not images or answers.dtype != np.float32 or answers.shape[:1] != (len(crops),):
+            raise ValueError("its arrays are not crops with an answer each")
+        return Golden(crops, answers, model["network"], model["checkpoint"], model["precision"])
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path} holds no golden crops ({error}); expected the {FILE} of a `reid bundle`"
+        ) from None
+
+
+def find_golden(model: Path) -> Path | None:
+    """The golden crops of the bundle that a model file lies in, None where there are none.
+
+    Triton keeps a model two folders below its repository.
+    """
+    for folder in (model.parent, *model.parent.parents[:2]):
+        if (folder / FOLDER / FILE).is_file():
+            return folder / FOLDER / FILE
+    return None

@@ -1,0 +1,129 @@
+"""Triton's model folder: ``config.pbtxt`` from the manifest, one plan per compute capability."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid.errors import ConfigError
+from reid.manifest import Manifest
+from reid.types import ArraySpec
+
+CONFIG_FILE = "config.pbtxt"
+VERSION = "1"
+PLATFORMS = {"plan": "tensorrt_plan", "onnx": "onnxruntime_onnx"}
+"""Kind of the model file -> the word of its backend."""
+
+MAX_QUEUE_DELAY_US = 1000
+"""How long a request may wait for others to fill a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonModel:
+    """One file of the model: where it is, its manifest, its name in the version's folder."""
+
+    source: Path
+    manifest: Manifest
+    name: str
+
+    @property
+    def compute_capability(self) -> str:
+        """``8.7`` of an engine for one GPU architecture; empty for any other file."""
+        engine = self.manifest.engine
+        digits = engine.gpu_architecture.removeprefix("sm") if engine else ""
+        return f"{digits[:-1]}.{digits[-1]}" if digits.isdigit() else ""
+
+
+def triton_models(files: Sequence[tuple[Path, Manifest]]) -> list[TritonModel]:
+    """Names for the files of one model. Raises ConfigError where they are not of one model."""
+    kinds = {"plan" if manifest.engine else "onnx" for _, manifest in files}
+    facts = {(m.network, m.stage, m.checkpoint_sha256, m.precision, m.preprocess) for _, m in files}
+    if len(kinds) > 1 or len(facts) > 1:
+        raise ConfigError(
+            "a model folder of Triton holds one graph in one precision, as an ONNX file or as "
+            f"engines; found {', '.join(file.name for file, _ in files)}: bundle them apart"
+        )
+    (kind,) = kinds
+    named = [TritonModel(file, manifest, f"model.{kind}") for file, manifest in files]
+    if len(named) == 1:
+        return named
+    named = [
+        TritonModel(one.source, one.manifest, f"model_sm{one.compute_capability}.{kind}")
+        for one in named
+    ]
+    capabilities = [one.compute_capability for one in named]
+    if "" in capabilities or len(set(capabilities)) < len(capabilities):
+        raise ConfigError(
+            "several engines are told apart by their GPU's compute capability; found "
+            f"{', '.join(c or 'none' for c in capabilities)}: give one for each"
+        )
+    return named
+
+
+def model_name(manifest: Manifest) -> str:
+    """``msp_cnn_fp16``, ``csn_describe_fp32``: Triton's name of the model."""
+    stage = "" if manifest.stage == "embed" else f"_{manifest.stage}"
+    return f"{manifest.network}{stage}_{manifest.precision}"
+
+
+def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str:
+    """``config.pbtxt``, protobuf text of inference.ModelConfig.
+
+    A graph with an array that has no batch axis (the query of ``compare``) is configured
+    without Triton's batching, its sizes spelt out.
+    """
+    manifest = models[0].manifest
+    specs = (*manifest.input_arrays, *manifest.output_arrays)
+    batching = all(spec.batched for spec in specs)
+    kind = "plan" if manifest.engine else "onnx"
+    lines = [
+        f"name: {_quoted(name)}",
+        f"platform: {_quoted(PLATFORMS[kind])}",
+        f"max_batch_size: {max_batch if batching else 0}",
+        f"default_model_filename: {_quoted(models[0].name)}",
+    ]
+    for field, arrays in (("input", manifest.input_arrays), ("output", manifest.output_arrays)):
+        lines += [_array(field, spec, batching) for spec in arrays]
+    if batching:
+        lines.append(_dynamic_batching(manifest, max_batch))
+    for model in models if len(models) > 1 else ():
+        key, value = _quoted(model.compute_capability), _quoted(model.name)
+        lines.append(f"cc_model_filenames {{ key: {key} value: {value} }}")
+    lines.append(_parameter("reid.manifest", manifest.to_json()))
+    return "\n".join(lines) + "\n"
+
+
+def _array(field: str, spec: ArraySpec, batching: bool) -> str:
+    sizes = list(spec.shape)
+    if not batching:
+        sizes.insert(0, -1 if spec.batched else 1)
+    # A scalar per image has no size of its own, and Triton asks for one.
+    reshape = ""
+    if not sizes:
+        sizes, reshape = [1], " reshape { shape: [ ] }"
+    dims = ", ".join(str(size) for size in sizes)
+    return (
+        f"{field} {{ name: {_quoted(spec.name)} data_type: TYPE_FP32 dims: [ {dims} ]{reshape} }}"
+    )
+
+
+def _dynamic_batching(manifest: Manifest, max_batch: int) -> str:
+    opt = manifest.engine.opt_batch if manifest.engine else max_batch
+    preferred = ", ".join(str(size) for size in sorted({opt, max_batch}))
+    return (
+        f"dynamic_batching {{ preferred_batch_size: [ {preferred} ] "
+        f"max_queue_delay_microseconds: {MAX_QUEUE_DELAY_US} }}"
+    )
+
+
+def _parameter(key: str, text: str) -> str:
+    compact = json.dumps(json.loads(text), separators=(",", ":"))
+    return f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(compact)} }} }}"
+
+
+def _quoted(text: str) -> str:
+    """As protobuf's text format has strings."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,151 @@
+"""Writing a bundle: the model, the server's files, the golden crops."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from reid.errors import ConfigError, ModelFileError, ReidError
+from reid.files import atomic_path, write_text
+from reid.manifest import Manifest, read_manifest, write_manifest
+from reid.runtime import model_file, open_runner
+
+from .deepstream import INFER_FILE, TRACKER_FILE, affine, infer_file, tracker_block
+from .golden import FOLDER, Golden, golden_crops, golden_of, save_golden
+from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
+
+DEFAULT_BATCH = 16
+"""Boxes of one call, where no engine says how many it takes."""
+
+
+def bundle_deepstream(
+    model: Path,
+    out: Path,
+    *,
+    batch: int | None = None,
+    tracker: str = "nvdcf",
+    person_class: int = 0,
+    reference: Path | None = None,
+) -> list[Path]:
+    """Write the tracker's block, nvinfer's file, the model and the golden crops into ``out``.
+
+    ``reference`` gives the golden answers, else ``golden_of_model`` says who. Returns the files.
+    Raises ConfigError for a model that DeepStream cannot feed, ModelFileError, ManifestError,
+    OutputError.
+    """
+    file, manifest = _opened(model)
+    if manifest.outputs or manifest.inputs:
+        raise ConfigError(
+            f"DeepStream keeps one vector of a person, and {manifest.network}'s "
+            f"{manifest.stage!r} graph gives {len(manifest.output_arrays)} arrays; use "
+            "`reid bundle triton`"
+        )
+    affine(manifest.preprocess)
+    size = _batch(manifest, batch)
+    golden = golden_of_model(file, manifest, reference)
+    copied = _copied(file, manifest, out / file.name)
+    texts = {
+        TRACKER_FILE: tracker_block(manifest, file.name, size, tracker),
+        INFER_FILE: infer_file(manifest, file.name, size, person_class),
+    }
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return [copied, *(out / name for name in texts), save_golden(golden, out / FOLDER)]
+
+
+def bundle_triton(
+    models: Sequence[Path],
+    out: Path,
+    *,
+    batch: int | None = None,
+    name: str = "",
+    reference: Path | None = None,
+) -> list[Path]:
+    """Write a model repository: ``<name>/config.pbtxt``, ``<name>/1/`` and the golden crops.
+
+    Several engines of one graph are for several GPUs. A graph without images has no golden
+    crops. Returns the files. Raises as ``bundle_deepstream``.
+    """
+    named = triton_models([_opened(model) for model in models])
+    manifest = named[0].manifest
+    size = min(_batch(one.manifest, batch) for one in named)
+    name = name or model_name(manifest)
+    if Path(name).name != name or name in (".", ".."):
+        raise ConfigError(f"a model's name is one folder's name, found {name!r}")
+    takes_images = manifest.input_arrays[0].shape == manifest.preprocess.input_shape
+    takes_images = takes_images and len(manifest.input_arrays) == 1
+    golden = golden_of_model(named[0].source, manifest, reference) if takes_images else None
+    folder = out / name
+    files = [_copied(one.source, one.manifest, folder / VERSION / one.name) for one in named]
+    write_text(folder / CONFIG_FILE, config_text(named, name, size))
+    files.append(folder / CONFIG_FILE)
+    if golden is not None:
+        files.append(save_golden(golden, out / FOLDER))
+    return files
+
+
+def golden_of_model(file: Path, manifest: Manifest, reference: Path | None) -> Golden:
+    """Golden crops with answers: of ``reference``, of the FP32 file beside the model, or its own.
+
+    Answers in FP32 also tell whether an FP16 model computes in FP16. Raises ModelFileError where
+    none of them can run here.
+    """
+    crops = golden_crops()
+    source = reference or _single_precision(file, manifest) or file
+    try:
+        with closing(open_runner(source)) as runner:
+            golden = golden_of(runner, crops)
+    except ReidError as error:
+        if reference is not None:
+            raise
+        raise ModelFileError(
+            f"{source.name} cannot answer golden crops here ({error}); name a file that can, of "
+            "the same checkpoint, by --reference"
+        ) from None
+    if golden.checkpoint != manifest.checkpoint_sha256[:16]:
+        raise ConfigError(
+            f"{source} comes from another checkpoint than {file.name}; name a reference of the same"
+        )
+    return golden
+
+
+def _single_precision(file: Path, manifest: Manifest) -> Path | None:
+    """The FP32 ONNX file that was exported beside an FP16 one, or beside its engine."""
+    head = file.name.partition(f".{manifest.precision}.")[0]
+    stem = head.partition(f".{manifest.engine.gpu_architecture}.")[0] if manifest.engine else head
+    beside = file.with_name(f"{stem}.fp32.onnx")
+    return beside if beside.is_file() and beside != file else None
+
+
+def _opened(model: Path) -> tuple[Path, Manifest]:
+    """The file and its manifest; a run cannot be served. Raises ConfigError, ManifestError."""
+    file = model_file(model)
+    if file.suffix == ".pt":
+        raise ConfigError(
+            f"{model} is a run; export it first, and bundle the .onnx or .engine file: reid export "
+            f"{model} --out DIR --pixels --fp16"
+        )
+    return file, read_manifest(file)
+
+
+def _batch(manifest: Manifest, asked: int | None) -> int:
+    """The most images of one call. Raises ConfigError for more than an engine takes."""
+    largest = manifest.engine.max_batch if manifest.engine else asked or DEFAULT_BATCH
+    if asked is not None and asked > largest:
+        raise ConfigError(
+            f"the engine takes batches of {largest} at most, found --batch {asked}; build it with "
+            f"--maxBatch {asked}"
+        )
+    return asked or largest
+
+
+def _copied(file: Path, manifest: Manifest, target: Path) -> Path:
+    """The model under its new name, its manifest beside it. Raises OutputError."""
+    if not (target.exists() and target.samefile(file)):
+        with atomic_path(target) as temporary:
+            shutil.copyfile(file, temporary)
+        write_manifest(target, dataclasses.replace(manifest, file_sha256=""))
+    return target

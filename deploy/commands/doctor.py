@@ -1,0 +1,42 @@
+"""``reid doctor``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reid import options
+from reid.errors import ParityError
+
+
+@click.command()
+@click.argument("model", type=options.MODEL)
+@click.option("--golden", type=options.FILE, help="The golden crops (else: the bundle's).")
+@click.option(
+    "--answers",
+    type=options.FILE,
+    help="A .npy file with what your own program got for the golden crops' PNG files, in the order "
+    "of their names: its fault is looked for.",
+)
+@options.device
+@options.as_json
+def doctor(
+    model: Path, golden: Path | None, answers: Path | None, device: str, as_json: bool
+) -> dict[str, Any]:
+    """Say what is wrong with MODEL on this machine; exit code 3 where something is.
+
+    Golden crops, which `reid bundle` writes, are replayed, and the fault is named: channels in
+    another order, normalised twice or not at all, another resize, an engine of another GPU or
+    TensorRT version, FP32 where FP16 was asked for, a missing library and how to install it.
+    """
+    from ..doctor.examination import examine
+
+    found = examine(model, golden_file=golden, answers_file=answers, device=device)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.text())
+    if not found.healthy:
+        fault = next(finding for finding in found.findings if finding.status == "fault")
+        raise ParityError(f"{model}: {fault.words}")
+    return found.to_json()

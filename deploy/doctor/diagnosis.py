@@ -1,0 +1,86 @@
+"""Which fault explains answers that are not the golden ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reid.preprocess import Preprocess
+from reid.runtime import Runner
+from reid.types import FloatArray
+
+from ..bundle.golden import Golden, answers_of
+from .faults import preparations
+
+HEALTHY = 0.02
+"""Largest error of an answer, as a share of how far people's answers lie apart.
+
+Measured with a trained MSP-CNN: FP16 makes 0.0015, the mildest of the faults, another
+interpolation, 0.1.
+"""
+
+SINGLE_PRECISION = 1e-4
+"""Below it an answer is FP32's: FP16 makes ten times as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what was found: ``ok``, ``fault`` or ``not checked``."""
+
+    check: str
+    status: str
+    words: str
+
+
+def error_of(answers: FloatArray, golden: Golden) -> FloatArray:
+    """(N,): each answer's distance from the golden one, as a share of the golden ones' spread."""
+    distances = np.linalg.norm(answers - golden.answers, axis=1)
+    return np.asarray(distances / max(golden.spread, 1e-12), np.float32)
+
+
+def worst(answers: FloatArray, golden: Golden) -> float:
+    """The largest error; infinite for answers that are not finite."""
+    error = error_of(answers, golden)
+    return float(error.max()) if np.isfinite(error).all() else float("inf")
+
+
+def explain(runner: Runner, preprocess: Preprocess, golden: Golden, answers: FloatArray) -> str:
+    """The faults with which ``runner`` gives these answers, in words; empty for none known.
+
+    The preparation whose answers are nearest counts, if they are the same but for rounding.
+    """
+    target = Golden(golden.crops, answers, golden.network, golden.checkpoint, golden.precision)
+    best_error, best = HEALTHY, ""
+    for preparation in preparations(preprocess):
+        inputs = preparation.batch(preprocess, golden.crops)
+        error = worst(answers_of(runner, inputs), target)
+        if error < best_error:
+            best_error, best = error, "; ".join(preparation.faults)
+        if error < HEALTHY / 10:
+            break
+    return best
+
+
+def misread(answers: FloatArray, golden: Golden) -> str:
+    """Faults that the answers show by themselves: their length, their order, their batches."""
+    if not np.isfinite(answers).all():
+        return "the answers hold NaN or infinity: FP16 overflowed, or the output was not waited for"
+    lengths = np.linalg.norm(golden.answers, axis=1, keepdims=True)
+    own = np.linalg.norm(answers, axis=1, keepdims=True)
+    scaled = answers / np.where(own > 0, own, 1) * lengths
+    if worst(scaled, golden) < HEALTHY:
+        return "the vectors have another length: divide each by its length"
+    distances = np.linalg.norm(answers[:, None] - golden.answers[None], axis=2)
+    nearest = distances.argmin(axis=1)
+    near = distances.min(axis=1) < HEALTHY * golden.spread
+    if near.all() and len(set(nearest.tolist())) == len(nearest):
+        return "the answers are right and in another order than the crops"
+    right = error_of(answers, golden) < HEALTHY
+    if right[0] and not right.all():
+        wrong = int(np.argmin(right))
+        return (
+            f"the first {wrong} answers are right and later ones are not: the batch is larger than "
+            "the engine was built for, or only its beginning was copied"
+        )
+    return ""

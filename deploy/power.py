@@ -1,0 +1,206 @@
+"""Watts and clocks while something runs, where the machine tells them.
+
+A Jetson's rails are in the kernel's hwmon files (INA3221), a desktop GPU is asked through
+nvidia-smi. Anything else has no meter, and nothing is made up for it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Protocol
+
+HWMON = Path("/sys/class/hwmon")
+SAMPLE_S = 0.1
+"""Between two looks at the rails; nvidia-smi is asked for the same."""
+
+TOTAL_RAILS = ("VDD_IN", "VIN_SYS_5V0", "VIN")
+"""A Jetson module's whole input, by its names on Orin Nano and NX, AGX Orin's carrier, Thor."""
+
+_QUERY = "power.draw,clocks.sm,clocks.mem"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Watts of the module or card; clocks in MHz, 0 where unknown."""
+
+    watts: float
+    gpu_mhz: float = 0.0
+    memory_mhz: float = 0.0
+
+
+class Meter(Protocol):
+    """Samples between ``start`` and ``stop``."""
+
+    name: str
+
+    def start(self) -> None: ...
+
+    def stop(self) -> list[Sample]: ...
+
+
+@dataclass(slots=True)
+class Power:
+    """What a meter saw of a span: filled when the span ends; without samples nothing is known."""
+
+    meter: str = ""
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power."""
+        return fmean(sample.watts for sample in self.samples) if self.samples else None
+
+    @property
+    def gpu_mhz(self) -> float | None:
+        """Mean clock of the GPU."""
+        known = [sample.gpu_mhz for sample in self.samples if sample.gpu_mhz]
+        return fmean(known) if known else None
+
+    @property
+    def memory_mhz(self) -> float | None:
+        """Mean clock of the GPU's memory."""
+        known = [sample.memory_mhz for sample in self.samples if sample.memory_mhz]
+        return fmean(known) if known else None
+
+
+@contextmanager
+def measured(meter: Meter | None) -> Iterator[Power]:
+    """The power of what runs inside; empty without a meter."""
+    power = Power()
+    if meter is None:
+        yield power
+        return
+    meter.start()
+    try:
+        yield power
+    finally:
+        power.meter, power.samples = meter.name, meter.stop()
+
+
+def open_meter(hwmon: Path = HWMON, nvidia_smi: str = "nvidia-smi") -> Meter | None:
+    """The machine's meter, None where it has none that answers."""
+    rails = _rails(hwmon)
+    if rails:
+        return RailMeter(rails)
+    meter = SmiMeter(nvidia_smi)
+    return meter if meter.answers() else None
+
+
+Rail = tuple[Path, Path]
+"""Files of millivolts and milliamperes."""
+
+
+def _rails(hwmon: Path) -> dict[str, Rail]:
+    """Name -> its files: the module's whole input, or every rail where that has no name."""
+    found: dict[str, Rail] = {}
+    for chip in sorted(hwmon.glob("*")):
+        if _text(chip / "name") != "ina3221":
+            continue
+        for label in sorted(chip.glob("in*_label")):
+            number = label.name.removeprefix("in").removesuffix("_label")
+            files = chip / f"in{number}_input", chip / f"curr{number}_input"
+            if all(file.is_file() for file in files):
+                found[_text(label)] = files
+    whole = {name: files for name, files in found.items() if name in TOTAL_RAILS}
+    return whole or found
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+class RailMeter:
+    """A Jetson's rails, read in a thread of their own; watts are their sum."""
+
+    def __init__(self, rails: dict[str, Rail]) -> None:
+        self._rails = rails
+        self.name = "rails " + ", ".join(rails)
+        self._ended = threading.Event()
+        self._samples: list[Sample] = []
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        self._ended.clear()
+        self._samples = []
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[Sample]:
+        self._ended.set()
+        self._thread.join()
+        return self._samples
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                watts = sum(
+                    float(_text(volts)) * float(_text(amperes)) / 1e6
+                    for volts, amperes in self._rails.values()
+                )
+            except ValueError:
+                pass  # a rail that gave nothing this time
+            else:
+                self._samples.append(Sample(watts))
+            if self._ended.wait(SAMPLE_S):
+                return
+
+
+class SmiMeter:
+    """The first GPU as nvidia-smi tells it."""
+
+    def __init__(self, nvidia_smi: str = "nvidia-smi") -> None:
+        self.name = "nvidia-smi"
+        self._command = [
+            nvidia_smi,
+            "--id=0",
+            f"--query-gpu={_QUERY}",
+            "--format=csv,noheader,nounits",
+        ]
+        self._process: subprocess.Popen[str] | None = None
+
+    def answers(self) -> bool:
+        """Whether it is there and tells the power."""
+        try:
+            found = subprocess.run(
+                self._command, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return bool(_samples(found.stdout))
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [*self._command, f"--loop-ms={int(1000 * SAMPLE_S)}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def stop(self) -> list[Sample]:
+        if self._process is None:
+            return []
+        self._process.terminate()
+        lines, _ = self._process.communicate()
+        self._process = None
+        return _samples(lines)
+
+
+def _samples(lines: str) -> list[Sample]:
+    """Of ``87.31, 1980, 2619`` lines; those with words in place of numbers are left out."""
+    found = []
+    for line in lines.splitlines():
+        try:
+            watts, gpu, memory = (float(word) for word in line.split(","))
+        except ValueError:
+            continue
+        found.append(Sample(watts, gpu, memory))
+    return found

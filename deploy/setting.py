@@ -1,0 +1,103 @@
+"""What a benchmark ran on: the model, the machine, the versions of what can matter to speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from reid.runtime import Runner
+
+_DISTRIBUTIONS = (
+    "reid-toolkit",
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "torch",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is measured, on what. ``threads`` 0 means the backend's own choice."""
+
+    network: str
+    file_sha256: str
+    backend: str
+    precision: str
+    input_shape: tuple[int, int, int]
+    threads: int
+    cpu: str
+    num_cpus: int
+    gpus: tuple[str, ...]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the fields' order."""
+        return dataclasses.asdict(self)
+
+    def heading(self) -> list[str]:
+        """Two lines for people."""
+        size = "x".join(str(edge) for edge in self.input_shape)
+        threads = f"threads {self.threads or 'as the backend chooses'}"
+        return [
+            f"{self.network} {self.precision} {size}, {self.backend}",
+            f"{self.cpu}, {self.num_cpus} CPUs, {threads}; GPU: {', '.join(self.gpus) or 'none'}",
+        ]
+
+
+def setting_of(runner: Runner, threads: int) -> dict[str, Any]:
+    """The fields of a Setting, of a runner that was opened with ``threads``."""
+    manifest = runner.manifest
+    return {
+        "network": manifest.network,
+        "file_sha256": manifest.file_sha256,
+        "backend": runner.backend,
+        "precision": manifest.precision,
+        "input_shape": manifest.preprocess.input_shape,
+        "threads": threads,
+        "cpu": cpu_name(),
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "gpus": gpu_names(),
+        "versions": _versions(),
+    }
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model as the kernel names it, or its architecture."""
+    names = _values_after("model name", cpuinfo)
+    return names[0] if names else platform.machine()
+
+
+def gpu_names(driver: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+    """The NVIDIA GPUs that the driver lists; empty without one."""
+    return tuple(
+        name
+        for information in sorted(driver.glob("*/information"))
+        for name in _values_after("Model", information)
+    )
+
+
+def _values_after(key: str, file: Path) -> list[str]:
+    """The values of ``key : value`` lines of one of the kernel's text files, if it is there."""
+    if not file.is_file():
+        return []
+    pairs = (line.partition(":") for line in file.read_text(encoding="utf-8").splitlines())
+    return [value.strip() for name, _, value in pairs if name.strip() == key]
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what is installed and can matter to speed, Python included."""
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

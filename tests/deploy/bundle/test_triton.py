@@ -1,0 +1,164 @@
+"""Triton's configuration, parsed by Triton's own protobuf messages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reid.cli import main
+from reid.deploy.bundle.triton import config_text, triton_models
+from reid.deploy.bundle.writing import bundle_triton
+from reid.errors import ConfigError
+from reid.manifest import EngineInfo, Manifest, write_manifest
+from reid.preprocess import Preprocess
+from reid.types import ArraySpec
+from tests.deploy.conftest import Served
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def messages() -> Any:
+    """``model_config_pb2`` of tritonclient, without the package around it, which wants grpcio."""
+    pytest.importorskip("google.protobuf")
+    try:
+        files = importlib.metadata.files("tritonclient") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("tritonclient is not installed: pip install tritonclient")
+    (found,) = [file for file in files if str(file).endswith("grpc/model_config_pb2.py")]
+    spec = importlib.util.spec_from_file_location("model_config_pb2", found.locate())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parsed(messages: Any, text: str) -> Any:
+    from google.protobuf import text_format
+
+    return text_format.Parse(text, messages.ModelConfig())
+
+
+def engine_of(manifest: Manifest, architecture: str) -> Manifest:
+    import dataclasses
+
+    info = EngineInfo(architecture, "10.3.0", "tensorrt", 1, 8, 32)
+    return dataclasses.replace(manifest, engine=info)
+
+
+EMBED = Manifest("msp_cnn", "embed", Preprocess().resize_only(), checkpoint_sha256="c0ffee")
+
+
+def test_a_vector_network_is_batched_and_its_manifest_travels(messages: Any) -> None:
+    models = triton_models([(Path("msp_cnn.fp16.onnx"), EMBED)])
+    config = parsed(messages, config_text(models, "people", 16))
+    assert (config.name, config.platform) == ("people", "onnxruntime_onnx")
+    assert (config.max_batch_size, config.default_model_filename) == (16, "model.onnx")
+    (data,), (embedding,) = config.input, config.output
+    assert (data.name, list(data.dims)) == ("data", [3, 160, 64])
+    assert (embedding.name, list(embedding.dims)) == ("embedding", [256])
+    assert data.data_type == embedding.data_type == messages.TYPE_FP32
+    assert list(config.dynamic_batching.preferred_batch_size) == [16]
+    kept = config.parameters["reid.manifest"].string_value
+    assert Manifest.from_json(kept, "config.pbtxt") == EMBED
+
+
+def test_several_engines_are_chosen_by_compute_capability(messages: Any) -> None:
+    files = [
+        (Path("a.engine"), engine_of(EMBED, "sm87")),
+        (Path("b.engine"), engine_of(EMBED, "sm120")),
+    ]
+    models = triton_models(files)
+    config = parsed(messages, config_text(models, "people", 32))
+    assert config.platform == "tensorrt_plan"
+    assert dict(config.cc_model_filenames) == {
+        "8.7": "model_sm8.7.plan",
+        "12.0": "model_sm12.0.plan",
+    }
+    assert config.default_model_filename == models[0].name == "model_sm8.7.plan"
+    assert list(config.dynamic_batching.preferred_batch_size) == [8, 32]
+
+
+def test_a_graph_with_an_array_of_no_batch_spells_its_sizes_out(messages: Any) -> None:
+    import dataclasses
+
+    compare = dataclasses.replace(
+        EMBED,
+        stage="compare",
+        inputs=(ArraySpec("query", (4, 2), batched=False), ArraySpec("gallery", (4, 2))),
+        outputs=(ArraySpec("score", ()),),
+    )
+    models = triton_models([(Path("csn.compare.fp32.onnx"), compare)])
+    config = parsed(messages, config_text(models, "compare", 16))
+    assert config.max_batch_size == 0
+    assert [list(one.dims) for one in config.input] == [[1, 4, 2], [-1, 4, 2]]
+    assert [list(one.dims) for one in config.output] == [[-1]]
+    assert not config.HasField("dynamic_batching")
+    pair = dataclasses.replace(
+        compare,
+        stage="pair",
+        inputs=(ArraySpec("first", (3, 8, 4)), ArraySpec("second", (3, 8, 4))),
+    )
+    text = config_text(triton_models([(Path("pair.onnx"), pair)]), "pair", 16)
+    (score,) = parsed(messages, text).output
+    assert list(score.dims) == [1]
+    assert list(score.reshape.shape) == []
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (EMBED, "told apart by their GPU"),
+        (engine_of(EMBED, "sm87"), "one graph in one precision"),
+        (Manifest("msp_cnn", "embed", Preprocess()), "one graph in one precision"),
+    ],
+)
+def test_files_that_are_not_one_model_are_refused(second: Manifest, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        triton_models([(Path("a.onnx"), EMBED), (Path("b.onnx"), second)])
+
+
+def test_the_command_writes_a_repository_that_the_doctor_finds(
+    served: Served, messages: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    model = served.file("fp16", pixels=True)
+    assert main(["bundle", "triton", str(model), "--out", str(tmp_path), "--json"]) == 0
+    files = [Path(file) for file in json.loads(capsys.readouterr().out)["files"]]
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        "msp_cnn_fp16/1/model.onnx",
+        "msp_cnn_fp16/config.pbtxt",
+        "golden/golden.safetensors",
+    ]
+    config = parsed(messages, files[1].read_text())
+    assert config.name == files[1].parent.name
+    assert main(["doctor", str(files[0]), "--device", "cpu"]) == 0
+    assert "fp16, as the manifest says" in capsys.readouterr().out
+
+
+def test_a_name_that_leaves_the_folder_is_refused(served: Served, tmp_path: Path) -> None:
+    for name in ("../up", "a/b", ".."):
+        with pytest.raises(ConfigError, match="one folder's name"):
+            bundle_triton([served.file()], tmp_path / "out", name=name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_cannot_run_here_needs_a_reference(served: Served, tmp_path: Path) -> None:
+    from reid.errors import ModelFileError
+    from reid.manifest import read_manifest
+
+    engine = tmp_path / "msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine"
+    engine.write_bytes(b"plan")
+    write_manifest(engine, engine_of(read_manifest(served.file("fp16")), "sm87"))
+    with pytest.raises(ModelFileError, match="--reference"):
+        bundle_triton([engine], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    files = bundle_triton([engine], tmp_path / "out", reference=served.file())
+    assert [file.name for file in files] == ["model.plan", "config.pbtxt", "golden.safetensors"]
+    with pytest.raises(ConfigError, match="batches of 32 at most, found --batch 64"):
+        bundle_triton([engine], tmp_path / "out", batch=64, reference=served.file())

@@ -1,0 +1,41 @@
+"""Exported files of one small network, which bundles and examinations are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from reid.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Served:
+    """A folder of exported files: plain and pixel graphs, in both precisions; read them only."""
+
+    run: Path
+    folder: Path
+
+    def file(self, precision: str = "fp32", *, pixels: bool = False) -> Path:
+        return self.folder / f"msp_cnn{'.pixels' * pixels}.{precision}.onnx"
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """For images of 40x16 out of 48x20, normalised by a mean and a scale per channel."""
+    from reid.checkpoint import Checkpoint, save_checkpoint
+    from reid.config import TrainConfig
+    from reid.export.pipeline import export_checkpoint
+    from reid.manifest import Manifest
+    from tests.export.conftest import lively_network
+
+    folder = tmp_path_factory.mktemp("served")
+    preprocess = Preprocess(48, 20, 40, 16, "BGR", (102.0, 110.0, 95.0), (58.0, 57.0, 56.0))
+    manifest = Manifest("msp_cnn", "train", preprocess, toolkit_version="0")
+    config = TrainConfig(preprocess=preprocess)
+    state = lively_network().state_dict()
+    save_checkpoint(folder / "run" / "checkpoint.pt", Checkpoint(config, manifest, 7, state))
+    for pixels in (False, True):
+        list(export_checkpoint(folder / "run", folder / "onnx", ("fp32", "fp16"), (), pixels))
+    return Served(folder / "run", folder / "onnx")

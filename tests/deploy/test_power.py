@@ -1,0 +1,107 @@
+"""Power from a Jetson's rails and from nvidia-smi, both stood in for by files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from reid.deploy import bench as bench_module
+from reid.deploy.bench import bench
+from reid.deploy.power import RailMeter, Sample, SmiMeter, measured, open_meter
+from tests.deploy.test_bench import CountingRunner
+
+
+def rails_in(folder: Path, **rails: tuple[int, int]) -> Path:
+    """hwmon files of one INA3221: name -> (millivolts, milliamperes)."""
+    chip = folder / "hwmon3"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("ina3221\n")
+    for number, (name, (volts, amperes)) in enumerate(rails.items(), start=1):
+        (chip / f"in{number}_label").write_text(f"{name}\n")
+        (chip / f"in{number}_input").write_text(f"{volts}\n")
+        (chip / f"curr{number}_input").write_text(f"{amperes}\n")
+    other = folder / "hwmon0"
+    other.mkdir()
+    (other / "name").write_text("thermal\n")
+    return folder
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_jetsons_whole_input_counts_where_it_has_a_rail(tmp_path: Path) -> None:
+    rails = {"VDD_IN": (5000, 1200), "VDD_CPU_GPU_CV": (5000, 400), "VDD_SOC": (5000, 300)}
+    meter = open_meter(rails_in(tmp_path, **rails))
+    assert isinstance(meter, RailMeter)
+    assert meter.name == "rails VDD_IN"
+    with measured(meter) as power:
+        time.sleep(0.01)
+    assert power.watts == pytest.approx(6.0)
+    assert power.gpu_mhz is None
+    with measured(meter) as again:
+        pass
+    assert again.samples[0] == Sample(6.0)
+
+
+def test_without_it_the_rails_are_added(tmp_path: Path) -> None:
+    meter = open_meter(rails_in(tmp_path, VDD_GPU_SOC=(19000, 100), VDD_CPU_CV=(19000, 200)))
+    with measured(meter) as power:
+        pass
+    assert power.watts == pytest.approx(5.7)
+
+
+def test_nvidia_smi_is_asked_again_and_again(tmp_path: Path) -> None:
+    smi = script(
+        tmp_path / "smi",
+        'case "$*" in\n'
+        "*--loop-ms=100*) echo '80.0, 1980, 2619'; echo '[N/A], 1980, 2619'; "
+        "echo '100.0, 1000, 2619'; exec sleep 60;;\n"
+        "*) echo '70.5, 210, 405';;\nesac",
+    )
+    meter = open_meter(tmp_path / "none", smi)
+    assert isinstance(meter, SmiMeter)
+    with measured(meter) as power:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not _has_written(meter):
+            time.sleep(0.01)
+    assert power.watts == pytest.approx(90.0)
+    assert (power.gpu_mhz, power.memory_mhz) == pytest.approx((1490, 2619))
+
+
+def _has_written(meter: SmiMeter) -> bool:
+    """Whether the script has come to its sleep: its lines are in the pipe by then."""
+    process = meter._process
+    assert process is not None
+    return "sleep" in Path(f"/proc/{process.pid}/cmdline").read_text()
+
+
+def test_a_machine_that_tells_nothing_has_no_meter(tmp_path: Path) -> None:
+    assert open_meter(tmp_path / "none", str(tmp_path / "none")) is None
+    silent = script(tmp_path / "smi", "echo '[N/A], [N/A], [N/A]'")
+    assert open_meter(tmp_path / "none", silent) is None
+    failing = script(tmp_path / "failing", "exit 9")
+    assert open_meter(tmp_path / "none", failing) is None
+    with measured(None) as power:
+        pass
+    assert power.watts is None
+
+
+def test_the_benchmark_tells_watts_and_crops_per_joule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hwmon = rails_in(tmp_path, VDD_IN=(5000, 2000))
+    monkeypatch.setattr(bench_module, "open_meter", lambda: open_meter(hwmon))
+    report = bench(CountingRunner(), batch_sizes=(4,), seconds=0.01, warmup_s=0.0)
+    (timing,) = report.timings
+    assert timing.watts == pytest.approx(10.0)
+    assert timing.crops_per_joule == pytest.approx(timing.together.crops_per_s / 10)
+    assert report.to_text().splitlines()[-1].startswith("batch 4: 10.0 W (rails VDD_IN), ")
+    monkeypatch.setattr(bench_module, "open_meter", lambda: None)
+    plain = bench(CountingRunner(), batch_sizes=(4,), seconds=0.01, warmup_s=0.0)
+    assert plain.timings[0].crops_per_joule is None
+    assert "joule" not in plain.to_text()
