@@ -48,11 +48,20 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry("reid.export.commands:export", "Turn a checkpoint into ONNX and engines."),
     "import-caffe": Entry("reid.export.commands:import_caffe", "Make a run from Caffe weights."),
     "parity": Entry("reid.export.commands:parity", "Prove that two model files answer alike."),
-    "bench": Entry("reid.deploy.commands:bench", "Measure a model file's latency and crops/s."),
+    "index": Entry("reid.deploy.commands.index:index", "Describe images into a gallery."),
+    "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
+    "serve": Entry("reid.deploy.commands.serve:serve", "Search a gallery on a web page."),
+    "watch": Entry("reid.deploy.commands.watch:watch", "Follow people through cameras."),
+    "bench": Entry(
+        "reid.deploy.commands.bench:bench", "Measure a model file's latency and crops/s."
+    ),
+    "bundle": Entry("reid.deploy.commands.bundle:bundle", "Write what DeepStream or Triton needs."),
+    "doctor": Entry("reid.deploy.commands.doctor:doctor", "Say what is wrong with a model here."),
 }
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cv2": ("cpu", "gpu", "edge"),
+    "faiss": ("cpu", "gpu", "edge"),
     "google": ("cpu", "gpu"),
     "h5py": ("cpu", "gpu"),
     "matplotlib": ("cpu", "gpu"),
@@ -60,13 +69,14 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("cpu", "gpu", "edge"),
     "onnxscript": ("cpu", "gpu"),
     "pycuda": ("gpu",),
+    "pymilvus": ("milvus",),
     "tensorboardX": ("cpu", "gpu"),
     "tensorrt": ("gpu",),
     "torch": ("cpu", "gpu"),
 }
 """Importable name -> the extras that install it."""
 
-DISTRIBUTIONS: Mapping[str, str] = {"google": "protobuf"}
+DISTRIBUTIONS: Mapping[str, str] = {"faiss": "faiss-cpu", "google": "protobuf"}
 """Importable name -> the package's, where no one would guess it."""
 
 

@@ -86,6 +86,7 @@ def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord]
             f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
             f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
         )
+    _refuse_not_finite(matcher, stored.descriptions, records, side)
     return stored.descriptions
 
 
@@ -119,6 +120,14 @@ def describe_records(
 ) -> Any:
     """Descriptions of images on disk, in their order; decoding overlaps with the network."""
     descriptions = matcher.describe(read_ahead(records), progress)
+    _refuse_not_finite(matcher, descriptions, records, side)
+    return descriptions
+
+
+def _refuse_not_finite(
+    matcher: Matcher[Any], descriptions: Any, records: Sequence[ImageRecord], side: str
+) -> None:
+    """Raise ModelFileError that names the images with NaN or infinity."""
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
         named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
@@ -127,7 +136,6 @@ def describe_records(
             f"the model's output is NaN or infinite for {len(bad)} of {len(records)} {side} "
             f"images ({', '.join(named)}{more}); check its weights, or use FP32"
         )
-    return descriptions
 
 
 def read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:

@@ -1,4 +1,4 @@
-"""The page of an evaluation: its figures, what they cost, and the pictures beside it."""
+"""The page of an evaluation: figures, differences, costs and pictures, all in one file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from reid import __version__
-from reid.cascade import Cascade, points
+from reid.cascade import Cascade
+from reid.eval_page_tables import (
+    camera_pairs,
+    consistency,
+    costs,
+    differences,
+    published,
+    retrieval,
+    shortlists,
+    verification,
+)
 from reid.files import write_text
-from reid.html_page import linked_picture, links, page, paragraph, table
-from reid.tables import COLUMNS, figure, heading
+from reid.html_page import figure, page, paragraph, sections
+from reid.pictures.drawing import Picture, smallest
+from reid.tables import heading
 from reid.types import EvalReport
-
-RANKED, SIMILARITIES = "ranked.png", "similarities.png"
-"""The pictures' names in a report's folder."""
 
 
 def write_report(
@@ -24,94 +32,41 @@ def write_report(
     reports: Sequence[EvalReport],
     cascades: Sequence[Cascade] = (),
     *,
-    not_drawn: str = "",
+    pictures: Sequence[Picture] = (),
+    not_drawn: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.json`` and, last, the page over it and the pictures in ``folder``.
+    """Write ``report.json`` and, last, the page, which refers to nothing outside itself.
 
-    ``found`` is what ``reid eval --json`` prints of ``reports``; ``not_drawn`` says why there
-    are no similarity maps where they could be expected. Returns the page's path. Raises
+    ``found`` is what ``reid eval --json`` prints of ``reports``; ``pictures`` are drawn on the
+    page; ``not_drawn`` says what is not and why, a line each. Returns the page's path. Raises
     OutputError.
     """
     write_text(folder / "report.json", json.dumps(found, indent=2) + "\n")
-    drawn = [name for name in (RANKED, SIMILARITIES) if (folder / name).is_file()]
+    parts = [
+        *retrieval(reports, found["chance_rank1"]),
+        *differences(found.get("differences", ())),
+        *published(reports[0], found.get("published")),
+        *shortlists(reports, cascades),
+        *consistency(found.get("map_consistency", ())),
+        *verification(reports),
+        *((one.title, [_picture(one)]) for one in pictures),
+        *([("Not drawn", [paragraph(line) for line in not_drawn])] if not_drawn else []),
+        *camera_pairs(reports),
+        *costs(reports),
+    ]
+    lead = heading(reports[0], None) + ([found["split"]] if found.get("split") else [])
+    names = ", ".join(["report.json", *(picture.name for picture in pictures)])
     body = [
-        paragraph("; ".join(heading(reports[0], None)), "lead"),
-        "<h2>Retrieval</h2>",
-        _figures(reports, found["chance_rank1"]),
-        "<h2>What it cost</h2>",
-        _costs(reports),
-        *_shortlists(reports, cascades),
-        *_pictures(reports[0].model, drawn, not_drawn),
-        "<h2>What is here</h2>",
-        links(["report.json", *drawn]),
-        paragraph(f"reid {__version__}", "note"),
+        paragraph("; ".join(lead), "lead"),
+        *sections(parts),
+        paragraph(f"Beside this page: {names}. reid {__version__}", "note"),
     ]
     target = folder / "index.html"
     write_text(target, page(f"Evaluation on {reports[0].dataset}", body))
     return target
 
 
-def _figures(reports: Sequence[EvalReport], chance: float) -> str:
-    """Chance has a row of its own; only its rank-1 is known."""
-    rows = [(one.model, *(figure(one, name) for name in COLUMNS.values())) for one in reports]
-    empty = ("",) * (len(COLUMNS) - 1)
-    note = paragraph("All figures in percent.", "note")
-    return table(("model", *COLUMNS), [*rows, ("chance", f"{100 * chance:.1f}", *empty)]) + note
-
-
-def _costs(reports: Sequence[EvalReport]) -> str:
-    rows = []
-    for one in reports:
-        compared = ("-", "-", "-")
-        if one.num_compared:
-            rate = one.num_compared / one.compare_s
-            compared = (f"{one.num_compared:,}", f"{one.compare_s:.1f} s", f"{rate:,.0f}")
-        rows.append((one.model, f"{one.describe_s:.1f} s", *compared))
-    return table(("model", "describing", "pairs compared", "comparing", "pairs/s"), rows)
-
-
-def _shortlists(reports: Sequence[EvalReport], cascades: Sequence[Cascade]) -> list[str]:
-    """What shortlists lose and save; nothing where there are none."""
-    title = "<h2>Shortlists against the whole gallery</h2>"
-    if cascades:
-        rows = [
-            (
-                one.short.model,
-                points(one.rank1_lost),
-                points(one.map_step_lost),
-                f"{one.pairs_saved:.1%}",
-                f"{one.whole.compare_s - one.short.compare_s:.1f} s",
-                f"{one.times_as_fast:.1f}",
-            )
-            for one in cascades
-        ]
-        head = ("model", "rank-1 lost", "mAP lost", "pairs saved", "time saved", "times as fast")
-        note = "Losses in percentage points, of mAP (step); below 0 is a gain."
-        return [title, table(head, rows), paragraph(note, "note")]
-    if any(0 < one.num_compared < one.num_query * one.num_gallery for one in reports):
-        note = "The whole gallery was not compared: --shortlist 0 beside the others tells."
-        return [title, paragraph(note, "note")]
-    return []
-
-
-def _pictures(model: str, drawn: Sequence[str], not_drawn: str) -> list[str]:
-    body = [
-        "<h2>Query images and their nearest gallery images</h2>",
-        linked_picture(RANKED, "ranked lists: query, then its nearest gallery images"),
-        paragraph(f"As {model} ranks them.", "note"),
-    ]
-    if SIMILARITIES in drawn:
-        words = (
-            "Outlined: the parts that the network attends to, one colour per level. Warm: where "
-            "the query's parts of a level find their like in the gallery image (correlations, "
-            "mean over channels and stripes). A level has one scale of colours in each row; "
-            "'up to' is a panel's greatest value."
-        )
-        body += [
-            "<h2>What was compared</h2>",
-            linked_picture(SIMILARITIES, "attended parts and similarity maps of each level"),
-            paragraph(words, "note"),
-        ]
-    elif not_drawn:
-        body += ["<h2>What was compared</h2>", paragraph(not_drawn, "note")]
-    return body
+def _picture(picture: Picture) -> str:
+    """At half its size: pictures are drawn for sharp screens."""
+    media_type, data = smallest(picture.image)
+    return figure(media_type, data, picture.image.shape[1] // 2, picture.title, picture.caption)

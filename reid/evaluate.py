@@ -11,44 +11,71 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from reid.describing import Described, Phase, describe_split, refuse_empty, silent
-from reid.errors import ConfigError, nearest
+from reid.distances import Distances
+from reid.errors import ConfigError
 from reid.manifest import manifest_path, read_manifest
 from reid.matching import Matcher, Progress, open_matcher
-from reid.metrics import (
-    Scores,
-    chance_market,
-    chance_single_shot,
-    score_market,
-    score_single_shot,
-)
-from reid.ranking import Distances, Labels, labels_from_records, rank_distances
+from reid.ranking import labels_from_records
+from reid.reranking import Reranking, reranked_tiles
 from reid.runtime import model_file
-from reid.types import EvalReport, ImageRecord, IntArray, Protocol, Ranking, Split
-
-MULTI_QUERY = "multi_query"
-PROTOCOLS = ("market", MULTI_QUERY, "single_shot")
+from reid.scoring import (
+    KEPT,
+    MULTI_QUERY,
+    MULTI_SHOT,
+    SINGLE_SHOT,
+    Measured,
+    chance,
+    check_protocol,
+    measure,
+)
+from reid.types import (
+    DISTRACTOR_ID,
+    JUNK_ID,
+    EvalReport,
+    ImageRecord,
+    IntArray,
+    Protocol,
+    Ranking,
+    Split,
+)
+from reid.verification import FPRS, Verification
 
 TELL_S = 2.0
 """Comparisons that take longer are announced."""
 
+TRIALS = 10
+"""Draws of a single-shot or multi-shot evaluation of a dataset that has no such protocol."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A model's figures, and the distances behind them.
+    """A model's figures, and what they were made of.
 
-    ``split`` has one image for each row of the distances: see ``merged_queries``.
+    ``split`` has one query image for each row of the ``distances``: see ``merged_queries``.
+    ``cmc_curve`` (K,) is the share of queries answered within k = 1, ..., K, and ``kept`` the
+    nearest gallery images of each query.
     """
 
     report: EvalReport
-    distances: Distances
     split: Split
+    distances: Distances
+    cmc_curve: npt.NDArray[np.float64]
+    kept: Ranking
+    verification: Verification
 
     def ranking(self, k: int) -> Ranking:
-        """The ``k`` nearest gallery images of each query, by Market's rules."""
-        query, gallery = (labels_from_records(x) for x in (self.split.query, self.split.gallery))
-        return rank_distances(self.distances, query, gallery, k)
+        """The ``k`` nearest gallery images of each query; -1 where there are not so many.
+
+        Raises ValueError for more than were kept.
+        """
+        num_kept = self.kept.indices.shape[1]
+        if not 1 <= k <= num_kept:
+            raise ValueError(f"1 to {num_kept} nearest images were kept, found {k}")
+        kept = self.kept
+        return Ranking(kept.indices[:, :k], kept.distances[:, :k], kept.correct[:, :k])
 
 
 def evaluate(
@@ -57,6 +84,8 @@ def evaluate(
     *,
     described: Described | None = None,
     best: int = 0,
+    rerank: Reranking | None = None,
+    keep: int = KEPT,
     phase: Phase = silent,
     say: Callable[[str], None] = lambda line: None,
     model_name: str = "",
@@ -64,42 +93,67 @@ def evaluate(
     """Score a split by its protocol, after describing it unless ``described`` is at hand.
 
     With ``best`` a network that compares pairs compares only that many gallery images with a
-    query, its best by the ranking vector. ``say`` hears how long comparing will take where that
-    is more than a moment. Raises what ``describe_split`` raises, and ConfigError for an unknown
-    protocol or a shortlist that cannot be.
+    query, its best by the ranking vector. With ``rerank`` the distances of vectors are
+    re-ranked. ``keep`` nearest images are kept of each query. ``say`` hears how long comparing
+    will take where that is more than a moment. Raises what ``describe_split`` raises, and
+    ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking of pairs.
     """
+    check_protocol(split.protocol)
     described = described or describe_split(matcher, split, phase)
     query, gallery = described.query, described.gallery
     split, groups = merged_queries(split)
     if len(split.query) < len(groups):
         query = matcher.means(query, groups)
-    labels = labels_from_records(split.query), labels_from_records(split.gallery)
     num_pairs = len(split.query) * (best or len(split.gallery))
     seconds = matcher.seconds(query, gallery) * num_pairs
-    count: Progress = silent("comparing", num_pairs)
-    if seconds > TELL_S:
-        say(f"{num_pairs:,} pairs to compare: about {_span(seconds)}")
-        count = phase("comparing", num_pairs)
-    distances = matcher.tiles(query, gallery, count, best)
+    if rerank is not None:
+        distances = _reranked(query, gallery, rerank, phase)
+    else:
+        count: Progress = silent("comparing", num_pairs)
+        if seconds > TELL_S:
+            say(f"{num_pairs:,} pairs to compare: about {_span(seconds)}")
+            count = phase("comparing", num_pairs)
+        distances = matcher.tiles(query, gallery, count, best)
     start = time.perf_counter()
-    scores = _score(distances, *labels, split.protocol)
-    report = EvalReport(
-        model=model_name or matcher.backend,
+    labels = labels_from_records(split.query), labels_from_records(split.gallery)
+    found = measure(distances, *labels, split.protocol, keep=keep)
+    report = dataclasses.replace(
+        _report(found, split, model_name or matcher.backend),
+        reranking=rerank.words() if rerank else "",
+        describe_s=described.seconds,
+        num_compared=num_pairs if seconds else 0,
+        compare_s=time.perf_counter() - start if seconds else 0.0,
+    )
+    return Evaluation(report, split, distances, found.cmc_curve, found.ranking, found.verification)
+
+
+def _reranked(query: Any, gallery: Any, settings: Reranking, phase: Phase) -> Distances:
+    if not isinstance(query, np.ndarray):
+        raise ConfigError(
+            "re-ranking compares the gallery images with one another too, which takes vectors; "
+            "this network compares pairs: leave --rerank out"
+        )
+    return reranked_tiles(query, gallery, settings, phase("re-ranking", len(query) + len(gallery)))
+
+
+def _report(found: Measured, split: Split, model: str) -> EvalReport:
+    scores = found.scores
+    return EvalReport(
+        model=model,
         dataset=split.dataset,
         protocol=split.protocol,
-        num_query=len(split.query),
+        num_query=scores.num_query,
         num_gallery=len(split.gallery),
         num_unanswerable=scores.num_unanswerable,
+        num_identities=len({one.person_id for one in split.query} - {JUNK_ID, DISTRACTOR_ID}),
         cmc=scores.cmc,
         map_step=scores.map_step,
         map_trapezoid=scores.map_trapezoid,
         minp=scores.minp,
         std=scores.std,
-        describe_s=described.seconds,
-        num_compared=num_pairs if seconds else 0,
-        compare_s=time.perf_counter() - start if seconds else 0.0,
+        tpr={fpr: found.verification.tpr_at(fpr) for fpr in FPRS},
+        camera_pairs=found.camera_pairs,
     )
-    return Evaluation(report, distances, split)
 
 
 def evaluate_models(
@@ -107,6 +161,7 @@ def evaluate_models(
     split: Split,
     *,
     shortlists: Sequence[int] = (),
+    rerank: Reranking | None = None,
     stage: str = "",
     query_file: Path | None = None,
     gallery_file: Path | None = None,
@@ -119,8 +174,8 @@ def evaluate_models(
     """Open and evaluate each model file in turn, all on one split.
 
     ``shortlists`` are numbers of gallery images to compare with a query, 0 for all of them;
-    there is one evaluation of each model for each. Raises what ``open_matcher`` and
-    ``evaluate`` raise.
+    there is one evaluation of each model for each. With ``rerank`` each is followed by the
+    same re-ranked. Raises what ``open_matcher`` and ``evaluate`` raise.
     """
     results = []
     for model in models:
@@ -128,17 +183,19 @@ def evaluate_models(
             described = describe_split(matcher, split, phase, query_file, gallery_file)
             for best in shortlists or (0,):
                 name = f"{model}, best {best}" if best else str(model)
-                results.append(
-                    evaluate(
-                        matcher,
-                        split,
-                        described=described,
-                        best=best,
-                        phase=phase,
-                        say=say,
-                        model_name=name,
+                for again in (None, rerank) if rerank else (None,):
+                    results.append(
+                        evaluate(
+                            matcher,
+                            split,
+                            described=described,
+                            best=best,
+                            rerank=again,
+                            phase=phase,
+                            say=say,
+                            model_name=f"{name}, re-ranked" if again else name,
+                        )
                     )
-                )
     return results
 
 
@@ -177,37 +234,26 @@ def merged_queries(split: Split) -> tuple[Split, IntArray]:
     return dataclasses.replace(split, query=tuple(first)), np.array(members, np.int64)
 
 
-def _score(distances: Distances, query: Labels, gallery: Labels, protocol: Protocol) -> Scores:
-    if protocol.name in ("market", MULTI_QUERY):
-        return score_market(distances, query, gallery)
-    if protocol.name == "single_shot":
-        return score_single_shot(
-            distances, query, gallery, trials=protocol.trials, seed=protocol.seed
-        )
-    raise _unknown_protocol(protocol)
+def with_shots(split: Split, shots: int) -> Split:
+    """The split by the single-shot protocol, or multi-shot with ``shots`` gallery images.
 
-
-def _unknown_protocol(protocol: Protocol) -> ConfigError:
-    return ConfigError(
-        f"a protocol is one of {', '.join(PROTOCOLS)}; found {protocol.name!r}"
-        f"{nearest(protocol.name, PROTOCOLS)}"
-    )
+    It has as many draws as its own protocol, or ``TRIALS`` where that draws none.
+    """
+    name = SINGLE_SHOT if shots == 1 else MULTI_SHOT
+    old = split.protocol
+    trials = old.trials if old.name in (SINGLE_SHOT, MULTI_SHOT) else TRIALS
+    return dataclasses.replace(split, protocol=Protocol(name, trials, old.seed, shots))
 
 
 def chance_rank1(split: Split) -> float:
     """Expected rank-1 of a random ranking of this split, exactly, in [0, 1].
 
-    Per query good / (gallery - skipped), averaged over the queries that can be answered.
     Raises DataError for an empty side, ConfigError for an unknown protocol.
     """
     refuse_empty(split)
     split, _ = merged_queries(split)
     query, gallery = labels_from_records(split.query), labels_from_records(split.gallery)
-    if split.protocol.name in ("market", MULTI_QUERY):
-        return chance_market(query, gallery)
-    if split.protocol.name == "single_shot":
-        return chance_single_shot(query, gallery)
-    raise _unknown_protocol(split.protocol)
+    return chance(query, gallery, split.protocol)
 
 
 def _span(seconds: float) -> str:

@@ -29,7 +29,13 @@ a { color: var(--link); } ul { padding-left: 1.2rem; }
 td code { white-space: pre-wrap; overflow-wrap: anywhere; }
 th { color: var(--faint); font-weight: 600; white-space: nowrap; }
 img { max-width: 100%; border: 1px solid var(--line); border-radius: 6px; background: #fff; }
-img.broad { max-width: min(94vw, 88rem); margin-left: 50%; transform: translateX(-50%); }
+figure { margin: 0; } figcaption { color: var(--faint); font-size: .92rem; margin-top: .3rem; }
+figure .wide { text-align: center; }
+@media (min-width: 64rem) { figure .wide { margin: 0 calc(30rem - min(47vw, 44rem)); } }
+/* On a narrow screen a picture keeps its size, and is moved under its frame. */
+@media (max-width: 48rem) { figure img { max-width: none; } }
+summary { cursor: pointer; color: var(--link); padding: .2rem 0; overflow-wrap: anywhere; }
+nav ul { columns: 2 16rem; padding-left: 1.2rem; margin: .6rem 0; }
 code { font: .85em ui-monospace, monospace; }
 .ok { color: var(--ok); font-weight: 600; } .no { color: var(--no); }
 """
@@ -61,17 +67,43 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{cells}</tr>{"".join(lines)}</table></div>'
 
 
+def folded(title: str, pieces: Sequence[str]) -> str:
+    """Pieces of HTML that a click on their title shows."""
+    return f"<details><summary>{html.escape(title)}</summary>{''.join(pieces)}</details>"
+
+
 def embedded_picture(png: Path, words: str) -> str:
     """A PNG file as part of the page."""
     encoded = base64.b64encode(png.read_bytes()).decode("ascii")
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{encoded}">'
 
 
-def linked_picture(name: str, words: str) -> str:
-    """A picture that lies beside the page, broader than the text; a click shows it alone."""
-    source = html.escape(quote(name))
-    words = html.escape(words)
-    return f'<a href="{source}"><img class="broad" alt="{words}" src="{source}"></a>'
+def figure(media_type: str, data: bytes, width: int, words: str, caption: str) -> str:
+    """An image as part of the page, up to ``width`` CSS pixels wide, and a sentence below it.
+
+    It may be broader than the text. ``words`` stand for it where it cannot be seen.
+    """
+    encoded = base64.b64encode(data).decode("ascii")
+    image = (
+        f'<img alt="{html.escape(words)}" style="width: {width}px" '
+        f'src="data:{html.escape(media_type)};base64,{encoded}">'
+    )
+    return (
+        f'<figure><div class="wide">{image}</div>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def sections(parts: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """A table of contents, then (title, pieces of HTML) one after the other."""
+    entries = "".join(
+        f'<li><a href="#part{i}">{html.escape(title)}</a></li>'
+        for i, (title, _) in enumerate(parts, 1)
+    )
+    body = [f'<nav aria-label="Contents"><ul>{entries}</ul></nav>']
+    for i, (title, pieces) in enumerate(parts, 1):
+        body += [f'<h2 id="part{i}">{html.escape(title)}</h2>', *pieces]
+    return body
 
 
 def links(names: Sequence[str]) -> str:

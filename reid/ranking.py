@@ -1,8 +1,8 @@
-"""Distances, and where each right gallery image stands in a query's ranking.
+"""Where each right gallery image stands in a query's ranking.
 
-Queries are worked in tiles, so no (queries x gallery) matrix is ever whole in memory. A
-right image's rank is found by counting the gallery images before it, which is a few
-passes over a row instead of a sort of it.
+All figures are accumulated in one pass over the tiles of distances: a network that compares
+pairs compares each once. A right image's rank is found by counting the gallery images before
+it, which is a few passes over a row instead of a sort of it.
 
 Market-1501's rules (``market_evaluation/utils/evaluation.m`` of
 zhunzhong07/IDE-baseline-Market-1501) decide what counts:
@@ -15,12 +15,14 @@ zhunzhong07/IDE-baseline-Market-1501) decide what counts:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from reid.errors import DataError, ModelFileError
+from reid.distances import TILE, Distances, tiles_of
+from reid.metrics import CMC_RANKS, Scores, scores_from_ranks
 from reid.types import (
     DISTRACTOR_ID,
     JUNK_ID,
@@ -30,11 +32,8 @@ from reid.types import (
     Ranking,
 )
 
-Distances = Callable[[slice], FloatArray]
-"""Rows of queries -> their (rows, gallery) distances: how pair networks supply their own."""
-
-TILE = 128
-"""Queries per tile: 42 MB of distances against the 82,161 gallery images of MSMT17."""
+_GROUP = 32
+"""Distances of a row of which one, the least, stands for all in a first search."""
 
 
 class Labelled(Protocol):
@@ -62,72 +61,6 @@ def labels_from_records(records: Sequence[ImageRecord]) -> Labels:
     )
 
 
-def euclidean_distances(query: FloatArray, gallery: FloatArray) -> FloatArray:
-    """Euclidean distances of (Q, D) and (G, D) float32 vectors: (Q, G) float32.
-
-    Computed as |q|^2 - 2 q.g + |g|^2, one matrix product: for unit vectors the squares
-    are right to about 1e-6. Raises ValueError where the vectors' sizes differ.
-    """
-    return _euclidean(query, gallery, _squares(gallery))
-
-
-def euclidean_tiles(query: FloatArray, gallery: FloatArray) -> Distances:
-    """``euclidean_distances`` tile by tile, the gallery's squares computed once."""
-    squares = _squares(gallery)
-    return lambda rows: _euclidean(query[rows], gallery, squares)
-
-
-def _squares(vectors: FloatArray) -> FloatArray:
-    return np.asarray(np.einsum("nd,nd->n", vectors, vectors), np.float32)
-
-
-def _euclidean(query: FloatArray, gallery: FloatArray, gallery_squares: FloatArray) -> FloatArray:
-    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"(Q, D) and (G, D) vectors of one size D expected, "
-            f"found {query.shape} and {gallery.shape}"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):  # tiles_of refuses what overflows
-        distances: FloatArray = (np.float32(-2) * query) @ gallery.T
-        distances += gallery_squares
-        distances += _squares(query)[:, None]
-    np.maximum(distances, 0, out=distances)  # rounding may leave a twin just below zero
-    np.sqrt(distances, out=distances)
-    return distances
-
-
-def tiles_of(
-    distances: Distances, query: Labelled, gallery: Labelled, tile: int = TILE
-) -> Iterator[tuple[slice, FloatArray]]:
-    """Each tile's query rows and its checked (rows, gallery) distances.
-
-    Raises DataError for an empty side, ModelFileError for a distance that is not finite
-    (it would compare as smaller than nothing, and so pass for a perfect answer), and
-    ValueError for a tile of another shape.
-    """
-    num_query, num_gallery = len(query.person_ids), len(gallery.person_ids)
-    for name, num in (("query", num_query), ("gallery", num_gallery)):
-        if num == 0:
-            raise DataError(f"the {name} is empty: at least one image is needed to rank")
-    if tile < 1:
-        raise ValueError(f"a tile has at least 1 query, found {tile}")
-    for start in range(0, num_query, tile):
-        rows = slice(start, min(start + tile, num_query))
-        block = distances(rows)
-        if block.shape != (rows.stop - start, num_gallery):
-            raise ValueError(
-                f"distances of queries {start}..{rows.stop - 1} must have shape "
-                f"({rows.stop - start}, {num_gallery}), found {block.shape}"
-            )
-        if not (np.isfinite(block.max()) and np.isfinite(block.min())):
-            bad = start + int(np.argmin(np.isfinite(block).all(axis=1)))
-            raise ModelFileError(
-                f"the distances of query {bad} are not all finite: the model's output holds "
-                "NaN or infinity; check its weights, or use FP32"
-            )
-        yield rows, block
-
-
 class MarketRules:
     """Which gallery images are good, and which are skipped, for a query.
 
@@ -145,7 +78,7 @@ class MarketRules:
         return self._order[first:last]
 
     def good_and_skipped(self, person_id: int, camera_id: int) -> tuple[IntArray, IntArray]:
-        """Gallery indices, ascending, of the right answers and of those never ranked.
+        """Gallery indices of the right answers, ascending, and of those never ranked.
 
         A query of nobody (a distractor or junk) has no right answer.
         """
@@ -158,36 +91,133 @@ class MarketRules:
         return same[~own_camera], skipped
 
 
-def ranks_of_good(row: FloatArray, good: IntArray, skipped: IntArray) -> IntArray:
+class OtherViewRules(MarketRules):
+    """CUHK's and VIPeR's: as Market's, and no image of the query's own camera is ranked."""
+
+    def __init__(self, gallery: Labelled) -> None:
+        super().__init__(gallery)
+        is_junk = gallery.person_ids == JUNK_ID
+        self._skipped = {
+            int(camera): np.flatnonzero(is_junk | (gallery.camera_ids == camera))
+            for camera in np.unique(gallery.camera_ids)
+        }
+
+    def good_and_skipped(self, person_id: int, camera_id: int) -> tuple[IntArray, IntArray]:
+        good, _ = super().good_and_skipped(person_id, camera_id)
+        return good, self._skipped.get(camera_id, self._junk)
+
+
+class Tile(NamedTuple):
+    """The distances of some queries, and what the rules say of each.
+
+    ``ranked`` are the ``distances`` (rows, G) with infinity where an image is skipped;
+    ``good`` and ``skipped`` hold each query's gallery indices.
+    """
+
+    rows: slice
+    distances: FloatArray
+    ranked: FloatArray
+    good: list[IntArray]
+    skipped: list[IntArray]
+
+
+class Accumulator(Protocol):
+    """Takes what it needs of each tile as it passes."""
+
+    def add(self, tile: Tile) -> None: ...
+
+
+def pass_over(
+    distances: Distances,
+    query: Labelled,
+    gallery: Labelled,
+    rules: MarketRules,
+    accumulators: Sequence[Accumulator],
+    *,
+    tile: int = TILE,
+) -> None:
+    """Compute every distance once, and show each tile to all ``accumulators``.
+
+    They work on a tile in a second thread while the next one is computed. Raises what
+    ``tiles_of`` raises.
+    """
+
+    def show(rows: slice, block: FloatArray) -> None:
+        judged = _judged(rows, block, query, rules)
+        for accumulator in accumulators:
+            accumulator.add(judged)
+
+    with ThreadPoolExecutor(1) as second:
+        shown = second.submit(lambda: None)
+        for rows, block in tiles_of(
+            distances, len(query.person_ids), len(gallery.person_ids), tile
+        ):
+            shown.result()
+            shown = second.submit(show, rows, block)
+        shown.result()
+
+
+def _judged(rows: slice, block: FloatArray, query: Labelled, rules: MarketRules) -> Tile:
+    people, cameras = query.person_ids[rows].tolist(), query.camera_ids[rows].tolist()
+    judged = [rules.good_and_skipped(*one) for one in zip(people, cameras, strict=True)]
+    ranked = block.copy()
+    for row, (_, skipped) in zip(ranked, judged, strict=True):
+        row[skipped] = np.inf
+    return Tile(rows, block, ranked, [good for good, _ in judged], [out for _, out in judged])
+
+
+def ranks_of_good(row: FloatArray, good: IntArray) -> IntArray:
     """0-based ranks, ascending, of the ``good`` images in one query's distances (G,).
 
-    The rank is the number of gallery images not skipped that are nearer, or as near and
-    earlier in the gallery: what a stable sort gives, without sorting.
+    The rank is the number of gallery images that are nearer, or as near and earlier in the
+    gallery: what a stable sort gives, without sorting. Infinity is never ranked.
     """
     ranks = np.empty(len(good), np.int64)
-    skipped_distances = row[skipped]
-    for i, index in enumerate(good):
+    before = np.empty(len(row), np.bool_)
+    for i, index in enumerate(good.tolist()):
         distance = row[index]
-        nearer = np.count_nonzero(row[:index] <= distance)
-        nearer += np.count_nonzero(row[index + 1 :] < distance)
-        uncounted = skipped_distances < distance
-        uncounted |= (skipped_distances == distance) & (skipped < index)
-        ranks[i] = nearer - np.count_nonzero(uncounted)
+        np.less_equal(row[:index], distance, out=before[:index])
+        np.less(row[index:], distance, out=before[index:])
+        ranks[i] = np.count_nonzero(before)
     ranks.sort()
     return ranks
 
 
-def market_ranks(
-    distances: Distances, query: Labelled, gallery: Labelled, *, tile: int = TILE
-) -> list[IntArray]:
+class RanksOfGood:
     """For each query, the 0-based ranks of its good images; empty where it has none."""
-    rules = MarketRules(gallery)
-    ranks: list[IntArray] = []
-    for rows, block in tiles_of(distances, query, gallery, tile):
-        people, cameras = query.person_ids[rows], query.camera_ids[rows]
-        for row, person, camera in zip(block, people, cameras, strict=True):
-            ranks.append(ranks_of_good(row, *rules.good_and_skipped(int(person), int(camera))))
-    return ranks
+
+    def __init__(self) -> None:
+        self.ranks: list[IntArray] = []
+
+    def add(self, tile: Tile) -> None:
+        self.ranks += map(ranks_of_good, tile.ranked, tile.good)
+
+    def scores(self, cmc_ranks: Sequence[int] = CMC_RANKS) -> Scores:
+        return scores_from_ranks(self.ranks, cmc_ranks)
+
+
+class Nearest:
+    """The ``k`` nearest gallery images of each query, nearest first; ties in gallery order."""
+
+    def __init__(self, num_query: int, k: int) -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, found {k}")
+        self.ranking = Ranking(
+            indices=np.full((num_query, k), -1, np.int64),
+            distances=np.full((num_query, k), np.inf, np.float32),
+            correct=np.zeros((num_query, k), np.bool_),
+        )
+
+    def add(self, tile: Tile) -> None:
+        indices, nearest, correct = (
+            array[tile.rows]
+            for array in (self.ranking.indices, self.ranking.distances, self.ranking.correct)
+        )
+        for i, (row, good) in enumerate(zip(tile.ranked, tile.good, strict=True)):
+            top = nearest_in(row, indices.shape[1])
+            indices[i, : len(top)] = top
+            nearest[i, : len(top)] = row[top]
+            correct[i, : len(top)] = (top[:, None] == good).any(axis=1)
 
 
 def rank_distances(
@@ -198,30 +228,19 @@ def rank_distances(
     Equal distances keep the gallery's order. Raises DataError for an empty side,
     ModelFileError for distances that are not finite.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, found {k}")
-    rules = MarketRules(gallery)
-    num_query = len(query.person_ids)
-    indices = np.full((num_query, k), -1, np.int64)
-    nearest = np.full((num_query, k), np.inf, np.float32)
-    correct = np.zeros((num_query, k), np.bool_)
-    for rows, block in tiles_of(distances, query, gallery, tile):
-        for q, distances_of_query in enumerate(block, start=rows.start):
-            person, camera = int(query.person_ids[q]), int(query.camera_ids[q])
-            good, skipped = rules.good_and_skipped(person, camera)
-            row = distances_of_query.copy()
-            row[skipped] = np.inf
-            top = _nearest(row, k)
-            indices[q, : len(top)] = top
-            nearest[q, : len(top)] = row[top]
-            correct[q, : len(top)] = np.isin(top, good)
-    return Ranking(indices, nearest, correct)
+    nearest = Nearest(len(query.person_ids), k)
+    pass_over(distances, query, gallery, MarketRules(gallery), [nearest], tile=tile)
+    return nearest.ranking
 
 
-def _nearest(row: FloatArray, k: int) -> IntArray:
+def nearest_in(row: FloatArray, k: int) -> IntArray:
     """Indices of the up to ``k`` smallest finite values, stable on ties."""
-    if k < len(row):
-        candidates = np.flatnonzero((row <= np.partition(row, k - 1)[k - 1]) & (row < np.inf))
-    else:
-        candidates = np.flatnonzero(row < np.inf)
+    bound = np.float32(np.finfo(np.float32).max)
+    # Of k groups each has a value up to the k-th smallest of their minima, so no greater one
+    # is among the k smallest; the minima are far fewer to search than the row.
+    width = len(row) // _GROUP
+    minima = row[: width * _GROUP].reshape(_GROUP, width).min(axis=0) if k <= width else row
+    if k <= len(minima):
+        bound = min(bound, np.partition(minima, k - 1)[k - 1])
+    candidates = np.flatnonzero(row <= bound)
     return candidates[np.argsort(row[candidates], kind="stable")][:k].astype(np.int64)

@@ -1,10 +1,10 @@
-"""Evaluation reports as the text table that ``reid eval`` prints."""
+"""Evaluation reports as the text tables that ``reid eval`` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from reid.types import EvalReport
+from reid.types import CameraPair, EvalReport
 
 COLUMNS = {
     "rank-1": "rank1",
@@ -35,7 +35,15 @@ def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
         )
         groups.setdefault(key, []).append(report)
     return "\n\n".join(
-        "\n".join([*heading(group[0], chance), "", *_rows(group), *_comparisons(group)])
+        "\n".join(
+            [
+                *heading(group[0], chance),
+                "",
+                *aligned([["model", *COLUMNS], *map(row, group)]),
+                *_block(_verification(group)),
+                *_block(filter(None, map(_comparisons, group))),
+            ]
+        )
         for group in groups.values()
     )
 
@@ -46,14 +54,19 @@ def heading(report: EvalReport, chance: float | None) -> list[str]:
     how = "Market protocol, single query"
     if protocol.name == "multi_query":
         how = "Market protocol, multi-query: the mean of a person's images in a camera"
-    if protocol.name == "single_shot":
+    if protocol.name in ("single_shot", "multi_shot"):
+        shots = "single-shot"
+        if protocol.name == "multi_shot":
+            shots = f"multi-shot: the nearest of a person's {protocol.shots} random images"
         draws = "1 draw" if protocol.trials == 1 else f"mean and std of {protocol.trials} draws"
-        how = f"single-shot, {draws}, seed {protocol.seed}"
+        how = f"{shots}, {draws}, seed {protocol.seed}"
     lines = [
         f"{report.dataset or 'features'}: {how}",
         f"{report.num_query:,} queries, {report.num_gallery:,} gallery images",
     ]
-    if report.num_unanswerable:
+    if report.num_unanswerable == report.num_query:
+        lines.append("no query has a right image in the gallery: all figures are 0")
+    elif report.num_unanswerable:
         lines.append(
             "queries without a right image in the gallery, left out of the means: "
             f"{report.num_unanswerable:,}"
@@ -63,39 +76,93 @@ def heading(report: EvalReport, chance: float | None) -> list[str]:
     return lines
 
 
-def _comparisons(reports: Sequence[EvalReport]) -> list[str]:
-    """What it cost networks that compare pairs; nothing for others."""
-    lines = [
-        f"{one.model}: {one.num_compared:,} pairs compared in {one.compare_s:.1f} s "
-        f"({one.num_compared / one.compare_s:,.0f} pairs/s)"
-        for one in reports
-        if one.compare_s
-    ]
-    return ["", *lines] if lines else []
+def row(report: EvalReport) -> list[str]:
+    """A model's name and its cell of each column."""
+    return [report.model, *(figure(report, name) for name in COLUMNS.values())]
 
 
-def _rows(reports: Sequence[EvalReport]) -> list[str]:
-    cells = [["model", *COLUMNS]]
-    cells += [[one.model, *(figure(one, name) for name in COLUMNS.values())] for one in reports]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines: the first column on the left, all others on the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
             [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+                cells_of_row[0].ljust(widths[0]),
+                *(
+                    cell.rjust(width)
+                    for cell, width in zip(cells_of_row[1:], widths[1:], strict=True)
+                ),
             ]
         )
-        for row in cells
+        for cells_of_row in cells
     ]
 
 
-def figure(report: EvalReport, name: str) -> str:
-    """A figure in percent, with its deviation over trials; ``-`` where there is none."""
-    figures = {
+def figures_of(report: EvalReport) -> Mapping[str, float]:
+    """A report's figures by the names of ``COLUMNS``."""
+    return {
         **{f"rank{rank}": value for rank, value in report.cmc.items()},
         "map_step": report.map_step,
         "map_trapezoid": report.map_trapezoid,
         "minp": report.minp,
     }
+
+
+def figure(report: EvalReport, name: str) -> str:
+    """A figure in percent, with its deviation over trials; ``-`` where there is none."""
+    figures = figures_of(report)
     text = f"{100 * figures[name]:.1f}" if name in figures else "-"
     return f"{text} ± {100 * report.std[name]:.1f}" if name in report.std else text
+
+
+def camera_tables(report: EvalReport) -> str:
+    """Rank-1, mAP and how many queries, of each query camera (row) and gallery camera (column)."""
+    pairs = {(one.query_camera, one.gallery_camera): one for one in report.camera_pairs}
+    rows, columns = (sorted({pair[side] for pair in pairs}) for side in range(2))
+
+    def block(title: str, cell: str, scale: float, name: str) -> list[str]:
+        def text(pair: CameraPair | None) -> str:
+            return "-" if pair is None else format(scale * getattr(pair, name), cell)
+
+        head = [title, *map(str, columns)]
+        body = [[str(q), *(text(pairs.get((q, g))) for g in columns)] for q in rows]
+        return [*aligned([head, *body]), ""]
+
+    return "\n".join(
+        [
+            f"{report.model}: query cameras down, gallery cameras across, each pair a search of "
+            "its own",
+            *block("rank-1", ".1f", 100, "rank1"),
+            *block("mAP (step)", ".1f", 100, "map_step"),
+            *block("queries", ",", 1, "num_query"),
+        ]
+    ).rstrip()
+
+
+def _verification(reports: Sequence[EvalReport]) -> list[str]:
+    """What share of right pairs a threshold accepts; nothing where it was not measured."""
+    measured = [report for report in reports if report.tpr]
+    if not measured:
+        return []
+    cells = [["TPR, at an FPR of", *(f"{fpr:.4g}" for fpr in measured[0].tpr)]]
+    for report in measured:
+        rates = ("-" if tpr is None else f"{100 * tpr:.1f}" for tpr in report.tpr.values())
+        cells.append([report.model, *rates])
+    too_few = any(None in report.tpr.values() for report in measured)
+    return [*aligned(cells), *(["-: there are too few pairs to tell"] if too_few else [])]
+
+
+def _comparisons(report: EvalReport) -> str:
+    """What it cost a network that compares pairs; nothing for others."""
+    if not report.compare_s:
+        return ""
+    return (
+        f"{report.model}: {report.num_compared:,} pairs compared in {report.compare_s:.1f} s "
+        f"({report.num_compared / report.compare_s:,.0f} pairs/s)"
+    )
+
+
+def _block(lines: Iterable[str]) -> list[str]:
+    """The lines behind an empty one; nothing where there are none."""
+    found = list(lines)
+    return ["", *found] if found else []

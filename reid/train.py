@@ -23,7 +23,7 @@ from reid.data.batch import Batch
 from reid.errors import TrainingError
 from reid.files import write_text
 from reid.objectives import active_losses
-from reid.pictures import write_curves
+from reid.pictures.training_curves import write_curves
 from reid.processes import joined_processes
 from reid.run_log import CSV_NAME, RunLog
 from reid.schedule import learning_rate

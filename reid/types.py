@@ -5,6 +5,7 @@ image folder -> Split of ImageRecords -> Ranking -> EvalReport
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,13 +59,15 @@ class Protocol:
 
     ``name`` is ``"market"`` (the whole gallery; junk and same-camera images skipped),
     ``"multi_query"`` (the same, all query images of one identity and camera being one query,
-    their vectors averaged) or ``"single_shot"`` (one random gallery image of each identity,
-    ``trials`` draws from ``seed`` averaged; the gallery is another camera's view).
+    their vectors averaged), ``"single_shot"`` (one random gallery image of each identity,
+    ``trials`` draws from ``seed`` averaged; the gallery is another camera's view) or
+    ``"multi_shot"`` (the same with ``shots`` images, of which the nearest counts).
     """
 
     name: str
     trials: int = 1
     seed: int = 0
+    shots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,24 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class CameraPair:
+    """Figures in [0, 1] of one camera's queries against another's gallery images."""
+
+    query_camera: int
+    gallery_camera: int
+    num_query: int
+    rank1: float
+    map_step: float
+    map_trapezoid: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvalReport:
     """Retrieval figures in [0, 1]; ``std`` holds their deviation over trials, if any.
 
     ``cmc`` maps rank k to the share of queries answered within k. ``map_step`` and
-    ``map_trapezoid`` are the two definitions of mean average precision in use.
+    ``map_trapezoid`` are the two definitions of mean average precision in use. ``tpr`` maps a
+    false positive rate to the true positive rate there, None where pairs are too few.
     """
 
     model: str
@@ -111,6 +127,12 @@ class EvalReport:
     map_trapezoid: float
     minp: float
     std: Mapping[str, float] = field(default_factory=dict)
+    tpr: Mapping[float, float | None] = field(default_factory=dict)
+    camera_pairs: tuple[CameraPair, ...] = ()
+    num_identities: int = 0
+    """People who are searched for; 0 where it is not known."""
+    reranking: str = ""
+    """How the ranking was improved after the distances, in words; empty where it was not."""
     describe_s: float = 0.0
     num_compared: int = 0
     """Pairs that a network compared one by one, in ``compare_s`` seconds; 0 for vectors."""
@@ -123,6 +145,8 @@ class EvalReport:
             "dataset": self.dataset,
             "protocol": self.protocol.name,
             "trials": self.protocol.trials,
+            "shots": self.protocol.shots,
+            "num_identities": self.num_identities,
             "num_query": self.num_query,
             "num_gallery": self.num_gallery,
             "num_unanswerable": self.num_unanswerable,
@@ -131,6 +155,9 @@ class EvalReport:
             "map_trapezoid": self.map_trapezoid,
             "minp": self.minp,
             "std": dict(self.std),
+            "tpr_at_fpr": {str(fpr): value for fpr, value in self.tpr.items()},
+            "camera_pairs": [dataclasses.asdict(one) for one in self.camera_pairs],
+            "reranking": self.reranking,
             "describe_s": self.describe_s,
             "num_compared": self.num_compared,
             "compare_s": self.compare_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,22 @@ def test_an_exported_file_is_evaluated_and_measured_without_torch(
     measured = reid_without_torch("bench", file, "--seconds", "0.02", "--batch", "1", "--json")
     assert measured.returncode == 0, measured.stderr
     assert json.loads(measured.stdout)["precision"] == precision
+
+
+def test_a_gallery_is_indexed_and_searched_without_torch(road: Any, tmp_path: Path) -> None:
+    model, gallery = str(road.onnx("fp32")), str(tmp_path / "gallery")
+    images = road.people / "bounding_box_test"
+    indexed = reid_without_torch("index", model, str(images), "--gallery", gallery, "--json")
+    assert indexed.returncode == 0, indexed.stderr
+    count = len(list(images.glob("*.jpg")))
+    assert json.loads(indexed.stdout)["added"] == count > 10
+    query = next(path for path in sorted(images.glob("0*.jpg")) if path.name[:4] != "0000")
+    found = reid_without_torch("search", model, str(query), "--gallery", gallery, "--json")
+    assert found.returncode == 0, found.stderr
+    first = json.loads(found.stdout)["queries"][0]["matches"][0]
+    assert first["source"] == str(query)
+    assert first["person"] == str(int(query.name[:4]))
+    assert first["camera"] == query.name[6]
 
 
 def test_a_checkpoint_on_an_edge_box_says_what_to_install(road: Any, road_data: list[str]) -> None:

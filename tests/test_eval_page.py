@@ -1,7 +1,9 @@
-"""``reid eval --report``: each figure on the page, the pictures beside it, nothing half written."""
+"""The page of ``reid eval --report``: figures and pictures in one file, never half written."""
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import errno
 import json
 import re
@@ -9,24 +11,19 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
-import torch
 
-import reid.evaluate
 from reid import __version__
 from reid.cascade import cascades
-from reid.checkpoint import Checkpoint, build_configured_network, save_checkpoint
-from reid.cli import main
+from reid.differences import differences
 from reid.errors import OutputError
 from reid.eval_page import write_report
-from reid.manifest import Manifest
-from reid.matching import PairMatcher
-from reid.settings import resolve_config
+from reid.pictures.drawing import Picture, png_bytes
 from reid.tables import COLUMNS, figure
-from reid.types import EvalReport, Protocol
-from tests.matching.conftest import CompareRunner, DescribeRunner
-
-Capture = pytest.CaptureFixture[str]
+from reid.types import CameraPair, EvalReport, Image, Protocol
+from tests.test_html_page import Page
 
 
 def report(model: str, share: float, pairs: int, seconds: float = 4.0) -> EvalReport:
@@ -53,7 +50,12 @@ VECTORS = report("<i>other</i>", 0.7, 0, 0.0)
 
 
 def found_of(*reports: EvalReport) -> dict[str, Any]:
-    return {"chance_rank1": 0.017, "models": [one.to_json() for one in reports]}
+    return {
+        "split": "",
+        "chance_rank1": 0.017,
+        "models": [one.to_json() for one in reports],
+        "differences": [one.to_json() for one in differences(reports)],
+    }
 
 
 def page_of(folder: Path, *reports: EvalReport, shortlists: tuple[int, ...] = ()) -> str:
@@ -113,15 +115,131 @@ def test_names_from_outside_are_text_on_the_page(tmp_path: Path) -> None:
     assert "<b>" not in text
 
 
-def test_pictures_are_shown_where_they_lie_beside_the_page(tmp_path: Path) -> None:
-    (tmp_path / "ranked.png").touch()
-    without = page_of(tmp_path, WHOLE)
-    assert re.findall(r'src="(.*?)"', without) == ["ranked.png"]
-    assert "What was compared" not in without
-    (tmp_path / "similarities.png").touch()
-    text = page_of(tmp_path, WHOLE)
-    assert re.findall(r'src="(.*?)"', text) == ["ranked.png", "similarities.png"]
-    assert all((tmp_path / link).is_file() for link in re.findall(r'href="(.*?)"', text))
+def test_verification_and_re_ranking_are_on_the_page(tmp_path: Path) -> None:
+    tpr = {0.01: 0.876, 0.001: 0.5, 0.0001: None}
+    again = dataclasses.replace(WHOLE, tpr=tpr, reranking="k1 3, k2 2, lambda 0.3")
+    text = page_of(tmp_path, again)
+    rows = rows_of(text)
+    assert rows[rows.index(["model", "at 0.01", "at 0.001", "at 0.0001"]) + 1] == [
+        *("run & co", "87.6", "50.0", "-")
+    ]
+    assert "Re-ranked: k1 3, k2 2, lambda 0.3." in Page(text).words
+    assert "The same person or not" not in page_of(tmp_path, WHOLE)
+
+
+def test_pairs_of_cameras_are_on_the_page(tmp_path: Path) -> None:
+    pairs = (CameraPair(1, 2, 1500, 0.5, 0.41, 0.4), CameraPair(2, 1, 7, 1.0, 0.9, 0.8))
+    text = page_of(tmp_path, dataclasses.replace(WHOLE, camera_pairs=pairs), VECTORS)
+    rows = rows_of(text)
+    assert ["1, 2", "1,500", "50.0", "41.0", "40.0"] in rows
+    assert ["2, 1", "7", "100.0", "90.0", "80.0"] in rows
+    assert Page(text).tags.count("details") == 1
+
+
+def test_the_papers_figures_stand_beside_the_measured_ones_or_it_says_why_not(
+    tmp_path: Path,
+) -> None:
+    row = {"method": "Theirs", "rank1": 0.819, "map_step": 0.636, "source": "a paper, table 1"}
+    beside = {"refused": "", "note": "single query", "rows": [row]}
+    path = write_report(tmp_path, {**found_of(WHOLE), "published": beside}, [WHOLE])
+    assert ["Theirs", "81.9", "-", "-", "-", "63.6", "-", "-"] in rows_of(path.read_text())
+    assert "a paper, table 1" in Page(path.read_text()).words
+    refused = {"refused": "another protocol", "note": "", "rows": []}
+    path = write_report(tmp_path, {**found_of(WHOLE), "published": refused}, [WHOLE])
+    assert "Not comparable: another protocol." in Page(path.read_text()).words
+    assert "Beside the papers" not in page_of(tmp_path, WHOLE)
+
+
+def test_the_papers_figures_of_the_very_test_are_on_the_page_unasked(tmp_path: Path) -> None:
+    market = dataclasses.replace(
+        WHOLE, dataset="market1501", num_identities=750, num_query=3368, num_gallery=19732
+    )
+    rows = rows_of(page_of(tmp_path, market))
+    assert ["SiSNet, S+T", "94.8", "-", "-", "-", "84.7", "-", "-"] in rows
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+CHART = np.zeros((40, 300, 3), np.uint8)
+PICTURES = [
+    Picture("grey.png", "Grey & more", "It says nothing.", CHART + np.uint8(9)),
+    Picture("chart.png", "A chart", "It is <black>.", CHART),
+]
+
+
+def decoded(source: str) -> tuple[str, Image]:
+    """Media type and pixels of a data URI."""
+    media_type, _, data = source.removeprefix("data:").partition(";base64,")
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+    return media_type, np.asarray(image, np.uint8)
+
+
+def test_the_page_holds_its_pictures_and_needs_nothing_beside_it(tmp_path: Path) -> None:
+    path = write_report(tmp_path, found_of(WHOLE), [WHOLE], pictures=PICTURES)
+    read = Page(path.read_text())
+    assert read.outside() == []
+    for source, picture in zip(read.images, PICTURES, strict=True):
+        kind, shown = decoded(source)
+        assert kind == "image/png"
+        assert np.array_equal(shown, picture.image)
+    assert "Grey & more" in read.headings
+    assert "A chart" in read.headings
+    assert "It is <black>." in read.words
+    assert "report.json, grey.png, chart.png" in read.words
+
+
+def test_a_photograph_is_smaller_on_the_page_than_its_png(tmp_path: Path) -> None:
+    photograph = cv2.GaussianBlur(cv2.resize(NOISE, (600, 900)), (0, 0), 3).astype(np.uint8)
+    picture = Picture("photo.png", "Photo", "Blurred.", photograph)
+    path = write_report(tmp_path, found_of(WHOLE), [WHOLE], pictures=[picture])
+    kind, shown = decoded(Page(path.read_text()).images[0])
+    assert kind == "image/jpeg"
+    assert np.abs(shown.astype(int) - photograph).mean() < 3
+    assert path.stat().st_size < len(png_bytes(photograph))
+
+
+def test_the_contents_name_every_section(tmp_path: Path) -> None:
+    found = {**found_of(WHOLE, VECTORS), "map_consistency": [CONSISTENT]}
+    path = write_report(
+        tmp_path, found, [WHOLE, VECTORS], pictures=PICTURES, not_drawn=["a run: a & b"]
+    )
+    read = Page(path.read_text())
+    assert read.headings == [
+        "Retrieval",
+        "Differences",
+        "Consistency of the two scales",
+        "Grey & more",
+        "A chart",
+        "Not drawn",
+        "What it cost",
+    ]
+    assert read.references[:7] == [f"#{name}" for name in read.ids]
+    assert "a run: a & b" in read.words
+
+
+CONSISTENT = {
+    "model": "<sis>",
+    "mean_correlation": 0.81239,
+    "num_images": 1234,
+    "num_flat": 2,
+    "class": "the class of whom",
+}
+
+
+def test_the_consistency_of_the_two_scales_is_on_the_page_with_the_class(tmp_path: Path) -> None:
+    flat = {**CONSISTENT, "model": "flat", "mean_correlation": None, "num_images": 0}
+    found = {**found_of(WHOLE), "map_consistency": [CONSISTENT, flat]}
+    text = write_report(tmp_path, found, [WHOLE]).read_text()
+    assert ["<sis>", "0.812", "1,234", "2"] in rows_of(text)
+    assert ["flat", "-", "0", "2"] in rows_of(text)
+    assert "the class of whom" in Page(text).words
+
+
+def test_every_other_model_stands_against_the_first(tmp_path: Path) -> None:
+    rows = rows_of(page_of(tmp_path, WHOLE, SHORT, VECTORS))
+    assert ["run & co, best 10", *["-1.80"] * 7] in rows
+    assert ["<i>other</i>", *["+9.00"] * 7] in rows
+    assert ["run & co", *["0.00"] * 7] in rows_of(page_of(tmp_path, WHOLE, WHOLE))
+    assert "Differences" not in page_of(tmp_path, WHOLE)
 
 
 def test_report_json_is_what_was_found(tmp_path: Path) -> None:
@@ -143,85 +261,3 @@ def test_a_disk_that_fills_leaves_the_old_page_whole(
         page_of(tmp_path, VECTORS)
     assert (tmp_path / "index.html").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "report.json"]
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_vector_network_s_report_has_no_similarities(
-    road: Any, road_data: list[str], tmp_path: Path, capsys: Capture
-) -> None:
-    folder = tmp_path / "new" / "report"
-    folder.mkdir(parents=True)
-    (folder / "similarities.png").write_bytes(b"of another model")
-    assert main(["eval", str(road.run), *road_data, "--json", "--report", str(folder)]) == 0
-    shown = capsys.readouterr()
-    assert files_in(folder) == ["index.html", "ranked.png", "report.json"]
-    found = json.loads(shown.out)
-    assert json.loads((folder / "report.json").read_text()) == found
-    assert found["shortlists"] == []
-    assert f"wrote {folder / 'index.html'}" in shown.err
-    assert str(road.run) in (folder / "index.html").read_text()
-
-
-def data_of(people: Path) -> list[str]:
-    return ["--data", "synthetic", "--data-root", str(people)]
-
-
-@pytest.fixture
-def csn_run(tmp_path: Path) -> Path:
-    """An untrained CSN as a run folder."""
-    config = resolve_config("csn_cuhk01", None, ("network.levels=[3]",))
-    torch.manual_seed(0)
-    network = build_configured_network(config, 3)
-    manifest = Manifest("csn", "train", config.preprocess)
-    checkpoint = Checkpoint(config, manifest, 3, network.state_dict())
-    save_checkpoint(tmp_path / "run" / "checkpoint.pt", checkpoint)
-    return tmp_path / "run"
-
-
-def test_a_run_that_compares_pairs_has_its_similarities_and_its_shortlists_in_the_report(
-    csn_run: Path, people: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    folder = tmp_path / "report"
-    shortlists = ["--shortlist", "0", "--shortlist", "2"]
-    words = ["eval", str(csn_run), *data_of(people), *shortlists, "--report", str(folder)]
-    assert main(words) == 0
-    names = ["index.html", "ranked.png", "report.json", "similarities.png"]
-    assert files_in(folder) == names
-    found = json.loads((folder / "report.json").read_text())
-    (saved,) = found["shortlists"]
-    whole, short = found["models"]
-    assert saved["pairs_saved"] == 1 - short["num_compared"] / whole["num_compared"]
-    assert saved["rank1_lost"] == whole["cmc"]["rank1"] - short["cmc"]["rank1"]
-    assert f"{csn_run}, best 2: loses" in capsys.readouterr().out
-    assert 'src="similarities.png"' in (folder / "index.html").read_text()
-
-
-def test_of_an_exported_file_one_line_says_that_parts_are_drawn_of_the_run(
-    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    def opened(path: Path, device: str, threads: int, batch_size: int, stage: str) -> PairMatcher:
-        return PairMatcher(DescribeRunner(), CompareRunner(), batch_size)
-
-    monkeypatch.setattr(reid.evaluate, "open_matcher", opened)
-    model, folder = tmp_path / "csn.describe.fp32.onnx", tmp_path / "report"
-    model.touch()
-    assert main(["eval", str(model), *data_of(people), "--report", str(folder)]) == 0
-    why = f"{model}: attended parts and similarity maps are drawn of the run only"
-    assert capsys.readouterr().err.count(why) == 1
-    assert files_in(folder) == ["index.html", "ranked.png", "report.json"]
-    assert why in (folder / "index.html").read_text()
-
-
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_described(
-    road: Any, road_data: list[str], tmp_path: Path, capsys: Capture
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    folder = tmp_path / "file" / "report"
-    assert main(["eval", str(road.run), *road_data, "--report", str(folder)]) == 1
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert f"cannot write {folder}: a part of the path is a file" in shown.err
-    assert "describing" not in shown.err

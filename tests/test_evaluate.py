@@ -12,17 +12,18 @@ import pytest
 
 import reid.describing
 from reid.data import read_image
+from reid.distances import Distances
 from reid.errors import ConfigError, DataError, ModelFileError
-from reid.evaluate import chance_rank1, describe_split, evaluate, evaluate_models
+from reid.evaluate import chance_rank1, describe_split, evaluate, evaluate_models, with_shots
 from reid.manifest import Manifest
 from reid.matching import Progress, VectorMatcher
+from reid.matching.files import save_descriptions
 from reid.preprocess import Preprocess
-from reid.ranking import Distances, labels_from_records, rank_distances
+from reid.ranking import labels_from_records, rank_distances
+from reid.reranking import Reranking
 from reid.runtime import Runner
-from reid.tables import table
 from reid.types import (
     BoolArray,
-    EvalReport,
     FloatArray,
     Image,
     ImageRecord,
@@ -259,7 +260,61 @@ def test_the_ranking_of_an_evaluation_is_that_of_its_distances(split: Split) -> 
     expected = rank_distances(lambda rows: matrix[rows], query, gallery, 3)
     ranking = found.ranking(3)
     assert ranking.indices.tolist() == expected.indices.tolist()
+    assert ranking.distances.tolist() == expected.distances.tolist()
     assert ranking.correct.all()
+
+
+def test_more_images_than_were_kept_are_refused_and_more_than_there_are_end_with_none(
+    split: Split,
+) -> None:
+    found = evaluate(colour_matcher(), split, keep=40)
+    assert (found.ranking(40).indices[:, -5:] == -1).all()
+    with pytest.raises(ValueError, match="1 to 40 nearest images were kept, found 41"):
+        found.ranking(41)
+    assert evaluate(colour_matcher(), split).kept.indices.shape == (PEOPLE, 20)
+
+
+def test_an_evaluation_has_the_curves_and_the_table_of_cameras(split: Split) -> None:
+    found = evaluate(colour_matcher(), split)
+    assert found.cmc_curve.tolist() == [1.0] * 30
+    positives = PEOPLE * 4
+    assert found.verification.positives.sum() == positives
+    assert found.report.tpr[1e-2] == found.verification.tpr_at(1e-2)
+    assert found.report.tpr[1e-4] is None  # of some hundred pairs
+    cameras = [(one.query_camera, one.gallery_camera) for one in found.report.camera_pairs]
+    assert cameras == [(1, 2), (1, 3)]
+    assert {one.rank1 for one in found.report.camera_pairs} == {1.0}
+    assert found.report.num_identities == PEOPLE
+
+
+def test_vectors_can_be_re_ranked_and_networks_of_pairs_cannot(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = Phases()
+    settings = Reranking(k1=4, k2=2)
+    found = evaluate(colour_matcher(), split, rerank=settings, phase=phases)
+    assert found.report.reranking == "k1 4, k2 2, lambda 0.3"
+    assert found.report.cmc[1] == 1.0
+    assert phases.begun == {"describing": 36, "re-ranking": 36}
+    assert sum(phases.done["re-ranking"]) == 36
+    plain = evaluate(colour_matcher(), split)
+    assert plain.kept.distances.tolist() != found.kept.distances.tolist()
+    with pytest.raises(ConfigError, match="leave --rerank out"):
+        evaluate(HueMatcher(), split, rerank=settings)
+    monkeypatch.setattr(reid.evaluate, "open_matcher", lambda *_: colour_matcher())
+    both = evaluate_models([Path("run")], split, rerank=settings)
+    assert [one.report.model for one in both] == ["run", "run, re-ranked"]
+    assert [one.report.reranking for one in both] == ["", settings.words()]
+
+
+def test_shots_change_the_protocol_and_nothing_else(split: Split) -> None:
+    single, several = with_shots(split, 1), with_shots(split, 3)
+    trials = 10 if split.protocol.name == "market" else split.protocol.trials
+    assert single.protocol == Protocol("single_shot", trials, split.protocol.seed)
+    assert several.protocol == Protocol("multi_shot", trials, split.protocol.seed, 3)
+    assert dataclasses.replace(several, protocol=split.protocol) == split
+    assert evaluate(colour_matcher(), several).report.cmc[1] == 1.0
+    assert chance_rank1(several) == pytest.approx(1 / PEOPLE)
 
 
 def test_a_matcher_of_pairs_is_scored_as_one_of_vectors_is(split: Split) -> None:
@@ -315,6 +370,18 @@ def test_descriptions_that_are_not_finite_are_refused_by_name(split: Split) -> N
     assert split.query[2].path.name not in str(caught.value)
 
 
+def test_stored_descriptions_that_are_not_finite_are_refused_by_name(
+    split: Split, tmp_path: Path
+) -> None:
+    matcher, file = colour_matcher(), tmp_path / "gallery.safetensors"
+    vectors = matcher.describe([read_image(record.path) for record in split.gallery])
+    vectors[[3, 7], 0] = np.nan, np.inf
+    save_descriptions(file, matcher, vectors, split.gallery)
+    with pytest.raises(ModelFileError, match="2 of 30 gallery images") as caught:
+        describe_split(matcher, split, gallery_file=file)
+    assert all(split.gallery[i].path.name in str(caught.value) for i in (3, 7))
+
+
 def test_each_model_is_described_once_for_all_its_shortlists(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,69 +427,3 @@ def test_chance_is_exact_for_each_protocol(tmp_path: Path) -> None:
     assert chance_rank1(write_split(tmp_path, Protocol("market"))) == pytest.approx(4 / 29)
     # One image of each of the six people is drawn.
     assert chance_rank1(write_split(tmp_path, Protocol("single_shot", 3))) == pytest.approx(1 / 6)
-
-
-def report(model: str, **changes: object) -> EvalReport:
-    fields: dict[str, object] = {
-        "model": model,
-        "dataset": "market1501",
-        "protocol": Protocol("market"),
-        "num_query": 3368,
-        "num_gallery": 15913,
-        "num_unanswerable": 0,
-        "cmc": {1: 0.7312, 5: 0.88, 10: 0.92, 20: 1.0},
-        "map_step": 0.6208,
-        "map_trapezoid": 0.6049,
-        "minp": 0.3,
-    }
-    return EvalReport(**(fields | changes))  # type: ignore[arg-type]
-
-
-def test_the_table_has_one_row_per_model_under_protocol_and_counts() -> None:
-    text = table([report("run"), report("model.onnx", map_step=0.5)], chance=0.0123)
-    assert text.splitlines() == [
-        "market1501: Market protocol, single query",
-        "3,368 queries, 15,913 gallery images",
-        "a random ranking would have rank-1 1.2 %",
-        "",
-        "model       rank-1  rank-5  rank-10  rank-20  mAP (step)  mAP (trapezoid)  mINP",
-        "run           73.1    88.0     92.0    100.0        62.1             60.5  30.0",
-        "model.onnx    73.1    88.0     92.0    100.0        50.0             60.5  30.0",
-    ]
-
-
-def test_the_table_shows_the_deviation_over_trials() -> None:
-    text = table(
-        [
-            report(
-                "run",
-                dataset="cuhk01",
-                protocol=Protocol("single_shot", 10, seed=3),
-                std={"rank1": 0.0123, "map_step": 0.01},
-            )
-        ]
-    )
-    assert "cuhk01: single-shot, mean and std of 10 draws, seed 3" in text
-    assert "73.1 ± 1.2" in text
-    assert "62.1 ± 1.0" in text
-
-
-def test_the_table_says_how_many_queries_have_no_answer() -> None:
-    words = "queries without a right image in the gallery, left out of the means"
-    assert f"{words}: 7" in table([report("run", num_unanswerable=7)])
-    assert words not in table([report("run")])
-
-
-def test_the_table_says_what_the_comparisons_cost() -> None:
-    text = table([report("run", num_compared=1250, compare_s=1.25), report("vectors")])
-    assert text.endswith("\n\nrun: 1,250 pairs compared in 1.2 s (1,000 pairs/s)")
-
-
-def test_models_measured_on_different_data_stand_in_tables_of_their_own() -> None:
-    text = table([report("a"), report("b", dataset="cuhk01"), report("c")])
-    assert text.count("model  rank-1") == 2
-    assert text.index("c  ") < text.index("b  ")
-
-
-def test_no_report_makes_an_empty_table() -> None:
-    assert table([]) == ""

@@ -26,8 +26,9 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
     *("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "cv2", "matplotlib", "h5py"),
-    "google.protobuf",
+    *("google.protobuf", "faiss", "pymilvus"),
 )
+SHIPPED = (".py", ".toml", ".prototxt", ".html", ".css", ".js")
 OPENCV = {"cv2": "opencv-python-headless"}
 """Importable name -> distribution, where users know it by the first."""
 
@@ -138,7 +139,7 @@ def test_the_wheel_has_every_module_recipe_and_reference_graph(wheel: list[str])
     for folder in ("reid", "export", "deploy", "prototxt_ref"):
         prefix = "reid" if folder == "reid" else f"reid/{folder}"
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".toml", ".prototxt") or folder == "prototxt_ref":
+            if path.suffix in SHIPPED or folder == "prototxt_ref":
                 expected.add(f"{prefix}/{path.relative_to(ROOT / folder).as_posix()}")
     assert expected - set(wheel) == set()
 
@@ -185,7 +186,8 @@ def test_the_wheel_has_the_licence(wheel: list[str]) -> None:
         "from reid.commands import data, evaluate, quickstart, train",
         "import reid.export.commands",
         "import reid.caffe",
-        "import reid.deploy.commands",
+        "from reid.deploy.commands import bench, gallery_options, index, search, serve",
+        "import reid.deploy.gallery",
     ],
 )
 def test_nothing_heavy_is_loaded_by(code: str) -> None:
@@ -197,7 +199,16 @@ def test_nothing_heavy_is_loaded_by(code: str) -> None:
     assert done.stdout.splitlines()[-1] == "loaded:"
 
 
-@pytest.mark.parametrize("module", ["reid.cli", "reid.deploy.bench", "reid.runtime"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "reid.cli",
+        "reid.deploy.bench",
+        "reid.deploy.gallery.opening",
+        "reid.deploy.serve.server",
+        "reid.runtime",
+    ],
+)
 def test_the_edge_loads_no_torch_with(module: str) -> None:
     check = f"import sys, {module}; print('torch' in sys.modules)"
     done = subprocess.run(

@@ -5,19 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reid.errors import DataError, ModelFileError
+from reid.distances import Distances
 from reid.ranking import (
     Labels,
-    euclidean_distances,
-    euclidean_tiles,
-    market_ranks,
+    MarketRules,
+    RanksOfGood,
+    Tile,
+    nearest_in,
+    pass_over,
     rank_distances,
 )
-from reid.types import FloatArray
+from reid.types import FloatArray, IntArray
 
 
 def labels(people: list[int], cameras: list[int]) -> Labels:
     return Labels(np.array(people, np.int64), np.array(cameras, np.int64))
+
+
+def market_ranks(
+    distances: Distances, query: Labels, gallery: Labels, tile: int = 128
+) -> list[IntArray]:
+    found = RanksOfGood()
+    pass_over(distances, query, gallery, MarketRules(gallery), [found], tile=tile)
+    return found.ranks
 
 
 def random_case(seed: int) -> tuple[FloatArray, Labels, Labels]:
@@ -84,17 +94,6 @@ def test_the_tile_size_does_not_change_the_ranks(tile: int) -> None:
     assert [one.tolist() for one in tiled] == [one.tolist() for one in whole]
 
 
-def test_no_more_rows_than_a_tile_are_asked_for_at_once() -> None:
-    asked: list[int] = []
-
-    def distances(rows: slice) -> FloatArray:
-        asked.append(rows.stop - rows.start)
-        return np.zeros((rows.stop - rows.start, 2), np.float32)
-
-    market_ranks(distances, labels([1] * 10, [1] * 10), labels([1, 2], [2, 2]), tile=4)
-    assert asked == [4, 4, 2]
-
-
 def test_query_never_matches_its_own_camera() -> None:
     matrix = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
     query, gallery = labels([7], [1]), labels([7, 8, 7, 9], [1, 1, 2, 2])
@@ -127,65 +126,37 @@ def test_equal_distances_keep_the_order_of_the_gallery() -> None:
     assert ranking.indices.tolist() == [[0, 1, 2, 3]]
 
 
-def test_euclidean_distances_equal_a_loop() -> None:
-    rng = np.random.default_rng(0)
-    query, gallery = rng.standard_normal((7, 16)), rng.standard_normal((9, 16))
-    query /= np.linalg.norm(query, axis=1, keepdims=True)
-    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
-    found = euclidean_distances(query.astype(np.float32), gallery.astype(np.float32))
-    assert found.dtype == np.float32
-    for q in range(7):
-        for g in range(9):
-            expected = sum((a - b) ** 2 for a, b in zip(query[q], gallery[g], strict=True)) ** 0.5
-            assert abs(float(found[q, g]) - expected) < 1e-5
-
-
-def test_a_twin_is_at_distance_zero_and_not_at_nan() -> None:
-    rng = np.random.default_rng(1)
-    vectors = rng.standard_normal((50, 256)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert np.diagonal(euclidean_distances(vectors, vectors)).max() < 2e-3
-
-
-def test_vectors_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\)"):
-        euclidean_distances(np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32))
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_distance_that_is_not_finite_is_refused_with_its_query(bad: float) -> None:
-    matrix = np.ones((6, 3), np.float32)
-    matrix[4, 2] = bad
-    with pytest.raises(ModelFileError, match="query 4"):
-        market_ranks(
-            lambda rows: matrix[rows], labels([1] * 6, [1] * 6), labels([1] * 3, [2] * 3), tile=2
-        )
-
-
-def test_vectors_too_large_for_float32_are_refused() -> None:
-    huge = np.full((2, 4), 3e38, np.float32)
-    both = labels([1, 2], [1, 2])
-    with pytest.raises(ModelFileError, match="not all finite"):
-        rank_distances(euclidean_tiles(huge, huge), both, both, 1)
-
-
-def test_an_empty_side_is_refused() -> None:
-    one, none = labels([1], [1]), labels([], [])
-    with pytest.raises(DataError, match="gallery is empty"):
-        market_ranks(lambda rows: np.zeros((1, 0), np.float32), one, none)
-    with pytest.raises(DataError, match="query is empty"):
-        market_ranks(lambda rows: np.zeros((0, 1), np.float32), none, one)
-
-
-def test_distances_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(1, 2\), found \(1, 3\)"):
-        market_ranks(
-            lambda rows: np.zeros((1, 3), np.float32), labels([1], [1]), labels([1, 2], [2, 2])
-        )
-
-
 def test_a_list_of_no_length_is_refused() -> None:
     with pytest.raises(ValueError, match="k must be at least 1"):
         rank_distances(
             lambda rows: np.zeros((1, 1), np.float32), labels([1], [1]), labels([1], [2]), 0
         )
+
+
+@pytest.mark.parametrize("size", [1, 31, 200, 1000])
+def test_the_nearest_are_those_of_a_stable_sort_at_any_length(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for values in (rng.random(size), rng.integers(0, 5, size), np.zeros(size), -rng.random(size)):
+        row = values.astype(np.float32)
+        row[rng.random(size) < 0.2] = np.inf
+        finite = int(np.isfinite(row).sum())
+        for k in (1, 5, 30, size):
+            expected = np.argsort(row, kind="stable")[: min(k, finite)]
+            assert nearest_in(row, k).tolist() == expected.tolist()
+
+
+def test_a_tile_shows_the_distances_as_they_were_and_with_the_skipped_at_infinity() -> None:
+    shown: list[Tile] = []
+
+    class Keeper:
+        def add(self, tile: Tile) -> None:
+            shown.append(tile)
+
+    matrix = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
+    query, gallery = labels([7], [1]), labels([7, -1, 7, 9], [1, 2, 2, 2])
+    pass_over(lambda rows: matrix[rows], query, gallery, MarketRules(gallery), [Keeper()])
+    (tile,) = shown
+    assert tile.distances.tolist() == matrix.tolist()
+    assert (tile.ranked == np.array([[np.inf, np.inf, *matrix[0, 2:]]], np.float32)).all()
+    assert [one.tolist() for one in tile.good] == [[2]]
+    assert sorted(tile.skipped[0].tolist()) == [0, 1]

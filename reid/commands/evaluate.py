@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from reid import options
 from reid.errors import output_errors
 from reid.progress import progress_bar, say
-
-if TYPE_CHECKING:
-    from reid.evaluate import Evaluation
 
 
 @click.command("eval")
@@ -47,6 +44,26 @@ if TYPE_CHECKING:
 @click.option(
     "--stage", default="", help="SiSNet's run: embed, second (the other scale) or cascade (both)."
 )
+@click.option(
+    "--shots",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Rank people by the nearest of N random gallery images of each, seen by other cameras: "
+    "1 is single-shot, more is multi-shot (else: by the dataset's own protocol).",
+)
+@click.option(
+    "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
+)
+@click.option(
+    "--rerank-settings",
+    type=(int, int, float),
+    metavar="K1 K2 LAMBDA",
+    help="Re-rank with these settings (else: 20 6 0.3, the paper's).",
+)
+@click.option("--camera-pairs", is_flag=True, help="Print figures of each pair of cameras.")
+@click.option(
+    "--published", is_flag=True, help="Print the papers' figures of the same test beside it."
+)
 @click.option("--query", "query_file", type=options.FILE, help="Queries from `reid describe`.")
 @click.option("--gallery", "gallery_file", type=options.FILE, help="Gallery from `reid describe`.")
 @click.option("--picture", type=options.FILE, help="Write a ranked-list PNG of the first model.")
@@ -54,7 +71,7 @@ if TYPE_CHECKING:
     "--report",
     "folder",
     type=options.FOLDER,
-    help="Write a page with the figures and pictures of the first model into this folder.",
+    help="Write a page with the figures and pictures into this folder.",
 )
 @click.option("--worst-first", is_flag=True, help="Show the worst queries in the pictures.")
 @options.as_json
@@ -69,6 +86,11 @@ def evaluate(
     batch: int,
     shortlists: tuple[int, ...],
     stage: str,
+    shots: int | None,
+    rerank: bool,
+    rerank_settings: tuple[int, int, float] | None,
+    camera_pairs: bool,
+    published: bool,
     query_file: Path | None,
     gallery_file: Path | None,
     picture: Path | None,
@@ -82,12 +104,16 @@ def evaluate(
     """
     from reid.cascade import cascades, savings
     from reid.data import load_split
-    from reid.evaluate import chance_rank1, evaluate_models, split_of_model
+    from reid.differences import difference_table, differences
+    from reid.evaluate import chance_rank1, evaluate_models, split_of_model, with_shots
+    from reid.published import published_beside, published_table
+    from reid.reranking import Reranking
     from reid.runtime import model_file
-    from reid.tables import table
+    from reid.tables import camera_tables, table
 
-    for model in models:
-        model_file(model)  # a missing one is told before the others are described
+    # A missing one is told before the others are described.
+    are_runs = [model_file(model).suffix.lower() == ".pt" for model in models]
+    reranking = Reranking(*rerank_settings or ()) if rerank or rerank_settings else None
     trained_on = split_of_model(models[0], name)
     split = load_split(
         name,
@@ -95,8 +121,11 @@ def evaluate(
         num_test_identities=trained_on[0] if test_identities is None else test_identities,
         split_seed=trained_on[1] if split_seed is None else split_seed,
     )
-    if folder is not None:
-        with output_errors(folder):  # told before what may take hours
+    split = with_shots(split, shots) if shots else split
+    if folder is not None:  # what it needs and lacks is told before what may take hours
+        from reid.eval_pictures import draw_pictures  # torch and matplotlib, which [edge] has not
+
+        with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("opening") as bar:
         results = evaluate_models(
@@ -106,26 +135,50 @@ def evaluate(
             threads=threads,
             batch_size=batch,
             shortlists=shortlists,
+            rerank=reranking,
             stage=stage,
             query_file=query_file,
             gallery_file=gallery_file,
             phase=bar.phase,
             say=bar.say,
         )
+        consistencies = []
+        if any(are_runs):
+            from reid.activation_maps import map_consistencies  # needs torch
+
+            consistencies = map_consistencies(
+                models,
+                results[0].split.query,
+                device=device,
+                threads=threads,
+                batch_size=batch,
+                phase=bar.phase,
+            )
     reports = [result.report for result in results]
     chance = chance_rank1(split)
     lost = cascades(reports, shortlists)
-    found = {
+    apart = differences(reports) if len(models) > 1 or reranking else []
+    found: dict[str, Any] = {
         "split": split.note,
         "chance_rank1": chance,
         "models": [report.to_json() for report in reports],
         "shortlists": [one.to_json() for one in lost],
+        "differences": [one.to_json() for one in apart],
+        "map_consistency": [one.to_json() for one in consistencies],
     }
-    note = [f"the split: {split.note}"] if split.note else []
-    words = "\n\n".join([table(reports, chance), *savings(lost), *note])
-    click.echo(json.dumps(found, indent=2) if as_json else words)
+    words = [table(reports, chance), *difference_table(apart), *savings(lost)]
+    if camera_pairs:
+        words += map(camera_tables, reports)
+    if consistencies:
+        words.append("\n".join(one.words() for one in consistencies))
+    if published:
+        found["published"] = published_beside(reports[0]).to_json()
+        words.append(published_table(reports[0]))
+    if split.note:
+        words.append(f"the split: {split.note}")
+    click.echo(json.dumps(found, indent=2) if as_json else "\n\n".join(words))
     if picture is not None:
-        from reid.pictures import write_ranked_list  # needs matplotlib, which [edge] has not
+        from reid.pictures.ranked import write_ranked_list
 
         write_ranked_list(
             picture, results[0].split, results[0].ranking(10), worst_first=worst_first
@@ -134,29 +187,8 @@ def evaluate(
     if folder is not None:
         from reid.eval_page import write_report
 
-        not_drawn = _draw(folder, models[0], results[0], worst_first)
-        page = write_report(folder, found, reports, lost, not_drawn=not_drawn)
-        say(f"wrote {page}")
+        pictures, not_drawn = draw_pictures(folder, models, results, worst_first)
+        page = write_report(folder, found, reports, lost, pictures=pictures, not_drawn=not_drawn)
+        for line in [*not_drawn, f"wrote {page}"]:
+            say(line)
     return found
-
-
-def _draw(folder: Path, model: Path, first: Evaluation, worst_first: bool) -> str:
-    """Draw a report's pictures; returns why there are no similarity maps, where that is told."""
-    from reid.eval_page import RANKED, SIMILARITIES
-    from reid.pictures import write_ranked_list
-    from reid.runtime import model_file
-
-    ranking = first.ranking(10)
-    write_ranked_list(folder / RANKED, first.split, ranking, worst_first=worst_first)
-    (folder / SIMILARITIES).unlink(missing_ok=True)  # of another model's report
-    if not first.report.num_compared:
-        return ""
-    if model_file(model).suffix != ".pt":
-        why = f"{model}: attended parts and similarity maps are drawn of the run only"
-        say(why)
-        return why
-    from reid.similarity_pictures import write_similarities  # needs torch
-
-    picture = folder / SIMILARITIES
-    write_similarities(picture, model, first.split, ranking, worst_first=worst_first)
-    return ""

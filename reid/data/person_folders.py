@@ -30,6 +30,14 @@ def list_person_folders(root: Path) -> Contents:
 
     Raises DataError where there is no such folder, or no image that shows somebody.
     """
+    return number_images(*labelled_images(root), root)
+
+
+def labelled_images(root: Path) -> tuple[list[Labelled], dict[str, tuple[str, ...]], list[str]]:
+    """The images with their owners' own names, those not placed by subset, and notes.
+
+    Raises DataError where there is no such folder.
+    """
     home = _home(root)
     folders, notes = _subset_folders(home)
     images: list[Labelled] = []
@@ -38,7 +46,7 @@ def list_person_folders(root: Path) -> Contents:
         unplaced: list[str] = []
         images += _images(folder, subset, unplaced)
         skipped[subset] = tuple(unplaced)
-    return number_images(images, skipped, notes, root)
+    return images, skipped, notes
 
 
 def read_person_folders(root: Path, choice: Choice) -> Split:

@@ -11,7 +11,13 @@ from typing import Any
 
 from reid.errors import ModelFileError
 from reid.matching.descriptions import PairDescriptions
-from reid.matching.matcher import DescriptionT, Matcher, Progress, prepared_batches
+from reid.matching.matcher import (
+    DescriptionT,
+    Matcher,
+    Progress,
+    model_differences,
+    prepared_batches,
+)
 from reid.matching.pairs import PairMatcher
 from reid.matching.vectors import VectorMatcher, unit_vectors
 from reid.runtime import open_runners
@@ -23,6 +29,7 @@ __all__ = [
     "PairMatcher",
     "Progress",
     "VectorMatcher",
+    "model_differences",
     "open_matcher",
     "prepared_batches",
     "unit_vectors",

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from reid.distances import Distances
 from reid.manifest import Manifest
 from reid.preprocess import Preprocess
-from reid.ranking import Distances
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 Progress = Callable[[int], object]
@@ -100,10 +100,26 @@ def prepared_batches(
 
 
 def identity_of(manifest: Manifest) -> Mapping[str, str]:
-    """The model behind a description: network, checkpoint, precision, what the output means."""
+    """The model behind a description: network, checkpoint, precision, what goes in and out."""
+    before = manifest.preprocess
     return {
         "network": manifest.network,
         "checkpoint": manifest.checkpoint_sha256[:16] or "unknown",
         "precision": manifest.precision,
         "output": manifest.output_meaning,
+        "preprocess": (
+            f"{before.resize_height}x{before.resize_width} {before.interpolation}, "
+            f"crop {before.crop_height}x{before.crop_width}, {before.channel_order}, "
+            f"mean {'/'.join(map(str, before.mean))}, std {'/'.join(map(str, before.std))}"
+        ),
     }
+
+
+def model_differences(found: object, own: Mapping[str, str]) -> str:
+    """In what another model's ``identity`` differs from ours, in words; empty where it does not."""
+    other = found if isinstance(found, dict) else {}
+    return ", ".join(
+        f"{key} {other.get(key, 'missing')} (this model: {own.get(key, 'none')})"
+        for key in dict.fromkeys((*own, *other))
+        if other.get(key) != own.get(key)
+    )

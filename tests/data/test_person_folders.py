@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from reid.data import inspect_dataset, load_split
+from reid.distances import euclidean_distances
 from reid.errors import DataError
-from reid.metrics import score_market
-from reid.ranking import euclidean_distances, labels_from_records
+from reid.ranking import labels_from_records
+from reid.scoring import measure
 from reid.types import ImageRecord
 
 Pictures = Callable[[Path, Iterable[str]], Path]
@@ -62,7 +63,7 @@ def test_without_cameras_every_image_of_the_person_is_an_answer(
     exact = euclidean_distances(
         query.person_ids[:, None].astype("f4"), gallery.person_ids[:, None].astype("f4")
     )
-    scores = score_market(lambda rows: exact[rows], query, gallery)
+    scores = measure(lambda rows: exact[rows], query, gallery, split.protocol).scores
     assert (scores.num_unanswerable, scores.cmc[1], scores.map_step) == (0, 1.0, 1.0)
     found = inspect_dataset("folder", tmp_path)
     assert (found.subsets["all"].cameras, found.single_camera) == (0, {})

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from reid.curves import curves_picture
 from reid.data import read_image
-from reid.drawing import (
+from reid.pictures.chosen import queries_to_show
+from reid.pictures.drawing import (
     CAPTION_HEIGHT,
     CELL_HEIGHT,
     CELL_WIDTH,
@@ -18,6 +18,7 @@ from reid.drawing import (
     GAP,
     HEADER_HEIGHT,
     INK,
+    LEGEND,
     LINE,
     MARGIN,
     QUERY_GAP,
@@ -30,21 +31,7 @@ from reid.drawing import (
     heading,
     save_png,
 )
-from reid.errors import DataError
-from reid.ranking import MarketRules, labels_from_records
 from reid.types import Image, ImageRecord, Ranking, Split
-
-LEGEND = (("right identity", RIGHT), ("another identity", WRONG))
-"""What the frames mean."""
-
-
-def write_curves(log_csv: Path, png: Path) -> None:
-    """Draw a training log's curves into a PNG file.
-
-    Raises DataError for a log that cannot be read, OutputError for a place that cannot be
-    written.
-    """
-    save_png(curves_picture(log_csv), png)
 
 
 def write_ranked_list(
@@ -100,38 +87,6 @@ def ranked_list_picture(
     for i, q in enumerate(chosen):
         _draw_row(canvas, top + i * (row_height + GAP), query[q], gallery, ranking, q, k)
     return canvas
-
-
-def queries_to_show(
-    query: Sequence[ImageRecord],
-    gallery: Sequence[ImageRecord],
-    ranking: Ranking,
-    num_queries: int,
-    worst_first: bool,
-) -> list[int]:
-    """The queries of a picture's rows, as ``ranked_list_picture`` says."""
-    if len(ranking.indices) != len(query):
-        raise ValueError(
-            f"a ranking of {len(query)} queries expected, found {len(ranking.indices)}"
-        )
-    rules = MarketRules(labels_from_records(gallery))
-    answerable = [
-        i
-        for i, one in enumerate(query)
-        if len(rules.good_and_skipped(one.person_id, one.camera_id)[0])
-    ]
-    if not answerable:
-        raise DataError("no query has a right image in the gallery: there is no list to show")
-    if not worst_first:
-        spread = np.linspace(0, len(answerable) - 1, min(num_queries, len(answerable)))
-        return [answerable[int(i)] for i in spread.round()]
-
-    def badness(q: int) -> tuple[int, float]:
-        hits = np.flatnonzero(ranking.correct[q])
-        first = int(hits[0]) if len(hits) else ranking.correct.shape[1]
-        return -first, float(ranking.distances[q, 0])
-
-    return sorted(answerable, key=badness)[:num_queries]
 
 
 def closeness(distance: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -31,7 +32,23 @@ RIGHT = (84, 158, 46)
 WRONG = (58, 52, 214)
 FRAME_OF_QUERY = (96, 88, 80)
 
+LEGEND = (("right identity", RIGHT), ("another identity", WRONG))
+"""What the frames mean."""
+
 FONT = cv2.FONT_HERSHEY_DUPLEX
+
+NAME_LENGTH = 40
+"""Of a longer name the end is shown: paths differ there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of a report: its file's name, the heading over it, a sentence below it."""
+
+    name: str
+    title: str
+    caption: str
+    image: Image
 
 
 def png_bytes(image: Image) -> bytes:
@@ -40,6 +57,20 @@ def png_bytes(image: Image) -> bytes:
     if not done:
         raise ValueError(f"OpenCV cannot encode an image of shape {image.shape} as PNG")
     return encoded.tobytes()
+
+
+def smallest(image: Image) -> tuple[str, bytes]:
+    """Media type and bytes of a page's form of an image: JPEG or, where smaller, PNG.
+
+    A ranked list of photographs is a fifth of its PNG; a chart is larger as JPEG, and blurred.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90]
+    # Colours at full resolution: thin frames and text are drawn in them.
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, encoded = cv2.imencode(".jpg", image, options)
+    png = png_bytes(image)
+    jpeg = encoded.tobytes()
+    return ("image/jpeg", jpeg) if len(jpeg) < len(png) else ("image/png", png)
 
 
 def save_png(image: Image, path: Path) -> None:
@@ -87,13 +118,20 @@ def text_width(words: str, scale: float = 0.6) -> int:
     return int(cv2.getTextSize(words, FONT, scale, 1)[0][0])
 
 
-def centred(canvas: Image, words: str, left: int, y: int, colour: Colour) -> None:
-    """Text centred over a cell, made smaller where it would not fit."""
-    scale = 0.6 * min(1.0, CELL_WIDTH / max(1, text_width(words)))
-    x = left + (CELL_WIDTH - text_width(words, scale)) // 2
+def centred(
+    canvas: Image, words: str, left: int, y: int, colour: Colour, width: int = CELL_WIDTH
+) -> None:
+    """Text centred over a cell or another width, made smaller where it would not fit."""
+    scale = 0.6 * min(1.0, width / max(1, text_width(words)))
+    x = left + (width - text_width(words, scale)) // 2
     text(canvas, words, x, y, scale=scale, colour=colour)
 
 
 def text(canvas: Image, words: str, x: int, y: int, *, colour: Colour, scale: float = 0.6) -> None:
     """Words from x on, standing on y."""
     cv2.putText(canvas, words, (x, y), FONT, scale, colour, 1, cv2.LINE_AA)
+
+
+def short(name: str) -> str:
+    """A model's name as a legend shows it."""
+    return name if len(name) <= NAME_LENGTH else f"...{name[3 - NAME_LENGTH :]}"

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import cv2
 import numpy as np
 import torch
 
-from reid.checkpoint import network_from_checkpoint
 from reid.data import read_image
-from reid.drawing import (
+from reid.models.csn import Csn
+from reid.pictures.drawing import (
     CAPTION_HEIGHT,
     CELL_HEIGHT,
     CELL_WIDTH,
@@ -25,6 +24,7 @@ from reid.drawing import (
     GAP,
     HEADER_HEIGHT,
     INK,
+    LEGEND,
     LINE,
     MARGIN,
     QUERY_GAP,
@@ -34,16 +34,13 @@ from reid.drawing import (
     centred,
     framed,
     heading,
-    save_png,
     text,
 )
-from reid.errors import ModelFileError
-from reid.models.csn import Csn
-from reid.pictures import LEGEND, draw_match, draw_query, queries_to_show
+from reid.pictures.heat import coloured, heat
+from reid.pictures.ranked import draw_match, draw_query
+from reid.pictures.similarity_maps import over_image, parts_in_image, similarity_maps
 from reid.preprocess import Preprocess
-from reid.runtime import model_file
-from reid.similarity_maps import over_image, parts_in_image, similarity_maps
-from reid.types import FloatArray, Image, ImageRecord, Ranking, Split
+from reid.types import FloatArray, Image, ImageRecord, Ranking
 
 COLOURS: dict[int, Colour] = {2: (255, 176, 32), 3: (0, 128, 255), 4: (216, 64, 200)}
 """Level -> the colour of its parts."""
@@ -52,42 +49,6 @@ PANEL_GAP = 6
 MATCH_GAP = 44
 BAR_WIDTH, BAR_COLUMN = 18, 88
 
-HEAT_SHARE = 0.65
-"""Share of the heat's colour in a panel; the rest is the image in grey."""
-
-
-def write_similarities(
-    png: Path,
-    model: Path,
-    split: Split,
-    ranking: Ranking,
-    *,
-    num_queries: int = 3,
-    k: int = 3,
-    worst_first: bool = False,
-) -> None:
-    """Draw a run's ``similarities_picture`` into a PNG file.
-
-    Raises what ``network_from_checkpoint`` and ``similarities_picture`` raise, and
-    ModelFileError for a network without attended parts.
-    """
-    network, manifest = network_from_checkpoint(model_file(model))
-    if not isinstance(network, Csn):
-        raise ModelFileError(
-            f"{model} is a run of {manifest.network}; attended parts and similarity maps are csn's"
-        )
-    picture = similarities_picture(
-        network,
-        manifest.preprocess,
-        split.query,
-        split.gallery,
-        ranking,
-        num_queries=num_queries,
-        k=k,
-        worst_first=worst_first,
-    )
-    save_png(picture, png)
-
 
 def similarities_picture(
     network: Csn,
@@ -95,31 +56,28 @@ def similarities_picture(
     query: Sequence[ImageRecord],
     gallery: Sequence[ImageRecord],
     ranking: Ranking,
-    *,
-    num_queries: int = 3,
     k: int = 3,
-    worst_first: bool = False,
 ) -> Image:
     """Queries and their best matches, the attended parts drawn on them, and similarity maps.
 
     Beside each gallery image there is one panel per level: where the query's parts of that
-    level find their like in it. A level has one scale of colours in a row. Rows are chosen as
-    ``ranked_list_picture``'s. Returns (H, W, 3) uint8 BGR; raises what that raises.
+    level find their like in it. A level has one scale of colours in a row. ``ranking`` is of the
+    same query and gallery. Returns (H, W, 3) uint8 BGR. Raises DataError for an image that
+    cannot be read.
     """
     k = min(k, ranking.indices.shape[1])
-    chosen = queries_to_show(query, gallery, ranking, num_queries, worst_first)
     levels = network.levels
     row_height = CELL_HEIGHT + CAPTION_HEIGHT
     top = MARGIN + TITLE_HEIGHT + HEADER_HEIGHT
-    height = top + len(chosen) * row_height + (len(chosen) - 1) * GAP + MARGIN // 2
+    height = top + len(query) * row_height + (len(query) - 1) * GAP + MARGIN // 2
     width = _match_left(k, len(levels)) + len(levels) * BAR_COLUMN + MARGIN
     canvas: Image = np.full((height, width, 3), 255, np.uint8)
     parts = tuple((f"attended parts of CSN-{level}", COLOURS[level]) for level in levels)
     heading(canvas, "Attended parts and similarity maps", (*LEGEND, *parts))
     _draw_names(canvas, top - 12, k, levels)
-    for i, q in enumerate(chosen):
-        row = top + i * (row_height + GAP)
-        _draw_row(canvas, row, network, preprocess, query[q], gallery, ranking, q, k)
+    for q, record in enumerate(query):
+        row = top + q * (row_height + GAP)
+        _draw_row(canvas, row, network, preprocess, record, gallery, ranking, q, k)
     return canvas
 
 
@@ -219,20 +177,10 @@ def _draw_panels(canvas: Image, left: int, top: int, image: Image, seen: _Seen, 
         captioned(canvas, panel_left, top, f"up to {maps[rank].max():.3g}")
 
 
-def heat(image: Image, values: FloatArray, scale: tuple[float, float]) -> Image:
-    """Values (H, W) as colours over the image (H, W, 3) in grey; grey alone where they are NaN."""
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    low, high = scale
-    share = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1)
-    coloured = cv2.applyColorMap((255 * share).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
-    blended = cv2.addWeighted(coloured, HEAT_SHARE, grey, 1 - HEAT_SHARE, 0)
-    return np.where(np.isnan(values)[..., None], grey, blended).astype(np.uint8)
-
-
 def _draw_bars(canvas: Image, top: int, left: int, seen: _Seen) -> None:
     """The colours' scale of each level in this row."""
-    ramp = np.linspace(255, 0, CELL_HEIGHT).round().astype(np.uint8)
-    colours = cv2.applyColorMap(np.repeat(ramp[:, None], BAR_WIDTH, 1), cv2.COLORMAP_INFERNO)
+    ramp = np.linspace(1, 0, CELL_HEIGHT, dtype=np.float32)
+    colours = coloured(np.repeat(ramp[:, None], BAR_WIDTH, 1), (0.0, 1.0))
     for level in range(len(seen.maps)):
         x = left + level * BAR_COLUMN
         canvas[top : top + CELL_HEIGHT, x : x + BAR_WIDTH] = colours

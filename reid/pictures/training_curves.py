@@ -10,22 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from reid.errors import DataError, MissingPackageError
+from reid.errors import DataError
+from reid.pictures.charts import colour_of, image_of, new_figure, plain_axis
+from reid.pictures.drawing import save_png
 from reid.types import FloatArray, Image
-
-try:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-except ImportError as error:
-    raise MissingPackageError(
-        'training curves need matplotlib: pip install "reid-toolkit[cpu]"'
-    ) from error
 
 NOT_LOSS_PARTS = ("step", "stage", "epoch", "lr", "loss", "images_per_s")
 """Columns of a training log that are not parts of the loss; every other one is."""
-
-COLOURS = ("#1f5fa8", "#d1692c", "#2e8b57", "#8a4fa3", "#b23a48", "#6b7280")
 
 SMOOTHED_SHARE = 0.06
 """Width of the running mean over the noisy curves, as a share of a stage's rows."""
@@ -72,6 +63,15 @@ def read_training_log(log_csv: Path) -> TrainingLog:
     return TrainingLog(columns, stages)
 
 
+def write_curves(log_csv: Path, png: Path) -> None:
+    """Draw a training log's curves into a PNG file.
+
+    Raises DataError for a log that cannot be read, OutputError for a place that cannot be
+    written.
+    """
+    save_png(curves_picture(log_csv), png)
+
+
 def curves_picture(log_csv: Path) -> Image:
     """Loss, its parts, learning rate and images/s against the iteration: (H, W, 3) uint8 BGR.
 
@@ -80,9 +80,7 @@ def curves_picture(log_csv: Path) -> Image:
     DataError for a file that is no training log.
     """
     log = read_training_log(log_csv)
-    figure = Figure(figsize=(11, 7), dpi=110, facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
-    canvas: Any = FigureCanvasAgg(figure)
+    figure = new_figure(11, 7)
     axes = figure.subplots(2, 2, sharex=True)
     parts = tuple(name for name in log.columns if name not in NOT_LOSS_PARTS)
     panels = [
@@ -95,9 +93,7 @@ def curves_picture(log_csv: Path) -> Image:
         _draw_panel(axis, title, curves, log, smooth=title != "Learning rate")
     for axis in axes[1]:
         axis.set_xlabel("iteration", color="#444444")
-    canvas.draw()
-    rgba = np.asarray(canvas.buffer_rgba())
-    return np.ascontiguousarray(rgba[..., 2::-1])
+    return image_of(figure)
 
 
 def _present(log: TrainingLog, *names: str) -> dict[str, FloatArray]:
@@ -116,16 +112,12 @@ def _draw_panel(
     log: TrainingLog,
     smooth: bool,
 ) -> None:
-    axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color="#222222")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
-    axis.tick_params(colors="#444444", length=3)
-    axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    for (name, values), colour in zip(curves.items(), _colours(len(curves)), strict=True):
+    plain_axis(axis, title)
+    axis.locator_params(axis="x", integer=True, nbins=6)
+    for i, (name, values) in enumerate(curves.items()):
         label = name.replace("_", " ")
         for rows in _stage_rows(log):
-            _draw_curve(axis, log.columns["step"][rows], values[rows], colour, label, smooth)
+            _draw_curve(axis, log.columns["step"][rows], values[rows], colour_of(i), label, smooth)
             label = ""  # one legend entry for all stages
     for rows in _stage_rows(log)[1:]:
         start = float(log.columns["step"][rows.start])
@@ -158,10 +150,6 @@ def _draw_curve(
         values = _running_mean(values, max(3, round(len(values) * SMOOTHED_SHARE)))
     marker = "o" if len(step) == 1 else ""
     axis.plot(step, values, color=colour, linewidth=1.8, marker=marker, label=label or None)
-
-
-def _colours(num: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(num)]
 
 
 def _running_mean(values: FloatArray, width: int) -> FloatArray:

@@ -1,0 +1,52 @@
+"""What an exported file's figures differ by from those of the model they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reid.tables import COLUMNS, aligned, figures_of
+from reid.types import EvalReport
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A model's figures less those of the model ``against``, in [-1, 1], by ``COLUMNS``'s names."""
+
+    model: str
+    against: str
+    figures: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json`` and ``report.json``."""
+        return {"model": self.model, "against": self.against, **self.figures}
+
+
+def differences(reports: Sequence[EvalReport]) -> list[Difference]:
+    """Each report's difference from the first one, which was measured on the same split."""
+    found = []
+    for report in reports[1:]:
+        first, own = figures_of(reports[0]), figures_of(report)
+        figures = {name: own[name] - value for name, value in first.items()}
+        found.append(Difference(report.model, reports[0].model, figures))
+    return found
+
+
+def difference_table(found: Sequence[Difference]) -> list[str]:
+    """For the terminal: one paragraph with a line per model, or none."""
+    if not found:
+        return []
+    cells = [["model", *COLUMNS]]
+    cells += [
+        [one.model, *(_signed(one.figures, name) for name in COLUMNS.values())] for one in found
+    ]
+    return ["\n".join([f"difference from {found[0].against}, in points", *aligned(cells)])]
+
+
+def _signed(figures: Mapping[str, float], name: str) -> str:
+    """Percentage points with their sign, ``0.00`` without; ``-`` where there is none."""
+    if name not in figures:
+        return "-"
+    points = round(100 * figures[name], 2)
+    return f"{points:+.2f}" if points else "0.00"

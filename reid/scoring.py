@@ -1,0 +1,117 @@
+"""All figures of an evaluation by its protocol, in one pass over the distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reid.camera_pairs import CameraPairs
+from reid.distances import TILE, Distances
+from reid.errors import ConfigError, nearest
+from reid.metrics import Scores, mean
+from reid.ranking import (
+    Labelled,
+    MarketRules,
+    Nearest,
+    OtherViewRules,
+    RanksOfGood,
+    pass_over,
+)
+from reid.shots import ShotRanks, chance_shots
+from reid.types import CameraPair, Protocol, Ranking
+from reid.verification import PairCounts, Verification
+
+MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT = "multi_query", "single_shot", "multi_shot"
+PROTOCOLS = ("market", MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT)
+
+KEPT = 20
+"""Nearest gallery images that are kept of each query."""
+
+CURVE = 50
+"""Ranks of the CMC curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one pass found.
+
+    ``ranking``, ``verification`` and ``camera_pairs`` are of the whole gallery, by the
+    protocol's rules; only ``scores`` and ``cmc_curve`` are of the images drawn, where the
+    protocol draws. ``cmc_curve`` (K,) is the CMC at ranks 1 to K, 50 at most.
+    """
+
+    scores: Scores
+    cmc_curve: npt.NDArray[np.float64]
+    ranking: Ranking
+    verification: Verification
+    camera_pairs: tuple[CameraPair, ...]
+
+
+def measure(
+    distances: Distances,
+    query: Labelled,
+    gallery: Labelled,
+    protocol: Protocol,
+    *,
+    keep: int = KEPT,
+    tile: int = TILE,
+) -> Measured:
+    """Compute each distance once, and from it every figure; ``keep`` images are ranked.
+
+    A query without a right image in the gallery is counted and left out of the means. Raises
+    DataError for an empty side, ModelFileError for distances that are not finite, ConfigError
+    for an unknown protocol, or less than one trial or shot.
+    """
+    check_protocol(protocol)
+    rules: MarketRules = OtherViewRules(gallery) if _draws(protocol) else MarketRules(gallery)
+    ranks = ShotRanks(query, gallery, protocol) if _draws(protocol) else RanksOfGood()
+    nearest_images = Nearest(len(query.person_ids), keep)
+    pairs, cameras = PairCounts(), CameraPairs(query, gallery)
+    pass_over(distances, query, gallery, rules, [ranks, nearest_images, pairs, cameras], tile=tile)
+    curve = ranks.scores(range(1, min(CURVE, len(gallery.person_ids)) + 1)).cmc
+    return Measured(
+        ranks.scores(),
+        np.array(list(curve.values())),
+        nearest_images.ranking,
+        pairs.verification(),
+        cameras.pairs(),
+    )
+
+
+def chance(query: Labelled, gallery: Labelled, protocol: Protocol) -> float:
+    """Expected rank-1 of a random ranking, exactly, in [0, 1]. Raises ConfigError."""
+    check_protocol(protocol)
+    if _draws(protocol):
+        return chance_shots(query, gallery, protocol.shots)
+    return _chance_market(query, gallery)
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Raise ConfigError for an unknown name."""
+    if protocol.name not in PROTOCOLS:
+        raise ConfigError(
+            f"a protocol is one of {', '.join(PROTOCOLS)}; found {protocol.name!r}"
+            f"{nearest(protocol.name, PROTOCOLS)}"
+        )
+
+
+def _draws(protocol: Protocol) -> bool:
+    return protocol.name in (SINGLE_SHOT, MULTI_SHOT)
+
+
+def _chance_market(query: Labelled, gallery: Labelled) -> float:
+    """Expected rank-1 of a random ranking by Market's rules.
+
+    The mean of good / (gallery - skipped) over the queries that can be answered; 0 where
+    none can.
+    """
+    rules = MarketRules(gallery)
+    num_gallery = len(gallery.person_ids)
+    chances: list[float] = []
+    for person, camera in zip(query.person_ids, query.camera_ids, strict=True):
+        good, skipped = rules.good_and_skipped(int(person), int(camera))
+        if len(good):
+            chances.append(len(good) / (num_gallery - len(skipped)))
+    return mean(chances)
