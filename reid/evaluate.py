@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -162,7 +163,7 @@ def evaluate_models(
     *,
     shortlists: Sequence[int] = (),
     rerank: Reranking | None = None,
-    stage: str = "",
+    stages: Sequence[str] = (),
     query_file: Path | None = None,
     gallery_file: Path | None = None,
     device: str = "auto",
@@ -174,15 +175,16 @@ def evaluate_models(
     """Open and evaluate each model file in turn, all on one split.
 
     ``shortlists`` are numbers of gallery images to compare with a query, 0 for all of them;
-    there is one evaluation of each model for each. With ``rerank`` each is followed by the
-    same re-ranked. Raises what ``open_matcher`` and ``evaluate`` raise.
+    there is one evaluation of each model for each, and for each of ``stages`` (SiSNet's: one
+    branch, the other, both). With ``rerank`` each is followed by the same re-ranked. Raises what ``open_matcher`` and ``evaluate`` raise.
     """
     results = []
-    for model in models:
+    for model, stage in itertools.product(models, stages or ("",)):
         with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
             described = describe_split(matcher, split, phase, query_file, gallery_file)
             for best in shortlists or (0,):
-                name = f"{model}, best {best}" if best else str(model)
+                parts = [str(model), *([stage] if len(stages) > 1 else [])]
+                name = ", ".join([*parts, *([f"best {best}"] if best else [])])
                 for again in (None, rerank) if rerank else (None,):
                     results.append(
                         evaluate(

@@ -42,7 +42,11 @@ from reid.progress import progress_bar, say
     "whole gallery; give it several times to compare the figures.",
 )
 @click.option(
-    "--stage", default="", help="SiSNet's run: embed, second (the other scale) or cascade (both)."
+    "--stage",
+    "stages",
+    multiple=True,
+    help="SiSNet's run: cascade (both scales), embed (the first) or second. Given several times, "
+    "the differences from the first are told (Table 3 of the poster).",
 )
 @click.option(
     "--shots",
@@ -85,7 +89,7 @@ def evaluate(
     threads: int,
     batch: int,
     shortlists: tuple[int, ...],
-    stage: str,
+    stages: tuple[str, ...],
     shots: int | None,
     rerank: bool,
     rerank_settings: tuple[int, int, float] | None,
@@ -136,7 +140,7 @@ def evaluate(
             batch_size=batch,
             shortlists=shortlists,
             rerank=reranking,
-            stage=stage,
+            stages=stages,
             query_file=query_file,
             gallery_file=gallery_file,
             phase=bar.phase,
@@ -157,7 +161,7 @@ def evaluate(
     reports = [result.report for result in results]
     chance = chance_rank1(split)
     lost = cascades(reports, shortlists)
-    apart = differences(reports) if len(models) > 1 or reranking else []
+    apart = differences(reports) if len(models) > 1 or len(stages) > 1 or reranking else []
     found: dict[str, Any] = {
         "split": split.note,
         "chance_rank1": chance,

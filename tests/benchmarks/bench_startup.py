@@ -1,13 +1,21 @@
-"""How long `reid --help` takes: python tests/benchmarks/bench_startup.py"""
+"""How long `reid --help` takes: python tests/benchmarks/bench_startup.py
+
+``--record`` keeps the figures in tests/benchmarks/records/startup.json.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from reid.files import write_text
+
+RECORD = Path(__file__).parent / "records" / "startup.json"
 RUNS = 20
 
 
@@ -19,7 +27,10 @@ def startup_s(command: list[str]) -> float:
 
 
 def main() -> None:
-    """Print the median and the slowest of RUNS runs, for Python alone and for the door."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    found: dict[str, dict[str, float]] = {}
     script = Path(sys.executable).with_name("reid")
     for name, command in (
         ("python -c pass", [sys.executable, "-c", "pass"]),
@@ -28,7 +39,10 @@ def main() -> None:
         startup_s(command)
         times = [startup_s(command) for _ in range(RUNS)]
         median, slowest = statistics.median(times), max(times)
+        found[name] = {"median_s": round(median, 3), "slowest_s": round(slowest, 3)}
         print(f"{name:<16} median {median:.3f} s  slowest {slowest:.3f} s  of {RUNS} runs")
+    if options.record:
+        write_text(RECORD, json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
