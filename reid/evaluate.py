@@ -176,7 +176,8 @@ def evaluate_models(
 
     ``shortlists`` are numbers of gallery images to compare with a query, 0 for all of them;
     there is one evaluation of each model for each, and for each of ``stages`` (SiSNet's: one
-    branch, the other, both). With ``rerank`` each is followed by the same re-ranked. Raises what ``open_matcher`` and ``evaluate`` raise.
+    branch, the other, both). With ``rerank`` each is followed by the same re-ranked. Raises
+    what ``open_matcher`` and ``evaluate`` raise.
     """
     results = []
     for model, stage in itertools.product(models, stages or ("",)):
