@@ -1,0 +1,85 @@
+"""Several cameras at once, and the frames that they have ready, round by round."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from .camera import Camera, Counts, Frame, News, Read
+from .readers import read_source
+from .sources import Source
+
+POLL_S = 0.1
+"""How long a round waits for a frame before it comes back empty."""
+
+
+class Cameras:
+    """All sources, each in its thread. Use as a context manager.
+
+    Files are read in step: a round has the next frame of each of them, so that what is made of
+    files does not depend on how fast their threads are. A live source's frame is in a round
+    when there is a new one, and waits for nobody.
+    """
+
+    def __init__(self, sources: Sequence[Source], read: Read = read_source) -> None:
+        self._arrived = threading.Condition()
+        self._news: deque[News] = deque()
+        self._cameras = [Camera(source, self._arrived, self._news, read) for source in sources]
+        self._threads = ThreadPoolExecutor(max(1, len(sources)), thread_name_prefix="camera")
+        self._running: list[Future[None]] = []
+
+    @property
+    def counts(self) -> dict[str, Counts]:
+        """Camera -> what became of its frames."""
+        return {camera.source.name: camera.counts for camera in self._cameras}
+
+    def rounds(self) -> Iterator[list[Frame]]:
+        """At most one frame of each camera, until all have ended.
+
+        An empty round comes when nothing arrived for POLL_S, so that the caller can look at
+        ``news`` and decide whether to go on.
+        """
+        while True:
+            with self._arrived:
+                self._arrived.wait_for(self._ready, POLL_S)
+                frames = [camera.take() for camera in self._cameras] if self._ready() else []
+                over = all(camera.finished for camera in self._cameras)
+                self._arrived.notify_all()
+            for thread in self._running:
+                if thread.done():
+                    thread.result()  # what a thread did not expect is raised here
+            yield [frame for frame in frames if frame is not None]
+            if over:
+                return
+
+    def news(self) -> Iterator[News]:
+        """What happened to the sources since the last call."""
+        while self._news:
+            yield self._news.popleft()
+
+    def _ready(self) -> bool:
+        """Every file has its next frame, or a live source a new one; true too if all ended."""
+        on = [camera for camera in self._cameras if not camera.finished]
+        files = [camera for camera in on if not camera.source.live]
+        if any(camera.waiting for camera in on if camera.source.live):
+            return True
+        return all(camera.waiting for camera in files) if files else not on
+
+    def __enter__(self) -> Cameras:
+        self._running = [self._threads.submit(camera.run) for camera in self._cameras]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for camera in self._cameras:
+            camera.stop()
+        with self._arrived:
+            self._arrived.notify_all()
+        self._threads.shutdown()

@@ -1,0 +1,179 @@
+"""From a source to frames: what OpenCV decodes, with what it could not decode counted.
+
+FFmpeg and OpenCV print addresses, passwords included, in their own messages. Both are silenced
+for the whole process when this module is imported: FFmpeg reads its level once, from
+OPENCV_FFMPEG_LOGLEVEL, when the first video is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from reid.data.images import IMAGE_SUFFIXES, read_image
+from reid.errors import DataError
+from reid.types import Image
+
+from .sources import Source
+
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
+os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
+# RTSP over TCP is OpenCV's default, and has to be said again beside another option: frames of
+# damaged packets are left out instead of smeared.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;discardcorrupt")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+FOLDER_FPS = 10.0
+"""Frames per second that an image folder stands for, and a video that does not say (a choice)."""
+
+STREAM_TIMEOUT_MS = 5000
+"""How long a network stream may take to open, and to give a frame (a choice)."""
+
+MAX_MISSED = 25
+"""Frames in a row that cannot be decoded and are no end yet (a choice: a second of them)."""
+
+MAX_PIXELS = 1 << 26
+"""The largest frame, twice that of an 8K camera: a file that asks for more is refused."""
+
+
+class Decoded(NamedTuple):
+    """One frame, (height, width, 3) uint8 BGR.
+
+    ``time_s`` is its place in the file, or for a device or stream the Unix time of its arrival.
+    """
+
+    image: Image
+    time_s: float
+
+
+class Lost(NamedTuple):
+    """So many frames that were there and could not be decoded."""
+
+    frames: int
+
+
+Frames = Generator[Decoded | Lost, None, None]
+"""Ends where the file ends or the stream breaks; raises DataError where it cannot be opened."""
+
+
+def read_source(source: Source) -> Frames:
+    """The frames of a source, opened with the first one that is asked for."""
+    if source.kind == "folder":
+        return _folder(Path(source.url))
+    if source.kind == "video":
+        return _video(source)
+    return _live(source)
+
+
+def _folder(folder: Path) -> Frames:
+    """Images in the order of their names."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+    if not files:
+        raise DataError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}")
+    for number, path in enumerate(files):
+        try:
+            yield Decoded(read_image(path), number / FOLDER_FPS)
+        except DataError:
+            yield Lost(1)
+
+
+def _video(source: Source) -> Frames:
+    """A video file; frames that its container announces and nobody saw are lost at its end."""
+    capture = _opened(source, _stream_backend())
+    try:
+        announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        fps = _fps(capture)
+        number = 0
+        for item in _read(capture):
+            if isinstance(item, Lost):
+                number += item.frames
+                yield item
+            else:
+                yield Decoded(item, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 or number / fps)
+                number += 1
+        if np.isfinite(announced) and announced > number:
+            yield Lost(int(announced) - number)
+    finally:
+        capture.release()
+
+
+def _live(source: Source) -> Frames:
+    """A device or a network stream, until it breaks."""
+    backend = cv2.CAP_V4L2 if source.kind == "device" else _stream_backend()
+    capture = _opened(source, backend)
+    try:
+        for item in _read(capture):
+            yield item if isinstance(item, Lost) else Decoded(item, time.time())
+    finally:
+        capture.release()
+
+
+def _read(capture: Any) -> Generator[Image | Lost, None, None]:
+    """Frames until MAX_MISSED in a row fail, or a stream gives none for STREAM_TIMEOUT_MS.
+
+    OpenCV says of a spoilt frame and of the end the same; what follows tells them apart.
+    """
+    missed, newest_s = 0, time.monotonic()
+    while missed < MAX_MISSED and time.monotonic() - newest_s < STREAM_TIMEOUT_MS / 1000:
+        decoded, image = capture.read()
+        if not decoded:
+            missed += 1
+            continue
+        if missed:
+            yield Lost(missed)
+        yield np.asarray(image, np.uint8)
+        missed, newest_s = 0, time.monotonic()
+
+
+def _stream_backend() -> int:
+    """FFmpeg, or whatever an OpenCV without it has."""
+    built_in = cv2.videoio_registry.getStreamBackends()
+    return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in built_in else cv2.CAP_ANY
+
+
+def _opened(source: Source, backend: int) -> Any:
+    """An open capture. Raises DataError, without the address."""
+    options: list[int] = []
+    if source.kind == "stream" and backend == cv2.CAP_FFMPEG:
+        timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
+        options = [value for key in timeouts for value in (int(key), STREAM_TIMEOUT_MS)]
+    capture = cv2.VideoCapture(source.url, backend, options)
+    if not capture.isOpened():
+        remedy = {
+            "video": "expected a video that OpenCV's FFmpeg decodes, and not cut short",
+            "device": "is a camera plugged in, and may this user read it (group video)?",
+        }.get(source.kind, "check the address, the user and password, and that the camera is on")
+        raise DataError(f"{source.name} ({source.shown}) cannot be opened; {remedy}")
+    size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+    if size[0] * size[1] > MAX_PIXELS:
+        capture.release()
+        raise DataError(
+            f"{source.name} ({source.shown}) has frames of {size[0]}x{size[1]}; at most "
+            f"{MAX_PIXELS} pixels are taken"
+        )
+    return capture
+
+
+def frame_rate(source: Source) -> float:
+    """Frames per second that a video file tells; FOLDER_FPS for anything else."""
+    if source.kind != "video":
+        return FOLDER_FPS
+    capture = _opened(source, _stream_backend())
+    try:
+        return _fps(capture)
+    finally:
+        capture.release()
+
+
+def _fps(capture: Any) -> float:
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if 0 < fps < 1000 else FOLDER_FPS

@@ -1,0 +1,76 @@
+"""People as boxes with scores, and the arithmetic of boxes.
+
+A box is left, top, right, bottom in pixels of its frame; right and bottom are not inside.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reid.types import FloatArray, IntArray
+
+MAX_PEOPLE = 300
+"""The most that are kept of a frame, those of the highest scores."""
+
+
+class People(NamedTuple):
+    """(n, 4) boxes and their (n,) scores in [0, 1], both float32."""
+
+    boxes: FloatArray
+    scores: FloatArray
+
+    def of(self, chosen: IntArray) -> People:
+        """The chosen ones, in that order."""
+        return People(self.boxes[chosen], self.scores[chosen])
+
+
+def nobody() -> People:
+    """An empty frame's people."""
+    return People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+def overlaps(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Intersection over union of (n, 4) with (m, 4) boxes: (n, m), in [0, 1]."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=2)
+    union = _areas(first)[:, None] + _areas(second)[None, :] - common
+    return np.asarray(common / np.maximum(union, 1e-9), np.float32)
+
+
+def suppress(people: People, max_overlap: float) -> People:
+    """The best of those that overlap by more than ``max_overlap``; highest scores first.
+
+    Greedy non-maximum suppression, on the MAX_PEOPLE best.
+    """
+    order = np.argsort(-people.scores, kind="stable")[:MAX_PEOPLE]
+    people = people.of(order)
+    crowded = overlaps(people.boxes, people.boxes) > max_overlap
+    kept: list[int] = []
+    for index in range(len(order)):
+        if not crowded[index, kept].any():
+            kept.append(index)
+    return people.of(np.array(kept, np.int64))
+
+
+def tidy(people: People, width: int, height: int, min_width: float, min_height: float) -> People:
+    """What can be cut out of a frame: clipped at its border, none that is then too small.
+
+    Boxes that are not finite, empty or inside out go too, and those beyond MAX_PEOPLE.
+    """
+    finite = np.isfinite(people.boxes).all(axis=1) & np.isfinite(people.scores)
+    boxes = np.where(finite[:, None], people.boxes, 0)
+    limits = np.array([width, height, width, height], np.float32)
+    boxes = np.clip(boxes, 0, limits).astype(np.float32)
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    large = (sizes[:, 0] >= max(min_width, 1)) & (sizes[:, 1] >= max(min_height, 1))
+    (chosen,) = np.nonzero(finite & large)
+    best = chosen[np.argsort(-people.scores[chosen], kind="stable")[:MAX_PEOPLE]]
+    return People(boxes, people.scores).of(best)
+
+
+def _areas(boxes: FloatArray) -> FloatArray:
+    sizes: FloatArray = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    return sizes

@@ -1,0 +1,144 @@
+"""What a detector file wants and gives: YOLOX's form, or what the JSON beside it says.
+
+A YOLOX file (as its own project exports it) needs no JSON: input (1 or N, 3, H, W), BGR 0-255,
+letterboxed with 114; output (N, A, 5 + classes), not decoded, class 0 a person. Any other
+detector is described in ``<file>.json``, for ``detector.onnx`` in ``detector.onnx.json``:
+
+    {"format": "boxes",            outputs are boxes, and need no decoding
+     "height": 640, "width": 640,  of the input, where the file leaves them open
+     "channel_order": "RGB",       or BGR
+     "mean": [0, 0, 0],            y = (x - mean) / std of values 0-255, in channel_order
+     "std": [255, 255, 255],
+     "resize": "stretch",          or letterbox: aspect kept, top left, the rest ``pad``
+     "pad": 114,
+     "boxes": "boxes",             output (n, 4) or (1, n, 4): left, top, right, bottom in
+                                   pixels of the input
+     "scores": "scores",           output (n,), (1, n), or (1, n, classes)
+     "labels": "labels",           output (n,) or (1, n) of class numbers, "" where there is none
+     "person": 0}                  the class that is a person
+
+Every key but ``format`` may be left out; ``"format": "yolox"`` takes another input or class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from reid.errors import ModelFileError, nearest
+from reid.types import FloatArray, Image
+
+from .boxes import People
+
+FORMATS = ("yolox", "boxes")
+MAX_INPUT = 1 << 13
+"""Of the input's height and width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """See the module. A height or width of 0 is the file's own."""
+
+    format: str = "yolox"
+    height: int = 0
+    width: int = 0
+    channel_order: str = "BGR"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resize: str = "letterbox"
+    pad: int = 114
+    boxes: str = "boxes"
+    scores: str = "scores"
+    labels: str = ""
+    person: int = 0
+
+    def prepare(self, frame: Image) -> FloatArray:
+        """(H, W, 3) BGR -> (3, height, width) float32 as the detector takes it."""
+        height, width = frame.shape[:2]
+        across, down = self._ratios(height, width)
+        size = (max(1, round(width * across)), max(1, round(height * down)))
+        resized = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+        canvas = np.full((self.height, self.width, 3), self.pad, np.uint8)
+        canvas[: size[1], : size[0]] = resized
+        if self.channel_order == "RGB":
+            canvas = canvas[:, :, ::-1]
+        values: FloatArray = canvas.transpose(2, 0, 1).astype(np.float32, order="C")
+        for plane, mean, std in zip(values, self.mean, self.std, strict=True):
+            if (mean, std) != (0.0, 1.0):
+                plane -= np.float32(mean)
+                plane /= np.float32(std)
+        return values
+
+    def restore(self, people: People, height: int, width: int) -> People:
+        """Boxes in pixels of the input -> in pixels of the (height, width) frame."""
+        ratios = np.array(self._ratios(height, width) * 2, np.float32)
+        return People(people.boxes / ratios, people.scores)
+
+    def _ratios(self, height: int, width: int) -> tuple[float, float]:
+        """Pixels of the input per pixel of the frame, across and down."""
+        across, down = self.width / width, self.height / height
+        if self.resize == "letterbox":
+            across = down = min(across, down)
+        return across, down
+
+
+def read_contract(detector: Path) -> Contract:
+    """The contract beside a detector file, or YOLOX's. Raises ModelFileError."""
+    path = detector.with_name(f"{detector.name}.json")
+    if not path.exists():
+        return Contract()
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(body, dict):
+            raise TypeError("it is not a JSON object")
+        _check(body)
+        for key in ("mean", "std"):
+            if key in body:
+                body[key] = tuple(float(value) for value in body[key])
+        return Contract(**body)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ModelFileError(
+            f"{path} does not describe a detector ({error}); see deploy/people/contract.py for "
+            "what stands in it"
+        ) from None
+
+
+def _check(body: dict[str, Any]) -> None:
+    """Raises ValueError for an unknown key, a value of another kind or out of range."""
+    if "format" not in body:
+        raise ValueError(f"it needs a format: {' or '.join(FORMATS)}")
+    for key, value in body.items():
+        if key not in _CHECKS:
+            raise ValueError(f"unknown key {key!r}{nearest(key, _CHECKS)}")
+        if not _CHECKS[key](value):
+            raise ValueError(f"{key} cannot be {value!r}")
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_INPUT
+
+
+def _three_numbers(value: Any) -> bool:
+    return isinstance(value, list) and [type(x) in (int, float) for x in value] == [True] * 3
+
+
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "format": lambda value: value in FORMATS,
+    "height": _whole,
+    "width": _whole,
+    "channel_order": lambda value: value in ("BGR", "RGB"),
+    "mean": _three_numbers,
+    "std": lambda value: _three_numbers(value) and min(value) > 0,
+    "resize": lambda value: value in ("letterbox", "stretch"),
+    "pad": lambda value: _whole(value) and value <= 255,
+    "boxes": lambda value: isinstance(value, str),
+    "scores": lambda value: isinstance(value, str),
+    "labels": lambda value: isinstance(value, str),
+    "person": _whole,
+}

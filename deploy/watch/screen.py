@@ -1,0 +1,199 @@
+"""Frames with boxes drawn in, all cameras side by side: as a video file or in a window."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from reid.errors import ConfigError, OutputError, output_errors
+from reid.types import Image
+
+from ..cameras.camera import News
+from .events import Seen
+from .track import Track
+
+TILE_WIDTH = 960
+"""Of a camera's picture where there are several, at most."""
+
+_WINDOW = "reid watch"
+
+
+class Wall:
+    """The newest picture of each camera, in a grid whose cells are as the first picture."""
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        across = math.ceil(math.sqrt(len(cameras)))
+        self._grid = (math.ceil(len(cameras) / across), across)
+        self._places = {name: divmod(index, across) for index, name in enumerate(cameras)}
+        self._canvas: Image = np.zeros((0, 0, 3), np.uint8)
+
+    def show(self, seen: Sequence[Seen]) -> Image:
+        """The whole wall after a round; drawn over in the next."""
+        for one in seen:
+            picture = drawn(one)
+            if not self._canvas.size:
+                self._canvas = self._empty(picture)
+            height, width = (self._canvas.shape[axis] // self._grid[axis] for axis in (0, 1))
+            row, column = self._places[one.frame.camera]
+            cell = self._canvas[row * height :, column * width :][:height, :width]
+            scale = min(width / picture.shape[1], height / picture.shape[0])
+            size = (max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale)))
+            cell[:] = 0
+            cell[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        return self._canvas
+
+    def _empty(self, picture: Image) -> Image:
+        height, width = picture.shape[:2]
+        scale = 1.0 if len(self._places) == 1 else min(1.0, TILE_WIDTH / width)
+        # Video codecs want even sizes.
+        cell = [max(2, int(edge * scale) // 2 * 2) for edge in (height, width)]
+        return np.zeros((cell[0] * self._grid[0], cell[1] * self._grid[1], 3), np.uint8)
+
+
+def drawn(seen: Seen) -> Image:
+    """A copy of the frame with a box for each track, the colour its identity's."""
+    picture: Image = seen.frame.image.copy()
+    cv2.putText(picture, seen.frame.camera, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3)
+    for track in seen.tracks:
+        left, top, right, bottom = (round(float(edge)) for edge in track.box)
+        colour = _colour(track)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, 2)
+        place = (left, max(12, top - 4))
+        cv2.putText(picture, _label(track), place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 2)
+    return picture
+
+
+def _label(track: Track) -> str:
+    if track.identity is None:
+        return "?"
+    return f"{track.identity.number} {track.identity.person}".strip()
+
+
+def _colour(track: Track) -> tuple[int, int, int]:
+    """Grey for nobody yet; else far from the colours of the numbers next to it."""
+    if track.identity is None:
+        return (160, 160, 160)
+    hue = int(track.identity.number * 0.618034 * 180) % 180
+    blue, green, red = cv2.cvtColor(np.array([[[hue, 200, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[
+        0, 0
+    ]
+    return int(blue), int(green), int(red)
+
+
+class VideoSink:
+    """An MP4 file (MPEG-4 part 2, which every OpenCV writes) of the wall. A context manager.
+
+    ``fps`` is of the file: a frame is written for each round of files, and as many as its clock
+    asks for where a source is ``live``. The file appears, whole, when it is closed. Raises
+    OutputError where it cannot be written.
+    """
+
+    def __init__(self, path: Path, cameras: Sequence[str], fps: float, live: bool) -> None:
+        self._path, self._fps, self._live = path, fps, live
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        self._wall = Wall(cameras)
+        self._writer: Any = None
+        self._written = 0
+        self._began_s = 0.0
+        if path.suffix.lower() != ".mp4":
+            raise ConfigError(f"{path}: the annotated video is an .mp4 file; call it so")
+
+    def frames(self, seen: Sequence[Seen]) -> None:
+        """One round."""
+        wall = self._wall.show(seen)
+        if self._writer is None:
+            self._open(wall)
+        due = 1
+        if self._live:
+            due = int((time.monotonic() - self._began_s) * self._fps) + 1 - self._written
+        for _ in range(due):
+            self._writer.write(wall)
+            self._written += 1
+
+    def news(self, news: News) -> None:
+        """Nothing to be drawn."""
+
+    def _open(self, wall: Image) -> None:
+        with output_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.touch()
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        size = (wall.shape[1], wall.shape[0])
+        writer = cv2.VideoWriter(str(self._temporary), code, self._fps, size)
+        self._began_s = time.monotonic()
+        if not writer.isOpened():
+            self._temporary.unlink()
+            raise OutputError(f"{self._path}: this OpenCV cannot write an MP4 video; leave it out")
+        self._writer = writer
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        try:
+            with output_errors(self._path):
+                if _num_frames(self._temporary) != self._written:
+                    # OpenCV does not say that a write failed.
+                    raise OutputError(f"cannot write {self._path} whole; is the disk full?")
+                os.replace(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def _num_frames(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        capture.release()
+
+
+class WindowSink:
+    """A window on this machine's screen. A context manager. Raises ConfigError without one."""
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self._wall = Wall(cameras)
+        try:
+            if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+                raise ConfigError("--window needs a screen (DISPLAY is not set); use --video")
+            cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL)
+        except cv2.error as error:
+            raise ConfigError(
+                "--window needs an OpenCV with windows; this one is headless: use --video, or "
+                "install opencv-python in place of opencv-python-headless"
+            ) from error
+
+    def frames(self, seen: Sequence[Seen]) -> None:
+        """Show one round."""
+        cv2.imshow(_WINDOW, self._wall.show(seen))
+        cv2.waitKey(1)
+
+    def news(self, news: News) -> None:
+        """Nothing to be drawn."""
+
+    def __enter__(self) -> WindowSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        cv2.destroyWindow(_WINDOW)

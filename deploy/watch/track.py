@@ -1,0 +1,45 @@
+"""One person in one camera, and one person over all of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from reid.types import FloatArray
+
+from .looks import Looks
+from .motion import Motion
+
+TRACKS_KEPT = 4
+"""Of an identity the looks of so many newest tracks are compared: sides and cameras differ."""
+
+
+@dataclass
+class Identity:
+    """One person. ``person`` is the gallery's name for it, empty where it has none."""
+
+    number: int
+    person: str = ""
+    tracks: deque[Looks] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
+    seen: int = 0
+    """The round in which it was last seen."""
+
+
+@dataclass
+class Track:
+    """One person in one camera. ``box`` (4,) and ``score`` are the newest that were found."""
+
+    number: int
+    motion: Motion
+    looks: Looks
+    box: FloatArray
+    score: float
+    seen_s: float
+    described_s: float
+    hits: int = 1
+    confirmed: bool = False
+    missed: bool = False
+    """Not found in the newest frame."""
+    identity: Identity | None = None
+    distance: float | None = None
+    """To the looks that its identity was recognised by; None for someone new."""

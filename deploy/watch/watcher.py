@@ -1,0 +1,98 @@
+"""One round of frames: find people, describe those that are in doubt, link them, name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reid.matching import Matcher
+from reid.types import FloatArray, Image
+
+from ..cameras.camera import Frame
+from ..gallery import Gallery
+from ..people.boxes import People, tidy
+from ..people.detector import PeopleDetector
+from .events import Seen
+from .identities import Identities
+from .looks import Looks, Wardrobe
+from .tracker import USUAL, Tracker, TrackSettings
+
+MIN_HEIGHT = 24
+"""Pixels of a person that are enough to be described (a choice)."""
+
+MIN_WIDTH = 8
+
+
+class Watcher:
+    """Follows people through rounds of frames, over all cameras.
+
+    ``limit`` is the distance from which two looks are two people's (by default the matcher's kind
+    says, see ``Wardrobe``); people under ``min_height`` pixels are left out.
+    """
+
+    def __init__(
+        self,
+        detector: PeopleDetector,
+        matcher: Matcher[Any],
+        *,
+        settings: TrackSettings = USUAL,
+        limit: float | None = None,
+        gallery: Gallery | None = None,
+        min_height: int = MIN_HEIGHT,
+    ) -> None:
+        self.described = 0
+        self._detector, self._settings, self._min_height = detector, settings, min_height
+        self._wardrobe = Wardrobe(matcher, limit)
+        self.identities = Identities(self._wardrobe, gallery)
+        self.trackers: dict[str, Tracker] = {}
+
+    def look_at(self, frames: Sequence[Frame]) -> list[Seen]:
+        """One round, of at most one frame of each camera."""
+        people = [
+            tidy(found, frame.image.shape[1], frame.image.shape[0], MIN_WIDTH, self._min_height)
+            for frame, found in zip(
+                frames, self._detector.detect([frame.image for frame in frames]), strict=True
+            )
+        ]
+        trackers = [self._tracker(frame.camera) for frame in frames]
+        plans = [
+            tracker.plan(found, frame.time_s)
+            for tracker, found, frame in zip(trackers, people, frames, strict=True)
+        ]
+        looks = self._describe(frames, people, [plan.wanted for plan in plans])
+        self.identities.begin_round()
+        seen = []
+        for frame, tracker, plan, known in zip(frames, trackers, plans, looks, strict=True):
+            height, width = frame.image.shape[:2]
+            tracks = tracker.update(plan, known, width, height)
+            self.identities.name(tracks)
+            seen.append(Seen(frame, tracks))
+        return seen
+
+    def _describe(
+        self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
+    ) -> list[dict[int, Looks]]:
+        """The looks of the wanted boxes of all cameras, by one call of the model."""
+        places = [(index, box) for index, boxes in enumerate(wanted) for box in boxes]
+        crops = [cut_out(frames[index].image, people[index].boxes[box]) for index, box in places]
+        scores = [float(people[index].scores[box]) for index, box in places]
+        found: list[dict[int, Looks]] = [{} for _ in frames]
+        for (index, box), looks in zip(places, self._wardrobe.describe(crops, scores), strict=True):
+            if looks is not None:
+                found[index][box] = looks
+        self.described += len(crops)
+        return found
+
+    def _tracker(self, camera: str) -> Tracker:
+        if camera not in self.trackers:
+            self.trackers[camera] = Tracker(self._wardrobe, self._settings)
+        return self.trackers[camera]
+
+
+def cut_out(image: Image, box: FloatArray) -> Image:
+    """The part of a frame in a tidy box, rounded outwards."""
+    left, top = (int(np.floor(edge)) for edge in box[:2])
+    right, bottom = (int(np.ceil(edge)) for edge in box[2:])
+    return image[top:bottom, left:right]

@@ -1,0 +1,118 @@
+"""The story: frames of all cameras -> people -> looks -> tracks -> identities -> events."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reid.errors import DataError
+
+from ..cameras.camera import Counts
+from ..cameras.cameras import Cameras
+from .events import Sink
+from .watcher import Watcher
+
+LATENCIES_KEPT = 100_000
+"""Newest frames whose latencies the percentiles are of: a camera runs for months."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """What was watched, and how fast.
+
+    ``frames_per_s`` is of all cameras together, from the first frame on. Latency is from a frame's
+    arrival (live sources) or its being handed over (files) until its events were written, None
+    without frames. ``people`` counts boxes that were followed, ``described`` the crops that the
+    network saw.
+    """
+
+    rounds: int
+    frames: int
+    seconds: float
+    frames_per_s: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    people: int
+    described: int
+    tracks: int
+    identities: int
+    cameras: dict[str, Counts]
+    interrupted: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the fields' order."""
+        return dataclasses.asdict(self)
+
+    def to_text(self) -> str:
+        """The lines for people."""
+        lines = [
+            f"{self.frames} frames in {self.seconds:.1f} s: {self.frames_per_s:.1f} frames/s; "
+            f"latency p50 {self.latency_p50_ms or 0:.0f} ms, p99 {self.latency_p99_ms or 0:.0f} ms",
+            f"{self.people} boxes of people, {self.described} of them described; {self.tracks} "
+            f"tracks, {self.identities} identities",
+        ]
+        for name, counts in self.cameras.items():
+            lines.append(
+                f"{name}: {counts.frames} frames, {counts.dropped} superseded by newer ones, "
+                f"{counts.lost} undecodable, {counts.breaks} times lost"
+            )
+        return "\n".join(lines)
+
+
+def watch(
+    cameras: Cameras,
+    watcher: Watcher,
+    sinks: Sequence[Sink] = (),
+    *,
+    max_rounds: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> WatchReport:
+    """Watch until all sources have ended, ``max_rounds`` (0: no limit) are over, or ``stop``.
+
+    A source that fails is news for the sinks, and the others go on. Raises DataError where all
+    fail before the first frame, and what the detector, the matcher, the gallery or a sink raises.
+    """
+    latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
+    rounds = frames = people = 0
+    began_s = ended_s = time.monotonic()
+    failures: list[str] = []
+    with cameras:
+        for found in cameras.rounds():
+            for news in cameras.news():
+                failures += [news.words] if news.state == "failed" else []
+                for sink in sinks:
+                    sink.news(news)
+            if found:
+                began_s = began_s if rounds else time.monotonic()
+                seen = watcher.look_at(found)
+                for sink in sinks:
+                    sink.frames(seen)
+                ended_s = time.monotonic()
+                latencies_s += [ended_s - frame.ready_s for frame in found]
+                rounds, frames = rounds + 1, frames + len(found)
+                people += sum(len(one.tracks) for one in seen)
+            if rounds == max_rounds > 0 or stop():
+                break
+    if failures and not frames:
+        raise DataError("; ".join(failures))
+    p50_s, p99_s = np.percentile(latencies_s, (50, 99)) if latencies_s else (None, None)
+    return WatchReport(
+        rounds=rounds,
+        frames=frames,
+        seconds=ended_s - began_s,
+        frames_per_s=frames / (ended_s - began_s) if frames else 0.0,
+        latency_p50_ms=None if p50_s is None else 1000 * float(p50_s),
+        latency_p99_ms=None if p99_s is None else 1000 * float(p99_s),
+        people=people,
+        described=watcher.described,
+        tracks=sum(tracker.num_tracks for tracker in watcher.trackers.values()),
+        identities=watcher.identities.num_given,
+        cameras=cameras.counts,
+        interrupted=stop(),
+    )

@@ -1,0 +1,99 @@
+"""A matcher that sees colours only, people of one colour, and frames of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reid.deploy.people.boxes import People, nobody
+from reid.deploy.watch.looks import Looks, Wardrobe
+from reid.matching import unit_vectors
+from reid.types import BoolArray, FloatArray, Image
+
+Colour = tuple[int, int, int]
+RED, GREEN, BLUE, WHITE = (20, 20, 220), (20, 220, 20), (220, 20, 20), (230, 230, 230)
+BLACK: Colour = (0, 0, 0)
+
+
+class ColourMatcher:
+    """A crop's mean colour as a unit vector. ``batches`` are the sizes that it was asked for."""
+
+    backend = "colours"
+    identity: Mapping[str, str] = {"network": "colours"}
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.closed = False
+
+    def describe(self, images: Iterable[Image], progress: Any = None) -> FloatArray:
+        means = [np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images]
+        self.batches.append(len(means))
+        return unit_vectors(np.array(means, np.float32).reshape(-1, 3))
+
+    def finite(self, descriptions: FloatArray) -> BoolArray:
+        return np.asarray(np.isfinite(descriptions).all(axis=1), np.bool_)
+
+    def seconds(self, query: FloatArray, gallery: FloatArray) -> float:
+        return 0.0
+
+    def tiles(
+        self, query: FloatArray, gallery: FloatArray, progress: Any = None, best: int = 0
+    ) -> Any:
+        assert best == 0
+        return lambda rows: np.linalg.norm(query[rows, None] - gallery[None], axis=2)
+
+    def means(self, descriptions: FloatArray, groups: Any) -> FloatArray:
+        raise NotImplementedError
+
+    def pieces(self, descriptions: FloatArray) -> list[dict[str, Any]]:
+        return [{"vector": descriptions}]
+
+    def from_pieces(self, pieces: Sequence[Mapping[str, Any]]) -> FloatArray:
+        return np.concatenate([piece["vector"] for piece in pieces])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ColourDetector:
+    """Every patch of one of the known colours, where it lies in the frame."""
+
+    name = "colours"
+
+    def detect(self, frames: Sequence[Image]) -> list[People]:
+        return [self._detect(frame) for frame in frames]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @staticmethod
+    def _detect(frame: Image) -> People:
+        found = []
+        for colour in (RED, GREEN, BLUE, WHITE):
+            rows, columns = np.nonzero((frame == colour).all(axis=2))
+            if len(rows):
+                found.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        if not found:
+            return nobody()
+        return People(np.array(found, np.float32), np.full(len(found), 0.9, np.float32))
+
+
+def frame_of(people: Mapping[Colour, int], width: int = 160, height: int = 80) -> Image:
+    """People of 20 x 50 pixels, colour -> left edge, nearest last."""
+    image = np.zeros((height, width, 3), np.uint8)
+    for colour, left in people.items():
+        image[20:70, max(0, left) : max(0, left + 20)] = colour
+    return image
+
+
+def looks_of(*values: float, score: float = 0.9) -> Looks:
+    """Looks of one vector, of length 1."""
+    return Looks({"vector": unit_vectors(np.array([values], np.float32))}, score)
+
+
+@pytest.fixture
+def wardrobe() -> Wardrobe:
+    return Wardrobe(ColourMatcher())

@@ -1,0 +1,139 @@
+"""Looks of either kind of matcher: what is kept, how they are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reid.deploy.watch import looks as module
+from reid.deploy.watch.looks import PAIR_LIMIT, VECTOR_LIMIT, Looks, Wardrobe
+from reid.matching import PairMatcher, unit_vectors
+from reid.types import FloatArray, Image
+from tests.deploy.watch.conftest import ColourMatcher, looks_of
+from tests.matching.conftest import CompareRunner, DescribeRunner
+
+
+@pytest.fixture
+def crops() -> list[Image]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (20, 10, 3)).astype(np.uint8) for _ in range(6)]
+
+
+@pytest.fixture
+def pairs() -> Wardrobe:
+    return Wardrobe(PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4))
+
+
+def vector(looks: Looks) -> FloatArray:
+    return np.asarray(looks.rows[0]["vector"][0], np.float32)
+
+
+def test_the_looks_of_a_track_are_the_mean_of_its_vectors() -> None:
+    rng = np.random.default_rng(0)
+    each = unit_vectors(rng.normal(size=(5, 3)).astype(np.float32) + 2)
+    looks = looks_of(*each[0])
+    mean = each[0]
+    for count, one in enumerate(each[1:], start=2):
+        looks.add(looks_of(*one))
+        mean = mean + (one - mean) / count
+        mean = mean / np.linalg.norm(mean)
+    assert looks.count == 5
+    assert len(looks.rows) == 1
+    np.testing.assert_allclose(vector(looks), mean, rtol=1e-5)
+
+
+def test_a_long_track_follows_the_light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MEAN_OF", 4)
+    looks = looks_of(1, 0, 0)
+    for _ in range(100):
+        looks.add(looks_of(1, 0, 0))
+    for _ in range(20):
+        looks.add(looks_of(0, 1, 0))
+    assert vector(looks) == pytest.approx([0, 1, 0], abs=0.02)
+
+
+def test_a_pair_network_s_track_keeps_its_clearest_and_its_newest(
+    pairs: Wardrobe, crops: list[Image]
+) -> None:
+    first, *others = pairs.describe(crops, [0.5, 0.9, 0.6, 0.7, 0.9, 0.2])
+    assert first is not None
+    kept = []
+    for other in others:
+        assert other is not None
+        first.add(other)
+        kept.append([id(row) for row in first.rows])
+    rows = [id(other.rows[0]) for other in others if other is not None]
+    assert [[rows.index(row) for row in each] for each in kept] == [
+        [0],
+        [0, 1],
+        [0, 2],
+        [3],
+        [3, 4],
+    ]
+
+
+def test_all_crops_are_described_in_one_call(crops: list[Image]) -> None:
+    matcher = ColourMatcher()
+    wardrobe = Wardrobe(matcher)
+    found = wardrobe.describe(crops, [0.9] * 6)
+    assert matcher.batches == [1, 6]  # the grey one that says the matcher's kind, and ours
+    assert len(found) == 6
+    assert wardrobe.describe([], []) == []
+    assert matcher.batches == [1, 6]
+
+
+def test_looks_that_are_not_finite_are_none(crops: list[Image]) -> None:
+    class Broken(ColourMatcher):
+        def describe(self, images: object, progress: object = None) -> FloatArray:
+            vectors = super().describe(images)  # type: ignore[arg-type]
+            vectors[1:2] = np.nan
+            return vectors
+
+    found = Wardrobe(Broken()).describe(crops[:3], [0.9] * 3)
+    assert [one is None for one in found] == [False, True, False]
+
+
+def test_distances_are_the_matcher_s_of_the_nearest_rows(
+    pairs: Wardrobe, crops: list[Image]
+) -> None:
+    described = [one for one in pairs.describe(crops, [0.9, 0.1, 0.9, 0.9, 0.1, 0.9]) if one]
+    single = pairs.distances(described, described)
+    described[0].add(described[1])
+    described[3].add(described[4])
+    found = pairs.distances([described[0], described[2]], [described[3], described[5]])
+    expected = [
+        [min(single[a, b] for a in (0, 1) for b in (3, 4)), min(single[0, 5], single[1, 5])],
+        [min(single[2, 3], single[2, 4]), single[2, 5]],
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert pairs.distances([], described).shape == (0, 6)
+    assert pairs.distances(described, []).shape == (6, 0)
+
+
+def test_of_many_looks_a_pair_network_compares_a_shortlist(
+    crops: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHORTLIST", 2)
+    compare = CompareRunner()
+    pairs = Wardrobe(PairMatcher(DescribeRunner(), compare, batch_size=4))
+    described = [one for one in pairs.describe(crops, [0.9] * 6) if one]
+    found = pairs.distances(described[:1], described)
+    assert compare.compared == 2
+    assert (found < 0).sum() == 2
+    assert (pairs.relative(found) > 1e3).sum() == 4  # the others are nobody
+
+
+def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: Wardrobe) -> None:
+    vectors = Wardrobe(ColourMatcher())
+    assert (vectors.limit, vectors.compares_pairs) == (VECTOR_LIMIT, False)
+    assert (pairs.limit, pairs.compares_pairs) == (PAIR_LIMIT, True)
+    half = np.array([VECTOR_LIMIT / 2, VECTOR_LIMIT, 2 * VECTOR_LIMIT], np.float32)
+    assert vectors.relative(half) == pytest.approx([0.5, 1, 2])
+    scores = np.array([2 * PAIR_LIMIT, PAIR_LIMIT, PAIR_LIMIT / 2], np.float32)
+    assert pairs.relative(scores) == pytest.approx([0.5, 1, 2])
+
+
+def test_looks_are_unlike_in_units_of_the_limit() -> None:
+    wardrobe = Wardrobe(ColourMatcher(), limit=0.5)
+    others = [looks_of(np.cos(angle), np.sin(angle), 0) for angle in 2 * np.arcsin([0.25, 0.5])]
+    assert wardrobe.unlike([looks_of(1, 0, 0)], others)[0] == pytest.approx([1, 2])

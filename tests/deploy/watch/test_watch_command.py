@@ -1,0 +1,237 @@
+"""``reid watch`` from outside: real files in, events and a video out, on an edge box's packages."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from reid.cli import main
+from reid.deploy.gallery import Sighting
+from reid.deploy.people.yolox import num_cells
+from reid.manifest import Manifest, write_manifest
+from reid.matching import PairMatcher, open_matcher
+from reid.preprocess import Preprocess
+from tests.deploy.people.conftest import write_detector
+from tests.deploy.watch.conftest import RED, frame_of
+from tests.matching.conftest import CompareRunner, DescribeRunner
+
+ABSENT = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboardX", "h5py")
+"""What an edge box has not: importing one of them is an error here."""
+
+HEIGHT, WIDTH = 80, 160
+NUM_FRAMES = 12
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An exported file of the smallest kind: each image's mean of each channel."""
+    manifest = Manifest("msp_cnn", "embed", Preprocess(), output_dim=3, normalised=False)
+    images = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N", 3, 144, 56])
+    means = helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["N", 3])
+    mean = helper.make_node("ReduceMean", ["data"], ["embedding"], axes=[2, 3], keepdims=0)
+    graph = helper.make_graph([mean], "mean_colour", [images], [means])
+    path = tmp_path / "mean.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    write_manifest(path, manifest)
+    return path
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    """Of YOLOX's form: one person of 20 x 50 at (60, 20), in every frame of 160 x 80."""
+    output = np.zeros((1, num_cells(HEIGHT, WIDTH), 85), np.float32)
+    output[0, 0, :6] = [70 / 8, 45 / 8, np.log(20 / 8), np.log(50 / 8), 0.9, 1.0]
+    return write_detector(tmp_path / "people.onnx", {"output": output}, (1, 3, HEIGHT, WIDTH))
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "door.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 8, (WIDTH, HEIGHT))
+    for _ in range(NUM_FRAMES):
+        writer.write(frame_of({RED: 60}))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "yard"
+    folder.mkdir()
+    for number in range(NUM_FRAMES):
+        cv2.imwrite(str(folder / f"{number:03}.png"), frame_of({RED: 60}))
+    (folder / "005.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def test_two_cameras_are_watched_without_torch(
+    model: Path, detector: Path, video: Path, pictures: Path, tmp_path: Path
+) -> None:
+    blocked = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
+    start = "from reid.cli import main\nsys.exit(main(sys.argv[1:]))"
+    sources = ["--source", str(video), "--source", f"yard={pictures}"]
+    outputs = ["--events", str(tmp_path / "events.jsonl"), "--video", str(tmp_path / "out.mp4")]
+    options = ["--detector", str(detector), "--device", "cpu", "--threads", "1", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + start, "watch", str(model), *sources, *outputs, *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["frames"] == 2 * NUM_FRAMES - 1
+    assert report["cameras"]["yard"] == {"frames": 11, "dropped": 0, "lost": 1, "breaks": 0}
+    assert (report["tracks"], report["identities"]) == (2, 1)
+    assert report["detector"] == "people.onnx"
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    people = [event for event in events if event["event"] == "person"]
+    assert {(event["camera"], *event["box"]) for event in people} == {
+        ("door", 60, 20, 20, 50),
+        ("yard", 60, 20, 20, 50),
+    }
+    assert people[-1]["identity"] == 1
+    assert {event["camera"] for event in events if event["event"] == "source"} == {"door", "yard"}
+    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == (
+        NUM_FRAMES,
+        2 * WIDTH,
+    )
+    assert "reid: door: ended: its end was reached" in done.stderr
+
+
+def test_events_on_stdout_end_with_the_summary(
+    model: Path, detector: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--detector", str(detector), "--device", "cpu", "--events", "-", "--max-frames", "5"]
+    assert main(["watch", str(model), "--source", str(video), *options, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["person"] * 3 + ["summary"]
+    assert lines[-1]["frames"] == 5
+    assert main(["watch", str(model), "--source", str(video), *options]) == 0
+    shown = capsys.readouterr()
+    assert [json.loads(line)["event"] for line in shown.out.splitlines()] == ["person"] * 3
+    assert "5 frames in" in shown.err
+
+
+def test_a_network_that_compares_pairs_watches_too(
+    monkeypatch: pytest.MonkeyPatch,
+    detector: Path,
+    video: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    describe = DescribeRunner()
+    matcher = PairMatcher(describe, CompareRunner())
+    monkeypatch.setattr("reid.matching.open_matcher", lambda *arguments: matcher)
+    options = ["--detector", str(detector), "--device", "cpu", "--max-distance", "-0.1", "--json"]
+    assert main(["watch", "csn.onnx", "--source", str(video), *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["tracks"], report["identities"]) == (1, 1)
+    assert describe.closed == 1
+
+
+Refused = Callable[[Mapping[str, Path]], list[str]]
+REFUSALS: dict[str, tuple[Refused, str]] = {
+    "two names": (
+        lambda f: ["--source", f"a={f['video']}", "--source", f"a={f['pictures']}"],
+        "2 sources have the name 'a'",
+    ),
+    "no video": (lambda f: ["--source", str(f["model"])], "cannot be opened"),
+    "no source": (lambda f: ["--source", "absent.mp4"], "no such video or folder"),
+    "no detector": (
+        lambda f: ["--source", str(f["video"]), "--detector", str(f["model"])],
+        "does not describe a detector",
+    ),
+    "a secret": (
+        lambda f: ["--source", "a=ftp://u:hunter2@cam/x"],
+        "sources of the scheme ftp:// are not known",
+    ),
+    "no mp4": (
+        lambda f: ["--source", str(f["video"]), "--video", "out.mkv"],
+        "is an .mp4 file",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_bad_input_is_one_line(
+    what: str,
+    model: Path,
+    video: Path,
+    pictures: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, message = REFUSALS[what]
+    files = {"model": model, "video": video, "pictures": pictures}
+    assert main(["watch", str(model), *arguments(files), "--device", "cpu", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = [line for line in shown.err.splitlines() if line.startswith("reid: error: ")]
+    assert message in line
+    assert "hunter2" not in shown.err
+
+
+def test_ctrl_c_ends_with_all_files_complete(
+    model: Path, detector: Path, video: Path, tmp_path: Path, interrupt: Any
+) -> None:
+    # A camera that is not there keeps the command waiting for it.
+    events, out = tmp_path / "events.jsonl", tmp_path / "out.mp4"
+    sources = ["--source", str(video), "--source", "x=tcp://127.0.0.1:1"]
+    options = ["--detector", str(detector), "--device", "cpu", "--threads", "1", "--json"]
+    outputs = ["--events", str(events), "--video", str(out)]
+    code, stdout, stderr = interrupt(
+        ["watch", str(model), *sources, *options, *outputs], lambda said: "door: ended" in said
+    )
+    assert code == 130, stderr
+    report = json.loads(stdout)
+    assert report["interrupted"]
+    assert report["frames"] == NUM_FRAMES
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [line["state"] for line in lines if line.get("camera") == "x"] == ["lost"]
+    capture = cv2.VideoCapture(str(out))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 1
+    assert capture.read()[0]
+
+
+def test_whom_a_gallery_knows_is_called_by_name(
+    model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("faiss", reason="needs faiss-cpu: install [cpu] or [edge]")
+    open_gallery = importlib.import_module("reid.deploy.gallery.opening").open_gallery
+    matcher = open_matcher(model, "cpu")
+    crops = [np.full((50, 20, 3), colour, np.uint8) for colour in (RED, (10, 200, 10))]
+    sightings = [Sighting(f"{name}.jpg", person=name) for name in ("anna", "bert")]
+    folder = str(tmp_path / "gallery")
+    with contextlib.closing(open_gallery(folder, matcher, create=True)) as gallery:
+        gallery.add(matcher.describe(crops), sightings)
+    options = ["--detector", str(detector), "--device", "cpu", "--events", "-"]
+    known = ["--gallery", folder]
+    assert main(["watch", str(model), "--source", str(video), *options, *known]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    people = [event["person"] for event in events if event["event"] == "person"]
+    assert set(people) == {"anna"}
+    assert main(["watch", str(model), "--source", str(video), "--gallery", "absent"]) == 1
+    assert "reid: error: " in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "from reid.cli import main; main(['watch', '--help']); import sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"cv2", "onnxruntime", "torch", "faiss", "numpy"}
