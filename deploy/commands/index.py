@@ -1,0 +1,115 @@
+"""``reid index``."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reid import options
+from reid.progress import progress_bar, say
+
+from . import gallery_options
+
+
+@click.command()
+@click.argument("model", type=options.MODEL)
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@gallery_options.gallery
+@click.option(
+    "--shard",
+    default="",
+    metavar="3/8",
+    help="Take the third of eight parts of the images; the other parts may be added at the same "
+    "time, on other machines too. Else as torchrun says (RANK, WORLD_SIZE).",
+)
+@click.option("--camera", default="", help="The camera of images that tell none.")
+@click.option(
+    "--time",
+    default="",
+    metavar="TIME",
+    help="The time of images that tell none, e.g. 2026-05-01T12:30 (UTC); 'file' is each file's.",
+)
+@click.option(
+    "--delete",
+    "deletions",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Erase images instead: person=NAME, camera=NAME, since=TIME, until=TIME; those that "
+    "meet all of them.",
+)
+@gallery_options.engine
+@click.option(
+    "--batch",
+    type=options.BATCH,
+    default=64,
+    show_default=True,
+    help="Images per call of the network.",
+)
+@options.device
+@options.threads
+@options.as_json
+def index(
+    model: Path,
+    images: tuple[Path, ...],
+    gallery: str,
+    shard: str,
+    camera: str,
+    time: str,
+    deletions: tuple[str, ...],
+    engine: str,
+    batch: int,
+    device: str,
+    threads: int,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Describe IMAGES with MODEL and add those that are new to a gallery.
+
+    IMAGES are folders (person/camera/image.jpg, person/image.jpg, names such as
+    0002_c1_000451.jpg, or any), CSV files (path, person_id, camera_id, time, box) or images.
+    Run it again to add, or to go on after a stop: what is there is not described again.
+    """
+    from reid.matching import open_matcher
+
+    from ..gallery.indexing import index_images, shard_from
+    from ..gallery.listing import labelled, list_images, where_from
+    from ..gallery.opening import open_gallery
+
+    if bool(images) == bool(deletions):
+        raise click.UsageError("give IMAGES to add, or --delete to erase")
+    part = shard_from(shard, os.environ)
+    where = where_from(deletions)
+    sightings = labelled(list_images(images), camera, time) if images else []
+    root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
+    with (
+        closing(open_matcher(model, device, threads, batch)) as matcher,
+        closing(
+            open_gallery(
+                gallery, matcher, create=bool(images), engine=engine, threads=threads, say=say
+            )
+        ) as opened,
+    ):
+        if deletions:
+            found: dict[str, Any] = {"deleted": opened.delete(where)}
+        else:
+            with progress_bar("opening") as bar:
+                done = index_images(opened, matcher, part.of_images(sightings, root), bar.phase)
+            found = {"images": done.found, "added": done.added, "seconds": round(done.seconds, 3)}
+        if part.of == 1:
+            opened.prepare()
+        found = {"gallery": opened.name, **found, "total": len(opened)}
+    click.echo(json.dumps(found, indent=2) if as_json else _in_words(found))
+    return found
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    total = f"{found['gallery']}: {found['total']:,} images"
+    if "deleted" in found:
+        return f"{total}, {found['deleted']:,} deleted"
+    known = found["images"] - found["added"]
+    rate = found["added"] / max(found["seconds"], 1e-9)
+    return f"{total}, {found['added']:,} added ({rate:,.0f} a second), {known:,} were there"

@@ -1,0 +1,92 @@
+"""``reid search``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reid import options
+from reid.progress import say
+
+from . import gallery_options
+
+
+@click.command()
+@click.argument("model", type=options.MODEL)
+@click.argument("images", nargs=-1, required=True, type=options.FILE)
+@gallery_options.gallery
+@click.option(
+    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each."
+)
+@gallery_options.people
+@gallery_options.cameras
+@gallery_options.since
+@gallery_options.until
+@gallery_options.engine
+@gallery_options.shortlist
+@click.option("--html", "page", type=options.FILE, help="Write a page with the pictures there.")
+@options.device
+@options.threads
+@options.as_json
+def search(
+    model: Path,
+    images: tuple[Path, ...],
+    gallery: str,
+    k: int,
+    people: tuple[str, ...],
+    cameras: tuple[str, ...],
+    since: str,
+    until: str,
+    engine: str,
+    shortlist: int,
+    page: Path | None,
+    device: str,
+    threads: int,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Find in a gallery whom each of IMAGES shows, nearest first.
+
+    The gallery was made by `reid index` with the same MODEL. Distances are Euclidean, or minus
+    the score of a network that compares pairs: the smaller, the more alike.
+    """
+    from reid.data.images import read_image
+    from reid.files import write_text
+    from reid.matching import open_matcher
+
+    from ..gallery import Sighting, Where
+    from ..gallery.opening import open_gallery
+    from ..gallery.results import Answer, page_of, text_of, to_json
+    from ..gallery.times import seconds_from_text
+
+    span = [seconds_from_text(text) if text else None for text in (since, until)]
+    where = Where(people, cameras, *span)
+    queries = [read_image(path) for path in images]
+    with (
+        closing(open_matcher(model, device, threads)) as matcher,
+        closing(
+            open_gallery(
+                gallery, matcher, engine=engine, shortlist=shortlist, threads=threads, say=say
+            )
+        ) as opened,
+    ):
+        found = opened.search(matcher.describe(queries), k, where)
+        answers = [
+            Answer(Sighting(str(path)), matches)
+            for path, matches in zip(images, found, strict=True)
+        ]
+        if page is not None:
+            note = f"{opened.name}, {len(opened):,} images"
+            write_text(page, page_of(answers, "Search", note, opened.sighting))
+    body = {
+        "gallery": opened.name,
+        "queries": [
+            {"image": one.query.source, "matches": [to_json(match) for match in one.matches]}
+            for one in answers
+        ],
+    }
+    click.echo(json.dumps(body, indent=2) if as_json else text_of(answers))
+    return body

@@ -1,0 +1,76 @@
+"""``reid serve``."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from pathlib import Path
+
+import click
+
+from reid import options
+from reid.progress import say
+
+from . import gallery_options
+
+
+@click.command()
+@click.argument("model", type=options.MODEL)
+@gallery_options.gallery
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="The port; 0 takes any free one.",
+)
+@click.option(
+    "--token",
+    envvar="REID_TOKEN",
+    default="",
+    help="What the page asks for; needed on any address but this machine's own. Better set as "
+    "REID_TOKEN, where no list of processes shows it.",
+)
+@gallery_options.engine
+@gallery_options.shortlist
+@options.device
+@options.threads
+def serve(
+    model: Path,
+    gallery: str,
+    host: str,
+    port: int,
+    token: str,
+    engine: str,
+    shortlist: int,
+    device: str,
+    threads: int,
+) -> None:
+    """Search a gallery on a web page, until Ctrl-C.
+
+    Drop an image on the page, or draw a box on a frame; filter by camera and time; say of a
+    match whether it is the same person, which is kept in the gallery. The gallery was made by
+    `reid index` with the same MODEL. There is no encryption: beyond this machine use a tunnel
+    or a proxy.
+    """
+    from reid.matching import open_matcher
+
+    from ..gallery.opening import open_gallery
+    from ..serve.access import Access
+    from ..serve.answers import Answers
+    from ..serve.server import GalleryServer
+
+    access = Access(host, token)
+    with (
+        closing(open_matcher(model, device, threads)) as matcher,
+        closing(
+            open_gallery(
+                gallery, matcher, engine=engine, shortlist=shortlist, threads=threads, say=say
+            )
+        ) as opened,
+        GalleryServer(host, port, access, Answers(opened, matcher)) as server,
+    ):
+        opened.prepare()
+        click.echo(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -1,0 +1,251 @@
+"""A gallery in a folder: see ``reid.deploy.gallery.store``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid.errors import ConfigError, ModelFileError
+from reid.files import write_text
+from reid.matching import Matcher, model_differences
+from reid.matching.columns import Column
+from reid.types import BoolArray, FloatArray, IntArray
+
+from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
+from .search import Searcher
+from .segments import VECTOR, Segment, kept_rows, keys_of, new_rows
+from .store import SEGMENT_BYTES, Store
+
+CONFIRMED_NAME = "confirmed.json"
+
+SHORTLIST = 100
+"""Images that a network that compares pairs compares with a query, its best by the vector."""
+
+COMPARED_AT_ONCE = 128
+"""As many as ``reid.matching.pairs`` describes at once."""
+
+
+class LocalGallery:
+    """The ``Gallery`` of one folder; ``say`` hears what building an index measured."""
+
+    def __init__(
+        self,
+        folder: Path,
+        matcher: Matcher[Any],
+        *,
+        engine: str = "auto",
+        shortlist: int = SHORTLIST,
+        say: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self.name = str(folder)
+        self._store = Store(folder)
+        self._matcher, self._shortlist = matcher, shortlist
+        self._require_same_model()
+        self._searcher = Searcher(self._store, engine, say)
+        self._chosen: tuple[Where, BoolArray] | None = None
+
+    def __len__(self) -> int:
+        self._refresh()
+        return sum(map(len, self._store.segments))
+
+    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+        """See ``Gallery``."""
+        self._refresh()
+        return self._new(keys_of(sightings))
+
+    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
+        """See ``Gallery``. A large addition is several files, all of which count, or none."""
+        if not sightings:
+            return 0
+        described = self._whole(descriptions)
+        counts = {len(array) for array in described.values()}
+        if counts != {len(sightings)}:
+            raise ValueError(f"{len(sightings)} sightings of {counts} descriptions")
+        keys = keys_of(sightings)
+        row_bytes = sum(array[0].nbytes for array in described.values())
+        step = max(1, SEGMENT_BYTES // row_bytes)
+        with self._store.transaction():
+            self._require_same_model()
+            new = np.flatnonzero(self._new(keys))
+            new = new[np.sort(np.unique(keys[new], return_index=True)[1])]
+            parts: list[Segment] = []
+            for rows in (new[at : at + step] for at in range(0, len(new), step)):
+                some = {name: array[rows] for name, array in described.items()}
+                first_id = self._store.head.next_id + sum(map(len, parts))
+                parts.append(new_rows(some, [sightings[i] for i in rows], keys[rows], first_id))
+            if parts:
+                self._store.append(parts)
+        self._forget()
+        return len(new)
+
+    def delete(self, where: Where) -> int:
+        """See ``Gallery``. Files that hold such images are written anew without them."""
+        with self._store.transaction():
+            left: list[Segment] = []
+            count = 0
+            for segment in self._store.segments:
+                chosen = segment.chosen(where)
+                count += int(chosen.sum())
+                if not chosen.any():
+                    left.append(segment)
+                elif not chosen.all():
+                    left.append(kept_rows(segment, ~chosen))
+            if count:
+                self._store.replace(left)
+                self._searcher.forget_rows()
+        self._forget()
+        return count
+
+    def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
+        """See ``Gallery``."""
+        if k < 1:
+            raise ConfigError(f"k is at least 1, found {k}")
+        self._refresh()
+        queries = self._whole(descriptions)
+        allowed = None if where == ANYWHERE else self._allowed(where)
+        if set(queries) == {VECTOR}:
+            found = self._searcher.nearest(_single(queries[VECTOR]), k, allowed)
+            return [
+                self._matches(np.sqrt(squares), positions)
+                for squares, positions in zip(*found, strict=True)
+            ]
+        return [
+            self._matches(*self._compared(descriptions, query, positions, k))
+            for query, positions in enumerate(self._shortlists(queries, k, allowed))
+        ]
+
+    def sighting(self, number: int) -> Sighting | None:
+        """See ``Gallery``."""
+        self._refresh()
+        for segment in self._store.segments:
+            row = int(np.searchsorted(segment.columns["id"], number))
+            if row < len(segment) and segment.columns["id"][row] == number:
+                return segment.sighting(row, with_picture=True)
+        return None
+
+    def summary(self) -> Summary:
+        """See ``Gallery``."""
+        images = len(self)
+        names: dict[str, set[str]] = {"person": set(), "camera": set()}
+        for segment in self._store.segments:
+            for name, words in names.items():
+                used = np.unique(segment.columns[name])
+                words.update(segment.names[name][code] for code in used)
+        spans = [s.times_us() for s in self._store.segments]
+        first = min((int(times.min()) for times in spans if len(times)), default=None)
+        last = max((int(times.max()) for times in spans if len(times)), default=None)
+        return Summary(
+            images,
+            tuple(sorted(names["person"] - {""})),
+            tuple(sorted(names["camera"] - {""})),
+            None if first is None else first / 1e6,
+            None if last is None else last / 1e6,
+        )
+
+    def confirm(self, confirmation: Confirmation) -> None:
+        """See ``Gallery``. The table is written anew."""
+        with self._store.transaction():
+            table = [dataclasses.asdict(one) for one in (*self.confirmed(), confirmation)]
+            write_text(self._store.folder / CONFIRMED_NAME, json.dumps(table, indent=1) + "\n")
+
+    def confirmed(self) -> list[Confirmation]:
+        """See ``Gallery``. Raises ModelFileError for a damaged table."""
+        path = self._store.folder / CONFIRMED_NAME
+        try:
+            return [Confirmation(**row) for row in json.loads(path.read_bytes())]
+        except FileNotFoundError:
+            return []
+        except (OSError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} is damaged ({error}); remove it") from None
+
+    def prepare(self) -> None:
+        """See ``Gallery``. A disk without room leaves the index in memory alone, and says so."""
+        self._refresh()
+        self._searcher.prepare()
+
+    def close(self) -> None:
+        """See ``Gallery``."""
+        self._forget()
+
+    def _refresh(self) -> None:
+        if self._store.refresh():
+            self._require_same_model()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._chosen = None
+
+    def _new(self, keys: Column) -> BoolArray:
+        new = np.ones(len(keys), np.bool_)
+        for segment in self._store.segments:
+            known = segment.sorted_keys
+            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            new &= known[at] != keys
+        return new
+
+    def _require_same_model(self) -> None:
+        differences = model_differences(self._store.head.model, self._matcher.identity)
+        if differences:
+            raise ModelFileError(
+                f"{self.name} was described by another model: {differences}; search it with that "
+                "model, or index the images into another gallery"
+            )
+        if self._store.segments:
+            first = self._store.segments[0].described
+            self._matcher.from_pieces([{name: array[:0] for name, array in first.items()}])
+
+    def _whole(self, descriptions: Any) -> dict[str, Column]:
+        """The arrays of all images in one piece."""
+        pieces = self._matcher.pieces(descriptions)
+        names = pieces[0] if pieces else ()
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
+
+    def _allowed(self, where: Where) -> BoolArray:
+        """(N,), kept for the next search."""
+        if self._chosen is None or self._chosen[0] != where:
+            masks = [np.zeros(0, np.bool_), *(s.chosen(where) for s in self._store.segments)]
+            self._chosen = (where, np.concatenate(masks))
+        return self._chosen[1]
+
+    def _shortlists(
+        self, queries: Mapping[str, Column], k: int, allowed: BoolArray | None
+    ) -> list[IntArray]:
+        """Positions to compare with each query: its best by the vector, all where it has none."""
+        if VECTOR in queries:
+            best = max(k, self._shortlist)
+            found = self._searcher.nearest(_single(queries[VECTOR]), best, allowed)
+            return [positions[positions >= 0] for positions in found.positions]
+        everything = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        return [everything] * len(next(iter(queries.values()), ()))
+
+    def _compared(
+        self, descriptions: Any, query: int, positions: IntArray, k: int
+    ) -> tuple[FloatArray, IntArray]:
+        """The ``k`` nearest of the positions by the network's own distance."""
+        distances = [np.zeros(0, np.float32)]
+        for at in range(0, len(positions), COMPARED_AT_ONCE):
+            piece = self._searcher.described(positions[at : at + COMPARED_AT_ONCE])
+            gallery = self._matcher.from_pieces([piece])
+            tiles = self._matcher.tiles(descriptions, gallery)
+            distances.append(tiles(slice(query, query + 1))[0])
+        whole = np.concatenate(distances)
+        order = np.argsort(whole, kind="stable")[:k]
+        return whole[order], positions[order]
+
+    def _matches(self, distances: FloatArray, positions: IntArray) -> list[Match]:
+        found = []
+        for distance, position in zip(distances.tolist(), positions.tolist(), strict=True):
+            if position >= 0:
+                segment, row = self._searcher.place(position)
+                number = int(segment.columns["id"][row])
+                found.append(Match(number, distance, segment.sighting(row)))
+        return found
+
+
+def _single(vectors: Column) -> FloatArray:
+    return np.ascontiguousarray(vectors, np.float32)

@@ -1,0 +1,272 @@
+"""A gallery in a Milvus collection: ``milvus://[user:password@]host:port/collection[?tls]``.
+
+Without a host the collection is in a file of Milvus Lite: ``milvus:FOLDER/file.db/collection``.
+A collection holds vectors; a network that compares pairs keeps its maps in a folder's gallery.
+An image's key is its primary key, so writing it twice is writing it once: that is what makes an
+addition that was cut short safe to repeat, for Milvus commits a batch, not a whole addition.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from pymilvus import MilvusClient, MilvusException
+
+from reid.errors import ConfigError, DataError, ModelFileError
+from reid.matching import Matcher, model_differences
+from reid.types import BoolArray, FloatArray
+
+from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
+from .milvus_rows import (
+    CONFIRMED_FIELDS,
+    FIELDS,
+    UNKNOWN_US,
+    confirmation_of,
+    filter_of,
+    ids_of,
+    make_collection,
+    row_of,
+    sighting_of,
+)
+from .segments import VECTOR, microseconds
+
+DEFAULT_PORT = 19530
+PATIENCE_S = 30.0
+ROWS_AT_ONCE = 1000
+"""Rows of one message; Milvus takes 64 MB."""
+
+_LABELS = ("person", "camera", "time_us", "source", "box")
+_COLLECTION = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
+_FORMAT = "reid gallery 1"
+
+
+def open_milvus(name: str, matcher: Matcher[Any], create: bool) -> MilvusGallery:
+    """See ``open_gallery``. Raises ConfigError for a name that is none, or a pair network."""
+    try:
+        parts = urlsplit(name)
+        host, port = parts.hostname, parts.port
+        place, _, collection = parts.path.rpartition("/")
+        if not _COLLECTION.fullmatch(collection) or not (host or place):
+            raise ValueError("no collection")
+    except ValueError:
+        raise ConfigError(
+            "a Milvus gallery is named milvus://host:port/collection, or milvus:FILE.db/collection "
+            f"for Milvus Lite; found {_without_secrets(name)}"
+        ) from None
+    if {VECTOR} != _described(matcher).keys():
+        raise ConfigError(
+            "a Milvus collection holds vectors, and this network compares maps; make its gallery "
+            "in a folder: --gallery FOLDER"
+        )
+    user, password = (unquote(word or "") for word in (parts.username, parts.password))
+    token = f"{user}:{password}" if user or password else ""
+    scheme = "https" if parts.query == "tls" else "http"
+    uri = f"{scheme}://{host}:{port or DEFAULT_PORT}" if host else place
+    return MilvusGallery(_without_secrets(name), uri, token, collection, matcher, create)
+
+
+class MilvusGallery:
+    """The ``Gallery`` of one collection."""
+
+    def __init__(
+        self,
+        name: str,
+        uri: str,
+        token: str,
+        collection: str,
+        matcher: Matcher[Any],
+        create: bool,
+    ) -> None:
+        self.name = name
+        self._collection, self._confirmed = collection, f"{collection}_confirmed"
+        self._matcher = matcher
+        self._secrets = [word for word in (token, *token.split(":")) if word]
+        # It would tell the address with every error; what matters is in the exception.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        with self._errors():
+            self._client = MilvusClient(uri, token=token, timeout=PATIENCE_S)
+            if not self._client.has_collection(collection):
+                if not create:
+                    raise DataError(
+                        f"{name}: no such collection; make it: reid index MODEL IMAGES --gallery"
+                    )
+                self._create()
+            self._require_same_model()
+            self._client.load_collection(collection)
+
+    def __len__(self) -> int:
+        return self._count("")
+
+    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+        """See ``Gallery``."""
+        ids = ids_of(sightings)
+        known: set[int] = set()
+        for at in range(0, len(ids), ROWS_AT_ONCE):
+            rows = self._query(f"id in {ids[at : at + ROWS_AT_ONCE]}", ["id"])
+            known.update(row["id"] for row in rows)
+        return np.array([number not in known for number in ids], np.bool_)
+
+    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
+        """See ``Gallery``; a batch of 1000 images is a transaction."""
+        new = self.unknown(sightings)
+        vectors = _vectors(self._matcher, descriptions)
+        rows = {
+            number: row_of(number, vector, sighting)
+            for number, vector, sighting, is_new in zip(
+                ids_of(sightings), vectors, sightings, new, strict=True
+            )
+            if is_new
+        }
+        batches = list(rows.values())
+        with self._errors():
+            for at in range(0, len(batches), ROWS_AT_ONCE):
+                self._client.upsert(self._collection, batches[at : at + ROWS_AT_ONCE])
+        return len(rows)
+
+    def delete(self, where: Where) -> int:
+        """See ``Gallery``."""
+        chosen = filter_of(where) or "id >= 0 or id < 0"
+        count = self._count(chosen)
+        with self._errors():
+            self._client.delete(self._collection, filter=chosen)
+        return count
+
+    def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
+        """See ``Gallery``."""
+        if k < 1:
+            raise ConfigError(f"k is at least 1, found {k}")
+        queries = _vectors(self._matcher, descriptions)
+        if not len(queries):
+            return []
+        with self._errors():
+            found = self._client.search(
+                self._collection,
+                data=list(queries),
+                limit=k,
+                filter=filter_of(where),
+                output_fields=list(_LABELS),
+            )
+        return [
+            [
+                Match(hit["id"], max(0.0, hit["distance"]) ** 0.5, sighting_of(hit["entity"]))
+                for hit in hits
+            ]
+            for hits in found
+        ]
+
+    def sighting(self, number: int) -> Sighting | None:
+        """See ``Gallery``."""
+        rows = self._query(f"id == {int(number)}", [*_LABELS, "picture"])
+        return sighting_of(rows[0]) if rows else None
+
+    def summary(self) -> Summary:
+        """See ``Gallery``; all labels are read, in batches."""
+        rows = list(self._every(self._collection, ["person", "camera", "time_us"]))
+        times = [row["time_us"] / 1e6 for row in rows if row["time_us"] != UNKNOWN_US]
+        return Summary(
+            len(rows),
+            tuple(sorted({row["person"] for row in rows} - {""})),
+            tuple(sorted({row["camera"] for row in rows} - {""})),
+            min(times, default=None),
+            max(times, default=None),
+        )
+
+    def confirm(self, confirmation: Confirmation) -> None:
+        """See ``Gallery``; the table is a collection of its own."""
+        row = {
+            "id": microseconds(confirmation.time_s),
+            "vector": [0.0, 0.0],  # Milvus has no collection without one
+            "said": json.dumps([confirmation.query, confirmation.id, confirmation.same]),
+        }
+        with self._errors():
+            if not self._client.has_collection(self._confirmed):
+                make_collection(self._client, self._confirmed, 2, CONFIRMED_FIELDS, "")
+            self._client.upsert(self._confirmed, [row])
+
+    def confirmed(self) -> list[Confirmation]:
+        """See ``Gallery``."""
+        with self._errors():
+            if not self._client.has_collection(self._confirmed):
+                return []
+            self._client.load_collection(self._confirmed)
+        rows = sorted((row["id"], row["said"]) for row in self._every(self._confirmed, ["said"]))
+        return [confirmation_of(said, time_us / 1e6) for time_us, said in rows]
+
+    def prepare(self) -> None:
+        """Milvus keeps its own index."""
+
+    def close(self) -> None:
+        """See ``Gallery``."""
+        self._client.close()
+
+    def _create(self) -> None:
+        dim = _described(self._matcher)[VECTOR].shape[1]
+        about = json.dumps({"format": _FORMAT, "model": dict(self._matcher.identity)})
+        make_collection(self._client, self._collection, dim, FIELDS, about)
+
+    def _require_same_model(self) -> None:
+        about = self._client.describe_collection(self._collection).get("description", "")
+        try:
+            found = json.loads(about)
+            model = found["model"] if found["format"] == _FORMAT else None
+        except (KeyError, TypeError, ValueError):
+            model = None
+        if model is None:
+            raise ModelFileError(
+                f"{self.name} is no gallery of this toolkit; name another collection"
+            )
+        differences = model_differences(model, self._matcher.identity)
+        if differences:
+            raise ModelFileError(
+                f"{self.name} was described by another model: {differences}; search it with that "
+                "model, or index the images into another collection"
+            )
+
+    def _count(self, chosen: str) -> int:
+        return int(self._query(chosen, ["count(*)"])[0]["count(*)"])
+
+    def _query(self, chosen: str, fields: list[str]) -> list[dict[str, Any]]:
+        with self._errors():
+            rows = self._client.query(self._collection, filter=chosen, output_fields=fields)
+        return [dict(row) for row in rows]
+
+    def _every(self, collection: str, fields: list[str]) -> Iterator[dict[str, Any]]:
+        with self._errors():
+            iterator = self._client.query_iterator(
+                collection, batch_size=ROWS_AT_ONCE, output_fields=["id", *fields]
+            )
+            while rows := iterator.next():
+                yield from rows
+            iterator.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Milvus's complaints in one line, without the secrets."""
+        try:
+            yield
+        except MilvusException as error:
+            words = " ".join(str(error.message or error).split())
+            for secret in self._secrets:
+                words = words.replace(secret, "***")
+            raise DataError(f"{self.name}: Milvus says: {words[:300]}") from None
+
+
+def _described(matcher: Matcher[Any]) -> dict[str, FloatArray]:
+    """The arrays of a description, of no image."""
+    pieces = matcher.pieces(matcher.describe([]))
+    return {name: np.asarray(array) for name, array in pieces[0].items()} if pieces else {}
+
+
+def _vectors(matcher: Matcher[Any], descriptions: Any) -> FloatArray:
+    return np.concatenate([piece[VECTOR] for piece in matcher.pieces(descriptions)])
+
+
+def _without_secrets(name: str) -> str:
+    return re.sub(r"//.*@", "//", name)

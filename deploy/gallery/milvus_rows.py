@@ -1,0 +1,103 @@
+"""A gallery's rows and filters as Milvus has them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+
+from reid.errors import DataError
+from reid.types import FloatArray
+
+from .gallery import Confirmation, Sighting, Where
+from .segments import keys_of, microseconds
+
+MAX_BYTES = {"person": 512, "camera": 512, "source": 4096, "picture": 65_535}
+"""Field -> its longest text in UTF-8; a picture is written in base 64."""
+
+Fields = Mapping[str, tuple[DataType, dict[str, int]]]
+
+FIELDS: Fields = {
+    **{name: (DataType.VARCHAR, {"max_length": size}) for name, size in MAX_BYTES.items()},
+    "box": (DataType.VARCHAR, {"max_length": 64}),
+    "time_us": (DataType.INT64, {}),
+}
+CONFIRMED_FIELDS: Fields = {"said": (DataType.VARCHAR, {"max_length": 1024})}
+
+UNKNOWN_US = -(1 << 62)
+"""The time of an image of unknown time."""
+
+
+def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, about: str) -> None:
+    """An empty collection of such rows, with Milvus's own choice of an index."""
+    schema = MilvusClient.create_schema(auto_id=False, description=about)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+    for field, (kind, options) in fields.items():
+        schema.add_field(field, kind, **options)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="AUTOINDEX", metric_type="L2")
+    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
+
+
+def row_of(number: int, vector: FloatArray, sighting: Sighting) -> dict[str, Any]:
+    """Raises DataError for what is longer than a field."""
+    texts = {
+        "person": sighting.person,
+        "camera": sighting.camera,
+        "source": sighting.source,
+        "picture": base64.b64encode(sighting.picture).decode("ascii"),
+    }
+    for name, text in texts.items():
+        size = len(text.encode("utf-8", "replace"))
+        if size > MAX_BYTES[name]:
+            raise DataError(
+                f"{sighting.source[:200]}: a {name} of {size:,} bytes; Milvus keeps up to "
+                f"{MAX_BYTES[name]:,}"
+            )
+    time_us = UNKNOWN_US if sighting.time_s is None else microseconds(sighting.time_s)
+    box = json.dumps(sighting.box)
+    return {"id": number, "vector": vector, "time_us": time_us, "box": box, **texts}
+
+
+def sighting_of(row: Any) -> Sighting:
+    box = json.loads(row["box"])
+    return Sighting(
+        row["source"],
+        row["person"],
+        row["camera"],
+        None if row["time_us"] == UNKNOWN_US else row["time_us"] / 1e6,
+        tuple(box) if box else None,
+        picture=base64.b64decode(row.get("picture") or ""),
+    )
+
+
+def confirmation_of(said: str, time_s: float) -> Confirmation:
+    query, number, same = json.loads(said)
+    return Confirmation(query, number, same, time_s)
+
+
+def filter_of(where: Where) -> str:
+    """In Milvus's language; names are quoted as JSON, so they cannot end their own quotes."""
+    conditions = [
+        f"{field} in {json.dumps(list(names), ensure_ascii=False)}"
+        for field, names in (("person", where.people), ("camera", where.cameras))
+        if names
+    ]
+    if where.since_s is not None or where.until_s is not None:
+        conditions.append(f"time_us > {UNKNOWN_US}")
+    if where.since_s is not None:
+        conditions.append(f"time_us >= {microseconds(where.since_s)}")
+    if where.until_s is not None:
+        conditions.append(f"time_us < {microseconds(where.until_s)}")
+    return " and ".join(conditions)
+
+
+def ids_of(sightings: Sequence[Sighting]) -> list[int]:
+    """Keys as Milvus's signed primary keys."""
+    ids: list[int] = keys_of(sightings).view(np.int64).tolist()
+    return ids

@@ -1,0 +1,53 @@
+"""Pictures of what a gallery holds: the person, small enough for a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from reid.errors import DataError
+from reid.types import Image
+
+from .gallery import Sighting
+from .image_size import decoded
+from .indexing import cropped
+
+LONGEST = 256
+"""Pixels of a picture's longer side."""
+
+MAX_FILE_BYTES = 1 << 26
+
+_QUALITY = 85
+
+
+def picture_of(sighting: Sighting) -> bytes:
+    """A JPEG of the person: the one kept in the gallery, else from the source's file.
+
+    Always encoded anew, so that nothing but an image's pixels leaves a file. Raises DataError
+    where there is no image (any more).
+    """
+    content = sighting.picture
+    box = None if content else sighting.box
+    if not content:
+        path = Path(sighting.source)
+        try:
+            if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+                raise DataError(f"{path}: no image file there (any more)")
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error})") from error
+    return jpeg(cropped(decoded(content, sighting.source), box, sighting.source))
+
+
+def jpeg(image: Image, longest: int = LONGEST) -> bytes:
+    """An image (H, W, 3) BGR as JPEG, made smaller where it is larger than ``longest``."""
+    scale = longest / max(image.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(edge * scale)) for edge in image.shape[:2])
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    done, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    if not done:
+        raise DataError(f"an image of shape {image.shape} cannot be encoded as JPEG")
+    return content.tobytes()

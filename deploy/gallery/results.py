@@ -1,0 +1,113 @@
+"""What a search found, for people and for programs: a table, JSON, or a page with pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reid.errors import DataError
+from reid.html_page import page, paragraph
+
+from .gallery import Match, Sighting
+from .pictures import picture_of
+from .times import text_from_seconds
+
+_HEAD = ("rank", "distance", "person", "camera", "time", "source")
+
+_STYLE = """<style>
+.ranked { display: flex; flex-wrap: wrap; gap: .9rem; align-items: flex-start; }
+.ranked figure { width: 7.5rem; margin: 0; font-size: .8rem; overflow-wrap: anywhere; }
+.ranked img, .ranked .none { width: 7.5rem; height: 15rem; object-fit: contain; }
+.ranked .none { display: grid; place-items: center; color: var(--faint);
+                border: 1px dashed var(--line); border-radius: 6px; box-sizing: border-box; }
+.ranked .query { border-right: 3px solid var(--line); padding-right: .9rem; }
+.ranked figcaption { color: var(--faint); } .ranked b { color: var(--ink); }
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A query and its matches."""
+
+    query: Sighting
+    matches: Sequence[Match]
+
+
+def to_json(match: Match) -> dict[str, Any]:
+    """Plain values; what is not known is null."""
+    one = match.sighting
+    return {
+        "id": match.id,
+        "distance": match.distance,
+        "person": one.person or None,
+        "camera": one.camera or None,
+        "time": text_from_seconds(one.time_s) or None,
+        "source": one.source,
+        "box": list(one.box) if one.box else None,
+    }
+
+
+def text_of(answers: Sequence[Answer]) -> str:
+    """A table for each query."""
+    blocks = []
+    for answer in answers:
+        rows: list[tuple[str, ...]] = [_HEAD]
+        for rank, match in enumerate(answer.matches, 1):
+            one = match.sighting
+            known = (one.person, one.camera, text_from_seconds(one.time_s))
+            place = one.source + (f" {','.join(map(str, one.box))}" if one.box else "")
+            words = (_printable(word) or "-" for word in (*known, place))
+            rows.append((str(rank), f"{match.distance:.4f}", *words))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+        lines = [_printable(answer.query.source)]
+        lines += [
+            "  ".join([*(w.ljust(n) for w, n in zip(row, widths, strict=False)), row[-1]])
+            for row in rows
+        ]
+        blocks.append("\n".join(lines if answer.matches else [lines[0], "nothing found"]))
+    return "\n\n".join(blocks)
+
+
+def page_of(
+    answers: Sequence[Answer], title: str, note: str, known: Callable[[int], Sighting | None]
+) -> str:
+    """A page that stands alone: queries, and their matches in the order of their distance.
+
+    ``known`` gives the sighting of an id with its picture.
+    """
+    body = [_STYLE, paragraph(note, "lead")]
+    for answer in answers:
+        body.append(f"<h2>{html.escape(Path(answer.query.source).name)}</h2>")
+        cells = [_figure(answer.query, "query", "<b>query</b>")]
+        for rank, match in enumerate(answer.matches, 1):
+            one = known(match.id) or match.sighting
+            words = [one.person, f"camera {one.camera}" if one.camera else ""]
+            words.append(text_from_seconds(one.time_s))
+            lines = [
+                f"<b>{rank}</b> · {match.distance:.4f}",
+                *map(html.escape, filter(None, words)),
+            ]
+            cells.append(_figure(one, "", "<br>".join(lines)))
+        body.append(f'<div class="ranked">{"".join(cells)}</div>')
+        if not answer.matches:
+            body.append(paragraph("Nothing found.", "note"))
+    return page(title, body)
+
+
+def _printable(word: str) -> str:
+    """As it is, or escaped: a name that commands the terminal stays a name."""
+    return word if word.isprintable() else ascii(word)
+
+
+def _figure(sighting: Sighting, kind: str, caption: str) -> str:
+    name = html.escape(sighting.source)
+    try:
+        encoded = base64.b64encode(picture_of(sighting)).decode("ascii")
+        image = f'<img alt="{name}" title="{name}" src="data:image/jpeg;base64,{encoded}">'
+    except DataError:
+        image = f'<div class="none" title="{name}">no picture</div>'
+    return f'<figure class="{kind}">{image}<figcaption>{caption}</figcaption></figure>'

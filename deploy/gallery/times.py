@@ -1,0 +1,42 @@
+"""Times as people write them, and as seconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from reid.errors import DataError
+
+
+def seconds_from_text(text: str) -> float:
+    """ISO 8601 (``2026-05-01T12:30``, ``...+02:00``, ``...Z``; UTC where it says nothing), or
+    seconds since 1970. Raises DataError for anything else."""
+    words = text.strip()
+    try:
+        if words[4:5] != "-":  # else a year, a month and a day
+            return _finite(float(words))
+        # Python 3.10 reads no Z.
+        when = datetime.fromisoformat(words[:-1] + "+00:00" if words.endswith("Z") else words)
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
+        raise DataError(
+            f"a time is written 2026-05-01T12:30:00 (UTC, or with +02:00), or as seconds since "
+            f"1970; found {text[:60]!r}"
+        ) from None
+
+
+def text_from_seconds(time_s: float | None) -> str:
+    """``2026-05-01T12:30:00Z``, with parts of a second where there are; empty for no time."""
+    if time_s is None:
+        return ""
+    try:
+        when = datetime.fromtimestamp(time_s, timezone.utc)
+    except (ValueError, OverflowError, OSError):  # beyond the calendar
+        return f"{time_s:.0f}"
+    places = "milliseconds" if when.microsecond else "seconds"
+    return when.isoformat(timespec=places).replace("+00:00", "Z")
+
+
+def _finite(number: float) -> float:
+    if not abs(number) < 1e12:
+        raise ValueError
+    return number

@@ -1,0 +1,1 @@
+"""A gallery on a web page: the standard library's server, one page, plain JavaScript."""

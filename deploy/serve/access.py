@@ -1,0 +1,102 @@
+"""Who may ask: a token beyond this machine, and never a foreign page in somebody's browser."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from dataclasses import dataclass
+from email.message import Message
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from reid.errors import ConfigError
+
+MIN_TOKEN_CHARACTERS = 16
+
+_OWN_SITE = ("same-origin", "none")
+
+
+class Refusal(Exception):
+    """A request that is answered with a status and one line."""
+
+    def __init__(self, status: HTTPStatus, line: str) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is asked of a request to the address ``host``; ``token`` is empty for none.
+
+    Raises ConfigError for an address beyond this machine without a token, or a short one.
+    """
+
+    host: str
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token and len(self.token) < MIN_TOKEN_CHARACTERS:
+            raise ConfigError(
+                f"a token has at least {MIN_TOKEN_CHARACTERS} characters; make one: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+        if not self.token and not is_loopback(self.host):
+            raise ConfigError(
+                f"{self.host} can be reached from other machines, so a token is needed: set "
+                "REID_TOKEN or --token; or serve on 127.0.0.1"
+            )
+
+    def require_own_page(self, headers: Message[str, str]) -> None:
+        """Refuse what another site's page could send through a browser on this machine.
+
+        The Host must be an address, this machine's name for itself or the one served on: a name
+        that an attacker makes point here (DNS rebinding) is none of them. What a browser says
+        of the page that asks (Origin, Sec-Fetch-Site) must be this page. Raises Refusal.
+        """
+        host = headers.get("Host", "")
+        name = _host_name(host)
+        if name is None or not (name in ("localhost", self.host.lower()) or _is_address(name)):
+            raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, "this server is not called that")
+        origin = headers.get("Origin")
+        own = origin is None or origin.lower() in (
+            f"http://{host}".lower(),
+            f"https://{host}".lower(),
+        )
+        if not own or headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+            raise Refusal(HTTPStatus.FORBIDDEN, "another site's page may not ask")
+
+    def require_token(self, headers: Message[str, str]) -> None:
+        """Raises Refusal unless ``Authorization: Bearer TOKEN`` is there, if it has to be."""
+        if not self.token:
+            return
+        said = headers.get("Authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(said, f"Bearer {self.token}".encode()):
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "a token is needed")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, without the port; None where it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        parts.port  # noqa: B018  (raises where it is none)
+    except ValueError:
+        return None
+    return parts.hostname if parts.netloc == host and "@" not in host else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

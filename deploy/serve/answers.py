@@ -1,0 +1,147 @@
+"""What the page asks: the gallery's summary, a search, a picture, a confirmation."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reid.errors import ConfigError, DataError, ModelFileError
+from reid.matching import Matcher
+
+from ..gallery import Box, Confirmation, Gallery, Where
+from ..gallery.image_size import decoded
+from ..gallery.indexing import content_hash, cropped
+from ..gallery.pictures import picture_of
+from ..gallery.results import to_json
+from ..gallery.times import seconds_from_text, text_from_seconds
+
+MAX_MATCHES = 200
+MAX_NAMES = 200
+"""Values of one filter."""
+
+Query = Mapping[str, Sequence[str]]
+"""A URL's query, each name with its values."""
+
+
+class Answers:
+    """Answers from one gallery and one matcher, used by one thread at a time."""
+
+    def __init__(self, gallery: Gallery, matcher: Matcher[Any]) -> None:
+        self._gallery, self._matcher = gallery, matcher
+        self._turn = threading.Lock()
+
+    def summary(self) -> dict[str, Any]:
+        """What is in the gallery and can be filtered by."""
+        with self._turn:
+            found = self._gallery.summary()
+        return {
+            "gallery": self._gallery.name,
+            "model": dict(self._matcher.identity),
+            "images": found.images,
+            "people": list(found.people),
+            "cameras": list(found.cameras),
+            "first": text_from_seconds(found.first_s) or None,
+            "last": text_from_seconds(found.last_s) or None,
+        }
+
+    def search(self, content: bytes, query: Query) -> dict[str, Any]:
+        """Whom an image file shows, or the part of it in the query's ``box``.
+
+        Raises DataError for no image and for filters that are none, ConfigError for ``k``.
+        """
+        k, box, where = _count(query), _box(query), _where(query)
+        image = cropped(decoded(content, "the image"), box, "the image")
+        start = time.perf_counter()
+        with self._turn:
+            described = self._matcher.describe([image])
+            if not self._matcher.finite(described).all():
+                raise ModelFileError("the model's output is NaN or infinite; use FP32")
+            (matches,) = self._gallery.search(described, k, where)
+            said = self._gallery.confirmed()
+        name = content_hash(content + repr(box).encode())
+        confirmed = {one.id: one.same for one in said if one.query == name}
+        return {
+            "query": name,
+            "seconds": time.perf_counter() - start,
+            "matches": [{**to_json(one), "confirmed": confirmed.get(one.id)} for one in matches],
+        }
+
+    def picture(self, number: str) -> bytes:
+        """A JPEG of an image of the gallery. Raises DataError where there is none."""
+        if not number.isascii() or not number.lstrip("-").isdecimal() or len(number) > 20:
+            raise DataError("a picture's number is one")
+        with self._turn:
+            sighting = self._gallery.sighting(max(-(2**63), min(int(number), 2**63 - 1)))
+        if sighting is None:
+            raise DataError("no such image in the gallery (any more)")
+        try:
+            return picture_of(sighting)
+        except DataError:
+            # Where its file lies is told to who may see the gallery's rows, not by this error.
+            raise DataError("this image has no picture (any more)") from None
+
+    def confirm(self, content: bytes) -> dict[str, Any]:
+        """Keep ``{"query": ..., "id": ..., "same": ...}``. Raises DataError, OutputError."""
+        try:
+            said = json.loads(content)
+            query, number, same = (said[name] for name in ("query", "id", "same"))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise DataError(
+                'expected {"query": HASH, "id": NUMBER, "same": true or false}'
+            ) from None
+        is_name = isinstance(query, str) and len(query) == 32 and query.isalnum()
+        if not is_name or type(number) is not int or type(same) is not bool:
+            raise DataError("a confirmation names a query, an image of the gallery, and a verdict")
+        with self._turn:
+            if abs(number) >= 2**63 or self._gallery.sighting(number) is None:
+                raise DataError("no such image in the gallery (any more)")
+            self._gallery.confirm(Confirmation(query, number, same, time.time()))
+        return {"confirmed": same}
+
+    def confirmed(self) -> list[dict[str, Any]]:
+        """All that was said of matches."""
+        with self._turn:
+            said = self._gallery.confirmed()
+        return [
+            {
+                "query": one.query,
+                "id": one.id,
+                "same": one.same,
+                "time": text_from_seconds(one.time_s),
+            }
+            for one in said
+        ]
+
+
+def _count(query: Query) -> int:
+    text = (query.get("k") or ["20"])[-1]
+    if text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MAX_MATCHES:
+        return int(text)
+    raise ConfigError(f"k is 1 to {MAX_MATCHES}")
+
+
+def _box(query: Query) -> Box | None:
+    text = (query.get("box") or [""])[-1]
+    if not text:
+        return None
+    try:
+        left, top, width, height = (int(word) for word in text[:100].split(","))
+    except ValueError:
+        raise DataError("a box is left,top,width,height in pixels") from None
+    if min(width, height) < 1 or max(map(abs, (left, top, width, height))) >= 2**31:
+        raise DataError("a box is at least 1x1 pixel")
+    return left, top, width, height
+
+
+def _where(query: Query) -> Where:
+    people, cameras = (tuple(query.get(name) or ())[:MAX_NAMES] for name in ("person", "camera"))
+    since, until = ((query.get(name) or [""])[-1] for name in ("since", "until"))
+    return Where(
+        people,
+        cameras,
+        seconds_from_text(since) if since else None,
+        seconds_from_text(until) if until else None,
+    )

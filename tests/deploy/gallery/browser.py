@@ -1,0 +1,126 @@
+"""A real browser, driven over its debugging pipe with nothing but the standard library."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+class Page:
+    """One page of a headless Chromium."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = commands, answers
+        self._numbers, self._buffer, self._session = itertools.count(1), b"", ""
+        self.complaints: list[str] = []
+        target = self.do("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.do("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for name in ("Page.enable", "Runtime.enable", "Log.enable", "DOM.enable"):
+            self.do(name)
+
+    def do(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command of the DevTools protocol, and its result."""
+        number = next(self._numbers)
+        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.complaints.append(json.dumps(answer["params"])[:400])
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def run(self, expression: str) -> Any:
+        """A JavaScript expression's value, awaited."""
+        found = self.do(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        if "exceptionDetails" in found:
+            raise RuntimeError(json.dumps(found["exceptionDetails"])[:400])
+        return found["result"].get("value")
+
+    def until(self, condition: str, seconds: float = 30) -> Any:
+        """The condition's value once it holds."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.run(condition)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"never: {condition}; {self.complaints}")
+            self.run("new Promise(done => requestAnimationFrame(done))")
+        return value
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Put a file into a file input."""
+        root = self.do("DOM.getDocument")["root"]["nodeId"]
+        node = self.do("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.do("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press, move and release the mouse, in the window's pixels."""
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        steps = [("mousePressed", start, 1), ("mouseMoved", middle, 1), ("mouseMoved", end, 1)]
+        for kind, (x, y), buttons in [*steps, ("mouseReleased", end, 0)]:
+            details: dict[str, Any] = {"type": kind, "x": x, "y": y, "buttons": buttons}
+            self.do("Input.dispatchMouseEvent", button="left", clickCount=1, **details)
+
+    def screenshot(self, path: Path) -> None:
+        """What is seen, as PNG."""
+        found = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._answers, 1 << 16)
+            if not part:
+                raise EOFError("the browser is gone")
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+@contextmanager
+def browser_page(program: str, folder: Path, size: str = "1200,900") -> Iterator[Page]:
+    """A page of a browser with a fresh profile in ``folder``; ended with the block."""
+    to_read, to_write = os.pipe()
+    from_read, from_write = os.pipe()
+    options = [
+        "--headless=new",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={folder}",
+        f"--window-size={size}",
+        *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    ]
+    # The browser reads commands from file 3 and writes answers to file 4.
+    start = f'exec "$@" 3<&{to_read} 4>&{from_write}'
+    child = subprocess.Popen(
+        ["bash", "-c", start, "bash", program, *options],
+        pass_fds=(to_read, from_write),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(to_read)
+    os.close(from_write)
+    try:
+        yield Page(to_write, from_read)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(to_write)
+        os.close(from_read)

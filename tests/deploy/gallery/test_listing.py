@@ -1,0 +1,141 @@
+"""Which images a user's folders and CSV files name, and what they tell of each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reid.deploy.gallery import Sighting, Where
+from reid.deploy.gallery.listing import labelled, list_images, where_from
+from reid.deploy.gallery.times import seconds_from_text, text_from_seconds
+from reid.errors import ConfigError, DataError
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def labels(sightings: list[Sighting], root: Path) -> dict[str, tuple[str, str]]:
+    return {os.path.relpath(one.source, root): (one.person, one.camera) for one in sightings}
+
+
+def test_folders_tell_person_and_camera(tmp_path: Path) -> None:
+    put(tmp_path, "alice/gate/1.jpg", "alice/hall/2.jpg", "007/gate/3.jpg", "alice/notes.txt")
+    assert labels(list_images([tmp_path]), tmp_path) == {
+        "alice/gate/1.jpg": ("alice", "gate"),
+        "alice/hall/2.jpg": ("alice", "hall"),
+        "007/gate/3.jpg": ("7", "gate"),
+    }
+
+
+def test_names_as_market1501_s_tell_it_too_and_nobody_is_nobody(tmp_path: Path) -> None:
+    put(tmp_path, "0002_c1s1_000451_03.jpg", "-1_c3s1_000551_00.jpg", "0000_c2s1_1_00.jpg")
+    assert labels(list_images([tmp_path]), tmp_path) == {
+        "-1_c3s1_000551_00.jpg": ("", "3"),
+        "0000_c2s1_1_00.jpg": ("", "2"),
+        "0002_c1s1_000451_03.jpg": ("2", "1"),
+    }
+
+
+def test_images_of_nobody_known_are_taken_all_the_same(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "b.png", "._a.jpg", "Thumbs.db")
+    assert labels(list_images([tmp_path]), tmp_path) == {"a.jpg": ("", ""), "b.png": ("", "")}
+
+
+def test_single_images_and_several_sources_come_in_order(tmp_path: Path) -> None:
+    put(tmp_path, "one/x.jpg", "two/alice/y.jpg")
+    found = list_images([tmp_path / "two", tmp_path / "one/x.jpg"])
+    assert [Path(one.source).name for one in found] == ["y.jpg", "x.jpg"]
+    assert all(Path(one.source).is_absolute() for one in found)
+
+
+def test_a_csv_tells_everything(tmp_path: Path) -> None:
+    put(tmp_path, "img/a.jpg", "img/b.jpg")
+    (tmp_path / "l.csv").write_text(
+        "Path;camera_id;time;box;person_id;weather\n"
+        "img/a.jpg;gate;2026-05-01T12:00:00+02:00;10 20 30 60;alice;rain\n"
+        "img\\b.jpg;;;;;\n"
+    )
+    base = os.path.realpath(tmp_path)
+    assert list_images([tmp_path / "l.csv"]) == [
+        Sighting(f"{base}/img/a.jpg", "alice", "gate", 1777629600.0, (10, 20, 30, 60)),
+        Sighting(f"{base}/img/b.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pth,person_id\na.jpg,1\n", r"no column path \(did you mean 'pth'\?\)"),
+        ("path\n../a.jpg\n", r"line 2: '\.\./a\.jpg' is no path in the CSV's folder"),
+        ("path\n/etc/passwd\n", r"line 2: '/etc/passwd' is no path in the CSV's folder"),
+        ("path,box\na.jpg,1 2 3\n", "line 2: a box is left, top, width and height"),
+        ("path,time\n\na.jpg,noon\n", "line 3: a time is written 2026-05-01"),
+        ("path,time\n,0\n", "line 2: '' is no path"),
+        ("path\na\0.jpg\n", "line 2"),
+        ("", "no column path"),
+        ("path\n", "no image there"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "l.csv"
+    file.write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        list_images([file])
+    assert "\n" not in str(caught.value)
+
+
+def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image there; expected a folder of"):
+        list_images([tmp_path])
+    with pytest.raises(DataError, match="no such folder"):
+        list_images([tmp_path / "none"])
+
+
+def test_what_images_tell_is_not_overwritten(tmp_path: Path) -> None:
+    put(tmp_path, "alice/gate/1.jpg")
+    known = list_images([tmp_path])
+    unknown = Sighting(known[0].source, time_s=5.0)
+    os.utime(known[0].source, (100, 100))
+    assert [one.camera for one in labelled([*known, unknown], "x", "60")] == ["gate", "x"]
+    assert [one.time_s for one in labelled([*known, unknown], "", "60")] == [60.0, 5.0]
+    assert [one.time_s for one in labelled([*known, unknown], "", "file")] == [100.0, 5.0]
+    assert [one.time_s for one in labelled([*known, unknown], "", "")] == [None, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("1777636800.25", 1777636800.25),
+        ("2026-05-01", 1777593600.0),
+        ("2026-05-01T12:00", 1777636800.0),
+        ("2026-05-01 12:00:00.500Z", 1777636800.5),
+        ("2026-05-01T14:00:00+02:00", 1777636800.0),
+    ],
+)
+def test_a_time_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    assert seconds_from_text(text) == seconds
+    assert seconds_from_text(text_from_seconds(seconds)) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "-1e300", "yesterday", "2026-13-01", "1" * 400])
+def test_what_is_no_time_is_one_line(text: str) -> None:
+    with pytest.raises(DataError, match="a time is written 2026-05-01T12:30:00"):
+        seconds_from_text(text)
+
+
+def test_a_time_beyond_the_calendar_is_still_told() -> None:
+    assert text_from_seconds(9e11) == "900000000000"
+    assert text_from_seconds(None) == ""
+
+
+def test_conditions_are_joined(tmp_path: Path) -> None:
+    given = ["person=a=b", "person=c", "camera=1", "since=5", "since=7", "until=2026-05-01"]
+    assert where_from(given) == Where(("a=b", "c"), ("1",), 7.0, 1777593600.0)
+    with pytest.raises(ConfigError, match="expected person=NAME"):
+        where_from(["gate"])

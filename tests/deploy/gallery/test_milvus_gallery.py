@@ -1,0 +1,175 @@
+"""The same gallery in Milvus, on Milvus Lite: a server inside the process."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid.deploy.gallery import Confirmation, Gallery, Sighting, Where
+from reid.deploy.gallery.opening import open_gallery
+from reid.errors import ConfigError, DataError, ModelFileError, ReidError
+from reid.matching import PairMatcher, VectorMatcher
+from tests.deploy.gallery.conftest import people_vectors, sightings_of, vector_matcher
+
+
+def old_pkg_resources() -> types.ModuleType:
+    """What Milvus Lite asks of it to learn its own version; setuptools 82 no longer has it."""
+    module = types.ModuleType("pkg_resources")
+    module.DistributionNotFound = importlib.metadata.PackageNotFoundError  # type: ignore[attr-defined]
+    module.get_distribution = lambda name: types.SimpleNamespace(  # type: ignore[attr-defined]
+        version=importlib.metadata.version(name)
+    )
+    return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def milvus_lite() -> Iterator[None]:
+    """Milvus and its embedded server, or a skip."""
+    with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patched.setitem(sys.modules, "pkg_resources", old_pkg_resources())
+        for name in ("pymilvus", "milvus_lite"):
+            pytest.importorskip(name, reason=f"needs {name}: pip install -e '.[milvus]'")
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Starting the server takes a second: the tests have collections of their own in it."""
+    return tmp_path_factory.mktemp("milvus")
+
+
+@pytest.fixture
+def name(folder: Path, request: pytest.FixtureRequest) -> str:
+    number = abs(hash(request.node.name)) % 10**9
+    return f"milvus:{folder}/lite.db/test_{number}"
+
+
+@pytest.fixture
+def gallery(name: str, matcher: VectorMatcher) -> Iterator[Gallery]:
+    opened = open_gallery(name, matcher, create=True)
+    yield opened
+    opened.close()
+
+
+def people(matches):
+    return [match.sighting.source for match in matches]
+
+
+def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
+    vectors = people_vectors(4, 10)
+    assert gallery.add(vectors, sightings_of(40)) == 40
+    assert gallery.add(vectors[5:], sightings_of(35, 5)) == 0
+    assert len(gallery) == 40
+    found = gallery.search(vectors[[7, 31]], k=3)
+    distances = np.linalg.norm(vectors[[7, 31], None] - vectors[None], axis=2)
+    for matches, row in zip(found, distances, strict=True):
+        assert people(matches) == [f"/images/{i}.jpg" for i in np.argsort(row)[:3]]
+        assert [m.distance for m in matches] == pytest.approx(np.sort(row)[:3], abs=2e-3)
+
+
+def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
+    full = Sighting("rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j")
+    vectors = people_vectors(1, 2)
+    gallery.add(vectors, [full, Sighting("b")])
+    (first, second), _ = gallery.search(vectors, 2)
+    assert gallery.sighting(first.id) == full
+    assert gallery.sighting(second.id) == Sighting("b")
+    assert gallery.sighting(12345) is None
+    assert people(gallery.search(vectors[:1], 5, Where(people=(full.person,)))[0]) == ["rtsp://a/1"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        Where(people=("p1", "p3")),
+        Where(cameras=("c2",), since_s=600.0, until_s=1200.0),
+        Where(people=('p1" or person != "',)),
+    ],
+)
+def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, where: Where) -> None:
+    vectors = people_vectors(4, 10)
+    gallery.add(vectors, sightings_of(40))
+    chosen = [
+        i
+        for i in range(40)
+        if (not where.people or f"p{i // 10}" in where.people)
+        and (not where.cameras or f"c{i % 3}" in where.cameras)
+        and (where.since_s is None or 600 <= 60 * i < 1200)
+    ]
+    found = gallery.search(vectors[:1], 40, where)[0]
+    assert sorted(people(found)) == sorted(f"/images/{i}.jpg" for i in chosen)
+    assert gallery.delete(where) == len(chosen)
+    assert len(gallery) == 40 - len(chosen)
+
+
+def test_the_summary_and_what_was_confirmed(gallery: Gallery) -> None:
+    gallery.add(people_vectors(2, 10), sightings_of(20))
+    found = gallery.summary()
+    assert (found.images, found.people, found.cameras) == (20, ("p0", "p1"), ("c0", "c1", "c2"))
+    assert (found.first_s, found.last_s) == (0.0, 1140.0)
+    assert gallery.confirmed() == []
+    said = [Confirmation("ab", 3, True, 1.5), Confirmation("ab", 4, False, 2.5)]
+    for one in said:
+        gallery.confirm(one)
+    assert gallery.confirmed() == said
+
+
+def test_another_model_is_refused(gallery: Gallery) -> None:
+    other = vector_matcher()
+    other.identity = {**other.identity, "precision": "fp16"}
+    with pytest.raises(ModelFileError, match=r"precision fp32 \(this model: fp16\)"):
+        open_gallery(gallery.name, other)
+
+
+def test_no_collection_says_how_to_make_one(name: str, matcher: VectorMatcher) -> None:
+    with pytest.raises(DataError, match="no such collection; make it: reid index"):
+        open_gallery(name, matcher)
+
+
+def test_a_pair_network_is_sent_to_a_folder(name: str, pair_matcher: PairMatcher) -> None:
+    with pytest.raises(ConfigError, match="make its gallery in a folder"):
+        open_gallery(name, pair_matcher, create=True)
+
+
+def test_a_text_too_long_for_its_field_is_named_and_nothing_is_added(gallery: Gallery) -> None:
+    with pytest.raises(DataError, match=r"a: a person of 600 bytes; Milvus keeps up to 512"):
+        gallery.add(people_vectors(1, 2), [Sighting("b"), Sighting("a", "x" * 600)])
+    assert len(gallery) == 0
+
+
+def test_a_silent_host_is_one_line_without_the_credentials(
+    matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reid.deploy.gallery.milvus.PATIENCE_S", 0.2)
+    with pytest.raises(DataError) as caught:
+        open_gallery("milvus://ann:s3cret@127.0.0.1:9/people", matcher)
+    said = str(caught.value) + "".join(capfd.readouterr())
+    assert "milvus://127.0.0.1:9/people: Milvus says: " in said
+    assert "s3cret" not in said
+    assert "ann" not in said
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "milvus://host",
+        "milvus:",
+        "milvus://h:99999/x",
+        "milvus://u:s3cret@h/1 x",
+        "milvus://u:s/3cret@h/x y",
+        "milvus:/x",
+    ],
+)
+def test_a_name_that_is_none_says_what_one_is(name: str, matcher: VectorMatcher) -> None:
+    with pytest.raises(ReidError, match="is named milvus://host:port/collection") as caught:
+        open_gallery(name, matcher)
+    assert "3cret" not in str(caught.value)

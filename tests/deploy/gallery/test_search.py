@@ -1,0 +1,263 @@
+"""Approximate engines: as exact search, filtered or not, and an index file that is only a cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid.deploy.gallery import Gallery, Where
+from reid.deploy.gallery import search as search_module
+from reid.deploy.gallery.engines import ENGINES
+from reid.deploy.gallery.opening import open_gallery
+from reid.deploy.gallery.vectors import Vectors
+from reid.errors import ConfigError
+from reid.matching import VectorMatcher
+from tests.deploy.gallery.conftest import people_vectors, sightings_of
+
+PEOPLE, EACH = 150, 10
+NUM = PEOPLE * EACH
+VECTORS = people_vectors(PEOPLE, EACH)
+QUERIES = people_vectors(PEOPLE, EACH, seed=0)[::50] + np.float32(0.01)
+
+
+@pytest.fixture(autouse=True)
+def no_gallery_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter's choice is searched by the engine, however few it chooses."""
+    monkeypatch.setattr(search_module, "FILTERED_ROWS", 0)
+    monkeypatch.setattr(search_module, "FILTERED_SHARE", 0.0)
+
+
+@pytest.fixture
+def full(gallery: Gallery) -> str:
+    """The name of a gallery of all vectors in two files."""
+    gallery.add(VECTORS[:1000], sightings_of(1000))
+    gallery.add(VECTORS[1000:], sightings_of(NUM - 1000, 1000))
+    return gallery.name
+
+
+def ids(found):
+    return [[match.id for match in matches] for matches in found]
+
+
+def recall(found, exact) -> float:
+    pairs = list(zip(ids(found), ids(exact), strict=True))
+    return sum(len(set(a) & set(b)) for a, b in pairs) / sum(len(b) for _, b in pairs)
+
+
+def index_file(gallery: str) -> Path:
+    return Path(gallery, *search_module.FILE)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "where",
+    [
+        Where(),
+        Where(cameras=("c1",)),
+        Where(since_s=60.0 * 200, until_s=60.0 * 215),
+        Where(people=tuple(f"p{i}" for i in range(0, 150, 7))),
+    ],
+)
+def test_an_engine_finds_what_exact_search_finds(
+    full: str, matcher: VectorMatcher, engine: str, where: Where
+) -> None:
+    said: list[str] = []
+    gallery = open_gallery(full, matcher, engine=engine, say=said.append)
+    gallery.prepare()
+    exact = open_gallery(full, matcher, engine="exact").search(QUERIES, 10, where)
+    found = gallery.search(QUERIES, 10, where)
+    assert [len(matches) for matches in found] == [len(matches) for matches in exact]
+    assert recall(found, exact) >= 0.97
+    for matches, others in zip(found, exact, strict=True):
+        assert matches[0].distance == pytest.approx(others[0].distance, abs=1e-3)
+    measured = re.search(rf"{engine} over 1,500 images: recall@10 ([\d.]+) against exact", said[1])
+    assert measured
+    assert float(measured[1]) >= 0.99
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_that_came_or_went_since_are_right_at_once(
+    full: str, matcher: VectorMatcher, engine: str
+) -> None:
+    gallery = open_gallery(full, matcher, engine=engine)
+    gallery.prepare()
+    gallery.delete(Where(people=("p0", "p70", "p149")))
+    late = people_vectors(5, 10, seed=9)
+    gallery.add(late, sightings_of(50, NUM))
+    assert ids(gallery.search(late[:3], 1)) == [[NUM], [NUM + 1], [NUM + 2]]
+    queries = np.concatenate([VECTORS[[0, 700, 1499, 55]], late[20:21]])
+    for reader in (gallery, open_gallery(full, matcher, engine=engine)):
+        exact = open_gallery(full, matcher, engine="exact").search(queries, 10)
+        # Lower than elsewhere: some queries show people of whom nothing is left.
+        assert recall(reader.search(queries, 10), exact) >= 0.85
+        gone = {"p0", "p70", "p149"}
+        found = {m.sighting.person for matches in reader.search(queries, 30) for m in matches}
+        assert not found & gone
+
+
+def test_codes_of_what_was_deleted_are_on_the_disk_no_more(
+    full: str, matcher: VectorMatcher
+) -> None:
+    gallery = open_gallery(full, matcher, engine="binary")
+    gallery.prepare()
+    gallery.delete(Where(people=("nobody",)))
+    assert index_file(full).exists()
+    gallery.delete(Where(people=("p3",)))
+    assert not index_file(full).exists()
+    assert len(gallery.search(QUERIES, 10)[0]) == 10
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_next_reader_takes_the_index_from_its_file(
+    full: str, matcher: VectorMatcher, engine: str
+) -> None:
+    first = open_gallery(full, matcher, engine=engine)
+    first.prepare()
+    said: list[str] = []
+    second = open_gallery(full, matcher, engine=engine, say=said.append)
+    second.prepare()
+    assert said == []
+    assert ids(second.search(QUERIES, 10)) == ids(first.search(QUERIES, 10))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_damaged_index_is_built_again_and_never_believed(
+    full: str, matcher: VectorMatcher, engine: str
+) -> None:
+    open_gallery(full, matcher, engine=engine).prepare()
+    path, rng = index_file(full), np.random.default_rng(0)
+    content = path.read_bytes()
+    exact = ids(open_gallery(full, matcher, engine="exact").search(QUERIES, 10))
+    for turn in range(12):
+        spoilt = bytearray(content)
+        for at in rng.integers(0, len(content), 3):
+            spoilt[at] ^= 1 << rng.integers(0, 8)
+        path.write_bytes(spoilt if turn % 3 else spoilt[: rng.integers(0, len(content))])
+        reader = open_gallery(full, matcher, engine=engine)
+        assert ids(reader.search(QUERIES, 10)) == exact
+    said: list[str] = []
+    open_gallery(full, matcher, engine=engine, say=said.append).prepare()
+    assert said[0] == f"building {engine} over 1,500 images"
+    assert path.read_bytes() == content
+
+
+def planted(engine: str, name: str, at: int, value: int) -> dict[str, np.ndarray]:
+    """What an engine learned, with one number changed by somebody who can mend a checksum."""
+    learned = dict(ENGINES[engine].built(Vectors([VECTORS], 16)).arrays)
+    learned[name] = learned[name].copy()
+    learned[name].reshape(-1)[at] = value
+    return learned
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "at", "value"),
+    [
+        ("ivf", "lists", 5, 10_000),
+        ("ivf", "lists", 5, -1),
+        ("hnsw", "links", 7, NUM),
+        ("hnsw", "links", 7, -2),
+        ("hnsw", "levels", 3, 100),
+        ("hnsw", "levels", 3, 0),
+        ("hnsw", "entry", 0, NUM),
+    ],
+)
+def test_numbers_that_would_lead_out_of_memory_are_refused(
+    engine: str, name: str, at: int, value: int
+) -> None:
+    with pytest.raises(ValueError, match="numbers that cannot be"):
+        ENGINES[engine](planted(engine, name, at, value), Vectors([VECTORS], 16))
+
+
+def test_a_link_to_a_row_below_its_level_is_refused() -> None:
+    learned = dict(ENGINES["hnsw"].built(Vectors([VECTORS], 16)).arrays)
+    links, levels = learned["links"].copy(), learned["levels"]
+    sizes = np.where(levels > 1, 64 + 32 * (levels - 1), 64)
+    upper = int(np.flatnonzero(levels > 1)[0])
+    links[sizes[:upper].sum() + 64] = int(np.flatnonzero(levels == 1)[0])
+    with pytest.raises(ValueError, match="not on the link's level"):
+        ENGINES["hnsw"]({**learned, "links": links}, Vectors([VECTORS], 16))
+
+
+def test_a_small_gallery_needs_no_index(full: str, matcher: VectorMatcher) -> None:
+    gallery = open_gallery(full, matcher)
+    gallery.prepare()
+    assert not index_file(full).exists()
+
+
+def test_a_large_gallery_gets_one_by_itself(
+    full: str, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "EXACT_ROWS", NUM - 1)
+    said: list[str] = []
+    open_gallery(full, matcher, say=said.append).prepare()
+    assert said[0] == "building binary over 1,500 images"
+    assert index_file(full).exists()
+
+
+def test_an_index_is_built_again_once_it_is_stale(full: str, matcher: VectorMatcher) -> None:
+    said: list[str] = []
+    gallery = open_gallery(full, matcher, engine="ivf", say=said.append)
+    gallery.prepare()
+    gallery.add(people_vectors(20, 10, seed=4), sightings_of(200, NUM))
+    gallery.prepare()
+    assert len(said) == 2
+    gallery.add(people_vectors(30, 10, seed=5), sightings_of(300, NUM + 200))
+    gallery.prepare()
+    assert said[2] == "building ivf over 2,000 images"
+
+
+def test_an_index_of_another_gallery_is_not_taken(
+    full: str, matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    open_gallery(full, matcher, engine="ivf").prepare()
+    other = open_gallery(str(tmp_path / "other"), matcher, create=True, engine="ivf")
+    other.add(people_vectors(PEOPLE, EACH, seed=8), sightings_of(NUM))
+    stolen = index_file(other.name)
+    stolen.parent.mkdir()
+    stolen.write_bytes(index_file(full).read_bytes())
+    said: list[str] = []
+    open_gallery(other.name, matcher, engine="ivf", say=said.append).prepare()
+    assert said[0].startswith("building ivf")
+
+
+def test_another_gallery_in_the_folder_is_seen_as_another(
+    full: str, matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    reader = open_gallery(full, matcher, engine="binary")
+    reader.prepare()
+    Path(full).rename(tmp_path / "old")
+    others = people_vectors(10, 10, seed=8)
+    open_gallery(full, matcher, create=True).add(others, sightings_of(100))
+    assert reader.search(others[:1], 1)[0][0].distance < 1e-3
+    assert len(reader.search(QUERIES, 200)[0]) == 100
+
+
+def test_an_index_that_cannot_be_kept_serves_all_the_same(
+    full: str, matcher: VectorMatcher
+) -> None:
+    index_file(full).parent.write_text("a file where the folder should be")
+    said: list[str] = []
+    gallery = open_gallery(full, matcher, engine="ivf", say=said.append)
+    gallery.prepare()
+    assert said[2].startswith("the index is not kept: cannot write")
+    assert len(gallery.search(QUERIES, 10)[0]) == 10
+
+
+def test_an_unknown_engine_names_the_nearest(full: str, matcher: VectorMatcher) -> None:
+    with pytest.raises(ConfigError, match=r"found 'hsnw' \(did you mean 'hnsw'\?\)"):
+        open_gallery(full, matcher, engine="hsnw")
+
+
+def test_exact_search_over_parts_is_a_loop_over_all() -> None:
+    parts = [VECTORS[:400], VECTORS[400:401], VECTORS[401:401], VECTORS[401:900]]
+    whole, allowed = VECTORS[:900], np.random.default_rng(1).random(900) < 0.4
+    for mask in (None, allowed):
+        found = Vectors(parts, 16).nearest(QUERIES, 5, mask)
+        for query, squares, positions in zip(QUERIES, *found, strict=True):
+            every = [float(((query - row) ** 2).sum()) for row in whole]
+            order = [i for i in np.argsort(every) if mask is None or mask[i]][:5]
+            assert positions.tolist() == order
+            assert squares.tolist() == pytest.approx([every[i] for i in order], abs=1e-4)

@@ -1,0 +1,465 @@
+"""The page's server: what it answers, and what it refuses."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from reid.deploy.gallery import Gallery, Sighting
+from reid.deploy.gallery.indexing import add_images
+from reid.deploy.gallery.opening import open_gallery
+from reid.deploy.serve import server as server_module
+from reid.deploy.serve.access import Access
+from reid.deploy.serve.answers import Answers
+from reid.deploy.serve.server import GalleryServer
+from reid.errors import ConfigError
+from reid.matching import VectorMatcher
+from reid.types import Image
+from tests.deploy.gallery.conftest import PixelRunner
+
+TOKEN = "a-token-of-many-characters"
+
+
+def person(number: int) -> Image:
+    """Somebody in a colour of their own."""
+    image = np.zeros((32, 16, 3), np.uint8)
+    image[:16] = (37 * number % 256, 11 * number % 256, 90)
+    image[16:] = (20, 61 * number % 256, 30)
+    return image
+
+
+def png(image: Image) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+@dataclass
+class Site:
+    """A server that is running, and requests to it."""
+
+    server: GalleryServer
+    gallery: Gallery
+    errors: list[Any]
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(*self.server.server_address[:2], timeout=20)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        answer = connection.getresponse()
+        found = answer.status, dict(answer.getheaders()), answer.read()
+        connection.close()
+        return found
+
+    def search(self, image: bytes, query: str = "", **headers: str) -> Any:
+        status, _, body = self.ask("POST", f"/api/search?{query}", image, **headers)
+        assert status == 200, body
+        return json.loads(body)
+
+
+@contextmanager
+def running(gallery: Gallery, matcher: VectorMatcher, access: Access) -> Iterator[Site]:
+    server = GalleryServer("127.0.0.1", 0, access, Answers(gallery, matcher))
+    site = Site(server, gallery, [])
+    server.handle_error = lambda *details: site.errors.append(details)  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def matcher() -> VectorMatcher:
+    return VectorMatcher(PixelRunner())
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, matcher: VectorMatcher) -> Gallery:
+    """Twelve people from files, two cameras, and one from a camera that has no files."""
+    folder = tmp_path_factory.mktemp("served")
+    gallery = open_gallery(str(folder / "gallery"), matcher, create=True)
+    sightings = []
+    for number in range(12):
+        path = folder / f"{number}.png"
+        path.write_bytes(png(person(number)))
+        sightings.append(Sighting(str(path), f"p{number}", f"c{number % 2}", 60.0 * number))
+    live = Sighting(
+        "rtsp://gate", time_s=1.0, picture=cv2.imencode(".jpg", person(50))[1].tobytes()
+    )
+    secret = Sighting("/etc/passwd", content="x")
+    add_images(gallery, matcher, map(person, (*range(12), 50, 60)), [*sightings, live, secret])
+    return gallery
+
+
+@pytest.fixture
+def site(filled: Gallery, matcher: VectorMatcher) -> Iterator[Site]:
+    with running(filled, matcher, Access("127.0.0.1")) as running_site:
+        yield running_site
+        assert running_site.errors == []
+
+
+def test_the_page_and_its_files_are_there_and_closed_to_foreign_scripts(site: Site) -> None:
+    for path, kind in (
+        ("/", "text/html"),
+        ("/page.js", "text/javascript"),
+        ("/page.css", "text/css"),
+    ):
+        status, headers, body = site.ask("GET", path)
+        assert status == 200
+        assert headers["Content-Type"].startswith(kind)
+        assert "script-src 'self'" in headers["Content-Security-Policy"]
+        assert len(body) > 500
+
+
+def test_the_summary_tells_what_to_filter_by(site: Site) -> None:
+    body = json.loads(site.ask("GET", "/api/gallery")[2])
+    assert body["images"] == 14
+    assert body["cameras"] == ["c0", "c1"]
+    assert body["last"] == "1970-01-01T00:11:00Z"
+
+
+def test_a_search_ranks_and_filters(site: Site) -> None:
+    found = site.search(png(person(4)))["matches"]
+    assert (found[0]["person"], found[0]["distance"]) == ("p4", pytest.approx(0, abs=1e-3))
+    assert [m["distance"] for m in found] == sorted(m["distance"] for m in found)
+    some = site.search(png(person(4)), "camera=c1&k=3&since=1970-01-01T00:03:00Z")["matches"]
+    assert len(some) == 3
+    assert all(int(m["person"][1:]) % 2 and int(m["person"][1:]) >= 3 for m in some)
+
+
+def test_a_box_on_a_frame_is_the_person_in_it(site: Site) -> None:
+    frame = np.full((90, 80, 3), 128, np.uint8)
+    frame[20:52, 30:46] = person(7)
+    assert site.search(png(frame), "box=30,20,16,32")["matches"][0]["person"] == "p7"
+    assert site.search(png(frame))["matches"][0]["distance"] > 0.01
+
+
+def test_pictures_come_from_files_or_from_the_gallery_itself(site: Site) -> None:
+    for query in (3, 50):
+        number = site.search(png(person(query)))["matches"][0]["id"]
+        status, headers, body = site.ask("GET", f"/api/picture/{number}")
+        assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+        image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+        assert np.abs(image.astype(int) - person(query)).mean() < 8
+
+
+def test_a_file_that_is_no_image_is_not_shown_even_if_the_gallery_names_it(site: Site) -> None:
+    number = site.search(png(person(60)))["matches"][0]["id"]
+    status, _, body = site.ask("GET", f"/api/picture/{number}")
+    assert status == 400
+    assert json.loads(body) == {"error": "this image has no picture (any more)"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/picture/../../etc/passwd",
+        "/api/picture/%2e%2e%2fetc%2fpasswd",
+        "/api/picture//etc/passwd",
+        "/api/picture/999",
+        "/api/picture/-1",
+        "/api/picture/99999999999999999999",
+        "/../../../../etc/passwd",
+        "//etc/passwd",
+        "/server.py",
+        "/gallery.json",
+        "/page.js/../server.py",
+    ],
+)
+def test_no_path_leads_to_a_file(site: Site, path: str) -> None:
+    status, headers, body = site.ask("GET", path)
+    assert status in (400, 404)
+    assert headers["Content-Type"] == "application/json"
+    assert b"root:" not in body
+
+
+def test_a_confirmed_match_is_kept_and_shown_again(site: Site) -> None:
+    first = site.search(png(person(2)))
+    said = {"query": first["query"], "id": first["matches"][0]["id"], "same": True}
+    assert site.ask("POST", "/api/confirm", json.dumps(said).encode())[0] == 200
+    again = site.search(png(person(2)))["matches"]
+    assert [match["confirmed"] for match in again[:2]] == [True, None]
+    table = json.loads(site.ask("GET", "/api/confirmed")[2])
+    assert {k: table[-1][k] for k in ("query", "id", "same")} == said
+    assert site.gallery.confirmed()[-1].id == said["id"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 3000,
+        b'{"query": "x", "id": 1, "same": true}',
+        b'{"query": "%s", "id": 99, "same": true}' % (b"a" * 32),
+        b'{"query": "%s", "id": 1, "same": "yes"}' % (b"a" * 32),
+        b'{"query": "%s", "id": 1e999, "same": true}' % (b"a" * 32),
+    ],
+)
+def test_a_confirmation_of_nothing_is_refused(site: Site, said: bytes) -> None:
+    before = site.gallery.confirmed()
+    assert site.ask("POST", "/api/confirm", said)[0] == 400
+    assert site.gallery.confirmed() == before
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it is enormous."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    content = zlib.compress(bytes(1 << 20))
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", head) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    for width, height in ((60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 5), (40_000_001, 1)):
+        status, _, body = site.ask("POST", "/api/search", bomb(width, height))
+        assert status == 400
+        assert f"an image of {width:,} x {height:,} pixels" in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"GIF89a\x01\x00", b"<svg/>", b"II*\x00", b"\xff\xd8\xff"]
+)
+def test_what_is_no_image_is_one_line(site: Site, content: bytes) -> None:
+    status, _, body = site.ask("POST", "/api/search", content)
+    assert status == 400
+    assert set(json.loads(body)) == {"error"}
+
+
+def test_a_body_too_large_or_of_no_length_is_refused(site: Site) -> None:
+    assert site.ask("POST", "/api/search", b"x", Content_Length=str(1 << 38))[0] == 413
+    assert site.ask("POST", "/api/confirm", b" " * 5000)[0] == 413
+    host, port = site.server.server_address[:2]
+    with socket.create_connection(site.server.server_address[:2]) as raw:
+        raw.sendall(f"POST /api/search HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert b" 411 " in raw.recv(100)
+
+
+def test_a_request_that_trickles_in_is_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "READ_S", 0.2)
+    for start in (
+        b"GET / HT",
+        b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx",
+    ):
+        with socket.create_connection(site.server.server_address[:2]) as raw:
+            raw.settimeout(10)
+            raw.sendall(start)
+            answer = raw.recv(1000)
+            assert answer == b"" or b" 408 " in answer
+
+
+def test_more_connections_than_allowed_are_hung_up_and_the_rest_go_on(
+    filled: Gallery, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    with running(filled, matcher, Access("127.0.0.1")) as site:
+        address = site.server.server_address[:2]
+        with socket.create_connection(address) as one, socket.create_connection(address) as two:
+            one.sendall(b"GET / ")
+            two.sendall(b"GET / ")
+            with socket.create_connection(address) as three:
+                three.settimeout(10)
+                assert three.recv(10) == b""
+        for _ in range(100):
+            try:
+                assert site.ask("GET", "/")[0] == 200
+                break
+            except ConnectionError:
+                continue
+        else:
+            pytest.fail("it did not go on")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "evil.example:8080"}, 421),
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Host": "localhost@evil.example"}, 421),
+        ({"Host": "[::1"}, 421),
+        ({"Host": ""}, 421),
+        ({"Host": "localhost", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost", "Origin": "null"}, 403),
+        ({"Host": "localhost", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Host": "localhost", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Host": "localhost:99", "Origin": "http://localhost:99"}, 200),
+        ({"Host": "[::1]:80", "Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_another_site_s_page_cannot_ask_through_a_browser(
+    site: Site, headers: dict[str, str], status: int
+) -> None:
+    assert site.ask("GET", "/api/gallery", None, **headers)[0] == status
+    assert site.ask("POST", "/api/search", png(person(1)), **headers)[0] == status
+
+
+def test_with_a_token_nothing_but_the_empty_page_is_told_without_it(
+    filled: Gallery, matcher: VectorMatcher
+) -> None:
+    with running(filled, matcher, Access("0.0.0.0", TOKEN)) as site:
+        for said in ("", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer \xff"):
+            for method, path in (
+                ("GET", "/api/gallery"),
+                ("GET", "/api/picture/0"),
+                ("GET", "/api/none"),
+                ("POST", "/api/search"),
+                ("POST", "/api/confirm"),
+            ):
+                assert site.ask(method, path, None, Authorization=said)[0] == 401
+        assert site.ask("GET", "/")[0] == 200
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        assert site.ask("GET", "/api/picture/0", None, **right)[0] == 200
+        assert site.search(png(person(1)), **right)["matches"][0]["person"] == "p1"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "nvr.example"])
+def test_an_address_beyond_this_machine_needs_a_token(host: str) -> None:
+    with pytest.raises(ConfigError, match="can be reached from other machines, so a token"):
+        Access(host)
+    with pytest.raises(ConfigError, match="a token has at least 16 characters"):
+        Access(host, "short")
+    assert Access(host, TOKEN).token == TOKEN
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.1.2.3"])
+def test_this_machine_s_own_addresses_need_none(host: str) -> None:
+    assert Access(host).token == ""
+
+
+def test_a_port_in_use_is_one_line(site: Site) -> None:
+    port = site.server.server_address[1]
+    with pytest.raises(
+        ConfigError, match=rf"cannot serve on port {port} of 127.0.0.1: it is in use"
+    ):
+        GalleryServer("127.0.0.1", port, Access("127.0.0.1"), site.server.answers)
+
+
+def mutated(request: bytes, rng: random.Random) -> bytes:
+    """A good request with bytes changed, cut, doubled or put in."""
+    changed = bytearray(request)
+    for _ in range(rng.choice((1, 1, 2, 5, 20))):
+        at, kind = rng.randrange(len(changed) + 1), rng.randrange(5)
+        if kind == 0 and at < len(changed):
+            changed[at] = rng.randrange(256)
+        elif kind == 1:
+            del changed[at : at + rng.randrange(1, 30)]
+        elif kind == 2:
+            changed[at:at] = changed[at : at + rng.randrange(1, 60)]
+        elif kind == 3:
+            changed[at:at] = rng.choice(
+                (
+                    b"\0",
+                    b"\r\n",
+                    b"\xff\xfe",
+                    b"%00",
+                    b"../",
+                    b"9" * 30,
+                    b"-1",
+                    b": ",
+                    b"{",
+                    b"\r\n\r\n",
+                )
+            )
+        else:
+            changed = changed[: rng.randrange(1, len(changed) + 1)] or changed
+        if not changed:
+            return b"\n"
+    return bytes(changed)
+
+
+def test_a_thousand_mutated_requests_leave_a_server_that_answers(site: Site) -> None:
+    rng = random.Random(0)
+    address = site.server.server_address[:2]
+    host = f"Host: 127.0.0.1:{address[1]}\r\n"
+    image = png(person(5))
+    jpeg = cv2.imencode(".jpg", person(6))[1].tobytes()
+    said = json.dumps({"query": "a" * 32, "id": 3, "same": True}).encode()
+    requests = [
+        f"GET {p} HTTP/1.1\r\n{host}\r\n".encode() for p in ("/", "/api/gallery", "/api/picture/3")
+    ]
+    for path, body in (
+        ("/api/search?k=5&camera=c1&since=2020-01-01&box=1,2,10,20", image),
+        ("/api/search", jpeg),
+        ("/api/confirm", said),
+    ):
+        head = f"POST {path} HTTP/1.1\r\n{host}Content-Length: {len(body)}\r\n\r\n"
+        requests.append(head.encode() + body)
+    answered = 0
+    for _ in range(1000):
+        with socket.create_connection(address) as raw:
+            raw.settimeout(20)
+            try:
+                raw.sendall(mutated(rng.choice(requests), rng))
+                raw.shutdown(socket.SHUT_WR)
+                answered += raw.recv(12).startswith(b"HTTP/")
+            except (ConnectionError, BrokenPipeError):
+                continue
+    assert answered > 500
+    assert site.search(image)["matches"][0]["person"] == "p5"
+    assert site.errors == []
+
+
+def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(
+    filled: Gallery, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from reid.cli import main
+
+    def interrupted(server: GalleryServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reid.matching.open_matcher", lambda *_: matcher)
+    monkeypatch.setattr(GalleryServer, "serve_forever", interrupted)
+    assert main(["serve", "m.onnx", "--gallery", filled.name, "--port", "0"]) == 0
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:")
+    assert main(["serve", "m.onnx", "--gallery", filled.name, "--host", "0.0.0.0"]) == 1
+    assert "a token is needed" in capsys.readouterr().err
+
+
+def test_the_first_bytes_tell_a_size_in_every_format(tmp_path: Path) -> None:
+    from reid.deploy.gallery.image_size import image_size
+
+    image = np.random.default_rng(0).integers(0, 256, (37, 53, 3)).astype(np.uint8)
+    for suffix, options in (
+        (".jpg", []),
+        (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        (".png", []),
+        (".bmp", []),
+        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 80]),
+        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
+    ):
+        content = cv2.imencode(suffix, image, options)[1].tobytes()
+        assert image_size(content, suffix) == (53, 37)
+    grey = cv2.imencode(".jpg", image[..., 0])[1].tobytes()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(grey) + 2) + grey
+    large = cv2.imencode(".jpg", np.tile(image, (2, 2, 1)))[1].tobytes()
+    assert image_size(large[:2] + thumbnail + large[2:], "with a thumbnail") == (106, 74)
