@@ -13,7 +13,7 @@ PIXELS = "pixels"
 
 
 def graph_name(manifest: Manifest, stage: str) -> str:
-    """What every file of the graph begins with: ``msp_cnn``, ``csn.describe``, or with ``.pixels``."""
+    """``msp_cnn``, ``csn.describe``, ``msp_cnn.pixels``: what the graph's files begin with."""
     words = [manifest.network]
     if stage != VECTOR_STAGE:
         words.append(stage)

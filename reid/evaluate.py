@@ -17,12 +17,8 @@ import numpy.typing as npt
 from reid.describing import Described, Phase, describe_split, refuse_empty, silent
 from reid.distances import Distances
 from reid.errors import ConfigError
-from reid.manifest import manifest_path, read_manifest
-from reid.matching import Matcher, Progress, open_matcher
-from reid.ranking import labels_from_records
-from reid.reranking import Reranking, reranked_tiles
-from reid.runtime import model_file
-from reid.scoring import (
+from reid.evaluation.reranking import Reranking, reranked_tiles
+from reid.evaluation.scoring import (
     KEPT,
     MULTI_QUERY,
     MULTI_SHOT,
@@ -32,6 +28,11 @@ from reid.scoring import (
     check_protocol,
     measure,
 )
+from reid.evaluation.verification import FPRS, Verification
+from reid.manifest import manifest_path, read_manifest
+from reid.matching import Matcher, Progress, open_matcher
+from reid.ranking import labels_from_records
+from reid.runtime import model_file
 from reid.types import (
     DISTRACTOR_ID,
     JUNK_ID,
@@ -42,7 +43,6 @@ from reid.types import (
     Ranking,
     Split,
 )
-from reid.verification import FPRS, Verification
 
 TELL_S = 2.0
 """Comparisons that take longer are announced."""

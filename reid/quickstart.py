@@ -21,8 +21,8 @@ from reid import __version__
 from reid.cli import INTERRUPTED
 from reid.errors import BuildError, MissingPackageError, OutputError, ReidError
 from reid.files import write_text
+from reid.pages.quickstart_page import write_page
 from reid.progress import say
-from reid.quickstart_page import write_page
 from reid.runtime import CHECKPOINT_NAME, open_runner
 from reid.settings import resolve_config
 

@@ -15,12 +15,12 @@ from reid.data import read_image
 from reid.distances import Distances
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.evaluate import chance_rank1, describe_split, evaluate, evaluate_models, with_shots
+from reid.evaluation.reranking import Reranking
 from reid.manifest import Manifest
 from reid.matching import Progress, VectorMatcher
 from reid.matching.files import save_descriptions
 from reid.preprocess import Preprocess
 from reid.ranking import labels_from_records, rank_distances
-from reid.reranking import Reranking
 from reid.runtime import Runner
 from reid.types import (
     BoolArray,

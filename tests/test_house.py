@@ -23,21 +23,14 @@ STEPS = {
     **dict.fromkeys(
         ("config", "network_config", "settings", "recipes", "preprocess", "manifest"), 1
     ),
-    **dict.fromkeys(("metrics", "caffe"), 1),
-    # Arrays to numbers: what metrics are made of, from distances up.
-    **dict.fromkeys(("distances", "ranking", "verification", "camera_pairs", "shots"), 1),
-    **dict.fromkeys(("scoring", "reranking", "sparse_rows"), 1),
+    # Arrays to numbers.
+    **dict.fromkeys(("metrics", "distances", "ranking", "caffe"), 1),
     **dict.fromkeys(("models", "losses", "data", "runtime"), 2),
     **dict.fromkeys(("train", "evaluate", "describing", "matching", "pictures"), 3),
-    **dict.fromkeys(("checkpoint", "torch_files", "pretrained"), 3),
-    # What a report is made of.
-    **dict.fromkeys(("cascade", "html_page", "eval_page", "eval_page_tables", "eval_pictures"), 3),
-    **dict.fromkeys(("activation_maps",), 3),
-    # What training is made of, besides the order of events.
-    **dict.fromkeys(("training_run", "objectives", "schedule", "solver", "arithmetic"), 3),
-    **dict.fromkeys(("processes", "stopping", "run_log"), 3),
-    **dict.fromkeys(("tables", "differences", "published"), 3),
-    **dict.fromkeys(("options", "commands", "cli", "quickstart", "quickstart_page"), 4),
+    **dict.fromkeys(("checkpoint", "torch_files", "processes", "tables", "activation_maps"), 3),
+    # What training, an evaluation's figures and its pages are made of.
+    **dict.fromkeys(("training", "evaluation", "pages"), 3),
+    **dict.fromkeys(("options", "commands", "cli", "quickstart"), 4),
 }
 """Room or module of the ground floor -> its step; it imports no higher one."""
 
@@ -50,11 +43,7 @@ TORCH = ("torch", "torchvision")
 BANNED = {
     "reid.types": (*TORCH, "cv2", "onnx", "reid.files"),
     **dict.fromkeys(
-        (
-            *("reid.metrics", "reid.distances", "reid.ranking", "reid.verification"),
-            *("reid.camera_pairs", "reid.shots", "reid.scoring"),
-            *("reid.reranking", "reid.sparse_rows"),
-        ),
+        ("reid.metrics", "reid.distances", "reid.ranking", "reid.evaluation"),
         (*TORCH, "cv2", "pathlib", "os", "io", "reid.files"),
     ),
     "reid.models": ("pathlib", "os", "io", "reid.config", "reid.settings", "reid.files"),

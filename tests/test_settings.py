@@ -10,7 +10,6 @@ import pytest
 from reid.config import TrainConfig
 from reid.errors import ConfigError
 from reid.network_config import CsnConfig, MspCnnConfig
-from reid.objectives import objective_of
 from reid.settings import (
     config_from_toml,
     config_to_toml,
@@ -18,6 +17,7 @@ from reid.settings import (
     recipe_names,
     resolve_config,
 )
+from reid.training.objectives import objective_of
 
 PAPER = "msp_cnn_market1501"
 

@@ -106,12 +106,12 @@ def evaluate(
 
     Where a dataset is split by a seed, the split is the one that the first model was trained on.
     """
-    from reid.cascade import cascades, savings
     from reid.data import load_split
-    from reid.differences import difference_table, differences
     from reid.evaluate import chance_rank1, evaluate_models, split_of_model, with_shots
-    from reid.published import published_beside, published_table
-    from reid.reranking import Reranking
+    from reid.evaluation.cascade import cascades, savings
+    from reid.evaluation.differences import difference_table, differences
+    from reid.evaluation.published import published_beside, published_table
+    from reid.evaluation.reranking import Reranking
     from reid.runtime import model_file
     from reid.tables import camera_tables, table
 
@@ -127,7 +127,9 @@ def evaluate(
     )
     split = with_shots(split, shots) if shots else split
     if folder is not None:  # what it needs and lacks is told before what may take hours
-        from reid.eval_pictures import draw_pictures  # torch and matplotlib, which [edge] has not
+        from reid.pages.eval_pictures import (
+            draw_pictures,  # torch and matplotlib, which [edge] has not
+        )
 
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,7 @@ def evaluate(
         )
         say(f"wrote {picture}")
     if folder is not None:
-        from reid.eval_page import write_report
+        from reid.pages.eval_page import write_report
 
         pictures, not_drawn = draw_pictures(folder, models, results, worst_first)
         page = write_report(folder, found, reports, lost, pictures=pictures, not_drawn=not_drawn)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from reid.evaluate import Evaluation
+from reid.evaluation.verification import FPRS
 from reid.pictures.charts import colour_of, image_of, new_figure, plain_axis
 from reid.pictures.drawing import short
 from reid.types import Image
-from reid.verification import FPRS
 
 POSITIVE, NEGATIVE = "#2e9e54", "#d6343a"
 """The colours of right and wrong, as the frames of ranked lists."""

@@ -25,7 +25,6 @@ from pathlib import Path
 
 import torch
 
-from reid.arithmetic import Arithmetic
 from reid.checkpoint import build_configured_network
 from reid.config import TrainConfig
 from reid.data.synthetic import write_synthetic
@@ -33,6 +32,7 @@ from reid.files import write_text
 from reid.models.sisnet import SisNetOutput
 from reid.settings import resolve_config
 from reid.train import train
+from reid.training.arithmetic import Arithmetic
 
 RECORD = Path(__file__).parent / "records" / "sisnet.json"
 SKIPPED = 1

@@ -28,7 +28,7 @@ from reid.export.caffe_graph import EMBEDDING, traced_layers
 from reid.export.caffe_layers import CaffeLayer
 from reid.export.caffe_net import walk_net
 from reid.models.msp_cnn import MspCnn
-from reid.solver import parameter_groups
+from reid.training.solver import parameter_groups
 
 SHAPE = (3, 144, 56)
 FILES = {"embed": "msp_cnn_test", "train": "msp_cnn_train_val"}

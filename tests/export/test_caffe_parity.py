@@ -27,7 +27,7 @@ from reid.export.caffe_parity_report import ALLOWED, BlobCheck, LayerReport
 from reid.export.proof import Proof
 from reid.manifest import manifest_path, read_manifest, write_manifest
 from reid.preprocess import Preprocess
-from reid.solver import CaffeSgd, parameter_groups
+from reid.training.solver import CaffeSgd, parameter_groups
 from reid.types import Image
 
 Capture = pytest.CaptureFixture[str]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from reid.evaluate import Evaluation
+from reid.evaluation.scoring import measure
 from reid.pictures.chosen import Trio, ranking_of, trio_of
 from reid.ranking import labels_from_records
-from reid.scoring import measure
 from reid.types import EvalReport, FloatArray, ImageRecord, Protocol, Split
 
 GALLERY = tuple(

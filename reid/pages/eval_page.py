@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reid import __version__
-from reid.cascade import Cascade
-from reid.eval_page_tables import (
+from reid.evaluation.cascade import Cascade
+from reid.files import write_text
+from reid.pages.eval_page_tables import (
     camera_pairs,
     consistency,
     costs,
@@ -19,8 +20,7 @@ from reid.eval_page_tables import (
     shortlists,
     verification,
 )
-from reid.files import write_text
-from reid.html_page import figure, page, paragraph, sections
+from reid.pages.html_page import figure, page, paragraph, sections
 from reid.pictures.drawing import Picture, smallest
 from reid.tables import heading
 from reid.types import EvalReport

@@ -12,7 +12,7 @@ from torch import nn
 from reid.config import OptimizerConfig
 from reid.errors import ConfigError
 from reid.models import build_network
-from reid.solver import Adam, CaffeSgd, Solver, parameter_groups, solver_of
+from reid.training.solver import Adam, CaffeSgd, Solver, parameter_groups, solver_of
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reid.camera_pairs import CameraPairs
+from reid.evaluation.camera_pairs import CameraPairs
+from reid.evaluation.scoring import measure
 from reid.ranking import Labels, MarketRules, pass_over
-from reid.scoring import measure
 from reid.types import CameraPair, FloatArray, Protocol
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reid.sparse_rows import SparseRows, sparse_rows
+from reid.evaluation.sparse_rows import SparseRows, sparse_rows
 from reid.types import FloatArray
 
 

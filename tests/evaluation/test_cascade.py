@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reid.cascade import cascades, points, savings
+from reid.evaluation.cascade import cascades, points, savings
 from reid.types import EvalReport, Protocol
 
 

@@ -6,7 +6,7 @@ import csv
 from contextlib import closing
 from pathlib import Path
 
-from reid.run_log import RunLog
+from reid.training.run_log import RunLog
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

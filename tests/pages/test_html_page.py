@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from reid.html_page import embedded_picture, figure, links, page, paragraph, sections, table
+from reid.pages.html_page import embedded_picture, figure, links, page, paragraph, sections, table
 
 HOSTILE = "<script>alert('x')</script>\"&"
 ESCAPED = "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&quot;&amp;"

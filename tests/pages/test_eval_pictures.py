@@ -12,15 +12,15 @@ import pytest
 
 import reid.evaluate
 from reid.cli import main
-from reid.eval_pictures import NAMES
 from reid.manifest import Manifest, write_manifest
 from reid.matching import PairMatcher
 from reid.models import NETWORKS
+from reid.pages.eval_pictures import NAMES
 from reid.pictures.inside import INSIDE
 from reid.preprocess import Preprocess
 from tests.matching.conftest import CompareRunner, DescribeRunner
+from tests.pages.test_html_page import Page
 from tests.test_activation_maps import write_run
-from tests.test_html_page import Page
 
 Capture = pytest.CaptureFixture[str]
 EVERY_REPORT = ("curves.png", "distances.png", "index.html", "ranked.png", "report.json")

@@ -31,8 +31,8 @@ import numpy.typing as npt
 
 from reid.distances import TILE, Distances, euclidean_tiles
 from reid.errors import ConfigError
+from reid.evaluation.sparse_rows import SparseRows, sparse_rows
 from reid.ranking import nearest_in
-from reid.sparse_rows import SparseRows, sparse_rows
 from reid.types import BoolArray, FloatArray
 
 Neighbours = npt.NDArray[np.int32]

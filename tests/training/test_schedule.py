@@ -7,7 +7,7 @@ import math
 import pytest
 
 from reid.config import StageConfig
-from reid.schedule import learning_rate, stage_iterations
+from reid.training.schedule import learning_rate, stage_iterations
 
 
 def test_step_divides_by_ten_at_each_stepsize() -> None:

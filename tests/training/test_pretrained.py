@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reid.errors import CheckpointError
 from reid.models.resnet import ResNet
-from reid.pretrained import how_to_obtain, load_pretrained, read_state_dict
+from reid.training.pretrained import how_to_obtain, load_pretrained, read_state_dict
 
 OLD = ("num_batches_tracked",)
 

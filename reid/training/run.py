@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from reid import __version__
-from reid.arithmetic import Arithmetic, choose_arithmetic
 from reid.checkpoint import (
     Checkpoint,
     build_configured_network,
@@ -31,12 +30,13 @@ from reid.manifest import Manifest
 from reid.models import input_size_problem
 from reid.models.sisnet import SisNet
 from reid.network_config import SisNetConfig
-from reid.objectives import Objective, active_losses, objective_of
-from reid.pretrained import how_to_obtain, load_pretrained
 from reid.processes import Processes
 from reid.runtime import CHECKPOINT_NAME
-from reid.schedule import stage_iterations
-from reid.solver import Solver, solver_of
+from reid.training.arithmetic import Arithmetic, choose_arithmetic
+from reid.training.objectives import Objective, active_losses, objective_of
+from reid.training.pretrained import how_to_obtain, load_pretrained
+from reid.training.schedule import stage_iterations
+from reid.training.solver import Solver, solver_of
 from reid.types import ImageRecord
 
 

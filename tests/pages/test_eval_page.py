@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from reid import __version__
-from reid.cascade import cascades
-from reid.differences import differences
 from reid.errors import OutputError
-from reid.eval_page import write_report
+from reid.evaluation.cascade import cascades
+from reid.evaluation.differences import differences
+from reid.pages.eval_page import write_report
 from reid.pictures.drawing import Picture, png_bytes
 from reid.tables import COLUMNS, figure
 from reid.types import CameraPair, EvalReport, Image, Protocol
-from tests.test_html_page import Page
+from tests.pages.test_html_page import Page
 
 
 def report(model: str, share: float, pairs: int, seconds: float = 4.0) -> EvalReport:

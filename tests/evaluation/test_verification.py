@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from reid.evaluation.verification import PairCounts, Verification
 from reid.ranking import Labels, MarketRules, pass_over
 from reid.types import FloatArray
-from reid.verification import PairCounts, Verification
 
 
 def counted(matrix: FloatArray, query: Labels, gallery: Labels, tile: int = 128) -> Verification:

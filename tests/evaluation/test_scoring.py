@@ -9,8 +9,8 @@ import pytest
 
 from reid.distances import Distances, euclidean_tiles
 from reid.errors import ConfigError, DataError, ModelFileError
+from reid.evaluation.scoring import CURVE, PROTOCOLS, chance, measure
 from reid.ranking import Labels
-from reid.scoring import CURVE, PROTOCOLS, chance, measure
 from reid.types import FloatArray, IntArray, Protocol
 from tests.test_metrics import step_by_loop, trapezoid_by_loop
 
@@ -102,7 +102,7 @@ def test_each_distance_is_computed_once_for_all_figures(protocol: Protocol) -> N
 
 
 def test_an_error_while_tiles_are_shown_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reid.verification.PairCounts.add", lambda self, tile: 1 / 0)
+    monkeypatch.setattr("reid.evaluation.verification.PairCounts.add", lambda self, tile: 1 / 0)
     query, gallery = random_described(0, 20), random_described(1, 50)
     for tile in (6, 64):
         with pytest.raises(ZeroDivisionError):

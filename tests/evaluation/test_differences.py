@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reid.differences import difference_table, differences
+from reid.evaluation.differences import difference_table, differences
 from tests.test_tables import report
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from reid.errors import ConfigError
+from reid.evaluation.scoring import measure
+from reid.evaluation.shots import chance_shots, draw_shots
 from reid.metrics import Scores
 from reid.ranking import Labels
-from reid.scoring import measure
-from reid.shots import chance_shots, draw_shots
 from reid.types import FloatArray, Protocol
 
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-import reid.reranking
+import reid.evaluation.reranking
 from reid.errors import ConfigError
-from reid.reranking import Reranking, reranked_tiles
+from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.types import FloatArray
 
 
@@ -76,8 +76,8 @@ def by_definition(query: FloatArray, gallery: FloatArray, settings: Reranking) -
 def test_blocks_equal_the_definition(
     seed: int, settings: Reranking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reid.reranking, "_BLOCK", 7)
-    monkeypatch.setattr(reid.reranking, "TILE", 10)
+    monkeypatch.setattr(reid.evaluation.reranking, "_BLOCK", 7)
+    monkeypatch.setattr(reid.evaluation.reranking, "TILE", 10)
     query, gallery = people(seed, 9), people(seed, 36)
     found = reranked_tiles(query, gallery, settings)
     expected = by_definition(query, gallery, settings)

@@ -63,7 +63,9 @@ class PublishedTest:
 @cache
 def published_tests() -> tuple[PublishedTest, ...]:
     """Every test that figures of the papers are known of."""
-    content = tomllib.loads(resources.files("reid").joinpath("published.toml").read_text("utf-8"))
+    content = tomllib.loads(
+        resources.files("reid.evaluation").joinpath("published.toml").read_text("utf-8")
+    )
     papers = content["papers"]
     return tuple(
         PublishedTest(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.files import write_text
-from reid.html_page import embedded_picture, links, page, paragraph, table
+from reid.pages.html_page import embedded_picture, links, page, paragraph, table
 
 
 def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Path]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reid.cascade import Cascade, points
-from reid.html_page import folded, paragraph, table
-from reid.published import published_beside
+from reid.evaluation.cascade import Cascade, points
+from reid.evaluation.published import published_beside
+from reid.pages.html_page import folded, paragraph, table
 from reid.tables import COLUMNS, row
 from reid.types import EvalReport
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import reid.arithmetic
-from reid.arithmetic import Arithmetic, choose_arithmetic, choose_device
+import reid.training.arithmetic
 from reid.config import RunConfig
 from reid.errors import ConfigError
+from reid.training.arithmetic import Arithmetic, choose_arithmetic, choose_device
 
 SHAPE = (3, 16, 8)
 
@@ -29,7 +29,7 @@ def mean_square(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def test_what_is_set_is_taken_without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reid.arithmetic, "_measure", None)
+    monkeypatch.setattr(reid.training.arithmetic, "_measure", None)
     config = RunConfig(device="cpu", precision="bf16", channels_last="on")
     chosen, words = choose_arithmetic(config, Small, mean_square, SHAPE)
     assert chosen == Arithmetic("cpu", "bf16", True)
@@ -44,13 +44,13 @@ def test_the_quickest_candidate_wins_and_the_line_shows_all(
     def measured(candidates: list[Arithmetic], *_: object) -> dict[Arithmetic, float]:
         return {c: rates[c.precision] + (0.5 if c.channels_last else 0) for c in candidates}
 
-    monkeypatch.setattr(reid.arithmetic, "_measure", measured)
-    monkeypatch.setattr(reid.arithmetic, "_emulates_bf16", lambda: False)
+    monkeypatch.setattr(reid.training.arithmetic, "_measure", measured)
+    monkeypatch.setattr(reid.training.arithmetic, "_emulates_bf16", lambda: False)
     chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, mean_square, SHAPE)
     assert chosen == Arithmetic("cpu", "bf16", True)
     assert "chosen by measurement" in words
     assert words.count("images/s") == 4
-    monkeypatch.setattr(reid.arithmetic, "_emulates_bf16", lambda: True)
+    monkeypatch.setattr(reid.training.arithmetic, "_emulates_bf16", lambda: True)
     chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, mean_square, SHAPE)
     assert chosen == Arithmetic("cpu", "fp32", True)
     assert "bf16" not in words

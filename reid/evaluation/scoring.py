@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid.camera_pairs import CameraPairs
 from reid.distances import TILE, Distances
 from reid.errors import ConfigError, nearest
+from reid.evaluation.camera_pairs import CameraPairs
+from reid.evaluation.shots import ShotRanks, chance_shots
+from reid.evaluation.verification import PairCounts, Verification
 from reid.metrics import Scores, mean
 from reid.ranking import (
     Labelled,
@@ -19,9 +21,7 @@ from reid.ranking import (
     RanksOfGood,
     pass_over,
 )
-from reid.shots import ShotRanks, chance_shots
 from reid.types import CameraPair, Protocol, Ranking
-from reid.verification import PairCounts, Verification
 
 MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT = "multi_query", "single_shot", "multi_shot"
 PROTOCOLS = ("market", MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT)

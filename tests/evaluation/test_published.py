@@ -6,8 +6,8 @@ import pytest
 
 from reid.data import DATASETS
 from reid.data.datasets import published_counts
-from reid.published import published_beside, published_table, published_tests
-from reid.scoring import PROTOCOLS
+from reid.evaluation.published import published_beside, published_table, published_tests
+from reid.evaluation.scoring import PROTOCOLS
 from reid.tables import COLUMNS
 from reid.types import EvalReport, Protocol
 from tests.test_tables import report

@@ -1,0 +1,1 @@
+"""HTML pages over a run's and an evaluation's figures and pictures, self-contained."""
