@@ -25,11 +25,11 @@ from reid.files import write_text
 from reid.pictures.training_curves import write_curves
 from reid.processes import joined_processes
 from reid.settings import config_to_toml
+from reid.stopping import StopRequest
 from reid.training.objectives import active_losses
 from reid.training.run import TrainingRun, checkpoint_to_resume, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
-from reid.training.stopping import StopRequest
 
 Progress = Callable[[int, int, str], None]
 """Called with (updates done, updates in all, a few words)."""

@@ -27,7 +27,8 @@ STEPS = {
     **dict.fromkeys(("metrics", "distances", "ranking", "caffe"), 1),
     **dict.fromkeys(("models", "losses", "data", "runtime"), 2),
     **dict.fromkeys(("train", "evaluate", "describing", "matching", "pictures"), 3),
-    **dict.fromkeys(("checkpoint", "torch_files", "processes", "tables", "activation_maps"), 3),
+    **dict.fromkeys(("checkpoint", "torch_files", "processes", "stopping"), 3),
+    **dict.fromkeys(("tables", "activation_maps"), 3),
     # What training, an evaluation's figures and its pages are made of.
     **dict.fromkeys(("training", "evaluation", "pages"), 3),
     **dict.fromkeys(("options", "commands", "cli", "quickstart"), 4),

@@ -84,7 +84,7 @@ def watch(
     ends, with all files complete.
     """
     from reid.matching import open_matcher
-    from reid.training.stopping import StopRequest
+    from reid.stopping import StopRequest
 
     from ..cameras.cameras import Cameras
     from ..cameras.sources import parse_sources

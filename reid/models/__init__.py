@@ -37,7 +37,7 @@ NETWORKS: dict[str, NetworkKind] = {
     "csn": NetworkKind(lambda _, **sizes: Csn(**sizes), Csn.size_problem, pair_stages),
     "sisnet": NetworkKind(SisNet, SisNet.size_problem, scale_stages),
 }
-"""Network name -> what it is; its objective is in ``reid.objectives``."""
+"""Network name -> what it is; its objective is in ``reid.training.objectives``."""
 
 
 def network_kind(name: str) -> NetworkKind:

@@ -17,8 +17,8 @@ from reid.caffe.text import parse_into
 from reid.cli import main
 from reid.config import StageConfig, TrainConfig
 from reid.errors import CaffeError, TrainingError
-from reid.schedule import learning_rate
 from reid.settings import load_recipe, resolve_config
+from reid.training.schedule import learning_rate
 
 RECIPE = "msp_cnn_cuhk01"
 MINIMAL = 'base_lr: 0.1 max_iter: 100 lr_policy: "fixed" '

@@ -11,8 +11,8 @@ import pytest
 from reid.data import inspect_dataset, load_split
 from reid.distances import euclidean_distances
 from reid.errors import DataError
+from reid.evaluation.scoring import measure
 from reid.ranking import labels_from_records
-from reid.scoring import measure
 from reid.types import ImageRecord
 
 Pictures = Callable[[Path, Iterable[str]], Path]

@@ -9,8 +9,8 @@ import pytest
 
 from reid.data import inspect_dataset, load_split
 from reid.errors import DataError
+from reid.evaluation.scoring import measure
 from reid.ranking import labels_from_records
-from reid.scoring import measure
 
 
 def _viper(folder: Path, identities: int, suffix: str = ".bmp") -> Path:
