@@ -2,7 +2,12 @@
 
 Three times are taken in one loop for each batch size: turning crops into the input array
 (``preprocess``), the runner from host array to host array (``network``), and both one after
-the other (``together``). Copies to and from the device are therefore always inside.
+the other (``together``). Copies to and from the device are therefore inside.
+
+A TensorRT engine has more rows: ``execution`` is the network alone, on what lies on the GPU,
+from its launch until the CPU sees it done; where CUDA graphs are asked for, ``network graph``
+and ``execution graph`` are the same two launched as graphs. One batch is in flight at a time,
+so the rows stand beside trtexec's latencies, not beside its throughput.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from reid.errors import ConfigError
 from reid.runtime import Runner
 from reid.types import Image
 
+from .bench_engine import engine_durations, engine_rows, notes_on
 from .power import Meter, measured, open_meter
 from .setting import Setting, setting_of
 
@@ -49,10 +55,15 @@ class Latency:
         return Latency(p50, p90, p99, num_crops / (sum(durations_ns) / 1e9))
 
 
+ROWS = ("preprocess", "network", "together", "execution", "network graph", "execution graph")
+
+
 @dataclass(frozen=True, slots=True)
 class BatchTiming:
     """The figures of one batch size, over ``num_batches`` timed batches.
 
+    ``execution`` and the two of CUDA graphs are timed after the others, as many times each;
+    None where the runner has no such thing.
     ``watts``, the clocks and ``crops_per_joule`` (preprocessing and network together) are means
     over the timed batches, None where no ``meter`` tells.
     """
@@ -62,11 +73,25 @@ class BatchTiming:
     preprocess: Latency
     network: Latency
     together: Latency
+    execution: Latency | None = None
+    network_graph: Latency | None = None
+    execution_graph: Latency | None = None
     meter: str = ""
     watts: float | None = None
     gpu_mhz: float | None = None
     memory_mhz: float | None = None
     crops_per_joule: float | None = None
+
+    def rows(self) -> list[str]:
+        """Lines of the table: what was timed, its percentiles and rate."""
+        timed = {what: getattr(self, what.replace(" ", "_")) for what in ROWS}
+        return [
+            f"{self.batch_size:>5} {self.num_batches:>6}  {what:<15} "
+            f"{latency.p50_ms:>9.2f} {latency.p90_ms:>9.2f} {latency.p99_ms:>9.2f} "
+            f"{latency.crops_per_s:>10.1f}"
+            for what, latency in timed.items()
+            if latency is not None
+        ]
 
     def power_words(self) -> str:
         """``batch 8: 12.3 W (rails VDD_IN), 35.1 crops per joule, GPU 1300 MHz, memory ...``."""
@@ -84,25 +109,21 @@ class BenchReport(Setting):
     warmup_s: float
     seconds: float
     timings: tuple[BatchTiming, ...]
+    notes: tuple[str, ...] = ()
     includes_host_copies: bool = True
+    """In the rows called network and together; never in execution."""
 
     def to_text(self) -> str:
         """The table for people."""
-        copies = "included" if self.includes_host_copies else "not included"
+        alone = any(timing.execution for timing in self.timings)
         lines = [
             *self.heading(),
-            f"host copies {copies}; milliseconds a batch",
+            *self.notes,
+            f"host copies included{' but in execution' * alone}; milliseconds a batch",
             "",
-            f"{'batch':>5} {'n':>6}  {'what':<10} {'p50':>9} {'p90':>9} {'p99':>9} {'crops/s':>10}",
+            f"{'batch':>5} {'n':>6}  {'what':<15} {'p50':>9} {'p90':>9} {'p99':>9} {'crops/s':>10}",
+            *(row for timing in self.timings for row in timing.rows()),
         ]
-        for timing in self.timings:
-            for what in ("preprocess", "network", "together"):
-                latency: Latency = getattr(timing, what)
-                lines.append(
-                    f"{timing.batch_size:>5} {timing.num_batches:>6}  {what:<10} "
-                    f"{latency.p50_ms:>9.2f} {latency.p90_ms:>9.2f} {latency.p99_ms:>9.2f} "
-                    f"{latency.crops_per_s:>10.1f}"
-                )
         known = [timing.power_words() for timing in self.timings if timing.watts is not None]
         return "\n".join([*lines, *known])
 
@@ -114,10 +135,12 @@ def bench(
     seconds: float = 2.0,
     warmup_s: float = 0.5,
     threads: int = 0,
+    cuda_graphs: bool = False,
     progress: Progress = lambda done, total, words: None,
 ) -> BenchReport:
     """Time ``runner`` on drawn crops for ``seconds`` at each batch size, after a warm-up.
 
+    ``cuda_graphs`` asks for the rows of CUDA graphs, where the runner can have them.
     ``threads`` is what the runner was opened with, for the report. ``progress`` is called
     after each batch with (percent done, 100, words). Raises ConfigError for a batch size below
     1 or a time that is not positive, and what the runner raises.
@@ -130,6 +153,10 @@ def bench(
         )
     crops = draw_crops(max(batch_sizes))
     meter = open_meter()
+    graphs = cuda_graphs and runner.use_cuda_graphs()
+    runner.use_cuda_graphs(False)
+    rows = engine_rows(runner, graphs)
+    each_s = (seconds + warmup_s) * (1 + len(rows))
     timings = tuple(
         _time_batches(
             runner,
@@ -137,12 +164,17 @@ def bench(
             seconds,
             warmup_s,
             meter,
-            partial(_percent, progress, index, batch_sizes, seconds + warmup_s),
+            rows,
+            partial(_percent, progress, index, batch_sizes, each_s),
         )
         for index, batch_size in enumerate(batch_sizes)
     )
     return BenchReport(
-        **setting_of(runner, threads), warmup_s=warmup_s, seconds=seconds, timings=timings
+        **setting_of(runner, threads),
+        warmup_s=warmup_s,
+        seconds=seconds,
+        timings=timings,
+        notes=notes_on(runner, no_graphs=cuda_graphs and not graphs),
     )
 
 
@@ -170,6 +202,7 @@ def _time_batches(
     seconds: float,
     warmup_s: float,
     meter: Meter | None,
+    rows: tuple[str, ...],
     tick: Tick,
 ) -> BatchTiming:
     """Warm up, then time batches until ``seconds`` have passed and MIN_BATCHES are done."""
@@ -182,12 +215,18 @@ def _time_batches(
     together_ns = [sum(pair) for pair in times]
     size = len(crops)
     together = Latency.from_batches(together_ns, size)
+    part_s = seconds + warmup_s
+    durations = engine_durations(
+        runner, crops, len(times), rows, lambda done: tick(part_s * (1 + done))
+    )
+    of_engine = {row: Latency.from_batches(each, size) for row, each in durations.items()}
     return BatchTiming(
         batch_size=size,
         num_batches=len(times),
         preprocess=Latency.from_batches(preprocess_ns, size),
         network=Latency.from_batches(network_ns, size),
         together=together,
+        **of_engine,
         meter=power.meter,
         watts=power.watts,
         gpu_mhz=power.gpu_mhz,

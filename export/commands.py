@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from reid import options
 from reid.progress import progress_bar, say
@@ -35,6 +36,14 @@ from reid.progress import progress_bar, say
 @click.option("--minBatch", "min_batch", type=options.BATCH, default=1, show_default=True)
 @click.option("--optBatch", "opt_batch", type=options.BATCH, default=8, show_default=True)
 @click.option("--maxBatch", "max_batch", type=options.BATCH, default=32, show_default=True)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="MIN-OPT-MAX",
+    help="Batch sizes of an optimisation profile, in place of the three above; repeat it for "
+    "several: the first is trtexec's --profile=0.",
+)
 @click.option("--timingCacheFile", "timing_cache", type=options.FILE, help="Read and updated.")
 @click.option("--builderOptimizationLevel", "level", type=click.IntRange(0, 5))
 @click.option("--memPoolSize", "workspace_mib", type=int, help="Workspace in MiB.")
@@ -68,6 +77,7 @@ def export(
     min_batch: int,
     opt_batch: int,
     max_batch: int,
+    profiles: tuple[str, ...],
     timing_cache: Path | None,
     level: int | None,
     workspace_mib: int | None,
@@ -83,7 +93,7 @@ def export(
     A network that compares pairs becomes two files, describe and compare. Batch sizes, timing
     cache and the builder's options are trtexec's.
     """
-    from .engine_options import EngineOptions
+    from .engine_options import EngineOptions, profile_from_text
     from .pipeline import (
         Exported,
         build_engines,
@@ -93,10 +103,13 @@ def export(
         prove_on_drawn,
     )
 
+    if profiles and _given("min_batch", "opt_batch", "max_batch"):
+        raise click.UsageError("--profile stands in place of --minBatch, --optBatch and --maxBatch")
+    asked = profiles or [f"{min_batch}-{opt_batch}-{max_batch}"]
+    first, *more = map(profile_from_text, asked)
     builder_options = EngineOptions(
-        min_batch=min_batch,
-        opt_batch=opt_batch,
-        max_batch=max_batch,
+        *first,
+        more_profiles=tuple(more),
         timing_cache_file=timing_cache,
         builder_optimization_level=level,
         mem_pool_size_mib=workspace_mib,
@@ -154,6 +167,12 @@ def export(
         deployed = [exported.path for exported in made if not exported.on_request]
         say(f"next: reid eval {run} {deployed[-1]} --data NAME --data-root DIR")
     return found
+
+
+def _given(*names: str) -> bool:
+    """Whether one of these parameters was on the command line."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 @click.command()

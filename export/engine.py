@@ -137,6 +137,7 @@ def _target_of(trt: Any, flavour: str, options: EngineOptions) -> EngineInfo:
         hardware_compatible=level != "none",
         version_compatible=options.version_compatible,
         stripped=options.strip_weights,
+        more_profiles=options.more_profiles,
     )
 
 

@@ -14,17 +14,16 @@ DYNAMIC = -1
 
 
 def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions) -> Any:
-    """The configuration with one optimisation profile. Raises BuildError."""
+    """The configuration with its optimisation profiles. Raises BuildError."""
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        first, *row = tuple(tensor.shape)
-        if first != DYNAMIC:
-            continue
-        smallest, usual = (options.min_batch, *row), (options.opt_batch, *row)
-        profile.set_shape(tensor.name, smallest, usual, (options.max_batch, *row))
-    config.add_optimization_profile(profile)
+    for smallest, usual, largest in options.profiles:
+        profile = builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            first, *row = tuple(tensor.shape)
+            if first == DYNAMIC:
+                profile.set_shape(tensor.name, (smallest, *row), (usual, *row), (largest, *row))
+        config.add_optimization_profile(profile)
     # Without it the inspector shows names only, and proves nothing.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.mem_pool_size_mib is not None:

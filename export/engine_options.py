@@ -3,6 +3,7 @@
 | field | trtexec |
 |---|---|
 | ``min_batch`` ``opt_batch`` ``max_batch`` | first of ``--minShapes --optShapes --maxShapes`` |
+| ``more_profiles`` | the same three after ``--profile=1``, ``--profile=2`` ... |
 | ``timing_cache_file`` | ``--timingCacheFile`` |
 | ``builder_optimization_level`` | ``--builderOptimizationLevel`` |
 | ``mem_pool_size_mib`` | ``--memPoolSize=workspace:...`` |
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid.errors import ConfigError, nearest
-from reid.manifest import EngineInfo, Manifest
+from reid.manifest import BatchProfile, EngineInfo, Manifest
 from reid.runtime.tensorrt_module import FLAVOURS
 
 from .file_names import graph_name
@@ -58,13 +59,21 @@ class EngineOptions:
     strip_weights: bool = False
     no_tf32: bool = False
     flavour: str = "auto"
+    more_profiles: tuple[BatchProfile, ...] = ()
+
+    @property
+    def profiles(self) -> tuple[BatchProfile, ...]:
+        """All optimisation profiles; the first is ``min_batch``, ``opt_batch``, ``max_batch``."""
+        first = BatchProfile(self.min_batch, self.opt_batch, self.max_batch)
+        return (first, *self.more_profiles)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
-            raise ConfigError(
-                "batch sizes must be 1 <= min <= opt <= max, found "
-                f"{self.min_batch}, {self.opt_batch}, {self.max_batch}"
-            )
+        for smallest, usual, largest in self.profiles:
+            if not 1 <= smallest <= usual <= largest:
+                raise ConfigError(
+                    "batch sizes must be 1 <= min <= opt <= max, found "
+                    f"{smallest}, {usual}, {largest}"
+                )
         level = self.builder_optimization_level
         if level is not None and not 0 <= level <= MAX_BUILDER_LEVEL:
             raise ConfigError(
@@ -87,9 +96,18 @@ def _one_of(what: str, word: str, known: tuple[str, ...] | dict[str, str]) -> No
         raise ConfigError(f"{what} is one of {choices}; found {word!r}{nearest(word, known)}")
 
 
+def profile_from_text(text: str) -> BatchProfile:
+    """Of ``MIN-OPT-MAX``. Raises ConfigError."""
+    words = text.split("-")
+    if len(words) != len(BatchProfile._fields) or not all(word.isdecimal() for word in words):
+        raise ConfigError(f"--profile is MIN-OPT-MAX such as 1-8-32, found {text!r}")
+    return BatchProfile(*map(int, words))
+
+
 def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
     """``msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine``: what makes the file not portable.
 
+    Several profiles read ``b1-1-1+2-8-32``.
     An engine built ahead of time by TensorRT for RTX reads ``msp_cnn.rtx.trtrtx1.7...``, one of
     several graphs ``csn.describe.sm87...``.
     """
@@ -99,7 +117,7 @@ def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
         info.gpu_architecture,
         ("trtrtx" if info.flavour == "tensorrt_rtx" else "trt") + short,
         manifest.precision,
-        f"b{info.min_batch}-{info.opt_batch}-{info.max_batch}",
+        "b" + "+".join(str(profile) for profile in info.profiles),
     ]
     if info.version_compatible:
         parts.append("vc")

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reid.errors import ConfigError, ManifestError
 from reid.files import sha256_of_file, write_text
@@ -20,6 +20,18 @@ from reid.types import ArraySpec
 FORMAT_VERSION = 1
 METADATA_KEY = "reid.manifest"
 """Key of the JSON in an ONNX file's ``metadata_props``."""
+
+
+class BatchProfile(NamedTuple):
+    """The batch sizes of one optimisation profile: smallest, tuned for, largest."""
+
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+
+    def __str__(self) -> str:
+        """``1-8-32``."""
+        return "-".join(str(size) for size in self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,14 @@ class EngineInfo:
     """Built without its weights: it must be refitted before it can run."""
     precision_proof: str = ""
     """What showed that the plan computes in the manifest's precision."""
+    more_profiles: tuple[BatchProfile, ...] = ()
+    """Optimisation profiles after the first, which is ``min_batch`` to ``max_batch``."""
+
+    @property
+    def profiles(self) -> tuple[BatchProfile, ...]:
+        """All optimisation profiles, in the engine's order."""
+        first = BatchProfile(self.min_batch, self.opt_batch, self.max_batch)
+        return (first, *self.more_profiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +160,20 @@ class Manifest:
             if len(set(names)) < len(names):
                 raise TypeError(f"two arrays have one name: {', '.join(names)}")
             engine = body.pop("engine", None)
-            body["engine"] = EngineInfo(**engine) if engine else None
+            body["engine"] = _engine_info(engine) if engine else None
             return Manifest(**body)
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise ManifestError(
                 f"{where} is not a manifest of this toolkit ({error}); export the model again"
             ) from None
+
+
+def _engine_info(item: Any) -> EngineInfo:
+    """Raises TypeError or AttributeError, as the other parts do."""
+    further = tuple(BatchProfile(*sizes) for sizes in item.pop("more_profiles", ()))
+    if not all(type(size) is int and size > 0 for profile in further for size in profile):
+        raise TypeError(f"batch sizes are whole and above 0, found {further}")
+    return EngineInfo(**item, more_profiles=further)
 
 
 def _array_spec(item: Any) -> ArraySpec:

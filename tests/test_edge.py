@@ -53,6 +53,18 @@ def test_a_gallery_is_indexed_and_searched_without_torch(road: Any, tmp_path: Pa
     assert first["camera"] == query.name[6]
 
 
+def test_a_bundle_is_written_and_examined_without_torch(road: Any, tmp_path: Path) -> None:
+    written = reid_without_torch(
+        "bundle", "triton", str(road.onnx("fp16")), "--out", str(tmp_path), "--json"
+    )
+    assert written.returncode == 0, written.stderr
+    model = json.loads(written.stdout)["files"][0]
+    examined = reid_without_torch("doctor", model, "--json")
+    assert examined.returncode == 0, examined.stderr
+    found = {one["check"]: one["status"] for one in json.loads(examined.stdout)["findings"]}
+    assert found == dict.fromkeys(("libraries", "file", "checkpoint", "answers", "precision"), "ok")
+
+
 def test_a_checkpoint_on_an_edge_box_says_what_to_install(road: Any, road_data: list[str]) -> None:
     refused = reid_without_torch("eval", str(road.run), *road_data)
     assert refused.returncode == 1

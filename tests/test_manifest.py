@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from reid.errors import ManifestError
-from reid.manifest import EngineInfo, Manifest, manifest_path, read_manifest, write_manifest
+from reid.manifest import (
+    BatchProfile,
+    EngineInfo,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 from reid.preprocess import Preprocess
 from reid.types import ArraySpec
 
@@ -48,6 +55,18 @@ def test_a_manifest_of_several_arrays_reads_back_as_it_was_written() -> None:
     assert manifest.input_arrays == (QUERY, GALLERY)
     assert manifest.output_arrays == (SCORE, VECTOR)
     assert manifest.preprocess == MANIFEST.preprocess
+
+
+def test_an_engine_of_several_profiles_reads_back_and_an_old_one_has_one() -> None:
+    engine = dataclasses.replace(ENGINE, more_profiles=(BatchProfile(33, 64, 128),))
+    manifest = dataclasses.replace(MANIFEST, engine=engine)
+    assert Manifest.from_json(manifest.to_json(), "text") == manifest
+    assert engine.profiles == (BatchProfile(1, 8, 32), BatchProfile(33, 64, 128))
+    body = json.loads(MANIFEST.to_json())
+    del body["engine"]["more_profiles"]
+    old = Manifest.from_json(json.dumps(body), "written before there were several").engine
+    assert old == ENGINE
+    assert old.profiles == (BatchProfile(1, 8, 32),)
 
 
 def test_a_manifest_without_lists_of_arrays_takes_an_image_and_gives_a_vector() -> None:
@@ -115,6 +134,10 @@ def changed(**values: object) -> str:
     return json.dumps({key: value for key, value in body.items() if value is not None})
 
 
+def engine_with(more_profiles: object) -> str:
+    return changed(engine={**dataclasses.asdict(ENGINE), "more_profiles": more_profiles})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -131,6 +154,11 @@ def changed(**values: object) -> str:
             "channel_order is BGR or RGB",
         ),
         (changed(engine={"gpu": 1}), "is not a manifest"),
+        (engine_with([[1, 8]]), "is not a manifest"),
+        (engine_with([[1, 8, "32"]]), "whole and above 0"),
+        (engine_with([[0, 8, 32]]), "whole and above 0"),
+        (engine_with(3), "is not a manifest"),
+        (changed(engine=[1]), "is not a manifest"),
         (changed(inputs=3), "is not a manifest"),
         (changed(inputs=["data"]), "is not a manifest"),
         (changed(inputs={"data": [3]}), "is not a manifest"),

@@ -189,7 +189,8 @@ def in_two_processes(
     script.write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from reid import train, training_run\n"
+        "from reid import train\n"
+        "from reid.training import run as training_run\n"
         "from reid.settings import config_from_toml\n"
         "runs = []\n"
         "start = training_run.start_run\n"

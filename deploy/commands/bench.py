@@ -38,6 +38,11 @@ from reid.progress import progress_bar
     "images, a stored query against a stored gallery, and the gallery's description. --seconds "
     "is then how long the query is repeated, and a tenth of what the first may take.",
 )
+@click.option(
+    "--cuda-graph",
+    is_flag=True,
+    help="Time an engine launched as a CUDA graph too (--useCudaGraph of trtexec).",
+)
 @options.device
 @options.threads
 @options.as_json
@@ -46,6 +51,7 @@ def bench(
     batch_sizes: tuple[int, ...],
     seconds: float,
     pairs: int | None,
+    cuda_graph: bool,
     threads: int,
     device: str,
     as_json: bool,
@@ -53,7 +59,8 @@ def bench(
     """Measure MODEL here: milliseconds a batch (p50, p90, p99) and crops per second.
 
     MODEL is a run folder, a checkpoint, an .onnx or an .engine. Preprocessing and network
-    are timed apart and together, on drawn crops; copies to and from the device are included.
+    are timed apart and together, on drawn crops; copies to and from the device are included. Of
+    an engine the network is also timed alone, without them.
     """
     from reid.runtime import open_runner
 
@@ -61,6 +68,8 @@ def bench(
     from ..bench_pairs import bench_pairs
 
     if pairs is not None:
+        if cuda_graph:
+            raise click.UsageError("--cuda-graph is for images one by one: leave out --pairs")
         if (
             click.get_current_context().get_parameter_source("batch_sizes")
             is not ParameterSource.DEFAULT
@@ -81,6 +90,7 @@ def bench(
             seconds=seconds,
             warmup_s=seconds / 4,
             threads=threads,
+            cuda_graphs=cuda_graph,
             progress=bar.show,
         )
     return _shown(model, report.to_json(), report.to_text(), as_json)

@@ -46,6 +46,13 @@ class Runner(Protocol):
         """
         ...
 
+    def use_cuda_graphs(self, wanted: bool = True) -> bool:
+        """Launch repeated work as CUDA graphs, or no longer; whether that is so now.
+
+        Only an engine on a GPU can; the answers are the same.
+        """
+        return False
+
     def close(self) -> None:
         """Release the device and the file; may be called twice."""
         ...
@@ -73,11 +80,14 @@ def model_file(path: Path) -> Path:
     return file
 
 
-def open_runner(path: str | Path, device: str = "auto", threads: int = 0) -> Runner:
+def open_runner(
+    path: str | Path, device: str = "auto", threads: int = 0, *, cuda_graphs: bool = False
+) -> Runner:
     """Open a run folder, checkpoint, ``.onnx``, ``.engine`` or ``.plan``.
 
     ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` 0 leaves the count to the
-    backend. Raises ModelFileError, ManifestError, CheckpointError, MissingPackageError.
+    backend; ``cuda_graphs`` asks for them where there are any. Raises ModelFileError,
+    ManifestError, CheckpointError, MissingPackageError.
     """
     file = model_file(Path(path))
     opener = OPENERS.get(file.suffix.lower())
@@ -87,10 +97,14 @@ def open_runner(path: str | Path, device: str = "auto", threads: int = 0) -> Run
         )
     module, _, name = opener.partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)(file, device, threads)
+    if cuda_graphs:
+        runner.use_cuda_graphs()
     return runner
 
 
-def open_runners(path: str | Path, device: str = "auto", threads: int = 0) -> dict[str, Runner]:
+def open_runners(
+    path: str | Path, device: str = "auto", threads: int = 0, *, cuda_graphs: bool = False
+) -> dict[str, Runner]:
     """What it takes to match with a model: stage name -> runner.
 
     One stage for a vector network; ``describe`` and ``compare``, whichever file is named, for
@@ -102,13 +116,15 @@ def open_runners(path: str | Path, device: str = "auto", threads: int = 0) -> di
     if file.suffix.lower() == ".pt":
         module = importlib.import_module("reid.checkpoint")
         return dict(module.runners_from_checkpoint(file, device, threads))
-    runner = open_runner(file, device, threads)
+    runner = open_runner(file, device, threads, cuda_graphs=cuda_graphs)
     stage = runner.manifest.stage
     try:
         other = partner_file(file, stage)
         if other is None:
             return {stage: runner}
         partner = _partner(file, other, runner.manifest, device, threads)
+        if cuda_graphs:
+            partner.use_cuda_graphs()
         return {stage: runner, _PARTNERS[stage]: partner}
     except ReidError:
         runner.close()

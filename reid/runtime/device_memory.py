@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from reid.errors import MissingPackageError, ModelFileError
+from reid.runtime.cuda_graphs import CudaGraphs
 from reid.types import FloatArray
 
 INSTALL_LINES = "pip install pycuda (wants CUDA's headers) or pip install cuda-python (wheels)"
@@ -29,6 +30,8 @@ class Device(Protocol):
 
     name: str
     compute_capability: tuple[int, int]
+    graphs: CudaGraphs | None
+    """None where the package has no CUDA graphs."""
 
     def active(self) -> AbstractContextManager[None]:
         """Make this device current in the calling thread."""
@@ -103,6 +106,9 @@ def _no_gpu(reason: object) -> ModelFileError:
 class PyCudaDevice:
     """Device 0 through pycuda, in its primary context: the one that TensorRT uses."""
 
+    graphs: CudaGraphs | None = None
+    """pycuda's releases cannot record a stream."""
+
     def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
         self._memory: dict[int, Any] = {}
@@ -170,6 +176,7 @@ class CudaPythonDevice:
 
     def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
+        self.graphs: CudaGraphs | None = CudaGraphs(cuda, self._checked)
         self.name = "GPU 0"
         try:
             self._call("cudaSetDevice", 0)
@@ -181,14 +188,17 @@ class CudaPythonDevice:
                 "cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMinor, 0
             )
             properties = self._call("cudaGetDeviceProperties", 0)
-        except ModelFileError as error:
+        except (ModelFileError, RuntimeError) as error:
+            # Before 13 the package raises RuntimeError itself where there is no driver.
             raise _no_gpu(error) from error
         self.name = bytes(properties.name).rstrip(b"\0").decode(errors="replace")
         self.compute_capability = (int(major), int(minor))
 
     def _call(self, function: str, *arguments: Any) -> Any:
-        """Call; return the value after the error code. Raises ModelFileError for a code."""
-        code, *values = getattr(self._cuda, function)(*arguments)
+        return self._checked(function, *getattr(self._cuda, function)(*arguments))
+
+    def _checked(self, function: str, code: Any, *values: Any) -> Any:
+        """The value that a call returned after its error code. Raises ModelFileError for a code."""
         if int(code) != 0:
             _, words = self._cuda.cudaGetErrorString(code)
             raise ModelFileError(

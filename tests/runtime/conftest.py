@@ -1,13 +1,21 @@
-"""A graph with several arrays at both doors, one of them not batched: a pair network's kind."""
+"""A graph with several arrays at both doors, one of them not batched: a pair network's kind.
+
+And a TensorRT that runs it, or any other, without a GPU.
+"""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from reid.manifest import Manifest
 from reid.preprocess import Preprocess
+from reid.runtime import tensorrt_runner
 from reid.types import ArraySpec, FloatArray
+from tests.runtime.tensorrt_fakes import FakeDevice, FakeTensorRt, write_engine
 
 ROW = (2, 3)
 
@@ -42,3 +50,27 @@ class Comparison:
 def comparison() -> Comparison:
     """See ``Comparison``."""
     return Comparison()
+
+
+@pytest.fixture
+def device() -> FakeDevice:
+    return FakeDevice()
+
+
+@pytest.fixture
+def trt(device: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
+    module = FakeTensorRt(device, "10.3.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
+    monkeypatch.setattr(tensorrt_runner, "open_device", lambda: device)
+    return module
+
+
+@pytest.fixture
+def comparison_engine(comparison: Comparison, tmp_path: Path, trt: FakeTensorRt) -> Path:
+    """An engine of ``Comparison``; the fake TensorRT computes it."""
+    trt.inputs = {spec.name: spec.shape for spec in comparison.manifest.inputs}
+    trt.outputs = {spec.name: spec.shape for spec in comparison.manifest.outputs}
+    trt.unbatched = {"query"}
+    trt.computes = comparison.expected
+    return write_engine(tmp_path, comparison.manifest)

@@ -236,3 +236,24 @@ def test_a_machine_without_a_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "cuda.cudart", runtime)
     with pytest.raises(ModelFileError, match=r"no NVIDIA GPU can be used here .*driver too old"):
         open_device()
+
+
+def test_a_package_that_cannot_load_the_driver_is_a_machine_without_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hide(monkeypatch)
+    runtime = FakeRuntimeApi()
+
+    def no_driver(index: int) -> tuple[int]:
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    monkeypatch.setattr(runtime, "cudaSetDevice", no_driver)
+    monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+    monkeypatch.setitem(sys.modules, "cuda.cudart", runtime)
+    with pytest.raises(ModelFileError, match=r"no NVIDIA GPU can be used here .*libcuda"):
+        open_device()
+
+
+def test_cuda_python_has_graphs_and_pycuda_has_none() -> None:
+    assert CudaPythonDevice(FakeRuntimeApi()).graphs is not None
+    assert PyCudaDevice(FakeDriverApi()).graphs is None

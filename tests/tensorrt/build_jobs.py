@@ -15,6 +15,7 @@ from typing import Any
 from reid.errors import ReidError
 from reid.export.engine import build_engine
 from reid.export.engine_options import EngineOptions
+from reid.manifest import BatchProfile
 
 
 def outcome_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def outcome_of(job: dict[str, Any]) -> dict[str, Any]:
     options = dict(job.get("options", {}))
     if "timing_cache_file" in options:
         options["timing_cache_file"] = Path(options["timing_cache_file"])
+    options["more_profiles"] = tuple(BatchProfile(*p) for p in options.get("more_profiles", ()))
     try:
         built = build_engine(
             Path(job["onnx"]), Path(job["target"]), EngineOptions(**options), report

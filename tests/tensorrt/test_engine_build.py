@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from reid.files import sha256_of_file
-from reid.manifest import read_manifest, write_manifest
+from reid.manifest import BatchProfile, read_manifest, write_manifest
 
 pytestmark = pytest.mark.tensorrt
 
@@ -84,6 +84,18 @@ def test_a_plan_leaves_no_half_written_file(engines: dict[str, Any], folder: Pat
     names = sorted(path.name for path in folder.iterdir())
     plans = sorted(Path(outcome["path"]).name for outcome in engines.values())
     assert names == sorted([*plans, *(f"{plan}.json" for plan in plans), "timing.cache"])
+
+
+def test_several_profiles_are_built_into_one_plan(
+    build: Build, onnx_files: dict[str, Path], tmp_path: Path
+) -> None:
+    options = {"opt_batch": 1, "max_batch": 1, "more_profiles": [[2, 8, 32]]}
+    job = {"onnx": str(onnx_files["fp32"]), "target": str(tmp_path), "options": options}
+    path = Path(build([job])[0]["path"])
+    assert path.name == "msp_cnn.rtx.trtrtx1.7.fp32.b1-1-1+2-8-32.engine"
+    engine = read_manifest(path).engine
+    assert engine is not None
+    assert engine.profiles == (BatchProfile(1, 1, 1), BatchProfile(2, 8, 32))
 
 
 def _copy(source: Path, target: Path, edit: Callable[[onnx.ModelProto], object]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,12 @@ from reid.export import engine as engine_module
 from reid.export.builder_progress import TOTAL, PhaseTree
 from reid.export.engine import build_engine
 from reid.export.engine_config import builder_config
-from reid.export.engine_options import EngineOptions, engine_file_name, engine_path
+from reid.export.engine_options import (
+    EngineOptions,
+    engine_file_name,
+    engine_path,
+    profile_from_text,
+)
 from reid.export.engine_precision import (
     ParsedLayer,
     ParsedNetwork,
@@ -25,7 +31,7 @@ from reid.export.engine_precision import (
     check_plan_size,
 )
 from reid.export.timing_cache import attach_timing_cache, save_timing_cache
-from reid.manifest import EngineInfo, Manifest, write_manifest
+from reid.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
 from reid.preprocess import Preprocess
 
 JETSON = EngineInfo("sm87", "10.3.0", "tensorrt", min_batch=1, opt_batch=8, max_batch=32)
@@ -47,6 +53,7 @@ def manifest(precision: str = "fp16", islands: tuple[str, ...] = ()) -> Manifest
         ({"min_batch": 0}, "1 <= min <= opt <= max"),
         ({"min_batch": 9}, "9, 8, 32"),
         ({"opt_batch": 64}, "1, 64, 32"),
+        ({"more_profiles": (BatchProfile(1, 1, 1), BatchProfile(4, 2, 8))}, "4, 2, 8"),
         ({"builder_optimization_level": 6}, "--builderOptimizationLevel is 0 to 5, found 6"),
         ({"mem_pool_size_mib": 0}, "--memPoolSize"),
         ({"hardware_compatibility_level": "ampere"}, "did you mean 'ampere\\+'"),
@@ -69,6 +76,19 @@ def test_the_file_name_carries_what_makes_it_not_portable() -> None:
         engine_file_name(manifest("fp32"), moved)
         == "msp_cnn.rtx.trtrtx1.7.fp32.b1-4-4.stripped.engine"
     )
+
+
+def test_the_file_name_carries_every_profile() -> None:
+    two = dataclasses.replace(JETSON, min_batch=1, opt_batch=1, max_batch=1)
+    two = dataclasses.replace(two, more_profiles=(BatchProfile(2, 8, 32),))
+    assert engine_file_name(manifest(), two) == "msp_cnn.sm87.trt10.3.fp16.b1-1-1+2-8-32.engine"
+
+
+def test_a_profile_is_read_from_its_three_sizes() -> None:
+    assert profile_from_text("2-8-32") == BatchProfile(2, 8, 32)
+    for text in ("", "8", "1-8", "1-8-32-64", "1--8", "-1-8-32", "1-8-x", "1.0-8-32"):
+        with pytest.raises(ConfigError, match="MIN-OPT-MAX"):
+            profile_from_text(text)
 
 
 def test_the_file_name_says_which_of_several_graphs_it_is() -> None:
@@ -262,7 +282,9 @@ class Recorder(SimpleNamespace):
 
 
 def fake_builder_parts() -> tuple[Any, Any, Any, Recorder, Recorder]:
+    """TensorRT, its builder, a network, what the builder configured, and its first profile."""
     config, profile = Recorder(), Recorder()
+    profiles = itertools.chain([profile], iter(Recorder, None))
     trt = SimpleNamespace(
         __name__="tensorrt",
         __version__="10.3.0",
@@ -272,7 +294,7 @@ def fake_builder_parts() -> tuple[Any, Any, Any, Recorder, Recorder]:
         BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="vc", STRIP_PLAN="strip", TF32="tf32"),
     )
     builder = SimpleNamespace(
-        create_builder_config=lambda: config, create_optimization_profile=lambda: profile
+        create_builder_config=lambda: config, create_optimization_profile=lambda: next(profiles)
     )
     data = SimpleNamespace(name="data", shape=(-1, 3, 144, 56))
     network = SimpleNamespace(num_inputs=1, get_input=lambda index: data)
@@ -305,6 +327,19 @@ def test_options_reach_the_builder() -> None:
     assert config.profiling_verbosity == "detailed"
     assert config.builder_optimization_level == 5
     assert config.hardware_compatibility_level == 1
+
+
+def test_each_profile_reaches_the_builder_in_order() -> None:
+    trt, builder, network, config, profile = fake_builder_parts()
+    further = (BatchProfile(2, 8, 32), BatchProfile(33, 64, 128))
+    builder_config(trt, builder, network, EngineOptions(1, 1, 1, more_profiles=further))
+    row = (3, 144, 56)
+    added = [call[1] for call in config.calls]
+    assert added[0] is profile
+    assert [one.calls for one in added] == [
+        [("set_shape", "data", *((size, *row) for size in sizes))]
+        for sizes in ((1, 1, 1), *further)
+    ]
 
 
 def test_defaults_leave_the_builder_as_it_is() -> None:

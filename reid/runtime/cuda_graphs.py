@@ -1,0 +1,47 @@
+"""CUDA graphs through cuda-python: work that is queued once and launched again as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class CudaGraphs:
+    """``cuda`` is cuda-python's runtime module; ``checked`` raises for an error code of it.
+
+    A graph keeps the addresses, sizes and kernels that were queued when it was recorded:
+    what they belong to must stay as it is for as long as the graph is launched.
+    """
+
+    def __init__(self, cuda: Any, checked: Callable[..., Any]) -> None:
+        self._cuda = cuda
+        self._checked = checked
+
+    def record(self, stream: int, work: Callable[[], None]) -> int:
+        """The graph of all that ``work`` queues on ``stream``; none of it runs yet.
+
+        Raises what ``work`` raises, and ModelFileError for what cannot be recorded.
+        """
+        # Of this thread only: another one may go on allocating memory meanwhile.
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        name = "cudaStreamBeginCapture"
+        self._checked(name, *self._cuda.cudaStreamBeginCapture(stream, mode))
+        try:
+            work()
+        finally:
+            # Also after a failure: a stream that is left recording can do nothing else.
+            ended = self._cuda.cudaStreamEndCapture(stream)
+        graph = self._checked("cudaStreamEndCapture", *ended)
+        try:
+            made = self._cuda.cudaGraphInstantiateWithFlags(graph, 0)
+            return int(self._checked("cudaGraphInstantiateWithFlags", *made))
+        finally:
+            self._cuda.cudaGraphDestroy(graph)
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Queue everything in the graph."""
+        self._checked("cudaGraphLaunch", *self._cuda.cudaGraphLaunch(graph, stream))
+
+    def free(self, graph: int) -> None:
+        """Forget a graph that is not running."""
+        self._checked("cudaGraphExecDestroy", *self._cuda.cudaGraphExecDestroy(graph))

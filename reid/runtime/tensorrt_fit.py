@@ -1,0 +1,65 @@
+"""Whether a plan can run here, told from its manifest before TensorRT is asked to open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reid.errors import EngineMismatchError, ModelFileError
+from reid.manifest import EngineInfo, Manifest
+from reid.runtime.device_memory import Device
+
+REBUILD = "build the engine here again from its ONNX: reid export RUN --out DIR --trt"
+
+
+def engine_info(manifest: Manifest, path: Path) -> EngineInfo:
+    """The engine part of a manifest. Raises ModelFileError for a plan that runs nowhere."""
+    info = manifest.engine
+    if info is None:
+        raise ModelFileError(
+            f"{path}: its manifest is not of an engine (it has no engine part); {REBUILD}"
+        )
+    if info.flavour not in ("tensorrt", "tensorrt_rtx"):
+        raise ModelFileError(f"{path}: unknown TensorRT flavour {info.flavour!r}; {REBUILD}")
+    if info.stripped:
+        raise ModelFileError(
+            f"{path}: the engine was built without its weights (--stripWeights) and cannot run "
+            "before it is refitted; build it without that option"
+        )
+    return info
+
+
+def check_version(info: EngineInfo, here: str, path: Path) -> None:
+    """Refuse a plan of another version.
+
+    A plan opens in the version that wrote it; a version-compatible one also in later
+    versions of the same major one.
+    """
+    if here == info.tensorrt_version:
+        return
+    built = _numbers(info.tensorrt_version)
+    running = _numbers(here)
+    if info.version_compatible and running[:1] == built[:1] and running >= built:
+        return
+    raise EngineMismatchError(
+        f"{path.name} was built by {info.flavour} {info.tensorrt_version}, here is {here}; "
+        f"{REBUILD}"
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def check_architecture(info: EngineInfo, device: Device, path: Path) -> None:
+    """Refuse a plan for another GPU: see EngineInfo.gpu_architecture for the words."""
+    major, minor = device.compute_capability
+    fits = {
+        "ampere_plus": major >= 8,
+        # NVIDIA's support matrix of TensorRT for RTX: 8.x and from 12.0 on.
+        "rtx": major == 8 or major >= 12,
+    }.get(info.gpu_architecture, info.gpu_architecture == f"sm{major}{minor}")
+    if not fits:
+        raise EngineMismatchError(
+            f"{path.name} was built for {info.gpu_architecture}, here is {device.name} "
+            f"(sm{major}{minor}); {REBUILD}"
+        )

@@ -1,0 +1,186 @@
+"""A lane: one CUDA stream with its own buffers, through which a plan runs one piece at a time.
+
+Two lanes work beside each other: the copies of one piece then go on while another computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+
+from reid.runtime.cuda_graphs import CudaGraphs
+from reid.runtime.device_memory import Device
+from reid.runtime.tensorrt_plan import Execution, Plan
+from reid.types import FloatArray
+
+_FLOAT_BYTES = 4
+
+MAX_GRAPHS = 8
+"""Graphs that a lane keeps: the ones used last. Each has an execution context, hence memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One named tensor at its largest: where it is on the device and its pinned mirror."""
+
+    is_input: bool
+    shape: tuple[int, ...]
+    address: int
+    host: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A recorded piece. The context in it belongs to it alone and keeps its shapes."""
+
+    execution: Execution
+    handle: int
+
+
+class Lane:
+    """Every call must happen while the device is current."""
+
+    def __init__(self, device: Device, plan: Plan) -> None:
+        self._device = device
+        self._plan = plan
+        self._opened = ExitStack()
+        self._stream = 0
+        self._plain: dict[int, Execution] = {}
+        self._graphs: dict[tuple[int, int, bool], _Graph] = {}
+        self._piece: slice | None = None
+        self.buffers: dict[str, Buffer] = {}
+
+    def open(self) -> None:
+        """The stream, and buffers for the largest batch. Raises ModelFileError."""
+        self._stream = self._device.open_stream()
+        self._opened.callback(self._device.close_stream, self._stream)
+        self._opened.callback(self._close_executions)
+        # With no buffers yet: it tells how large they must be.
+        execution = self._plain[self._plan.largest] = self._new_execution(self._plan.largest)
+        execution.set_rows(self._plan.profiles[self._plan.largest].max_batch)
+        for name in (*self._plan.inputs, *self._plan.outputs):
+            self.buffers[name] = self._buffer(name, execution.shape(name))
+            execution.bind(name, self.buffers[name].address)
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Buffer:
+        address = self._device.allocate(prod(shape) * _FLOAT_BYTES)
+        self._opened.callback(self._device.free, address)
+        host = self._device.pinned(shape)
+        self._opened.callback(self._device.free_pinned, host)
+        return Buffer(name in self._plan.inputs, shape, address, host)
+
+    def start(self, arrays: Mapping[str, FloatArray], piece: slice, graphs: bool) -> None:
+        """Queue the rows ``piece`` of the inputs, copies included; ``finish`` waits for them.
+
+        Fewer rows than a profile's minimum are filled up with the last one.
+        """
+        count = piece.stop - piece.start
+        profile = self._plan.best_profile(count)
+        rows = max(count, self._plan.profiles[profile].min_batch)
+        for name in self._plan.inputs:
+            host, array = self.buffers[name].host, arrays[name]
+            if name in self._plan.batched:
+                host[:count] = array[piece]
+                host[count:rows] = host[count - 1]
+            else:
+                host[:] = array
+        self._piece = piece
+        self._queue(profile, rows, True, graphs)
+
+    def finish(self, outputs: Mapping[str, FloatArray]) -> None:
+        """Wait for the piece that was started, if any, and put its rows into ``outputs``."""
+        piece = self._piece
+        if piece is None:
+            return
+        self.wait()
+        for name, output in outputs.items():
+            output[piece] = self.buffers[name].host[: piece.stop - piece.start]
+
+    def wait(self) -> None:
+        """Wait for all that is queued."""
+        self._piece = None
+        self._device.synchronise(self._stream)
+
+    def drain(self) -> None:
+        """Wait for a piece that nobody will finish: it still reads and writes our buffers."""
+        if self._piece is not None:
+            self.wait()
+
+    def compute(self, count: int, graphs: bool) -> None:
+        """Queue the network alone, on what lies in the device's buffers."""
+        profile = self._plan.best_profile(count)
+        self._queue(profile, max(count, self._plan.profiles[profile].min_batch), False, graphs)
+
+    def _queue(self, profile: int, rows: int, copies: bool, graphs: bool) -> None:
+        recorder = self._device.graphs if graphs else None
+        if recorder is not None:
+            recorder.launch(self._graph(recorder, profile, rows, copies).handle, self._stream)
+            return
+        if profile not in self._plain:
+            self._plain[profile] = self._new_execution(profile)
+        self._queue_plainly(self._plain[profile], rows, copies)
+
+    def _queue_plainly(self, execution: Execution, rows: int, copies: bool) -> None:
+        """Copies in, execution, copies out."""
+        execution.set_rows(rows)
+        if copies:
+            for name in self._plan.inputs:
+                buffer = self.buffers[name]
+                host = buffer.host[:rows]
+                self._device.copy_to_device(buffer.address, host, self._stream)
+        execution.queue()
+        if copies:
+            for name in self._plan.outputs:
+                buffer = self.buffers[name]
+                self._device.copy_to_host(buffer.host[:rows], buffer.address, self._stream)
+
+    def _new_execution(self, profile: int) -> Execution:
+        execution = Execution(self._plan, profile, self._stream)
+        for name, buffer in self.buffers.items():
+            execution.bind(name, buffer.address)
+        return execution
+
+    def _graph(self, recorder: CudaGraphs, profile: int, rows: int, copies: bool) -> _Graph:
+        """The graph of such a piece, recorded where it is not kept."""
+        key = (profile, rows, copies)
+        graph = self._graphs.pop(key, None)
+        if graph is None:
+            # What is dropped must not be running, nor may anything run while another is recorded.
+            self._device.synchronise(self._stream)
+            if len(self._graphs) >= MAX_GRAPHS:
+                self._drop_graph(next(iter(self._graphs)))
+            graph = self._recorded(recorder, profile, rows, copies)
+        self._graphs[key] = graph  # the last is the one used last
+        return graph
+
+    def _recorded(self, recorder: CudaGraphs, profile: int, rows: int, copies: bool) -> _Graph:
+        with ExitStack() as failed:
+            execution = self._new_execution(profile)
+            failed.callback(execution.close)
+            # TensorRT prepares a context for its shapes in the first run, which cannot be recorded.
+            self._queue_plainly(execution, rows, copies)
+            self._device.synchronise(self._stream)
+            handle = recorder.record(
+                self._stream, lambda: self._queue_plainly(execution, rows, copies)
+            )
+            failed.pop_all()
+        return _Graph(execution, handle)
+
+    def _drop_graph(self, key: tuple[int, int, bool]) -> None:
+        graph = self._graphs.pop(key)
+        if self._device.graphs is not None:
+            self._device.graphs.free(graph.handle)
+        graph.execution.close()
+
+    def _close_executions(self) -> None:
+        for key in list(self._graphs):
+            self._drop_graph(key)
+        for execution in self._plain.values():
+            execution.close()
+
+    def close(self) -> None:
+        """Free buffers, graphs, contexts and stream."""
+        self._opened.close()
+        self.buffers.clear()

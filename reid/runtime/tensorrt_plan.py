@@ -1,0 +1,164 @@
+"""A plan opened by TensorRT: its tensors, its optimisation profiles, its execution contexts.
+
+TensorRT's objects are attributes here and nowhere else. A local name or an argument would
+keep them alive in the traceback of a failure, beyond the device they live on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reid.errors import ModelFileError
+from reid.manifest import BatchProfile, EngineInfo
+from reid.runtime.tensorrt_fit import REBUILD
+from reid.runtime.tensorrt_module import captured_log, last_line
+
+
+class Plan:
+    """The engine in the file at ``path``, whose inputs in ``batched`` have a batch axis."""
+
+    inputs: list[str]
+    outputs: list[str]
+    profiles: list[BatchProfile]
+    largest: int
+    """The index of the profile with the largest batch."""
+
+    def __init__(self, trt: Any, path: Path, batched: frozenset[str]) -> None:
+        self.path = path
+        self.batched = batched
+        self._trt = trt
+        self._runtime: Any = None
+        self._engine: Any = None
+
+    def open(self, info: EngineInfo) -> None:
+        """Raises ModelFileError where TensorRT does not take the plan, or it cannot be fed."""
+        trt, log = self._trt, captured_log(self._trt)
+        log.take()
+        self._runtime = trt.Runtime(log)
+        if info.version_compatible:
+            # Such a plan carries the runtime of its own version, which is code; its hash
+            # was compared with the manifest's.
+            self._runtime.engine_host_code_allowed = True
+        self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
+        if self._engine is None:
+            reason = last_line(log, "TensorRT gave no reason")
+            raise ModelFileError(f"{self.path}: TensorRT cannot open it: {reason}; {REBUILD}")
+        self._name_tensors()
+        dynamic = [name for name in self.inputs if name in self.batched]
+        self.profiles = [
+            self._batches(dynamic[0], index) if dynamic else BatchProfile(1, 1, 1)
+            for index in range(self._engine.num_optimization_profiles)
+        ]
+        largest = [batches.max_batch for batches in self.profiles]
+        self.largest = largest.index(max(largest))
+
+    def _name_tensors(self) -> None:
+        """Inputs and outputs, all float32."""
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        for name in names:
+            kind = self._engine.get_tensor_dtype(name)
+            if kind != self._trt.DataType.FLOAT:
+                raise ModelFileError(
+                    f"{self.path}: tensor {name!r} is {kind}, expected float32 at the engine's "
+                    "inputs and outputs; export the ONNX again"
+                )
+        mode = self._trt.TensorIOMode.INPUT
+        self.inputs = [name for name in names if self._engine.get_tensor_mode(name) == mode]
+        self.outputs = [name for name in names if name not in self.inputs]
+        if not self.inputs:
+            raise ModelFileError(f"{self.path}: the engine has no input; {REBUILD}")
+
+    def _batches(self, name: str, index: int) -> BatchProfile:
+        """All batched inputs of a profile have the same batch sizes."""
+        shapes = self._engine.get_tensor_profile_shape(name, index)
+        return BatchProfile(*(int(shape[0]) for shape in shapes))
+
+    def input_shape(self, name: str, rows: int) -> tuple[int, ...]:
+        """The shape of an input in a batch of ``rows``."""
+        first, *row = (int(size) for size in self._engine.get_tensor_shape(name))
+        return (rows if name in self.batched else first, *row)
+
+    def best_profile(self, rows: int) -> int:
+        """The profile for ``rows``, at most the largest batch.
+
+        Of those that hold them the one that needs fewest rows added, then the one that was
+        tuned for the nearest batch (inferred; nothing was measured).
+        """
+        costs = {
+            index: (max(0, batches.min_batch - rows), abs(batches.opt_batch - rows))
+            for index, batches in enumerate(self.profiles)
+            if rows <= batches.max_batch
+        }
+        return min(costs, key=costs.__getitem__)
+
+    def new_context(self) -> Any:
+        """A new execution context, None where TensorRT has no memory for it."""
+        return self._engine.create_execution_context()
+
+    def reason(self, otherwise: str) -> str:
+        """What TensorRT complained of last."""
+        return last_line(captured_log(self._trt), otherwise)
+
+    def close(self) -> None:
+        """Forget the engine, then the runtime."""
+        self._engine = None
+        self._runtime = None
+
+
+class Execution:
+    """One execution context on one profile and one stream, which it never changes.
+
+    So nothing is ever switched: TensorRT copies memory when a context changes its profile.
+    """
+
+    def __init__(self, plan: Plan, profile: int, stream: int) -> None:
+        self._plan = plan
+        self._stream = stream
+        self._rows = 0
+        self._context: Any = plan.new_context()
+        if self._context is None:
+            raise ModelFileError(
+                f"{plan.path}: no execution context: {plan.reason('out of GPU memory?')}"
+            )
+        # A new context is on profile 0.
+        if profile and not self._context.set_optimization_profile_async(profile, stream):
+            self.close()
+            raise ModelFileError(
+                f"{plan.path}: no profile {profile}: {plan.reason('TensorRT gave no reason')}"
+            )
+
+    def bind(self, name: str, address: int) -> None:
+        """Where a tensor lies on the device."""
+        self._context.set_tensor_address(name, address)
+
+    def set_rows(self, rows: int) -> None:
+        """The batch of what is queued next."""
+        if rows == self._rows:
+            return  # a shape that is set must run once before it can be recorded
+        for name in self._plan.inputs:
+            self._context.set_input_shape(name, self._plan.input_shape(name, rows))
+        self._rows = rows
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape in the batch that was set. Raises ModelFileError where it has none."""
+        shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
+        if min(shape, default=0) < 1:
+            raise ModelFileError(f"{self._plan.path}: tensor {name!r} has no fixed shape: {shape}")
+        return shape
+
+    def queue(self) -> None:
+        """Queue the network. Raises ModelFileError with TensorRT's reason."""
+        if not self._context.execute_async_v3(self._stream):
+            reason = self._plan.reason("TensorRT gave no reason")
+            raise ModelFileError(f"{self._plan.path}: the engine did not run: {reason}")
+
+    def close(self) -> None:
+        """Forget the context."""
+        self._context = None
+
+
+def pieces(count: int, largest: int) -> Sequence[slice]:
+    """``count`` rows in slices of ``largest``, the last of what is left."""
+    return [slice(start, min(start + largest, count)) for start in range(0, count, largest)]

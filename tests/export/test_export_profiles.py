@@ -1,0 +1,64 @@
+"""How `reid export --profile` reaches the builder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reid.cli import main
+from reid.export import pipeline
+from reid.export.engine_options import EngineOptions
+from reid.manifest import BatchProfile
+
+EXPORT = ["export", "run", "--out", "out", "--trt", "--no-parity", "--json"]
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
+    """The options of each build; nothing is exported or built."""
+    asked: list[EngineOptions] = []
+
+    def build(files: Any, out: Any, options: EngineOptions, progress: Any) -> list[Any]:
+        asked.append(options)
+        return []
+
+    monkeypatch.setattr(pipeline, "export_checkpoint", lambda *_: [])
+    monkeypatch.setattr(pipeline, "build_engines", build)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("options", "profiles"),
+    [
+        ([], [(1, 8, 32)]),
+        (["--optBatch", "4", "--maxBatch", "4"], [(1, 4, 4)]),
+        (["--profile", "2-4-8"], [(2, 4, 8)]),
+        (["--profile", "1-1-1", "--profile", "2-8-32"], [(1, 1, 1), (2, 8, 32)]),
+    ],
+)
+def test_profiles_reach_the_builder_in_their_order(
+    built: list[EngineOptions], options: list[str], profiles: list[tuple[int, int, int]]
+) -> None:
+    assert main([*EXPORT, *options]) == 0
+    assert built[0].profiles == tuple(BatchProfile(*sizes) for sizes in profiles)
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "words"),
+    [
+        (["--profile", "1-8"], 1, "--profile is MIN-OPT-MAX such as 1-8-32, found '1-8'"),
+        (["--profile", "8-4-32"], 1, "1 <= min <= opt <= max"),
+        (["--profile", "1-1-1", "--maxBatch", "32"], 2, "in place of --minBatch"),
+    ],
+)
+def test_a_wrong_profile_is_told_before_anything_is_exported(
+    built: list[EngineOptions],
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    exit_code: int,
+    words: str,
+) -> None:
+    assert main([*EXPORT, *options]) == exit_code
+    assert words in capsys.readouterr().err
+    assert built == []

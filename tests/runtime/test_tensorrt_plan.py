@@ -1,0 +1,52 @@
+"""Which optimisation profile a piece runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid.errors import ModelFileError
+from reid.runtime.tensorrt_runner import TensorRtRunner
+from tests.runtime.tensorrt_fakes import FakeContext, FakeTensorRt, described, engine_file, images
+
+
+@pytest.mark.parametrize(
+    ("count", "profile", "batch"), [(1, 0, 1), (2, 1, 4), (4, 1, 4), (9, 1, 9), (13, 2, 13)]
+)
+def test_a_piece_runs_on_the_profile_that_fits_it_best(
+    tmp_path: Path, trt: FakeTensorRt, count: int, profile: int, batch: int
+) -> None:
+    trt.profiles = [(1, 1, 1), (4, 8, 16), (4, 16, 32)]
+    data = images(count)
+    with TensorRtRunner(engine_file(tmp_path)) as runner:
+        for _ in range(2):
+            answer = runner.run({"data": data})["embedding"]
+            np.testing.assert_array_equal(answer, described(data))
+    assert trt.used_profiles == [profile] * 2
+    assert trt.batches == [batch] * 2
+    # One for the largest profile, which sized the buffers, and one for another that was used.
+    assert trt.num_contexts == (1 if profile == 2 else 2)
+
+
+def test_a_request_above_the_largest_profile_ends_on_the_profile_of_the_rest(
+    tmp_path: Path, trt: FakeTensorRt
+) -> None:
+    trt.profiles = [(2, 4, 8), (1, 1, 1)]
+    data = images(17)
+    with TensorRtRunner(engine_file(tmp_path)) as runner:
+        answer = runner.run({"data": data})["embedding"]
+    np.testing.assert_array_equal(answer, described(data))
+    assert sorted(zip(trt.batches, trt.used_profiles, strict=True)) == [(1, 1), (8, 0), (8, 0)]
+
+
+def test_a_profile_that_tensorrt_refuses_is_an_error(
+    tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt.profiles = [(1, 1, 1), (2, 4, 8)]
+    monkeypatch.setattr(FakeContext, "set_optimization_profile_async", lambda *_: False)
+    with pytest.raises(ModelFileError, match="no profile 1"):
+        TensorRtRunner(engine_file(tmp_path))
+    assert trt.device.leaks() == (0, 0, 0, 0)
+    assert trt.device.events[0] == "del context"
