@@ -146,7 +146,7 @@ def test_a_gallery_with_a_token_asks_for_it(
     gallery, matcher, _ = filled
     with running(gallery, matcher, Access("127.0.0.1", TOKEN)) as site:
         page.do("Page.navigate", url=site.server.url)
-        page.until("!document.getElementById('door').hidden")
+        page.until("document.getElementById('door')?.hidden === false")
         assert page.run("document.getElementById('room').hidden") is True
         page.run(f"document.getElementById('token').value = {TOKEN!r}")
         page.run("document.querySelector('#door button').click()")
