@@ -25,7 +25,7 @@ def test_every_row_is_of_a_known_dataset_and_has_figures_and_a_source() -> None:
     assert {one.protocol for one in tests} <= set(PROTOCOLS)
     for row in (row for one in tests for row in one.rows):
         assert row.source
-        assert set(row.figures) <= set(COLUMNS.values())
+        assert set(row.figures) <= {*COLUMNS.values(), "gap_rank1", "gap_map"}
         assert all(0 < figure < 1 for figure in row.figures.values())
         ranks = [row.figures[name] for name in ("rank1", "rank5", "rank10") if name in row.figures]
         assert ranks == sorted(ranks)
@@ -56,6 +56,14 @@ def test_the_papers_rows_stand_below_the_measured_one() -> None:
     assert any("ICIP 2020" in line and "step one is inferred" in line for line in lines)
     first = beside.to_json()["rows"][0]
     assert (first["method"], first["rank1"]) == ("MSP-CNN", pytest.approx(0.819))
+
+
+def test_what_cascading_adds_is_kept_beside_the_figures_of_one_scale() -> None:
+    (test,) = (one for one in published_tests() if one.dataset == "msmt17")
+    gaps = {row.method: row.figures.get("gap_map") for row in test.rows}
+    assert gaps["SiSNet's baseline, S"] == pytest.approx(0.0406)
+    assert gaps["SiSNet+DRC, S+T"] == pytest.approx(0.0002)
+    assert gaps["OSNet"] is None
 
 
 @pytest.mark.parametrize(
