@@ -32,7 +32,21 @@ from . import gallery_options
     "--time",
     default="",
     metavar="TIME",
-    help="The time of images that tell none, e.g. 2026-05-01T12:30 (UTC); 'file' is each file's.",
+    help="The time of images that tell none, e.g. 2026-05-01T12:30 (UTC); 'file' is each file's. "
+    "Of a video: when it begins.",
+)
+@click.option(
+    "--detector",
+    type=options.FILE,
+    help="Videos: the .onnx that finds people (see reid watch; else OpenCV's own).",
+)
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Videos: seconds between the frames that are looked at.",
 )
 @click.option(
     "--delete",
@@ -60,6 +74,8 @@ def index(
     shard: str,
     camera: str,
     time: str,
+    detector: Path | None,
+    every_s: float,
     deletions: tuple[str, ...],
     engine: str,
     batch: int,
@@ -70,20 +86,29 @@ def index(
     """Describe IMAGES with MODEL and add those that are new to a gallery.
 
     IMAGES are folders (person/camera/image.jpg, person/image.jpg, names such as
-    0002_c1_000451.jpg, or any), CSV files (path, person_id, camera_id, time, box) or images.
-    Run it again to add, or to go on after a stop: what is there is not described again.
+    0002_c1_000451.jpg, or any), CSV files (path, person_id, camera_id, time, box), images, or
+    videos, of which the people are taken. Run it again to add, or to go on after a stop: what is
+    there is not described again.
     """
     from reid.matching import open_matcher
 
     from ..gallery.indexing import index_images, shard_from
     from ..gallery.listing import labelled, list_images, where_from
     from ..gallery.opening import open_gallery
+    from ..gallery.times import seconds_from_text
+    from ..gallery.video import VIDEO_SUFFIXES, index_video
+    from ..people.detector import open_detector
 
     if bool(images) == bool(deletions):
         raise click.UsageError("give IMAGES to add, or --delete to erase")
     part = shard_from(shard, os.environ)
     where = where_from(deletions)
-    sightings = labelled(list_images(images), camera, time) if images else []
+    videos = [path for path in images if path.suffix.lower() in VIDEO_SUFFIXES]
+    if videos and time == "file":
+        raise click.UsageError("a video's file tells when it ended; give --time its beginning")
+    start_s = seconds_from_text(time) if videos and time else None
+    stills = [path for path in images if path not in videos]
+    sightings = labelled(list_images(stills), camera, time) if stills else []
     root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
     with (
         closing(open_matcher(model, device, threads, batch)) as matcher,
@@ -97,8 +122,27 @@ def index(
             found: dict[str, Any] = {"deleted": opened.delete(where)}
         else:
             with progress_bar("opening") as bar:
-                done = index_images(opened, matcher, part.of_images(sightings, root), bar.phase)
-            found = {"images": done.found, "added": done.added, "seconds": round(done.seconds, 3)}
+                parts = [index_images(opened, matcher, part.of_images(sightings, root), bar.phase)]
+                if videos:
+                    with closing(open_detector(detector, device, threads)) as finder:
+                        parts += [
+                            index_video(
+                                opened,
+                                matcher,
+                                finder,
+                                video,
+                                every_s=every_s,
+                                camera=camera,
+                                start_s=start_s,
+                                phase=bar.phase,
+                            )
+                            for video in part.of_files(videos, root)
+                        ]
+            found = {
+                "images": sum(one.found for one in parts),
+                "added": sum(one.added for one in parts),
+                "seconds": round(sum(one.seconds for one in parts), 3),
+            }
         if part.of == 1:
             opened.prepare()
         found = {"gallery": opened.name, **found, "total": len(opened)}

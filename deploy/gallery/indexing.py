@@ -125,6 +125,10 @@ class Shard:
         processes that list different images, or list them elsewhere, take none twice."""
         return [one for one in sightings if self._has(os.path.relpath(one.source, root))]
 
+    def of_files(self, files: Sequence[Path], root: Path) -> list[Path]:
+        """The part's files, by the same rule."""
+        return [file for file in files if self._has(os.path.relpath(file.resolve(), root))]
+
     def _has(self, name: str) -> bool:
         digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "little") % self.of == self.number - 1

@@ -1,0 +1,129 @@
+"""People of a video in a gallery, found by a detector that looks for bright boxes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from reid.cli import main
+from reid.deploy.gallery.opening import open_gallery
+from reid.deploy.gallery.video import index_video
+from reid.deploy.people.boxes import People, nobody
+from reid.errors import DataError
+from reid.matching import VectorMatcher
+from reid.types import Image
+from tests.deploy.gallery.conftest import PixelRunner
+
+FPS, SECONDS = 5, 6
+
+
+class Bright:
+    """A person is a bright rectangle; its red says how sure that is."""
+
+    name = "bright"
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.closed = False
+
+    def detect(self, frames: Sequence[Image]) -> list[People]:
+        self.frames += len(frames)
+        return [self._people(frame) for frame in frames]
+
+    def _people(self, frame: Image) -> People:
+        found = nobody()
+        count, _, stats, _ = cv2.connectedComponentsWithStats(
+            (frame[..., 1] > 128).astype(np.uint8)
+        )
+        boxes = [(x - 0.4, y - 0.4, x + w, y + h) for x, y, w, h, _ in stats[1:count]]
+        if boxes:
+            scores = [0.9 if frame[int(y) + 9, int(x) + 5, 2] > 128 else 0.3 for x, y, *_ in boxes]
+            found = People(np.array(boxes, np.float32), np.array(scores, np.float32))
+        return found
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One person walks right, one stands in the corner, something unsure stands beside."""
+    path = tmp_path_factory.mktemp("video") / "yard.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (160, 120))
+    for number in range(FPS * SECONDS):
+        frame = np.zeros((120, 160, 3), np.uint8)
+        frame[20:80, 8 + 4 * number : 32 + 4 * number] = (0, 255, 255)
+        frame[90:120, 0:16] = (255, 255, 255)
+        frame[88:118, 140:156] = (0, 255, 0)
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def matcher() -> VectorMatcher:
+    return VectorMatcher(PixelRunner())
+
+
+def test_one_frame_a_second_gives_its_people_with_time_box_and_picture(
+    video: Path, matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    detector = Bright()
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    done = index_video(gallery, matcher, detector, video, start_s=1000.0)
+    assert detector.frames == SECONDS
+    assert done.found == done.added == len(gallery) == 2 * SECONDS
+    summary = gallery.summary()
+    assert summary.cameras == ("yard",)
+    assert (summary.first_s, summary.last_s) == pytest.approx((1000.0, 1000.0 + SECONDS - 1))
+    (matches,) = gallery.search(matcher.describe([np.full((60, 24, 3), (0, 255, 255), np.uint8)]))
+    best = gallery.sighting(matches[0].id)
+    assert best is not None
+    assert best.box is not None
+    left, top, width, height = best.box
+    assert (top, width, height) == pytest.approx((20, 24, 60), abs=2)
+    assert 6 <= left <= 8 + 4 * FPS * SECONDS
+    picture = cv2.imdecode(np.frombuffer(best.picture, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (height, width, 3)
+
+
+def test_again_nothing_is_added_and_a_longer_pause_looks_at_fewer_frames(
+    video: Path, matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    index_video(gallery, matcher, Bright(), video)
+    assert index_video(gallery, matcher, Bright(), video).added == 0
+    assert gallery.summary().first_s is None
+    detector = Bright()
+    index_video(gallery, matcher, detector, video, every_s=2.0, camera="hall")
+    assert detector.frames == SECONDS / 2
+
+
+def test_a_file_that_is_no_video_is_one_line(matcher: VectorMatcher, tmp_path: Path) -> None:
+    (tmp_path / "no.mp4").write_text("text")
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    with pytest.raises(DataError, match=r"no\.mp4\) cannot be opened; expected a video"):
+        index_video(gallery, matcher, Bright(), tmp_path / "no.mp4")
+
+
+def test_the_command_takes_videos_beside_images(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = Bright()
+    monkeypatch.setattr("reid.matching.open_matcher", lambda *_: VectorMatcher(PixelRunner()))
+    monkeypatch.setattr("reid.deploy.people.detector.open_detector", lambda *_: detector)
+    cv2.imwrite(str(tmp_path / "one.png"), np.full((16, 8, 3), 60, np.uint8))
+    order = ["index", "m.onnx", str(video), str(tmp_path / "one.png")]
+    order += ["--gallery", str(tmp_path / "g")]
+    assert main([*order, "--time", "2026-05-01T12:00", "--every", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["added"], found["total"]) == (5, 5, 5)
+    assert detector.closed
+    assert main([*order, "--time", "file"]) == 2
+    assert "give --time its beginning" in capsys.readouterr().err
