@@ -108,12 +108,10 @@ def evaluate(
     """
     from reid.data import load_split
     from reid.evaluate import chance_rank1, evaluate_models, split_of_model, with_shots
-    from reid.evaluation.cascade import cascades, savings
-    from reid.evaluation.differences import difference_table, differences
-    from reid.evaluation.published import published_beside, published_table
+    from reid.evaluation.cascade import cascades
     from reid.evaluation.reranking import Reranking
+    from reid.evaluation.telling import told
     from reid.runtime import model_file
-    from reid.tables import camera_tables, table
 
     # A missing one is told before the others are described.
     are_runs = [model_file(model).suffix.lower() == ".pt" for model in models]
@@ -161,28 +159,18 @@ def evaluate(
                 phase=bar.phase,
             )
     reports = [result.report for result in results]
-    chance = chance_rank1(split)
     lost = cascades(reports, shortlists)
-    apart = differences(reports) if len(models) > 1 or len(stages) > 1 or reranking else []
-    found: dict[str, Any] = {
-        "split": split.note,
-        "chance_rank1": chance,
-        "models": [report.to_json() for report in reports],
-        "shortlists": [one.to_json() for one in lost],
-        "differences": [one.to_json() for one in apart],
-        "map_consistency": [one.to_json() for one in consistencies],
-    }
-    words = [table(reports, chance), *difference_table(apart), *savings(lost)]
-    if camera_pairs:
-        words += map(camera_tables, reports)
-    if consistencies:
-        words.append("\n".join(one.words() for one in consistencies))
-    if published:
-        found["published"] = published_beside(reports[0]).to_json()
-        words.append(published_table(reports[0]))
-    if split.note:
-        words.append(f"the split: {split.note}")
-    click.echo(json.dumps(found, indent=2) if as_json else "\n\n".join(words))
+    found, words = told(
+        reports,
+        lost,
+        consistencies,
+        chance=chance_rank1(split),
+        note=split.note,
+        against_first=len(models) > 1 or len(stages) > 1 or reranking is not None,
+        camera_pairs=camera_pairs,
+        published=published,
+    )
+    click.echo(json.dumps(found, indent=2) if as_json else words)
     if picture is not None:
         from reid.pictures.ranked import write_ranked_list
 
