@@ -19,8 +19,11 @@ HWMON = Path("/sys/class/hwmon")
 SAMPLE_S = 0.1
 """Between two looks at the rails; nvidia-smi is asked for the same."""
 
-TOTAL_RAILS = ("VDD_IN", "VIN_SYS_5V0", "VIN")
-"""A Jetson module's whole input, by its names on Orin Nano and NX, AGX Orin's carrier, Thor."""
+TOTAL_RAILS = ("VDD_IN", "VIN")
+"""A Jetson module's whole input, where one rail is that: Orin Nano and NX, Thor [inferred]."""
+
+FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
+"""AGX Orin's memory rail comes out of its 5 V input [inferred]: it is not counted beside it."""
 
 _QUERY = "power.draw,clocks.sm,clocks.mem"
 
@@ -97,7 +100,7 @@ Rail = tuple[Path, Path]
 
 
 def _rails(hwmon: Path) -> dict[str, Rail]:
-    """Name -> its files: the module's whole input, or every rail where that has no name."""
+    """Name -> its files: the module's whole input, or all rails that together are it."""
     found: dict[str, Rail] = {}
     for chip in sorted(hwmon.glob("*")):
         if _text(chip / "name") != "ina3221":
@@ -108,7 +111,8 @@ def _rails(hwmon: Path) -> dict[str, Rail]:
             if all(file.is_file() for file in files):
                 found[_text(label)] = files
     whole = {name: files for name, files in found.items() if name in TOTAL_RAILS}
-    return whole or found
+    own = {name: files for name, files in found.items() if FED_BY.get(name) not in found}
+    return whole or own
 
 
 def _text(file: Path) -> str:

@@ -49,10 +49,13 @@ def test_a_jetsons_whole_input_counts_where_it_has_a_rail(tmp_path: Path) -> Non
 
 
 def test_without_it_the_rails_are_added(tmp_path: Path) -> None:
-    meter = open_meter(rails_in(tmp_path, VDD_GPU_SOC=(19000, 100), VDD_CPU_CV=(19000, 200)))
+    rails = {"VDD_GPU_SOC": (19000, 100), "VDD_CPU_CV": (19000, 200), "VIN_SYS_5V0": (5000, 800)}
+    meter = open_meter(rails_in(tmp_path, **rails, VDDQ_VDD2_1V8AO=(5000, 300)))
+    assert isinstance(meter, RailMeter)
+    assert meter.name == "rails VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0"  # which feeds the memory
     with measured(meter) as power:
         pass
-    assert power.watts == pytest.approx(5.7)
+    assert power.watts == pytest.approx(9.7)
 
 
 def test_nvidia_smi_is_asked_again_and_again(tmp_path: Path) -> None:
