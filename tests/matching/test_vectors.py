@@ -204,3 +204,17 @@ def test_a_row_of_zeros_stays_zero_when_normalised() -> None:
 def test_a_batch_of_no_images_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size"):
         VectorMatcher(ProjectionRunner(), batch_size=0)
+
+
+def test_a_few_images_are_described_without_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_threads(count: int) -> None:
+        raise AssertionError("a thread for each call: its memory in OpenCV never comes back")
+
+    monkeypatch.setattr("reid.matching.matcher.ThreadPoolExecutor", no_threads)
+    matcher = VectorMatcher(ProjectionRunner(), batch_size=4)
+    assert len(matcher.describe(some_images(3))) == 3
+    assert len(matcher.describe([])) == 0
+    with pytest.raises(AssertionError, match="a thread for each call"):
+        matcher.describe(some_images(4))
