@@ -60,6 +60,11 @@ class EngineInfo:
         first = BatchProfile(self.min_batch, self.opt_batch, self.max_batch)
         return (first, *self.more_profiles)
 
+    @property
+    def largest_batch(self) -> int:
+        """The most rows that any profile takes."""
+        return max(profile.max_batch for profile in self.profiles)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

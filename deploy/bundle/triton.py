@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid.errors import ConfigError
-from reid.manifest import Manifest
+from reid.manifest import BatchProfile, Manifest
 from reid.types import ArraySpec
 
 CONFIG_FILE = "config.pbtxt"
@@ -59,6 +59,13 @@ def triton_models(files: Sequence[tuple[Path, Manifest]]) -> list[TritonModel]:
             "several engines are told apart by their GPU's compute capability; found "
             f"{', '.join(c or 'none' for c in capabilities)}: give one for each"
         )
+    profiles = [_profiles(one.manifest) for one in named]
+    if len(set(map(len, profiles))) > 1:
+        raise ConfigError(
+            "the engines of one model folder share its list of optimisation profiles; found "
+            f"{' and '.join('+'.join(map(str, each)) for each in profiles)}: build "
+            "them with the same --profile"
+        )
     return named
 
 
@@ -88,11 +95,28 @@ def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str
         lines += [_array(field, spec, batching) for spec in arrays]
     if batching:
         lines.append(_dynamic_batching(manifest, max_batch))
+    profiles = _profiles(manifest)
+    if len(profiles) > 1:
+        lines.append(_instance_group(len(profiles)))
     for model in models if len(models) > 1 else ():
         key, value = _quoted(model.compute_capability), _quoted(model.name)
         lines.append(f"cc_model_filenames {{ key: {key} value: {value} }}")
     lines.append(_parameter("reid.manifest", manifest.to_json()))
     return "\n".join(lines) + "\n"
+
+
+def _profiles(manifest: Manifest) -> tuple[BatchProfile, ...]:
+    return manifest.engine.profiles if manifest.engine else ()
+
+
+def _instance_group(profiles: int) -> str:
+    """Every profile named: without it Triton runs the first alone.
+
+    Triton takes for each batch the profile whose tuned size is nearest (pull requests 919 and
+    1987 of triton-inference-server/server).
+    """
+    indices = ", ".join(_quoted(str(index)) for index in range(profiles))
+    return f"instance_group {{ count: 1 kind: KIND_GPU profile: [ {indices} ] }}"
 
 
 def _array(field: str, spec: ArraySpec, batching: bool) -> str:
@@ -110,8 +134,8 @@ def _array(field: str, spec: ArraySpec, batching: bool) -> str:
 
 
 def _dynamic_batching(manifest: Manifest, max_batch: int) -> str:
-    opt = manifest.engine.opt_batch if manifest.engine else max_batch
-    preferred = ", ".join(str(size) for size in sorted({opt, max_batch}))
+    tuned = {profile.opt_batch for profile in _profiles(manifest) if profile.opt_batch <= max_batch}
+    preferred = ", ".join(str(size) for size in sorted({*tuned, max_batch}))
     return (
         f"dynamic_batching {{ preferred_batch_size: [ {preferred} ] "
         f"max_queue_delay_microseconds: {MAX_QUEUE_DELAY_US} }}"

@@ -133,7 +133,7 @@ def _opened(model: Path) -> tuple[Path, Manifest]:
 
 def _batch(manifest: Manifest, asked: int | None) -> int:
     """The most images of one call. Raises ConfigError for more than an engine takes."""
-    largest = manifest.engine.max_batch if manifest.engine else asked or DEFAULT_BATCH
+    largest = manifest.engine.largest_batch if manifest.engine else asked or DEFAULT_BATCH
     if asked is not None and asked > largest:
         raise ConfigError(
             f"the engine takes batches of {largest} at most, found --batch {asked}; build it with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -14,7 +15,7 @@ from reid.cli import main
 from reid.deploy.bundle.triton import config_text, triton_models
 from reid.deploy.bundle.writing import bundle_triton
 from reid.errors import ConfigError
-from reid.manifest import EngineInfo, Manifest, write_manifest
+from reid.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
 from reid.preprocess import Preprocess
 from reid.types import ArraySpec
 from tests.deploy.conftest import Served
@@ -46,8 +47,6 @@ def parsed(messages: Any, text: str) -> Any:
 
 
 def engine_of(manifest: Manifest, architecture: str) -> Manifest:
-    import dataclasses
-
     info = EngineInfo(architecture, "10.3.0", "tensorrt", 1, 8, 32)
     return dataclasses.replace(manifest, engine=info)
 
@@ -85,9 +84,37 @@ def test_several_engines_are_chosen_by_compute_capability(messages: Any) -> None
     assert list(config.dynamic_batching.preferred_batch_size) == [8, 32]
 
 
-def test_a_graph_with_an_array_of_no_batch_spells_its_sizes_out(messages: Any) -> None:
-    import dataclasses
+def test_all_profiles_of_an_engine_are_offered_and_its_largest_batch_is_taken(
+    messages: Any,
+) -> None:
+    manifest = engine_of(EMBED, "sm87")
+    assert manifest.engine is not None
+    several = dataclasses.replace(
+        manifest.engine, max_batch=8, more_profiles=(BatchProfile(9, 16, 64),)
+    )
+    models = triton_models([(Path("a.engine"), dataclasses.replace(manifest, engine=several))])
+    config = parsed(messages, config_text(models, "people", several.largest_batch))
+    assert config.max_batch_size == 64
+    (group,) = config.instance_group
+    assert (list(group.profile), group.count) == (["0", "1"], 1)
+    assert group.kind == messages.ModelInstanceGroup.KIND_GPU
+    assert list(config.dynamic_batching.preferred_batch_size) == [8, 16, 64]
+    smaller = parsed(messages, config_text(models, "people", 12))
+    assert list(smaller.dynamic_batching.preferred_batch_size) == [8, 12]
+    one = [(Path("b.engine"), engine_of(EMBED, "sm87"))]
+    assert not parsed(messages, config_text(triton_models(one), "b", 32)).instance_group
 
+
+def test_engines_of_other_profiles_do_not_share_a_folder() -> None:
+    manifest = engine_of(EMBED, "sm120")
+    assert manifest.engine is not None
+    several = dataclasses.replace(manifest.engine, more_profiles=(BatchProfile(33, 48, 64),))
+    other = dataclasses.replace(manifest, engine=several)
+    with pytest.raises(ConfigError, match=r"found 1-8-32 and 1-8-32\+33-48-64"):
+        triton_models([(Path("a.engine"), engine_of(EMBED, "sm87")), (Path("b.engine"), other)])
+
+
+def test_a_graph_with_an_array_of_no_batch_spells_its_sizes_out(messages: Any) -> None:
     compare = dataclasses.replace(
         EMBED,
         stage="compare",
