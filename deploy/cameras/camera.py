@@ -115,6 +115,8 @@ class Camera:
         try:
             if self.source.kind in ("video", "folder"):
                 problem = self._read_once()
+                with self._arrived:  # its end is told after its last frame
+                    self._arrived.wait_for(self._accepts)
                 if not self._stopped.is_set():
                     self._tell("failed" if problem else "ended", problem or "its end was reached")
             else:
@@ -166,13 +168,15 @@ class Camera:
         if self.source.live and self.source.kind in ("video", "folder"):
             self._keep_pace(item.time_s)
         with self._arrived:
-            if self.source.live:
-                self.counts.dropped += self.waiting
-            else:
-                self._arrived.wait_for(lambda: not self.waiting or self._stopped.is_set())
+            self._arrived.wait_for(self._accepts)
+            self.counts.dropped += self.waiting
             frame = Frame(self.source.name, number, item.time_s, item.image, time.monotonic())
             self._slot = frame
             self._arrived.notify_all()
+
+    def _accepts(self) -> bool:
+        """The place of the newest frame is free, or may be taken."""
+        return self.source.live or not self.waiting or self._stopped.is_set()
 
     def _keep_pace(self, time_s: float) -> None:
         """Wait until a file that is played live would have come to ``time_s``."""

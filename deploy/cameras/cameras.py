@@ -19,9 +19,9 @@ POLL_S = 0.1
 class Cameras:
     """All sources, each in its thread. Use as a context manager.
 
-    Files are read in step: a round has the next frame of each of them, so that what is made of
-    files does not depend on how fast their threads are. A live source's frame is in a round
-    when there is a new one, and waits for nobody.
+    Files are read in step: a round has the next frame of each of them or of none, so that what
+    is made of files does not depend on how fast their threads are. A live source's frame is in a
+    round when there is a new one, and waits for nobody.
     """
 
     def __init__(self, sources: Sequence[Source], read: Read = read_source) -> None:
@@ -44,12 +44,12 @@ class Cameras:
         """
         while True:
             with self._arrived:
-                self._arrived.wait_for(self._ready, POLL_S)
-                frames = [camera.take() for camera in self._cameras] if self._ready() else []
-                over = all(camera.finished for camera in self._cameras)
+                self._arrived.wait_for(lambda: self._ready() or self._over(), POLL_S)
+                frames = [camera.take() for camera in self._ready()]
+                over = self._over()
                 self._arrived.notify_all()
             for thread in self._running:
-                if thread.done():
+                if over or thread.done():
                     thread.result()  # what a thread did not expect is raised here
             yield [frame for frame in frames if frame is not None]
             if over:
@@ -60,13 +60,14 @@ class Cameras:
         while self._news:
             yield self._news.popleft()
 
-    def _ready(self) -> bool:
-        """Every file has its next frame, or a live source a new one; true too if all ended."""
-        on = [camera for camera in self._cameras if not camera.finished]
-        files = [camera for camera in on if not camera.source.live]
-        if any(camera.waiting for camera in on if camera.source.live):
-            return True
-        return all(camera.waiting for camera in files) if files else not on
+    def _over(self) -> bool:
+        return all(camera.finished for camera in self._cameras)
+
+    def _ready(self) -> list[Camera]:
+        """Whose frames a round takes: live sources' that are new, files' if all have theirs."""
+        files = [c for c in self._cameras if not (c.source.live or c.finished)]
+        in_step = all(camera.waiting for camera in files)
+        return [c for c in self._cameras if c.waiting and (c.source.live or in_step)]
 
     def __enter__(self) -> Cameras:
         self._running = [self._threads.submit(camera.run) for camera in self._cameras]

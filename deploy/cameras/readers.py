@@ -20,7 +20,8 @@ from reid.data.images import IMAGE_SUFFIXES, read_image
 from reid.errors import DataError
 from reid.types import Image
 
-from .sources import Source
+from ..gallery.image_size import image_size
+from .sources import Source, is_text
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
 os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
@@ -39,7 +40,8 @@ MAX_MISSED = 25
 """Frames in a row that cannot be decoded and are no end yet (a choice: a second of them)."""
 
 MAX_PIXELS = 1 << 26
-"""The largest frame, twice that of an 8K camera: a file that asks for more is refused."""
+"""The largest frame, twice that of an 8K camera: a file that asks for more is refused, an image
+of a folder that does is lost."""
 
 
 class Decoded(NamedTuple):
@@ -81,9 +83,21 @@ def _folder(folder: Path) -> Frames:
         raise DataError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}")
     for number, path in enumerate(files):
         try:
-            yield Decoded(read_image(path), number / FOLDER_FPS)
+            item: Decoded | Lost = Decoded(_image(path), number / FOLDER_FPS)
         except DataError:
-            yield Lost(1)
+            item = Lost(1)
+        yield item
+
+
+def _image(path: Path) -> Image:
+    """An image file, unless it says that it has more than MAX_PIXELS: some kilobytes may."""
+    try:
+        width, height = image_size(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{path}: {width}x{height}; at most {MAX_PIXELS} pixels are taken")
+    return read_image(path)
 
 
 def _video(source: Source) -> Frames:
@@ -142,6 +156,8 @@ def _stream_backend() -> int:
 
 def _opened(source: Source, backend: int) -> Any:
     """An open capture. Raises DataError, without the address."""
+    if not is_text(source.url):
+        raise DataError(f"{source.name} ({source.shown}): its path is no UTF-8; rename it")
     options: list[int] = []
     if source.kind == "stream" and backend == cv2.CAP_FFMPEG:
         timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
@@ -164,10 +180,16 @@ def _opened(source: Source, backend: int) -> Any:
 
 
 def frame_rate(source: Source) -> float:
-    """Frames per second that a video file tells; FOLDER_FPS for anything else."""
+    """Frames per second that a video file tells; FOLDER_FPS for anything else.
+
+    0 for a file that cannot be opened: who reads it is told.
+    """
     if source.kind != "video":
         return FOLDER_FPS
-    capture = _opened(source, _stream_backend())
+    try:
+        capture = _opened(source, _stream_backend())
+    except DataError:
+        return 0.0
     try:
         return _fps(capture)
     finally:

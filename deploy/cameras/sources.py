@@ -17,6 +17,10 @@ _NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d{1,5})?")
 _DEVICE = re.compile(r"(?:/dev/video)?(\d{1,4})")
+_SECRETIVE = re.compile(r"[@?]|:/|//")
+"""What a mistyped address has, and hardly a file: it may hold a password."""
+_NO_TEXT = re.compile(r"[\ud800-\udfff]")
+"""What Python makes of a file name's bytes that are no UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +39,25 @@ class Source:
     live: bool
 
 
+def is_text(name: str) -> bool:
+    """Whether OpenCV may be given a name: one that is no UTF-8 ends the whole process there."""
+    return not _NO_TEXT.search(name)
+
+
 def parse_sources(words: Sequence[str], live: bool = False) -> tuple[Source, ...]:
     """Sources from ``NAME=URL`` or ``URL``; ``live`` makes files play at their own speed.
 
     Without NAME a source is called after its file, folder, device or host. Raises ConfigError
-    for two sources of one name, for a file that is not there, and for an address of an unknown
-    kind; no message shows more of an address than its scheme, host and port.
+    for two sources of one name or one that is no UTF-8, for a file that is not there, and for an
+    address of an unknown kind; no message shows more of an address than its scheme, host and
+    port.
     """
     if not words:
         raise ConfigError("there is no source; name one: a video, a folder, /dev/video0, rtsp://…")
     sources = tuple(_source(word, live) for word in words)
+    for source in sources:
+        if not is_text(source.name):
+            raise ConfigError(f"{source.shown}: its name is no UTF-8; name it: --source NAME=URL")
     counts = Counter(source.name for source in sources)
     for name, count in counts.items():
         if count > 1:
@@ -66,8 +79,10 @@ def _source(word: str, live: bool) -> Source:
         return Source(name or f"video{device[1]}", "device", file, file, True)
     path = Path(url)
     if not path.exists():
+        shown = "what looks like an address" if _SECRETIVE.search(url) else url
         raise ConfigError(
-            f"{url}: no such video or folder; expected a file, a folder, /dev/videoN, or one of "
+            f"{shown}: no such video or folder; expected [NAME=]URL, NAME of letters, digits and "
+            "._- only, URL a file, a folder, /dev/videoN, or one of "
             f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}"
         )
     kind = "folder" if path.is_dir() else "video"

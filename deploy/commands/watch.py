@@ -45,7 +45,10 @@ from reid.progress import progress_bar
 @click.option("--video", type=options.FILE, help="Write an annotated .mp4.")
 @click.option("--window", is_flag=True, help="Show the annotated cameras in a window.")
 @click.option(
-    "--max-frames", type=options.COUNT, default=0, help="Stop after so many frames of each camera."
+    "--max-frames",
+    type=options.COUNT,
+    default=0,
+    help="Stop after so many rounds: a frame of each file, and of live sources those that are new.",
 )
 @click.option(
     "--max-distance",
@@ -138,7 +141,7 @@ def _sinks(
     stack: ExitStack, sources: Any, events: Path | None, video: Path | None, window: bool
 ) -> list[Any]:
     """Where results go; ``stack`` closes them."""
-    from ..cameras.readers import frame_rate
+    from ..cameras.readers import FOLDER_FPS, frame_rate
     from ..watch.events import EventWriter
     from ..watch.screen import VideoSink, WindowSink
 
@@ -149,7 +152,7 @@ def _sinks(
     elif events is not None:
         sinks.append(stack.enter_context(EventWriter.appending(events)))
     if video is not None:
-        fps = max(frame_rate(source) for source in sources)
+        fps = max(frame_rate(source) for source in sources) or FOLDER_FPS
         live = any(source.live for source in sources)
         sinks.append(stack.enter_context(VideoSink(video, names, fps, live)))
     if window:

@@ -13,6 +13,8 @@ from reid.types import FloatArray, IntArray
 
 MAX_PEOPLE = 300
 """The most that are kept of a frame, those of the highest scores."""
+_MOST_CANDIDATES = 10 * MAX_PEOPLE
+"""Of boxes that are compared: a detector gives some ten for each person."""
 
 
 class People(NamedTuple):
@@ -43,15 +45,14 @@ def overlaps(first: FloatArray, second: FloatArray) -> FloatArray:
 def suppress(people: People, max_overlap: float) -> People:
     """The best of those that overlap by more than ``max_overlap``; highest scores first.
 
-    Greedy non-maximum suppression, on the MAX_PEOPLE best.
+    Greedy non-maximum suppression, until MAX_PEOPLE are kept.
     """
-    order = np.argsort(-people.scores, kind="stable")[:MAX_PEOPLE]
-    people = people.of(order)
-    crowded = overlaps(people.boxes, people.boxes) > max_overlap
+    left = np.argsort(-people.scores, kind="stable")[:_MOST_CANDIDATES]
     kept: list[int] = []
-    for index in range(len(order)):
-        if not crowded[index, kept].any():
-            kept.append(index)
+    while len(left) and len(kept) < MAX_PEOPLE:
+        kept.append(int(left[0]))
+        common = overlaps(people.boxes[left[:1]], people.boxes[left[1:]])[0]
+        left = left[1:][~(common > max_overlap)]
     return people.of(np.array(kept, np.int64))
 
 

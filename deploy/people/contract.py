@@ -1,6 +1,6 @@
 """What a detector file wants and gives: YOLOX's form, or what the JSON beside it says.
 
-A YOLOX file (as its own project exports it) needs no JSON: input (1 or N, 3, H, W), BGR 0-255,
+A YOLOX file (as its own project exports it) needs no JSON: input (1 or any N, 3, H, W), BGR 0-255,
 letterboxed with 114; output (N, A, 5 + classes), not decoded, class 0 a person. Any other
 detector is described in ``<file>.json``, for ``detector.onnx`` in ``detector.onnx.json``:
 
@@ -39,6 +39,8 @@ from .boxes import People
 FORMATS = ("yolox", "boxes")
 MAX_INPUT = 1 << 13
 """Of the input's height and width."""
+_LARGEST_NUMBER = 1e6
+"""Of a mean and a standard deviation of pixels, and 1 / this the smallest deviation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,12 @@ def _whole(value: Any) -> bool:
 
 
 def _three_numbers(value: Any) -> bool:
-    return isinstance(value, list) and [type(x) in (int, float) for x in value] == [True] * 3
+    """No NaN, and none that float32 has not."""
+    return (
+        isinstance(value, list)
+        and [type(x) in (int, float) for x in value] == [True] * 3
+        and all(abs(x) <= _LARGEST_NUMBER for x in value)
+    )
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
@@ -134,7 +141,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "width": _whole,
     "channel_order": lambda value: value in ("BGR", "RGB"),
     "mean": _three_numbers,
-    "std": lambda value: _three_numbers(value) and min(value) > 0,
+    "std": lambda value: _three_numbers(value) and min(value) >= 1 / _LARGEST_NUMBER,
     "resize": lambda value: value in ("letterbox", "stretch"),
     "pad": lambda value: _whole(value) and value <= 255,
     "boxes": lambda value: isinstance(value, str),

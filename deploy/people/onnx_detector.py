@@ -27,6 +27,13 @@ MAX_OVERLAP = 0.45
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3
+_NUMBERS = {
+    "tensor(float)",
+    "tensor(float16)",
+    "tensor(double)",
+    *(f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
+"""Types of outputs that are read."""
 
 
 class OnnxDetector:
@@ -45,16 +52,20 @@ class OnnxDetector:
         self._outputs = self._checked_outputs()
 
     def detect(self, frames: Sequence[Image]) -> list[People]:
-        """See ``PeopleDetector``. A YOLOX file that takes several frames gets all in one run."""
+        """See ``PeopleDetector``. A YOLOX file that takes several frames gets all in one run.
+
+        Boxes that are no numbers are given out as they are: ``tidy`` drops them.
+        """
         prepared = [self._contract.prepare(frame) for frame in frames]
         step = len(frames) if self._batched and self._contract.format == "yolox" else 1
         found: list[People] = []
-        for start in range(0, len(frames), max(step, 1)):
-            found += self._people(np.stack(prepared[start : start + step]))
-        return [
-            suppress(self._contract.restore(people, *frame.shape[:2]), MAX_OVERLAP)
-            for people, frame in zip(found, frames, strict=True)
-        ]
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, len(frames), max(step, 1)):
+                found += self._people(np.stack(prepared[start : start + step]))
+            return [
+                suppress(self._contract.restore(people, *frame.shape[:2]), MAX_OVERLAP)
+                for people, frame in zip(found, frames, strict=True)
+            ]
 
     def close(self) -> None:
         """Release the session."""
@@ -102,7 +113,7 @@ class OnnxDetector:
             isinstance(one, int) and 0 < one <= MAX_INPUT and own in (one, None, str(own))
             for one, own in zip(size, shape[2:], strict=True)
         )
-        if not fits:
+        if not fits or (isinstance(shape[0], int) and shape[0] != 1):
             raise self._refusal(f"it takes {_listing(inputs)}, its height and width are {size}")
         return inputs[0].name, not isinstance(shape[0], int), size
 
@@ -112,12 +123,12 @@ class OnnxDetector:
         contract = self._contract
         if contract.format == "boxes":
             names = [name for name in (contract.boxes, contract.scores, contract.labels) if name]
-            if not {*names} <= {output.name for output in outputs}:
+            if not {*names} <= {output.name for output in outputs if output.type in _NUMBERS}:
                 raise self._refusal(f"it gives {_listing(outputs)}")
             return names
         shape = outputs[0].shape
         cells = num_cells(contract.height, contract.width)
-        fits = len(outputs) == 1 and len(shape) == 3
+        fits = len(outputs) == 1 and len(shape) == 3 and outputs[0].type in _NUMBERS
         if not fits or (isinstance(shape[1], int) and shape[1] != cells):
             raise self._refusal(f"it gives {_listing(outputs)}")
         return [outputs[0].name]
@@ -155,4 +166,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _listing(arrays: Sequence[Any]) -> str:
-    return ", ".join(f"{array.name} {array.shape}" for array in arrays) or "nothing"
+    return ", ".join(f"{one.name} {one.shape} {one.type}" for one in arrays) or "nothing"

@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol
@@ -81,19 +82,20 @@ class EventWriter:
         return cls(file, path)
 
     def frames(self, seen: Sequence[Seen]) -> None:
-        """A line for each person. Raises OutputError."""
+        """A line for each person. Raises OutputError, of stdout OSError."""
         events = [person_event(one.frame, track) for one in seen for track in one.tracks]
         self._write("".join(json.dumps(event, allow_nan=False) + "\n" for event in events))
 
     def news(self, news: News) -> None:
-        """A line for a source. Raises OutputError."""
+        """A line for a source. Raises OutputError, of stdout OSError."""
         event = {"event": "source", **news._asdict(), "time": round(time.time(), 3)}
         self._write(json.dumps(event) + "\n")
 
     def _write(self, lines: str) -> None:
         if not lines:
             return
-        with output_errors(self._name):
+        # What becomes of stdout is the command's business: a reader that has seen enough is none.
+        with nullcontext() if self._name == Path("-") else output_errors(self._name):
             self._file.write(lines)
             self._file.flush()
 

@@ -71,34 +71,36 @@ class Identities:
     @staticmethod
     def _part(tracks: Sequence[Track]) -> None:
         """Of two tracks of one identity the younger was mistaken for the elder, who is back."""
-        holders: set[int] = set()
+        holders: dict[int, Track] = {}
         for track in sorted(tracks, key=lambda track: track.number):
             identity = track.identity
             if identity is not None and identity.number in holders:
                 if track.looks in identity.tracks:
                     identity.tracks.remove(track.looks)
                 track.identity = track.distance = None
+                # The younger's looks, and others like it, may have taken the place of the elder's.
+                looks = holders[identity.number].looks
+                if looks not in identity.tracks:
+                    identity.tracks.append(looks)
             elif identity is not None:
-                holders.add(identity.number)
+                holders[identity.number] = track
 
     def _by_gallery(self, due: list[Track], gallery: Gallery, taken: set[int]) -> list[Track]:
-        """Name those whom the gallery knows; the others come back."""
-        left = []
+        """Name those whom the gallery knows, the likest first; the others come back."""
+        known = []
         for track in due:
             # A pair network's looks may be two descriptions: the nearer match counts.
             found = gallery.search(self._wardrobe.description([track.looks]), NEIGHBOURS)
             named = [match for matches in found for match in matches if match.sighting.person]
             best = min(named, key=lambda match: match.distance, default=None)
-            if best is None or best.distance > self._wardrobe.limit:
-                left.append(track)
-                continue
-            identity = self._people.get(best.sighting.person) or self._new(best.sighting.person)
-            if identity.number in taken:
-                left.append(track)
-                continue
-            taken.add(identity.number)
-            self._give(track, identity, best.distance)
-        return left
+            if best is not None and best.distance <= self._wardrobe.limit:
+                known.append((best.distance, best.sighting.person, track))
+        for distance, person, track in sorted(known, key=lambda one: one[0]):
+            identity = self._people.get(person) or self._new(person)
+            if identity.number not in taken:
+                taken.add(identity.number)
+                self._give(track, identity, distance)
+        return [track for track in due if track.identity is None]
 
     def _by_looks(self, due: list[Track], taken: set[int]) -> list[Track]:
         """Name those who were seen before, together at the least distance; the others come back."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from reid.errors import ConfigError
 from reid.matching import Matcher, unit_vectors
 from reid.types import FloatArray, Image
 
@@ -66,7 +68,8 @@ class Wardrobe:
 
     ``limit`` is the distance at which two looks stop being one person's: VECTOR_LIMIT or
     PAIR_LIMIT by default. The matcher describes one grey image at once, which tells its kind and
-    has the model ready when the first person comes.
+    has the model ready when the first person comes. Raises ConfigError for a limit that no
+    distance of that kind can be held against.
     """
 
     def __init__(self, matcher: Matcher[Any], limit: float | None = None) -> None:
@@ -76,6 +79,11 @@ class Wardrobe:
         self._has_shortlist = self.compares_pairs and _VECTOR in grey
         usual = PAIR_LIMIT if self.compares_pairs else VECTOR_LIMIT
         self.limit = usual if limit is None else limit
+        if not 0 < self.limit / usual < math.inf:
+            raise ConfigError(
+                f"the largest distance has the sign of {usual} for this network, of which one "
+                f"that scores pairs has minus its score; found {self.limit} (--max-distance)"
+            )
 
     def describe(self, crops: Sequence[Image], scores: Sequence[float]) -> list[Looks | None]:
         """The looks of each crop, described all at once; None where they are not finite."""

@@ -17,11 +17,15 @@ from reid.errors import ConfigError, OutputError, output_errors
 from reid.types import Image
 
 from ..cameras.camera import News
+from ..cameras.sources import is_text
 from .events import Seen
 from .track import Track
 
 TILE_WIDTH = 960
 """Of a camera's picture where there are several, at most."""
+
+LONGEST_STILL_S = 10.0
+"""Of one picture in a live video at most: a night without any camera is not written."""
 
 _WINDOW = "reid watch"
 
@@ -92,19 +96,20 @@ class VideoSink:
     """An MP4 file (MPEG-4 part 2, which every OpenCV writes) of the wall. A context manager.
 
     ``fps`` is of the file: a frame is written for each round of files, and as many as its clock
-    asks for where a source is ``live``. The file appears, whole, when it is closed. Raises
-    OutputError where it cannot be written.
+    asks for where a source is ``live``, of LONGEST_STILL_S at most. The file appears, whole, when
+    it is closed. Raises OutputError where it cannot be written.
     """
 
     def __init__(self, path: Path, cameras: Sequence[str], fps: float, live: bool) -> None:
         self._path, self._fps, self._live = path, fps, live
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        # The whole path, for FFmpeg takes what stands before a first colon for a protocol.
+        self._temporary = path.absolute().with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         self._wall = Wall(cameras)
         self._writer: Any = None
         self._written = 0
         self._began_s = 0.0
-        if path.suffix.lower() != ".mp4":
-            raise ConfigError(f"{path}: the annotated video is an .mp4 file; call it so")
+        if path.suffix.lower() != ".mp4" or not is_text(str(self._temporary)):
+            raise ConfigError(f"{path}: the annotated video is an .mp4 file of a UTF-8 name")
 
     def frames(self, seen: Sequence[Seen]) -> None:
         """One round."""
@@ -113,7 +118,10 @@ class VideoSink:
             self._open(wall)
         due = 1
         if self._live:
-            due = int((time.monotonic() - self._began_s) * self._fps) + 1 - self._written
+            now_s = time.monotonic()
+            still_s = now_s - self._began_s - self._written / self._fps
+            self._began_s += max(0.0, still_s - LONGEST_STILL_S)
+            due = int((now_s - self._began_s) * self._fps) + 1 - self._written
         for _ in range(due):
             self._writer.write(wall)
             self._written += 1
@@ -151,6 +159,8 @@ class VideoSink:
                 if _num_frames(self._temporary) != self._written:
                     # OpenCV does not say that a write failed.
                     raise OutputError(f"cannot write {self._path} whole; is the disk full?")
+                with open(self._temporary, "rb") as written:
+                    os.fsync(written.fileno())
                 os.replace(self._temporary, self._path)
         finally:
             self._temporary.unlink(missing_ok=True)

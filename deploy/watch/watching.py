@@ -84,10 +84,6 @@ def watch(
     failures: list[str] = []
     with cameras:
         for found in cameras.rounds():
-            for news in cameras.news():
-                failures += [news.words] if news.state == "failed" else []
-                for sink in sinks:
-                    sink.news(news)
             if found:
                 began_s = began_s if rounds else time.monotonic()
                 seen = watcher.look_at(found)
@@ -97,9 +93,13 @@ def watch(
                 latencies_s += [ended_s - frame.ready_s for frame in found]
                 rounds, frames = rounds + 1, frames + len(found)
                 people += sum(len(one.tracks) for one in seen)
+            for news in cameras.news():
+                failures += [news.words] if news.state == "failed" else []
+                for sink in sinks:
+                    sink.news(news)
             if rounds == max_rounds > 0 or stop():
                 break
-    if failures and not frames:
+    if len(failures) == len(cameras.counts) and not frames:
         raise DataError("; ".join(failures))
     p50_s, p99_s = np.percentile(latencies_s, (50, 99)) if latencies_s else (None, None)
     return WatchReport(

@@ -93,6 +93,61 @@ def test_what_nobody_expects_in_a_thread_is_raised_by_the_rounds() -> None:
         watch(Cameras([file("a"), stream("b")], reading({"a": [ZeroDivisionError()], "b": []})))
 
 
+def test_what_nobody_expects_is_raised_though_all_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Camera.run
+
+    def slowly(camera: Camera) -> None:
+        try:
+            run(camera)
+        finally:
+            threading.Event().wait(0.1)  # the camera has ended, and its thread not yet
+
+    monkeypatch.setattr(Camera, "run", slowly)
+    with pytest.raises(ZeroDivisionError):
+        watch(Cameras([file("a")], reading({"a": [ZeroDivisionError()]})))
+
+
+def test_files_stay_in_step_beside_a_live_source() -> None:
+    waiting, hold = threading.Event(), threading.Event()
+
+    def read(source: Source) -> Frames:
+        if source.name == "slow":
+            hold.wait(10)
+        if source.name == "live":
+            waiting.wait(10)
+        for item in decoded(3):
+            yield item
+            if source.name == "fast":
+                waiting.set()  # the first frame is there to be taken
+
+    rounds = []
+    with Cameras([file("fast"), file("slow"), stream("live")], read) as cameras:
+        for frames in cameras.rounds():
+            rounds.append([(f.camera, f.number) for f in frames if f.camera != "live"])
+            if frames:
+                hold.set()
+            if ("slow", 2) in rounds[-1]:
+                break
+    assert [one for one in rounds if one] == [[("fast", n), ("slow", n)] for n in range(3)]
+
+
+def test_the_end_of_a_file_is_told_after_its_last_frame_was_taken() -> None:
+    arrived, news = threading.Condition(), deque[News]()
+    camera = Camera(file("a"), arrived, news, reading({"a": decoded(1)}))
+    thread = threading.Thread(target=camera.run)
+    thread.start()
+    thread.join(0.1)
+    assert not news
+    with arrived:
+        arrived.wait_for(lambda: camera.waiting, 10)
+        camera.take()
+        arrived.notify_all()
+    thread.join(10)
+    assert [one.state for one in news] == ["ended"]
+
+
 def test_a_live_source_keeps_its_newest_frame_and_counts_the_others() -> None:
     arrived = threading.Condition()
     camera = Camera(

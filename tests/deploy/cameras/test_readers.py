@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -93,6 +94,33 @@ def test_frames_beyond_all_cameras_are_refused_before_they_are_decoded(
     monkeypatch.setattr(readers, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(DataError, match="frames of 64x48; at most 3071 pixels"):
         read(video)
+
+
+def test_an_image_beyond_all_cameras_is_lost_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, width in (("a", 11), ("b", 10)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((20, width, 3), np.uint8))
+    decoded: list[str] = []
+    read_image = readers.read_image
+    monkeypatch.setattr(readers, "MAX_PIXELS", 200)
+    monkeypatch.setattr(
+        readers, "read_image", lambda path: (decoded.append(path.name), read_image(path))[1]
+    )
+    frames, lost = read(tmp_path)
+    assert (len(frames), lost, decoded) == (1, 1, ["b.png"])
+
+
+def test_a_path_that_is_no_utf_8_is_one_line_and_no_crash(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"door\xff.mp4")
+    path.touch()
+    with pytest.raises(DataError, match="its path is no UTF-8"):
+        list(read_source(parse_sources([f"door={path}"])[0]))
+
+
+def test_a_file_that_cannot_be_opened_has_no_frame_rate(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    assert frame_rate(source_of(tmp_path / "a.mp4")) == 0
 
 
 def test_a_folder_is_read_in_the_order_of_names_and_damaged_images_are_counted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,31 @@ def test_what_is_no_source_is_one_line_without_a_password(word: str, message: st
         parse_sources([word])
     assert SECRET not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "front door=rtsp://admin:hunter2@cam/x",
+        "rtsp:/u:hunter2@cam/x",
+        "rtsp//cam/hunter2",
+        " rtsp://u:hunter2@cam",
+        "u:hunter2@cam",
+        "cam/mjpg?pwd=hunter2",
+    ],
+)
+def test_a_mistyped_address_is_refused_without_being_shown(word: str) -> None:
+    with pytest.raises(ConfigError, match="what looks like an address: no such video") as error:
+        parse_sources([word])
+    assert SECRET not in str(error.value)
+
+
+def test_a_name_that_is_no_utf_8_is_refused_before_opencv_dies_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"yard\xff")
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="its name is no UTF-8"):
+        parse_sources([str(folder)])
+    assert parse_sources([f"yard={folder}"])[0].name == "yard"
 
 
 def test_no_source_at_all_is_refused() -> None:

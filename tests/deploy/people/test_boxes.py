@@ -53,6 +53,14 @@ def test_the_best_come_first_and_no_more_than_a_frame_can_hold() -> None:
     assert found.scores.tolist() == sorted(many.scores.tolist(), reverse=True)[:MAX_PEOPLE]
 
 
+def test_a_crowd_is_kept_whole_though_each_of_it_has_many_boxes() -> None:
+    places = np.repeat(100.0 * np.arange(60), 15) + np.tile(np.arange(15) / 10, 60)
+    corners = np.stack([places, 0 * places, places + 20, 0 * places + 50], axis=1)
+    scores = np.repeat(np.linspace(0.9, 0.5, 60), 15)  # whoever is weakest has 885 boxes above
+    found = suppress(People(corners.astype(np.float32), scores.astype(np.float32)), 0.5)
+    assert [box[0] for box in kept(found)] == [100.0 * n for n in range(60)]
+
+
 def test_a_person_at_the_border_is_clipped_to_the_frame() -> None:
     found = tidy(people((-5, -8, 20, 40), (90, 30, 130, 70)), 100, 50, 8, 16)
     assert kept(found) == [[0, 0, 20, 40], [90, 30, 100, 50]]

@@ -98,6 +98,7 @@ NOT_YOLOX = {
     "other cells": ({"output": np.zeros((1, 7, 85), np.float32)}, (1, 3, HEIGHT, WIDTH)),
     "open size": ({"output": yolox_output()}, (1, 3, "h", "w")),
     "one channel": ({"output": yolox_output()}, (1, 1, HEIGHT, WIDTH)),
+    "four at once": ({"output": np.concatenate([yolox_output()] * 4)}, (4, 3, HEIGHT, WIDTH)),
     "no picture": ({"output": yolox_output()}, (1, 3)),
 }
 
@@ -109,6 +110,28 @@ def test_an_onnx_file_that_is_no_detector_is_one_line(detector_path: Path, what:
     with pytest.raises(ModelFileError, match="is no people detector that is known here") as error:
         open_detector(detector_path, "cpu", 1)
     assert "\n" not in str(error.value)
+
+
+def test_labels_that_are_words_are_refused(detector_path: Path) -> None:
+    outputs = {
+        "boxes": np.zeros((2, 4), np.float32),
+        "scores": np.ones(2, np.float32),
+        "labels": np.array(["person", "dog"], object),
+    }
+    write_detector(detector_path, outputs)
+    Path(f"{detector_path}.json").write_text('{"format": "boxes", "labels": "labels"}')
+    with pytest.raises(ModelFileError, match=r"labels \[2\] tensor\(string\)"):
+        open_detector(detector_path, "cpu", 1)
+
+
+def test_boxes_that_are_no_numbers_are_given_out_without_a_word(detector_path: Path) -> None:
+    output = yolox_output()
+    output[0, 6:9, 4:6] = 1
+    output[0, 6:9, :4] = [[3e38, -np.inf, np.nan, 1e9], [np.inf] * 4, [np.nan] * 4]
+    output[0, 9, 4:6] = [np.inf, 0]
+    write_detector(detector_path, {"output": output})
+    (found,) = open_detector(detector_path, "cpu", 1).detect(FRAMES[:1])  # warnings are errors
+    assert [32, 0, 48, 32] in [pytest.approx(box) for box in found.boxes.tolist()]
 
 
 def test_an_input_of_bytes_is_refused(detector_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,16 @@ def test_a_full_disk_is_one_line() -> None:
         EventWriter(full.open("w"), full) as writer,
     ):
         writer.news(News("a", "ended", ""))
+
+
+def test_a_reader_of_stdout_that_has_gone_is_left_to_the_command() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    file = os.fdopen(writer, "w")
+    with pytest.raises(BrokenPipeError):
+        EventWriter(file).news(News("a", "ended", ""))
+    with pytest.raises(BrokenPipeError):
+        file.close()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -83,6 +83,24 @@ def test_who_was_taken_for_somebody_out_of_sight_is_another_when_that_one_is_bac
     assert named(identities, [], [track_of(*BLUE)]) == [[], [2]]
 
 
+def test_an_elder_is_known_again_though_the_looks_of_others_took_the_place_of_its_own(
+    wardrobe: Wardrobe,
+) -> None:
+    identities = Identities(wardrobe)
+    elders = [[track_of(*RED)] for _ in range(4)]
+    youngers = [[track_of(*ORANGE)] for _ in range(4)]
+    for (younger,) in youngers:
+        younger.number = 2
+    assert named(identities, *elders) == [[1]] * 4
+    assert named(identities, *youngers) == [[1]] * 4  # four cameras' elders are hidden
+    both = [[*elder, *younger] for elder, younger in zip(elders, youngers, strict=True)]
+    assert named(identities, *both) == [[1, 2]] * 4
+    for (younger,) in youngers:
+        for _ in range(60):
+            younger.looks.add(looks_of(*BLUE))
+    assert named(identities, [], [track_of(*BLUE)], [track_of(*RED)]) == [[], [2], [1]]
+
+
 def test_an_identity_stays_whatever_comes_later(wardrobe: Wardrobe) -> None:
     identities = Identities(wardrobe)
     red = track_of(*RED)
@@ -193,6 +211,14 @@ def test_two_tracks_of_a_frame_are_not_both_whom_the_gallery_knows(
     first, second = track_of(*RED), track_of(*ORANGE)
     assert named(Identities(wardrobe, gallery), [first, second]) == [[1, 2]]
     assert [track.identity.person for track in (first, second) if track.identity] == ["anna", ""]
+
+
+def test_of_two_whom_the_gallery_takes_for_one_the_likest_is(
+    wardrobe: Wardrobe, gallery: Any
+) -> None:
+    like, likest = track_of(*ORANGE), track_of(*RED)
+    named(Identities(wardrobe, gallery), [like, likest])
+    assert [track.identity.person for track in (like, likest) if track.identity] == ["", "anna"]
 
 
 def test_a_forgotten_person_of_the_gallery_comes_back_under_a_new_number(

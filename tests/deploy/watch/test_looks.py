@@ -7,6 +7,7 @@ import pytest
 
 from reid.deploy.watch import looks as module
 from reid.deploy.watch.looks import PAIR_LIMIT, VECTOR_LIMIT, Looks, Wardrobe
+from reid.errors import ConfigError
 from reid.matching import PairMatcher, unit_vectors
 from reid.types import FloatArray, Image
 from tests.deploy.watch.conftest import ColourMatcher, looks_of
@@ -131,6 +132,14 @@ def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: Wardro
     assert vectors.relative(half) == pytest.approx([0.5, 1, 2])
     scores = np.array([2 * PAIR_LIMIT, PAIR_LIMIT, PAIR_LIMIT / 2], np.float32)
     assert pairs.relative(scores) == pytest.approx([0.5, 1, 2])
+
+
+@pytest.mark.parametrize("limit", [0.0, -0.7, float("nan"), float("inf")])
+def test_a_limit_of_the_other_kind_of_network_is_refused(limit: float) -> None:
+    with pytest.raises(ConfigError, match=r"has the sign of 0\.65"):
+        Wardrobe(ColourMatcher(), limit)
+    with pytest.raises(ConfigError, match=r"has the sign of -0\.7"):
+        Wardrobe(PairMatcher(DescribeRunner(), CompareRunner()), -limit)
 
 
 def test_looks_are_unlike_in_units_of_the_limit() -> None:

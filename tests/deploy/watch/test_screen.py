@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -89,6 +90,27 @@ def test_a_live_video_keeps_to_the_clock(tmp_path: Path, monkeypatch: pytest.Mon
     assert greys == [0, 2, 2, 2, 2, 2]
 
 
+def test_a_night_without_any_camera_is_shortened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 100.0, 30_000.0, 30_000.5])
+    monkeypatch.setattr(screen.time, "monotonic", lambda: next(clock))
+    with VideoSink(tmp_path / "out.mp4", ["a"], fps=4, live=True) as sink:
+        for grey in (20, 120, 220):
+            sink.frames([seen("a", grey)])
+    frames = len(frames_of(tmp_path / "out.mp4"))
+    assert frames == 1 + screen.LONGEST_STILL_S * 4 + 1 + 2
+
+
+def test_a_video_may_be_called_after_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoSink(Path("watch-10:30.mp4"), ["a"], fps=10, live=False) as sink:
+        sink.frames([seen()])
+    assert len(frames_of(tmp_path / "watch-10:30.mp4")) == 1
+
+
 def test_without_a_frame_there_is_no_video(tmp_path: Path) -> None:
     with VideoSink(tmp_path / "out.mp4", ["a"], fps=10, live=False):
         pass
@@ -110,6 +132,8 @@ def test_a_video_that_was_not_written_whole_is_no_video(
 def test_a_video_of_another_kind_or_in_no_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is an \.mp4 file"):
         VideoSink(tmp_path / "out.avi", ["a"], 10, False)
+    with pytest.raises(ConfigError, match=r"of a UTF-8 name"):
+        VideoSink(tmp_path / os.fsdecode(b"\xff.mp4"), ["a"], 10, False)
     (tmp_path / "file").touch()
     with (
         VideoSink(tmp_path / "file" / "out.mp4", ["a"], 10, False) as sink,

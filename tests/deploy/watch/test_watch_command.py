@@ -128,6 +128,19 @@ def test_events_on_stdout_end_with_the_summary(
     assert "5 frames in" in shown.err
 
 
+def test_a_file_that_is_no_video_stops_no_other_though_a_video_is_written(
+    model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "yard.mp4").write_bytes(b"no video")
+    sources = ["--source", str(tmp_path / "yard.mp4"), "--source", str(video)]
+    options = ["--detector", str(detector), "--device", "cpu", "--video", str(tmp_path / "out.mp4")]
+    assert main(["watch", str(model), *sources, *options, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["frames"] == NUM_FRAMES
+    assert "reid: yard: failed: " in shown.err
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FPS) == 8
+
+
 def test_a_network_that_compares_pairs_watches_too(
     monkeypatch: pytest.MonkeyPatch,
     detector: Path,

@@ -138,6 +138,39 @@ def test_a_source_that_fails_is_news_and_the_others_go_on() -> None:
     assert len(notebook.of("b", "frame")) == 10
 
 
+def test_a_source_that_fails_beside_one_without_a_frame_is_news() -> None:
+    report, notebook, _ = look({"a": [DataError("a is gone")], "b": [3]})
+    assert report.frames == 0
+    assert {(news.camera, news.state) for news in notebook.told} == {
+        ("a", "failed"),
+        ("b", "ended"),
+    }
+
+
+def test_what_happens_to_a_source_is_told_after_its_frames() -> None:
+    class Diary(Notebook):
+        """Remembers the order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.order: list[str] = []
+
+        def frames(self, seen: Sequence[Seen]) -> None:
+            self.order += ["frame"] * len(seen)
+
+        def news(self, news: News) -> None:
+            self.order.append(news.state)
+
+    diary = Diary()
+
+    def read(source: Source) -> Frames:
+        yield from [Decoded(frame_of({}), 0.0)] * 3
+
+    source = Source("a", "video", "a", "a", live=False)
+    watch(Cameras([source], read), Watcher(ColourDetector(), ColourMatcher()), [diary])
+    assert diary.order == ["frame"] * 3 + ["ended"]
+
+
 def test_if_every_source_fails_at_once_that_is_the_error() -> None:
     with pytest.raises(DataError, match=r"^a is gone; b is gone$|^b is gone; a is gone$"):
         look({"a": [DataError("a is gone")], "b": [DataError("b is gone")]})
