@@ -58,12 +58,13 @@ def search(
     from reid.matching import open_matcher
 
     from ..gallery import Sighting, Where
+    from ..gallery.listing import names_from
     from ..gallery.opening import open_gallery
     from ..gallery.results import Answer, page_of, text_of, to_json
     from ..gallery.times import seconds_from_text
 
     span = [seconds_from_text(text) if text else None for text in (since, until)]
-    where = Where(people, cameras, *span)
+    where = Where(names_from(people), names_from(cameras), *span)
     queries = [read_image(path) for path in images]
     with (
         closing(open_matcher(model, device, threads)) as matcher,

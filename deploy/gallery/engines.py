@@ -76,7 +76,7 @@ class InvertedLists:
     def built(cls, vectors: Vectors) -> InvertedLists:
         """Learn from the vectors: 4 sqrt(N) lists, by k-means on a sample."""
         num_lists = 1 << max(0, round(np.log2(4 * np.sqrt(len(vectors)))))
-        sample = _sample(vectors, KMEANS_ROWS_PER_LIST * num_lists)
+        sample = sample_of(vectors, KMEANS_ROWS_PER_LIST * num_lists)
         num_lists = min(num_lists, len(sample))
         learned = faiss.Kmeans(
             vectors.dim,
@@ -184,7 +184,7 @@ class BinaryCodes:
         rng = np.random.default_rng(SEED)
         rotation = np.linalg.qr(rng.standard_normal((num_bits, num_bits)))[0]
         planes = rotation[: vectors.dim].astype(np.float32)
-        middle = _sample(vectors, ROWS_AT_ONCE).mean(axis=0)
+        middle = sample_of(vectors, ROWS_AT_ONCE).mean(axis=0)
         codes = [
             _bits(part[at : at + ROWS_AT_ONCE], planes, middle)
             for part in vectors.parts
@@ -225,7 +225,7 @@ def _bits(vectors: FloatArray, planes: FloatArray, middle: FloatArray) -> Column
     return np.packbits((vectors - middle) @ planes > 0, axis=1)
 
 
-def _sample(vectors: Vectors, count: int) -> FloatArray:
+def sample_of(vectors: Vectors, count: int) -> FloatArray:
     """``count`` rows drawn at random, or all."""
     if count >= len(vectors):
         return np.concatenate(vectors.parts)

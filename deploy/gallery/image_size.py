@@ -6,7 +6,9 @@ is taken; any other format is refused.
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -20,10 +22,18 @@ MAX_PIXELS = 40_000_000
 MAX_SIDE = 30_000
 """What OpenCV resizes in every way."""
 
+MAX_SCANS = 100
+"""Of a progressive JPEG, which has about ten: one of 12 bytes is a pass over all pixels."""
+
+MAX_PARTS = 10_000
+"""Of a JPEG; thousands of notes come with some."""
+
 FORMATS = "JPEG, PNG, BMP or WebP"
 
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}
+_JPEG_SCAN, _JPEG_ENDS = 0xDA, (0xD8, 0xD9)
+# Not what stands in an image's data or has no length: 0x00, 0x01, 0xD0 to 0xD7.
+_JPEG_PART = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
 
 
 def decoded(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Image:
@@ -47,10 +57,11 @@ def decoded(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def image_size(content: bytes, what: str) -> tuple[int, int]:
-    """Width and height as the file's head tells. Raises DataError where it tells none."""
+    """Width and height as the file's head tells. Raises DataError where it tells none, and for
+    a JPEG of which decoding would take for ever."""
     try:
         if content.startswith(b"\xff\xd8"):
-            return _jpeg_size(content)
+            return _jpeg_size(content, what)
         if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", content, 16)
             return width, height
@@ -63,22 +74,31 @@ def image_size(content: bytes, what: str) -> tuple[int, int]:
     raise DataError(f"{what}: not an image; expected {FORMATS}")
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int]:
+def _jpeg_size(content: bytes, what: str) -> tuple[int, int]:
+    size, scans = None, 0
+    for number, (marker, at) in enumerate(_jpeg_parts(content)):
+        if marker in _JPEG_FRAMES and size is None:
+            height, width = struct.unpack_from(">HH", content, at + 3)
+            size = width, height
+        scans += marker == _JPEG_SCAN
+        if scans > MAX_SCANS or number >= MAX_PARTS:
+            raise DataError(
+                f"{what}: a JPEG of over {MAX_SCANS} scans or {MAX_PARTS:,} parts; save it again"
+            )
+    if size is None:
+        raise IndexError
+    return size
+
+
+def _jpeg_parts(content: bytes) -> Iterator[tuple[int, int]]:
+    """Each part's marker and where it begins, up to the image's end."""
     at = 2
-    while True:
-        at = content.find(b"\xff", at)
-        if at < 0:
-            raise IndexError
-        marker = content[at + 1]
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", content, at + 5)
-            return width, height
-        if marker == 0xFF:
-            at += 1  # filling
-        elif marker in _JPEG_ALONE or marker == 0:
-            at += 2
-        else:
-            at += 2 + struct.unpack_from(">H", content, at + 2)[0]
+    while found := _JPEG_PART.search(content, at):
+        marker, at = found[1][0], found.end()
+        if marker in _JPEG_ENDS:
+            return
+        yield marker, at
+        at += struct.unpack_from(">H", content, at)[0]
 
 
 def _bmp_size(content: bytes) -> tuple[int, int]:

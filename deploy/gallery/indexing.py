@@ -123,13 +123,18 @@ class Shard:
     def of_images(self, sightings: Sequence[Sighting], root: Path) -> list[Sighting]:
         """The part's images. Which those are depends on each one's path below ``root`` alone:
         processes that list different images, or list them elsewhere, take none twice."""
-        return [one for one in sightings if self._has(os.path.relpath(one.source, root))]
+        base = os.path.realpath(root)
+        return [one for one in sightings if self._has(one.source, base)]
 
     def of_files(self, files: Sequence[Path], root: Path) -> list[Path]:
         """The part's files, by the same rule."""
-        return [file for file in files if self._has(os.path.relpath(file.resolve(), root))]
+        base = os.path.realpath(root)
+        return [file for file in files if self._has(str(file), base)]
 
-    def _has(self, name: str) -> bool:
+    def _has(self, path: str, base: str) -> bool:
+        if self.of == 1:
+            return True
+        name = os.path.relpath(os.path.realpath(path), base)
         digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "little") % self.of == self.number - 1
 
@@ -140,7 +145,7 @@ def shard_from(text: str, environment: Mapping[str, str]) -> Shard:
         rank, world = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         text = f"{int(rank) + 1 if rank.isdecimal() else rank}/{world}"
     number, _, of = text.partition("/")
-    if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
+    if number.isdecimal() and of.isdecimal() and len(text) < 20 and 1 <= int(number) <= int(of):
         return Shard(int(number), int(of))
     raise ConfigError(f"a shard is written 3/8, the third of eight; found {text!r}")
 

@@ -79,11 +79,16 @@ def where_from(conditions: Sequence[str]) -> Where:
         found[key].append(value)
     since, until = ([seconds_from_text(text) for text in found[key]] for key in ("since", "until"))
     return Where(
-        tuple(found["person"]),
-        tuple(found["camera"]),
+        names_from(found["person"]),
+        names_from(found["camera"]),
         max(since, default=None),
         min(until, default=None),
     )
+
+
+def names_from(words: Sequence[str]) -> tuple[str, ...]:
+    """Names to filter by: as they are written, and as ``list_images`` keeps them (0002 is 2)."""
+    return tuple(dict.fromkeys(name for word in words for name in (word, _name(word) or word)))
 
 
 def _written_s(sighting: Sighting) -> float:
@@ -108,6 +113,7 @@ def _from_csv(source: Path) -> list[Sighting]:
         io.StringIO(text, newline=""),
         delimiter=";" if header.count(";") > header.count(",") else ",",
         restval="",
+        strict=True,  # else a quote that nothing closes takes in the lines that follow
     )
     found = []
     try:
@@ -146,9 +152,11 @@ def _sighting(base: str, row: Mapping[str, str]) -> Sighting:
 def _box(words: str) -> Box:
     try:
         left, top, width, height = map(int, words.split())
+        if not (min(width, height) > 0 and max(map(abs, (left, top, width, height))) < 2**31):
+            raise ValueError
     except ValueError:
         raise ValueError(
-            f"a box is left, top, width and height in pixels, found {words!r}"
+            f"a box is left, top, width and height in pixels, at least 1x1; found {words[:60]!r}"
         ) from None
     return left, top, width, height
 

@@ -45,9 +45,10 @@ class LocalGallery:
         self.name = str(folder)
         self._store = Store(folder)
         self._matcher, self._shortlist = matcher, shortlist
+        self._checked: list[Segment] | None = None
         self._require_same_model()
         self._searcher = Searcher(self._store, engine, say)
-        self._chosen: tuple[Where, BoolArray] | None = None
+        self._chosen: tuple[Where, list[Segment], BoolArray] | None = None
 
     def __len__(self) -> int:
         self._refresh()
@@ -80,7 +81,6 @@ class LocalGallery:
                 parts.append(new_rows(some, [sightings[i] for i in rows], keys[rows], first_id))
             if parts:
                 self._store.append(parts)
-        self._forget()
         return len(new)
 
     def delete(self, where: Where) -> int:
@@ -96,9 +96,8 @@ class LocalGallery:
                 elif not chosen.all():
                     left.append(kept_rows(segment, ~chosen))
             if count:
+                self._searcher.forget_rows()  # first: a process killed here has lost a cache
                 self._store.replace(left)
-                self._searcher.forget_rows()
-        self._forget()
         return count
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
@@ -157,11 +156,17 @@ class LocalGallery:
         """See ``Gallery``. Raises ModelFileError for a damaged table."""
         path = self._store.folder / CONFIRMED_NAME
         try:
-            return [Confirmation(**row) for row in json.loads(path.read_bytes())]
+            found = [Confirmation(**row) for row in json.loads(path.read_bytes())]
+            kinds: tuple[Any, ...] = (str, int, bool, (int, float))
+            for one in found:
+                values = zip(dataclasses.astuple(one), kinds, strict=True)
+                if not all(isinstance(value, kind) for value, kind in values):
+                    raise ValueError("a confirmation is none")
         except FileNotFoundError:
             return []
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, RecursionError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path} is damaged ({error}); remove it") from None
+        return found
 
     def prepare(self) -> None:
         """See ``Gallery``. A disk without room leaves the index in memory alone, and says so."""
@@ -170,15 +175,12 @@ class LocalGallery:
 
     def close(self) -> None:
         """See ``Gallery``."""
-        self._forget()
+        self._chosen = None
 
     def _refresh(self) -> None:
-        if self._store.refresh():
+        self._store.refresh()
+        if self._checked is not self._store.segments:  # found now, or by a transaction of ours
             self._require_same_model()
-            self._forget()
-
-    def _forget(self) -> None:
-        self._chosen = None
 
     def _new(self, keys: Column) -> BoolArray:
         new = np.ones(len(keys), np.bool_)
@@ -198,6 +200,7 @@ class LocalGallery:
         if self._store.segments:
             first = self._store.segments[0].described
             self._matcher.from_pieces([{name: array[:0] for name, array in first.items()}])
+        self._checked = self._store.segments
 
     def _whole(self, descriptions: Any) -> dict[str, Column]:
         """The arrays of all images in one piece."""
@@ -207,10 +210,11 @@ class LocalGallery:
 
     def _allowed(self, where: Where) -> BoolArray:
         """(N,), kept for the next search."""
-        if self._chosen is None or self._chosen[0] != where:
-            masks = [np.zeros(0, np.bool_), *(s.chosen(where) for s in self._store.segments)]
-            self._chosen = (where, np.concatenate(masks))
-        return self._chosen[1]
+        segments = self._store.segments
+        if self._chosen is None or self._chosen[0] != where or self._chosen[1] is not segments:
+            masks = [np.zeros(0, np.bool_), *(one.chosen(where) for one in segments)]
+            self._chosen = (where, segments, np.concatenate(masks))
+        return self._chosen[2]
 
     def _shortlists(
         self, queries: Mapping[str, Column], k: int, allowed: BoolArray | None

@@ -55,10 +55,13 @@ def open_milvus(name: str, matcher: Matcher[Any], create: bool) -> MilvusGallery
         place, _, collection = parts.path.rpartition("/")
         if not _COLLECTION.fullmatch(collection) or not (host or place):
             raise ValueError("no collection")
+        if parts.query not in ("", "tls") or parts.fragment:
+            raise ValueError("not understood; without it the password would be sent as it is")
     except ValueError:
         raise ConfigError(
-            "a Milvus gallery is named milvus://host:port/collection, or milvus:FILE.db/collection "
-            f"for Milvus Lite; found {_without_secrets(name)}"
+            "a Milvus gallery is named milvus://host:port/collection, with ?tls behind it for an "
+            "encrypted connection, or milvus:FILE.db/collection for Milvus Lite; found "
+            f"{_without_secrets(name)}"
         ) from None
     if {VECTOR} != _described(matcher).keys():
         raise ConfigError(

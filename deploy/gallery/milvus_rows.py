@@ -47,13 +47,13 @@ def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, a
 def row_of(number: int, vector: FloatArray, sighting: Sighting) -> dict[str, Any]:
     """Raises DataError for what is longer than a field."""
     texts = {
-        "person": sighting.person,
-        "camera": sighting.camera,
-        "source": sighting.source,
+        "person": _unicode(sighting.person),
+        "camera": _unicode(sighting.camera),
+        "source": _unicode(sighting.source),
         "picture": base64.b64encode(sighting.picture).decode("ascii"),
     }
     for name, text in texts.items():
-        size = len(text.encode("utf-8", "replace"))
+        size = len(text.encode())
         if size > MAX_BYTES[name]:
             raise DataError(
                 f"{sighting.source[:200]}: a {name} of {size:,} bytes; Milvus keeps up to "
@@ -84,7 +84,7 @@ def confirmation_of(said: str, time_s: float) -> Confirmation:
 def filter_of(where: Where) -> str:
     """In Milvus's language; names are quoted as JSON, so they cannot end their own quotes."""
     conditions = [
-        f"{field} in {json.dumps(list(names), ensure_ascii=False)}"
+        f"{field} in {json.dumps([*map(_unicode, names)], ensure_ascii=False)}"
         for field, names in (("person", where.people), ("camera", where.cameras))
         if names
     ]
@@ -95,6 +95,11 @@ def filter_of(where: Where) -> str:
     if where.until_s is not None:
         conditions.append(f"time_us < {microseconds(where.until_s)}")
     return " and ".join(conditions)
+
+
+def _unicode(text: str) -> str:
+    """Milvus keeps no others, and a file's name may hold bytes that are none."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def ids_of(sightings: Sequence[Sighting]) -> list[int]:

@@ -95,7 +95,8 @@ def page_of(
         body.append(f'<div class="ranked">{"".join(cells)}</div>')
         if not answer.matches:
             body.append(paragraph("Nothing found.", "note"))
-    return page(title, body)
+    # A file's name may hold bytes that are no UTF-8, which a page cannot.
+    return page(title, body).encode("utf-8", "replace").decode()
 
 
 def _printable(word: str) -> str:

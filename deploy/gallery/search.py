@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,7 +76,8 @@ class Searcher:
         self._segments: list[Segment] | None = None
         self._index: Index | None = None
         self._choice: _Choice | None = None
-        self._tried, self._gallery = False, store.head.id
+        self._tried: tuple[int, ...] | None = None
+        self._gallery = store.head.id
 
     def nearest(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> Found:
         """The ``k`` nearest of the ``allowed`` (N,) rows, or of all."""
@@ -113,15 +115,19 @@ class Searcher:
         self._say(f"{index.words()}; built in {seconds:.0f} s")
         self._take(index)
         try:
-            save_index(self._path, index, self._store.head.id)
+            with self._store.transaction():
+                self._keep(index)
+            self._tried = self._stamp()
         except OutputError as error:
             self._say(f"the index is not kept: {error}")
 
     def forget_rows(self) -> None:
-        """Rows were erased: what the index's file tells of them goes too. Raises OutputError.
+        """Rows are being erased: what the index's file tells of them goes too.
 
-        The lists and links of an index describe nobody, binary codes do.
+        The lists and links of an index describe nobody, binary codes do. Within a transaction,
+        so that nobody keeps an index of those rows after it. Raises OutputError.
         """
+        self._remove_unfinished()
         if stored_engine(self._path) == BinaryCodes.name:
             with output_errors(self._path):
                 self._path.unlink()
@@ -141,6 +147,21 @@ class Searcher:
             for name in names
         }
 
+    def _keep(self, index: Index) -> None:
+        """Write the index's file, if all its rows are there still. Raises OutputError."""
+        self._look()
+        if self._index is not index or (self._at < 0).any():
+            self._say("the index is not kept: images were erased while it was built")
+            return
+        self._remove_unfinished()
+        save_index(self._path, index, self._store.head.id)
+
+    def _remove_unfinished(self) -> None:
+        """What a killed process left of an index's file. Raises OutputError."""
+        with output_errors(self._path):
+            for path in self._path.parent.glob("*.part"):
+                path.unlink(missing_ok=True)
+
     def _look(self) -> None:
         """Take up what the store's last refresh found."""
         segments = self._store.segments
@@ -153,7 +174,7 @@ class Searcher:
         none = np.zeros(0, np.int64)
         self._ids: IntArray = np.concatenate([none, *(one.columns["id"] for one in segments)])
         if self._index is None or self._gallery != self._store.head.id:
-            self._gallery, self._index, self._tried = self._store.head.id, None, False
+            self._gallery, self._index, self._tried = self._store.head.id, None, None
         else:
             self._take(self._index)
 
@@ -168,13 +189,20 @@ class Searcher:
         return self._index.engine.name if self._index is not None else LARGE
 
     def _load(self) -> None:
-        """Open the index's file, once for each state of the store."""
-        if self._tried or not self._wanted():
+        """Open the index's file, where it is another than at the last look."""
+        if not self._wanted() or (stamp := self._stamp()) == self._tried:
             return
-        self._tried = True
+        self._tried = stamp
         index = load_index(self._path, self._store.head.id, self._vectors, self._ids)
         if index is not None and self._engine in (AUTO, index.engine.name):
             self._take(index)
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return ()
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _take(self, index: Index) -> None:
         """Which of its rows are where, and which rows it does not have."""
@@ -191,7 +219,9 @@ class Searcher:
         indexed = None if there.all() else there
         is_small = False
         if allowed is not None:
-            indexed, late, count = there & allowed[self._at], late & allowed, int(allowed.sum())
+            count = int(allowed.sum())
             is_small = count <= FILTERED_ROWS or count < FILTERED_SHARE * len(allowed)
+            if count:  # an empty gallery has no row for ``_at`` to point to
+                indexed, late = there & allowed[self._at], late & allowed
         self._choice = _Choice(allowed, count, is_small, indexed, late if late.any() else None)
         return self._choice

@@ -97,7 +97,7 @@ class Segment:
         time_us = int(self.columns["time_us"][row])
         left, top, width, height = (int(edge) for edge in self.columns["box"][row])
         return Sighting(
-            source=self._text("source", row).decode("utf-8", "replace"),
+            source=self._text("source", row).decode("utf-8", "surrogateescape"),
             person=person,
             camera=camera,
             time_s=None if time_us == _UNKNOWN_US else time_us / 1e6,
@@ -173,15 +173,19 @@ def new_rows(
 
 def kept_rows(segment: Segment, keep: BoolArray) -> Segment:
     """Some of a segment's rows, in memory."""
-    columns = {}
+    columns, names = {}, {}
     for name, column in segment.columns.items():
         if not name.endswith((".bytes", ".ends")):
             columns[name] = column[keep]
+    for name in _NAMES:  # without those of whom no row is left
+        used, codes = np.unique(columns[name], return_inverse=True)
+        names[name] = [segment.names[name][code] for code in used]
+        columns[name] = codes.astype(np.int32)
     for name in _TEXTS:
         lengths = np.diff(segment.columns[f"{name}.ends"], prepend=0)
         columns[f"{name}.bytes"] = segment.columns[f"{name}.bytes"][np.repeat(keep, lengths)]
         columns[f"{name}.ends"] = np.cumsum(lengths[keep], dtype=np.int64)
-    return Segment(columns, segment.names, None)
+    return Segment(columns, names, None)
 
 
 def write_segment(path: Path, segments: Sequence[Segment]) -> None:
@@ -210,7 +214,7 @@ def read_segment(path: Path, num_rows: int) -> Segment:
     try:
         names: dict[str, Any] = {name: json.loads(texts[name]) for name in _NAMES}
         problem = _problem(columns, names, num_rows)
-    except (KeyError, ValueError) as error:
+    except (KeyError, RecursionError, ValueError) as error:
         problem = f"a column is missing or unreadable: {error}"
     if problem:
         raise ModelFileError(f"{path} is damaged ({problem}); {_REMEDY}")

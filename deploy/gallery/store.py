@@ -36,6 +36,8 @@ SEGMENT_BYTES = 1 << 27
 """No file grows beyond it by merging; an addition is divided into files of this size."""
 
 _FILE = re.compile(r"segment-\d{8,18}\.safetensors")
+_MAX_COUNT = 10**17
+"""No gallery comes near it; a file that says more could not be gone on with."""
 _ATTEMPTS = 20
 
 
@@ -65,12 +67,12 @@ class Store:
         self._seen: tuple[int, ...] = ()
         self.refresh()
 
-    def refresh(self) -> bool:
-        """Look at what counts now; whether it is anything new. Raises ModelFileError."""
+    def refresh(self) -> None:
+        """Look at what counts now: new ``segments``, or the same list. Raises ModelFileError."""
         for _ in range(_ATTEMPTS):
             seen = self._stamp()
             if seen == self._seen:
-                return False
+                return
             head = _read_head(self.folder)
             try:
                 segments = self._opened(head)
@@ -79,7 +81,7 @@ class Store:
                     raise
                 continue  # a writer replaced what the list named
             self.head, self.segments, self._seen = head, segments, seen
-            return True
+            return
         raise ModelFileError(f"{self.folder} changes faster than it can be read; try again")
 
     @contextmanager
@@ -187,7 +189,7 @@ def _read_head(folder: Path) -> Head:
         raise DataError(
             f"{folder}: no gallery there; make one: reid index MODEL IMAGES --gallery {folder}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise _damaged(path, error) from None
     try:
         if body.pop("format") != FORMAT:
@@ -198,11 +200,12 @@ def _read_head(folder: Path) -> Head:
         numbers = (head.next_id, head.next_file, *(rows for _, rows in segments))
         if not all(map(_FILE.fullmatch, names)) or len(set(names)) < len(names):
             raise ValueError("a segment's name is none")
-        if not all(type(number) is int and number >= 0 for number in numbers) or 0 in numbers[2:]:
+        whole = all(type(number) is int and 0 <= number < _MAX_COUNT for number in numbers)
+        if not whole or 0 in numbers[2:]:
             raise ValueError("a count is none")
         if not isinstance(head.id, str) or not isinstance(head.model, dict):
             raise ValueError("its id or model is none")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise _damaged(path, error) from None
     return head
 

@@ -9,11 +9,12 @@ from reid.errors import DataError
 
 def seconds_from_text(text: str) -> float:
     """ISO 8601 (``2026-05-01T12:30``, ``...+02:00``, ``...Z``; UTC where it says nothing), or
-    seconds since 1970. Raises DataError for anything else."""
+    seconds since 1970. Raises DataError for anything else, and for a date without its dashes:
+    as seconds, ``20260501`` is in 1970, and what is erased since then is everything."""
     words = text.strip()
     try:
         if words[4:5] != "-":  # else a year, a month and a day
-            return _finite(float(words))
+            return _finite(float(_no_date(words)))
         # Python 3.10 reads no Z.
         when = datetime.fromisoformat(words[:-1] + "+00:00" if words.endswith("Z") else words)
         return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
@@ -34,6 +35,16 @@ def text_from_seconds(time_s: float | None) -> str:
         return f"{time_s:.0f}"
     places = "milliseconds" if when.microsecond else "seconds"
     return when.isoformat(timespec=places).replace("+00:00", "Z")
+
+
+def _no_date(words: str) -> str:
+    if len(words) == 8 and words.isdecimal() and words.startswith(("19", "20")):
+        try:
+            datetime.strptime(words, "%Y%m%d")
+        except ValueError:
+            return words
+        raise ValueError
+    return words
 
 
 def _finite(number: float) -> float:

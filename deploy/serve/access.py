@@ -28,7 +28,8 @@ class Refusal(Exception):
 class Access:
     """What is asked of a request to the address ``host``; ``token`` is empty for none.
 
-    Raises ConfigError for an address beyond this machine without a token, or a short one.
+    Raises ConfigError for an address beyond this machine without a token, a short one, or one
+    that no header can hold.
     """
 
     host: str
@@ -40,6 +41,8 @@ class Access:
                 f"a token has at least {MIN_TOKEN_CHARACTERS} characters; make one: "
                 'python -c "import secrets; print(secrets.token_urlsafe())"'
             )
+        if not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+            raise ConfigError("a token is of ASCII letters, digits and signs, without spaces")
         if not self.token and not is_loopback(self.host):
             raise ConfigError(
                 f"{self.host} can be reached from other machines, so a token is needed: set "

@@ -14,9 +14,13 @@ from reid.matching import Matcher
 from ..gallery import Box, Confirmation, Gallery, Where
 from ..gallery.image_size import decoded
 from ..gallery.indexing import content_hash, cropped
+from ..gallery.listing import names_from
 from ..gallery.pictures import picture_of
 from ..gallery.results import to_json
 from ..gallery.times import seconds_from_text, text_from_seconds
+
+DECODED_AT_ONCE = 2
+"""Images that are in memory decoded: 120 MB each of the largest."""
 
 MAX_MATCHES = 200
 MAX_NAMES = 200
@@ -32,6 +36,7 @@ class Answers:
     def __init__(self, gallery: Gallery, matcher: Matcher[Any]) -> None:
         self._gallery, self._matcher = gallery, matcher
         self._turn = threading.Lock()
+        self._decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
     def summary(self) -> dict[str, Any]:
         """What is in the gallery and can be filtered by."""
@@ -53,7 +58,8 @@ class Answers:
         Raises DataError for no image and for filters that are none, ConfigError for ``k``.
         """
         k, box, where = _count(query), _box(query), _where(query)
-        image = cropped(decoded(content, "the image"), box, "the image")
+        with self._decoding:
+            image = cropped(decoded(content, "the image"), box, "the image")
         start = time.perf_counter()
         with self._turn:
             described = self._matcher.describe([image])
@@ -78,7 +84,8 @@ class Answers:
         if sighting is None:
             raise DataError("no such image in the gallery (any more)")
         try:
-            return picture_of(sighting)
+            with self._decoding:
+                return picture_of(sighting)
         except DataError:
             # Where its file lies is told to who may see the gallery's rows, not by this error.
             raise DataError("this image has no picture (any more)") from None
@@ -137,7 +144,9 @@ def _box(query: Query) -> Box | None:
 
 
 def _where(query: Query) -> Where:
-    people, cameras = (tuple(query.get(name) or ())[:MAX_NAMES] for name in ("person", "camera"))
+    people, cameras = (
+        names_from((query.get(name) or ())[:MAX_NAMES]) for name in ("person", "camera")
+    )
     since, until = ((query.get(name) or [""])[-1] for name in ("since", "until"))
     return Where(
         people,

@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
+const MAX_BYTES = 32 * 1024 * 1024; // the server hangs up on more
 const state = { token: "", file: null, image: null, box: null, query: "", search: 0 };
 
 function trouble(words) {
@@ -55,6 +56,7 @@ const open = guarded(async () => {
 
 const take = guarded(async (file) => {
   if (!file) return;
+  if (file.size > MAX_BYTES) throw new Error("This file is larger than 32 MB; send a smaller image.");
   const image = await createImageBitmap(file).catch(() => null);
   if (!image) throw new Error("This file is no image that the browser can show.");
   Object.assign(state, { file, image, box: null });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,15 @@ def test_another_model_is_refused_in_one_line(
 
 def test_the_engines_named_without_loading_them_are_those_there_are() -> None:
     assert gallery_options.ENGINES == search.CHOICES
+
+
+def test_a_name_that_is_no_utf_8_does_not_stop_the_page(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    query = tmp_path / os.fsdecode(b"b\xf6b.png")
+    os.replace(images / "bob", images / os.fsdecode(b"b\xf6b"))
+    query.write_bytes((images / "alice/gate/0.png").read_bytes())
+    page, options = tmp_path / "page.html", ["--gallery", tmp_path / "g"]
+    assert run("index", "m.onnx", images, *options)[0] == 0
+    assert run("search", "m.onnx", query, *options, "-k", 18, "--html", page)[0] == 0
+    assert page.read_text().count("b?b") >= 7

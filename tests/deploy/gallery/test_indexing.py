@@ -127,3 +127,18 @@ def test_the_whole_is_one_shard() -> None:
     assert shard_from("", {}) == Shard(1, 1)
     assert shard_from("", {"RANK": "2", "WORLD_SIZE": "4"}) == Shard(3, 4)
     assert shard_from("1/1", {"RANK": "2", "WORLD_SIZE": "4"}) == Shard(1, 1)
+
+
+def test_shards_are_the_same_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    names = [f"{i}.mp4" for i in range(40)]
+    for number in (1, 2):
+        parts = []
+        for root, lie in (("disk", "disk"), ("data", "data"), ("data", "disk")):
+            shard, files = Shard(number, 2), [tmp_path / lie / name for name in names]
+            images = [Sighting(str(file)) for file in files]
+            parts.append([one.name for one in shard.of_files(files, tmp_path / root)])
+            parts.append([Path(s.source).name for s in shard.of_images(images, tmp_path / root)])
+        assert all(part == parts[0] for part in parts)
+        assert 5 < len(parts[0]) < 35

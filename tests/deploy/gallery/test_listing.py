@@ -74,6 +74,10 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
         ("path\n../a.jpg\n", r"line 2: '\.\./a\.jpg' is no path in the CSV's folder"),
         ("path\n/etc/passwd\n", r"line 2: '/etc/passwd' is no path in the CSV's folder"),
         ("path,box\na.jpg,1 2 3\n", "line 2: a box is left, top, width and height"),
+        ("path,box\na.jpg,1 2 0 3\n", "line 2: a box is .* at least 1x1; found '1 2 0 3'"),
+        ("path,box\na.jpg,1 2 5 -3\n", "line 2: a box is .* at least 1x1"),
+        ("path,box\na.jpg,1 2 5 9999999999\n", "line 2: a box is"),
+        ('path\n"a.jpg\nb.jpg\n', r"not CSV \(unexpected end of data\)"),
         ("path,time\n\na.jpg,noon\n", "line 3: a time is written 2026-05-01"),
         ("path,time\n,0\n", "line 2: '' is no path"),
         ("path\na\0.jpg\n", "line 2"),
@@ -123,7 +127,10 @@ def test_a_time_is_read_as_people_write_it(text: str, seconds: float) -> None:
     assert seconds_from_text(text_from_seconds(seconds)) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "nan", "inf", "-1e300", "yesterday", "2026-13-01", "1" * 400])
+@pytest.mark.parametrize(
+    "text",
+    ["", "nan", "inf", "-1e300", "yesterday", "2026-13-01", "1" * 400, "20260501", "2026-05"],
+)
 def test_what_is_no_time_is_one_line(text: str) -> None:
     with pytest.raises(DataError, match="a time is written 2026-05-01T12:30:00"):
         seconds_from_text(text)
@@ -137,5 +144,7 @@ def test_a_time_beyond_the_calendar_is_still_told() -> None:
 def test_conditions_are_joined(tmp_path: Path) -> None:
     given = ["person=a=b", "person=c", "camera=1", "since=5", "since=7", "until=2026-05-01"]
     assert where_from(given) == Where(("a=b", "c"), ("1",), 7.0, 1777593600.0)
+    # As written, and as the listing above keeps it; nobody's number is no name.
+    assert where_from(["person=0002", "camera=-1"]) == Where(("0002", "2"), ("-1",))
     with pytest.raises(ConfigError, match="expected person=NAME"):
         where_from(["gate"])

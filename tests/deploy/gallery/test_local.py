@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping
@@ -120,6 +121,8 @@ def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
     assert vectors[3].tobytes() in content
     assert vectors[13].tobytes() not in content
     assert b"/images/13.jpg" not in content
+    assert b"p0" in content
+    assert b"p1" not in content
 
 
 def test_an_image_of_unknown_time_is_in_no_span(gallery: Gallery) -> None:
@@ -336,3 +339,75 @@ def test_damage_is_one_line_or_harmless(
             refused += "\n" not in str(error)
         path.write_bytes(content)
     assert refused > 60
+
+
+@pytest.mark.parametrize("change", ["confirm", "a refused addition"])
+def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
+    gallery: Gallery, matcher: VectorMatcher, change: str
+) -> None:
+    vectors, where = people_vectors(6, 10), Where(cameras=("c0",))
+    gallery.add(vectors[:40], sightings_of(40))
+    other = open_gallery(gallery.name, matcher)
+    other.search(vectors[:1], 100, where)
+    gallery.delete(Where(people=("p0",)))
+    gallery.add(vectors[40:], sightings_of(20, 40))
+    if change == "confirm":
+        other.confirm(Confirmation("ab", 20, True, 0.0))
+    else:
+        with pytest.raises(DataError):
+            other.add(vectors[:1], [Sighting("a", box=(0, 0, 0, 5))])
+    found = other.search(vectors[:1], 100, where)[0]
+    assert sorted(ids(found)) == [i for i in range(10, 60) if i % 3 == 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("next_id", 10**30),
+        ("next_file", 10**18),
+        ("next_file", -1),
+        ("segments", [["segment-00000000.safetensors", float("inf")]]),
+    ],
+)
+def test_numbers_that_no_gallery_could_go_on_with_are_damage(
+    gallery: Gallery, matcher: VectorMatcher, name: str, content: object
+) -> None:
+    gallery.add(people_vectors(1, 10), sightings_of(10))
+    head = Path(gallery.name, "gallery.json")
+    head.write_text(json.dumps({**json.loads(head.read_text()), name: content}))
+    with pytest.raises(ModelFileError, match=r"gallery\.json is damaged"):
+        open_gallery(gallery.name, matcher)
+
+
+@pytest.mark.parametrize("name", ["gallery.json", "confirmed.json"])
+def test_a_file_nested_without_end_is_damage(
+    gallery: Gallery, matcher: VectorMatcher, name: str
+) -> None:
+    Path(gallery.name, name).write_text("[" * 100_000)
+    with pytest.raises(ModelFileError, match=f"{name} is damaged"):
+        open_gallery(gallery.name, matcher).confirmed()
+
+
+def test_confirmations_of_wrong_kinds_are_damage(gallery: Gallery) -> None:
+    row = {"query": "ab", "id": 1, "same": True, "time_s": "soon"}
+    Path(gallery.name, "confirmed.json").write_text(json.dumps([row]))
+    with pytest.raises(ModelFileError, match="a confirmation is none"):
+        gallery.confirmed()
+
+
+def test_a_file_whose_name_is_no_utf_8_is_found_again(gallery: Gallery) -> None:
+    known = Sighting(os.fsdecode(b"/images/\xff.jpg"), os.fsdecode(b"b\xf6b"), content="1")
+    gallery.add(people_vectors(1, 1), [known])
+    found = gallery.sighting(0)
+    assert found is not None
+    assert (found.source, found.person) == (known.source, known.person)
+
+
+def test_another_model_s_gallery_in_the_folder_is_refused_whoever_noticed_it(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    Path(gallery.name).rename(tmp_path / "old")
+    open_gallery(gallery.name, VectorMatcher(PixelRunner(precision="fp16")), create=True)
+    gallery.confirm(Confirmation("ab", 1, True, 0.0))
+    with pytest.raises(ModelFileError, match="was described by another model"):
+        gallery.search(people_vectors(1, 1), 1)

@@ -83,6 +83,9 @@ def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
     assert gallery.sighting(first.id) == full
     assert gallery.sighting(second.id) == Sighting("b")
     assert gallery.sighting(12345) is None
+    odd = Sighting("c", "b\udcf6b", content="1")  # of a folder's name that is no UTF-8
+    gallery.add(people_vectors(1, 3)[2:], [odd])
+    assert people(gallery.search(vectors[:1], 5, Where(people=(odd.person,)))[0]) == ["c"]
     assert people(gallery.search(vectors[:1], 5, Where(people=(full.person,)))[0]) == ["rtsp://a/1"]
 
 
@@ -167,6 +170,8 @@ def test_a_silent_host_is_one_line_without_the_credentials(
         "milvus://u:s3cret@h/1 x",
         "milvus://u:s/3cret@h/x y",
         "milvus:/x",
+        "milvus://u:s3cret@h/x?tls=1",
+        "milvus://u:s3cret@h/x#tls",
     ],
 )
 def test_a_name_that_is_none_says_what_one_is(name: str, matcher: VectorMatcher) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from reid.deploy.gallery import Gallery, Where
 from reid.deploy.gallery import search as search_module
 from reid.deploy.gallery.engines import ENGINES
+from reid.deploy.gallery.index import built_index, nearest_by_index
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.vectors import Vectors
 from reid.errors import ConfigError
-from reid.matching import VectorMatcher
+from reid.matching import VectorMatcher, unit_vectors
 from tests.deploy.gallery.conftest import people_vectors, sightings_of
 
 PEOPLE, EACH = 150, 10
@@ -57,7 +59,8 @@ def index_file(gallery: str) -> Path:
     [
         Where(),
         Where(cameras=("c1",)),
-        Where(since_s=60.0 * 200, until_s=60.0 * 215),
+        Where(since_s=60.0 * 200, until_s=60.0 * 800),
+        Where(since_s=60.0 * 200, until_s=60.0 * 205),  # fewer than are asked for
         Where(people=tuple(f"p{i}" for i in range(0, 150, 7))),
     ],
 )
@@ -261,3 +264,66 @@ def test_exact_search_over_parts_is_a_loop_over_all() -> None:
             order = [i for i in np.argsort(every) if mask is None or mask[i]][:5]
             assert positions.tolist() == order
             assert squares.tolist() == pytest.approx([every[i] for i in order], abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_is_left_to_filter_once_all_is_erased(
+    full: str, matcher: VectorMatcher, engine: str
+) -> None:
+    reader = open_gallery(full, matcher, engine=engine)
+    reader.prepare()
+    open_gallery(full, matcher).delete(Where())
+    assert reader.search(QUERIES[:1], 5, Where(cameras=("c1",))) == [[]]
+    assert reader.search(QUERIES[:1], 5) == [[]]
+
+
+def test_an_index_of_rows_that_were_erased_while_it_was_built_is_not_kept(
+    full: str, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = search_module.built_index
+
+    def slowly(*details: Any) -> Any:
+        found = built(*details)
+        open_gallery(full, matcher).delete(Where(people=("p3",)))
+        return found
+
+    monkeypatch.setattr(search_module, "built_index", slowly)
+    said: list[str] = []
+    open_gallery(full, matcher, engine="binary", say=said.append).prepare()
+    assert said[-1] == "the index is not kept: images were erased while it was built"
+    assert not index_file(full).exists()
+
+
+def test_what_a_killed_process_left_of_an_index_goes_with_the_rows(
+    full: str, matcher: VectorMatcher
+) -> None:
+    left = index_file(full).with_name(".index.safetensors.7.part")
+    left.parent.mkdir()
+    left.write_bytes(b"codes")
+    open_gallery(full, matcher).delete(Where(people=("p3",)))
+    assert not left.exists()
+
+
+def test_an_index_that_another_process_built_is_taken_up(full: str, matcher: VectorMatcher) -> None:
+    said: list[str] = []
+    reader = open_gallery(full, matcher, engine="binary", say=said.append)
+    reader.search(QUERIES, 10)
+    open_gallery(full, matcher, engine="binary").prepare()
+    reader.prepare()
+    assert said == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_filter_for_a_camera_of_another_light_misses_nobody(engine: str) -> None:
+    rng = np.random.default_rng(1)
+    light = 0.9 * rng.standard_normal((2, 1, 1, 32))
+    images = light + rng.standard_normal((1, 150, 1, 32)) + rng.normal(0, 0.5, (2, 150, 5, 32))
+    unit = unit_vectors(images.reshape(-1, 32).astype(np.float32)).reshape(2, 150, 5, 32)
+    vectors = Vectors([unit[:, :, :4].reshape(-1, 32)], 32)
+    queries, other_camera = unit[0, :, 4], np.repeat([False, True], 600)
+    rows = np.arange(len(vectors))
+    index = built_index(engine, vectors, rows)[0]
+    found = nearest_by_index(index, vectors, rows, queries, 10, other_camera).positions
+    exact = vectors.nearest(queries, 10, other_camera).positions
+    hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True))
+    assert hits / exact.size > 0.97

@@ -463,3 +463,57 @@ def test_the_first_bytes_tell_a_size_in_every_format(tmp_path: Path) -> None:
     thumbnail = b"\xff\xe1" + struct.pack(">H", len(grey) + 2) + grey
     large = cv2.imencode(".jpg", np.tile(image, (2, 2, 1)))[1].tobytes()
     assert image_size(large[:2] + thumbnail + large[2:], "with a thumbnail") == (106, 74)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    behind = b"\xff\xda" * 1000  # as a video behind a photo may hold
+    assert site.search(jpeg + behind)["matches"]
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    for content in (
+        jpeg[:-2] + scan * 100 + jpeg[-2:],
+        jpeg[:2] + b"\xff\xe0\x00\x02" * 10_001 + jpeg[2:],
+    ):
+        status, _, body = site.ask("POST", "/api/search", content)
+        assert status == 400
+        assert "a JPEG of over 100 scans or 10,000 parts" in json.loads(body)["error"]
+
+
+def test_few_images_are_decoded_at_once(
+    filled: Gallery, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, most = [], []
+    gate = threading.Event()
+
+    def slowly(*details: Any) -> Image:
+        inside.append(1)
+        most.append(len(inside))
+        gate.wait(0.05)
+        inside.pop()
+        return person(1)
+
+    monkeypatch.setattr("reid.deploy.serve.answers.decoded", slowly)
+    answers = Answers(filled, matcher)
+    threads = [threading.Thread(target=answers.search, args=(b"", {})) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 6
+    assert max(most) <= 2
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", "a token of many words", "t\u00f6ken" * 9])
+def test_a_token_that_no_browser_could_send_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="a token is of ASCII letters"):
+        Access("0.0.0.0", token)
+
+
+def test_the_page_knows_how_much_the_server_takes() -> None:
+    script = Path(server_module.__file__).with_name("page.js").read_text()
+    assert "MAX_BYTES = 32 * 1024 * 1024;" in script
+    assert server_module.MAX_BODY_BYTES == 32 * 1024 * 1024
