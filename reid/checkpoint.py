@@ -22,9 +22,15 @@ from reid.manifest import Manifest, write_manifest
 from reid.models import build_network, stages_of
 from reid.runtime.torch_runner import TorchRunner
 from reid.settings import config_from_toml, config_to_toml
-from reid.torch_files import load_without_code
+from reid.torch_files import load_without_code, misfit
 
 FORMAT = "reid-toolkit checkpoint 1"
+
+MOST_IDENTITIES = 1_000_000
+"""A classifier of more is no re-identification's: checked before memory is taken for it."""
+
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+"""What values of another kind or size than a checkpoint's raise where they are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +83,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this toolkit (format: {FORMAT})")
     try:
-        stage, iteration, batches = body["position"]
+        stage, iteration, batches = (int(number) for number in body["position"])
+        step, num_identities = int(body["step"]), int(body["num_identities"])
+        if not 1 <= num_identities <= MOST_IDENTITIES:
+            raise ValueError(f"{num_identities} identities")
+        if min(stage, iteration, batches, step) < 0:
+            raise ValueError("a position below 0")
         return Checkpoint(
             config=config_from_toml(body["config"], f"the configuration in {path}"),
             manifest=Manifest.from_json(body["manifest"], f"the manifest in {path}"),
-            num_identities=int(body["num_identities"]),
+            num_identities=num_identities,
             model=dict(body["model"]),
-            step=int(body["step"]),
-            position=(int(stage), int(iteration), int(batches)),
+            step=step,
+            position=(stage, iteration, batches),
             training=dict(body["training"]),
         )
-    except (KeyError, TypeError, ValueError, ConfigError, ManifestError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
+    except (*DAMAGE, ConfigError, ManifestError) as error:
+        raise CheckpointError(f"{path} is damaged: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, or its name where it says nothing, in its first line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def build_configured_network(config: TrainConfig, num_identities: int) -> nn.Module:
@@ -107,9 +123,9 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> Non
     problems = [f"missing {key}" for key in own if key not in checkpoint.model]
     problems += [f"unexpected {key}" for key in checkpoint.model if key not in own]
     problems += [
-        f"{key}: expected {tuple(own[key].shape)}, found {tuple(value.shape)}"
+        problem
         for key, value in checkpoint.model.items()
-        if key in own and own[key].shape != value.shape
+        if key in own and (problem := misfit(key, own[key], value))
     ]
     if problems:
         shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
@@ -124,8 +140,13 @@ def network_from_checkpoint(path: Path) -> tuple[nn.Module, Manifest]:
     checkpoint = load_checkpoint(path)
     try:
         network = build_configured_network(checkpoint.config, checkpoint.num_identities)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    except (ConfigError, *DAMAGE) as error:
+        raise CheckpointError(f"{path}: {one_line(error)}") from None
+    if checkpoint.manifest.network != checkpoint.config.network.name:
+        raise CheckpointError(
+            f"{path} is damaged: its configuration is of {checkpoint.config.network.name}, its "
+            f"manifest of {checkpoint.manifest.network}"
+        )
     load_weights(network, checkpoint, path)
     return network.eval(), checkpoint.manifest
 

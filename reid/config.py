@@ -116,6 +116,16 @@ class LossConfig:
             _check(
                 value in allowed, f"losses.{name} is one of {', '.join(allowed)}; found {value!r}"
             )
+        for name, least in (("correlation_patch", 3), ("correlation_rows", 1)):
+            size = getattr(self, name)
+            _check(
+                size >= least and size % 2 == 1,
+                f"losses.{name} is odd and at least {least}, found {size}",
+            )
+        _check(
+            0 <= self.label_smoothing <= 1,
+            f"losses.label_smoothing is in [0, 1], found {self.label_smoothing}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,9 @@ class OptimizerConfig:
         _check(
             self.kind in kinds,
             f"optimizer.kind is one of {', '.join(kinds)}; found {self.kind!r}",
+        )
+        _check(
+            self.iter_size >= 1, f"optimizer.iter_size must be at least 1, found {self.iter_size}"
         )
 
 
@@ -203,7 +216,7 @@ class RunConfig:
     """The run itself: seeds, arithmetic, how often to save and log."""
 
     seed: int = 0
-    precision: str = "auto"  # fp32, bf16, fp16; auto: measured on the CPU, fp16 AMP on CUDA
+    precision: str = "auto"  # fp32, bf16, fp16; auto: measured on the CPU; CUDA: bf16, or fp16
     channels_last: str = "auto"  # on, off; auto: measured
     device: str = "auto"  # cpu, cuda
     checkpoint_every_s: float = 300.0
@@ -218,6 +231,7 @@ class RunConfig:
             value = getattr(self, name)
             _check(value in allowed, f"run.{name} is one of {', '.join(allowed)}; found {value!r}")
         _check(self.log_every >= 1, "run.log_every must be at least 1")
+        _check(0 <= self.seed < 2**63, f"run.seed is 0 to 2^63 - 1, found {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)

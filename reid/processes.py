@@ -6,10 +6,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+from reid.errors import ConfigError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class Processes:
         """Replace batch normalisation's running statistics by their mean over the processes.
 
         Each process normalises by its own images; the running means are linear in what was
-        seen, so their average is that of one process that saw all.
+        seen, so their average is that of one process that saw all. Done after every update, so
+        that all go on from the same ones, and a run that was resumed does too: SiSNet's
+        activation maps look at them in training.
         """
         self._average(b for b in network.buffers() if b.is_floating_point())
 
@@ -64,27 +71,42 @@ class Processes:
         """Whether the flag is set in any process."""
         return self._combine(flag)
 
+    def of_first(self, value: T) -> T:
+        """The value of the first process, known to all."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def _combine(self, flag: bool) -> bool:
         if self.world_size == 1:
             return flag
         value = torch.tensor([float(flag)])
-        if dist.get_backend() == "nccl":
-            value = value.cuda()
         dist.all_reduce(value)
         return bool(value.item() > 0)
 
 
 @contextmanager
-def joined_processes() -> Iterator[Processes]:
-    """Join the group that ``torchrun`` describes in the environment, if there is one."""
+def joined_processes(device: str) -> Iterator[Processes]:
+    """Join the group that ``torchrun`` describes in the environment, if there is one.
+
+    With ``device`` ``cuda`` each process takes the GPU of its local rank; ``cpu`` leaves GPUs
+    alone. Raises ConfigError for more processes than GPUs.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Processes()
         return
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if torch.cuda.is_available():
+    if device == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"each process needs a GPU of its own, found {torch.cuda.device_count()} GPU(s) "
+                f"for process {local_rank + 1} of this machine; start fewer processes"
+            )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), world_size, local_rank)
     finally:

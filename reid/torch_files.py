@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from reid.errors import CheckpointError
 
@@ -24,8 +25,11 @@ _DAMAGE = (
     OSError,
     struct.error,
     zipfile.BadZipFile,
+    MemoryError,
 )
 """What PyTorch's reader raises on files that are not whole, found by changing and cutting them."""
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_without_code(path: Path, what: str, absent: str, refused: str) -> Any:
@@ -52,6 +56,20 @@ def load_without_code(path: Path, what: str, absent: str, refused: str) -> Any:
         raise CheckpointError(
             f"{path} is no {what}, or is damaged or cut short; copy it anew"
         ) from None
+
+
+def misfit(name: str, own: Tensor, found: object) -> str:
+    """Why ``found``, out of a file, cannot take the place of ``own``, or an empty string."""
+    if not isinstance(found, Tensor):
+        return f"{name}: expected an array, found {type(found).__name__}"
+    if own.shape != found.shape:
+        return f"{name}: expected {tuple(own.shape)}, found {tuple(found.shape)}"
+    kinds = _FLOATS if own.is_floating_point() else (own.dtype,)
+    if found.dtype not in kinds or found.layout != torch.strided or found.is_meta:
+        return f"{name}: expected {own.dtype}, found {found.dtype} ({found.layout}, {found.device})"
+    if found.untyped_storage().nbytes() < found.numel() * found.element_size():
+        return f"{name}: its numbers are not all in the file"
+    return ""
 
 
 def _refuse_compressed(path: Path) -> None:

@@ -26,8 +26,10 @@ from reid.pictures.training_curves import write_curves
 from reid.processes import joined_processes
 from reid.settings import config_to_toml
 from reid.stopping import StopRequest
+from reid.training.arithmetic import choose_device
 from reid.training.objectives import active_losses
-from reid.training.run import TrainingRun, checkpoint_to_resume, start_run
+from reid.training.resume import checkpoint_to_resume
+from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
 
@@ -75,7 +77,7 @@ def train(
         validation=data.validation,
     )
     with ExitStack() as open_things:
-        processes = open_things.enter_context(joined_processes())
+        processes = open_things.enter_context(joined_processes(choose_device(config.run.device)))
         run, words = start_run(config, split.train, processes, checkpoint)
         open_things.callback(run.close)
         log = None
@@ -118,7 +120,7 @@ def _train_stages(
             if processes.first_decides(now - saved > config.run.checkpoint_every_s):
                 run.save(out)
                 saved = time.perf_counter()
-        if run.iteration == total:
+        if run.iteration >= total:
             run.stage, run.iteration = run.stage + 1, 0
     run.save(out)
     seconds = time.perf_counter() - started
@@ -155,10 +157,13 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
         means = {name: means.get(name, 0.0) + v / iter_size for name, v in values.items()}
         images += len(batch.images)
         run.batches += 1
-    run.scaler.unscale_(run.solver)
+    # Averaged before the scale is taken off: what overflowed in one process is then seen by all,
+    # and all of them leave this step out.
     run.processes.average_gradients(run.network)
+    run.scaler.unscale_(run.solver)
     run.scaler.step(run.solver)
     run.scaler.update()
+    run.processes.average_statistics(run.network)
     run.losses = means
     run.iteration += 1
     run.step += 1

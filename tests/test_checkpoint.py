@@ -118,6 +118,63 @@ def test_random_bytes_changed_in_a_file_never_escape_as_another_error(tmp_path: 
             load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config", None),
+        ("config", "a = " + "[" * 5000),
+        ("manifest", 3),
+        ("num_identities", float("inf")),
+        ("num_identities", -3),
+        ("num_identities", 10**12),
+        ("position", [-1, 0, 0]),
+        ("step", torch.zeros(3)),
+    ],
+)
+def test_values_that_a_checkpoint_cannot_have_are_one_error(
+    checkpoint: Checkpoint, tmp_path: Path, key: str, value: object
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    body = torch.load(path, weights_only=True)
+    torch.save({**body, key: value}, path)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt") as caught:
+        runner_from_checkpoint(path, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        5,
+        torch.zeros(32, 3, 3, 3, device="meta"),
+        torch.zeros(32, 3, 3, 3, dtype=torch.complex64),
+        torch.zeros(1).expand(32, 3, 3, 3),
+    ],
+    ids=["number", "meta", "complex", "expanded"],
+)
+def test_a_weight_that_is_no_array_of_numbers_is_named(
+    checkpoint: Checkpoint, tmp_path: Path, weight: object
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    body = torch.load(path, weights_only=True)
+    body["model"]["conv1.conv.weight"] = weight
+    torch.save(body, path)
+    with pytest.raises(CheckpointError, match=r"conv1\.conv\.weight: "):
+        runner_from_checkpoint(path, "cpu")
+
+
+def test_a_manifest_of_another_network_than_the_configuration_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    other = Manifest(network="csn", stage="train", preprocess=SMALL)
+    save_checkpoint(path, Checkpoint(checkpoint.config, other, 5, checkpoint.model))
+    with pytest.raises(CheckpointError, match=r"configuration is of msp_cnn, its manifest of csn"):
+        runner_from_checkpoint(path, "cpu")
+
+
 def test_weights_of_another_network_are_listed(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     model = dict(checkpoint.model)

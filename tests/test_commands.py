@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import shutil
 import sys
@@ -17,11 +18,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import reid.train
 from reid.checkpoint import load_checkpoint
 from reid.cli import INTERRUPTED, main
 from reid.config import TrainConfig
 from reid.manifest import EngineInfo, read_manifest, write_manifest
 from reid.settings import config_from_toml
+from reid.train import TrainResult
 
 Capture = pytest.CaptureFixture[str]
 PEOPLE = ["--train-identities", "2", "--test-identities", "2", "--cameras", "2", "--images", "2"]
@@ -95,6 +98,18 @@ def test_train_prints_its_result_as_json_alone(
     assert (found["step"], found["num_steps"], found["interrupted"]) == (3, 3, False)
     assert "training" in shown.err
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").step == 3
+
+
+def test_a_run_without_a_step_left_has_no_loss_rather_than_nan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    done = TrainResult(tmp_path, 3, 3, False, 0.1, 0.0, math.nan)
+    monkeypatch.setattr(reid.train, "train", lambda *_, **__: done)
+    arguments = ["train", "msp_cnn_synthetic", "--data-root", str(tmp_path), "--out", str(tmp_path)]
+    assert main([*arguments, "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["loss"] is None
+    assert main([*arguments, "--resume"]) == 0
+    assert "nan" not in capsys.readouterr().out.replace(str(tmp_path), "")
 
 
 def test_eval_has_the_run_the_checkpoint_and_both_exports_in_one_table(

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from reid.checkpoint import load_checkpoint
+from reid.checkpoint import load_checkpoint, save_checkpoint
 from reid.config import TrainConfig
-from reid.errors import ConfigError, OutputError, TrainingError
+from reid.data import load_split
+from reid.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from reid.processes import Processes
 from reid.settings import config_to_toml, resolve_config
 from reid.train import train
+from reid.training.run import TrainingRun, start_run
+from reid.types import Split
 
 RECIPE = "msp_cnn_synthetic"
 
@@ -135,6 +142,102 @@ def test_gradients_accumulate_over_iter_size_passes(
     assert (checkpoint.step, checkpoint.position[2]) == (10, 20)
 
 
+class AnotherProcess(Processes):
+    """Beside this process another one, one of whose gradients overflowed."""
+
+    def average_gradients(self, network: nn.Module) -> None:
+        next(p.grad for p in network.parameters() if p.grad is not None).view(-1)[0] = torch.inf
+
+
+def test_a_step_whose_gradients_overflow_in_another_process_is_left_out_in_this_one(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[TrainingRun, list[torch.Tensor]]] = []
+
+    def start(*args: Any) -> tuple[TrainingRun, str]:
+        run, words = start_run(*args)
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        run.processes = AnotherProcess()
+        seen.append((run, [p.detach().clone() for p in run.network.parameters()]))
+        return run, words
+
+    monkeypatch.setattr("reid.train.start_run", start)
+    train(tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1"), people, tmp_path)
+    ((run, before),) = seen
+    assert all(map(torch.equal, run.network.parameters(), before))
+    assert run.scaler.get_scale() == 2.0
+
+
+def test_data_without_anybody_to_train_on_is_refused_before_anything_is_measured(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load_without_training(*args: Any, **options: Any) -> Split:
+        return dataclasses.replace(load_split(*args, **options), train=())
+
+    monkeypatch.setattr("reid.train.load_split", load_without_training)
+    with pytest.raises(DataError, match="at least two identities, found 0"):
+        train(tiny(tiny_overrides, "run.precision=auto"), people, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_fewer_images_is_refused(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path)
+
+    def load_fewer(*args: Any, **options: Any) -> Split:
+        split = load_split(*args, **options)
+        return dataclasses.replace(split, train=split.train[1:])
+
+    monkeypatch.setattr("reid.train.load_split", load_fewer)
+    with pytest.raises(CheckpointError, match=r"trained on \d+ images, the data has \d+"):
+        train(tiny(tiny_overrides), people, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"arithmetic": {"device": "cpu"}},
+        {"arithmetic": {"device": "cpu", "precision": "int3", "channels_last": False}},
+        {"solver": {}},
+        {"losses": 3},
+        {"world_size": "one"},
+    ],
+    ids=str,
+)
+def test_a_damaged_training_state_is_one_error(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    config = tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1")
+    train(config, people, tmp_path)
+    whole = load_checkpoint(tmp_path / "checkpoint.pt")
+    broken = dataclasses.replace(whole, training={**whole.training, **damage})
+    save_checkpoint(tmp_path / "checkpoint.pt", broken)
+    with pytest.raises(CheckpointError, match="training state is damaged"):
+        train(config, people, tmp_path, resume=True)
+
+
+def test_a_history_of_other_sizes_than_its_parameter_is_damage(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1")
+    train(config, people, tmp_path)
+    whole = load_checkpoint(tmp_path / "checkpoint.pt")
+    whole.training["solver"]["state"][0]["history"] = torch.zeros(3)
+    save_checkpoint(tmp_path / "checkpoint.pt", whole)
+    with pytest.raises(CheckpointError, match=r"training state is damaged.*history: expected"):
+        train(config, people, tmp_path, resume=True)
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(
     people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -163,6 +266,11 @@ def test_resuming_with_other_settings_names_the_first_that_differs(
         ("network.name=msp_cmn", "did you mean 'msp_cnn'"),
         ("preprocess.crop_width=4", "at least 16x8"),
         ("run.precision=fp16", "trains on CUDA only"),
+        ("run.seed=-1", "run.seed is 0 to"),
+        ("optimizer.iter_size=0", "iter_size must be at least 1"),
+        ("losses.label_smoothing=1.5", r"label_smoothing is in \[0, 1\]"),
+        ("losses.correlation_rows=4", "correlation_rows is odd"),
+        ("stages=[]", "nothing to train"),
     ],
 )
 def test_settings_that_cannot_train_are_refused_before_the_folder_is_made(
@@ -225,6 +333,9 @@ def test_two_processes_share_the_work_and_end_with_one_network(
     config = tiny(tiny_overrides)
     first, second = in_two_processes(config, people, tmp_path)
     assert equal(first, second)
+    (tmp_path / "saving").mkdir()
+    often = tiny(tiny_overrides, "run.checkpoint_every_s=0")
+    assert equal(first, in_two_processes(often, people, tmp_path / "saving")[0])
     assert equal(first, weights_of(tmp_path / "run"))
     train(config, people, tmp_path / "alone")
     assert not equal(first, weights_of(tmp_path / "alone"))

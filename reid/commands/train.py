@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def train(
     config = resolve_config(recipe, config_file, overrides, **from_solver)
     with progress_bar("training") as bar:
         result = run_training(config, data_root, out, resume=resume, say=bar.say, progress=bar.show)
+    # A finished run that is resumed has no step to take, and JSON no word for NaN.
+    loss = result.loss if math.isfinite(result.loss) else None
     found = {
         "run": str(out),
         "step": result.step,
@@ -82,7 +85,7 @@ def train(
         "interrupted": result.interrupted,
         "seconds": round(result.seconds, 1),
         "images_per_s": round(result.images_per_s, 2),
-        "loss": result.loss,
+        "loss": loss,
     }
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -91,7 +94,7 @@ def train(
     else:
         click.echo(
             f"{out}: {result.step} steps in {result.seconds:.0f} s, {result.images_per_s:.1f} "
-            f"images/s, loss {result.loss:.3f}\nnext: reid eval {out} --data {config.data.name} "
-            f"--data-root {data_root}"
+            f"images/s{'' if loss is None else f', loss {loss:.3f}'}\nnext: reid eval {out} "
+            f"--data {config.data.name} --data-root {data_root}"
         )
     return found

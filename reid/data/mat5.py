@@ -33,6 +33,7 @@ _NUMBERS = {
 }
 # fmt: on
 _ARRAY, _COMPRESSED, _UTF8 = 14, 15, 16
+_CHARACTERS = (1, 2, 4, 17)  # one or two bytes each
 _CELL, _TEXT, _FIRST_NUMBER, _LAST_NUMBER = 1, 4, 6, 15
 
 
@@ -122,6 +123,8 @@ def _strings(cells: list[tuple[int, bytes]], order: Order) -> list[str] | None:
 def _text(kind: int, payload: bytes, order: Order) -> str:
     if kind == _UTF8:
         return payload.decode("utf-8")
+    if kind not in _CHARACTERS:
+        raise ValueError(f"a text of numbers of kind {kind}")
     return "".join(map(chr, _numbers(kind, payload, order).tolist()))
 
 

@@ -85,7 +85,8 @@ def choose_arithmetic(
     """
     device = choose_device(config.device)
     if device == "cuda":
-        automatic = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        automatic = "bf16" if native else "fp16"
         precision = automatic if config.precision == "auto" else config.precision
         chosen = Arithmetic(device, precision, config.channels_last != "off")
         return chosen, f"arithmetic: {chosen.words()} ({torch.cuda.get_device_name()})"

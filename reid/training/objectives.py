@@ -137,8 +137,8 @@ def objective_of(
 ) -> tuple[Objective, tuple[str, ...]]:
     """The objective of a network and all loss names that the stages use, in its order.
 
-    Raises ConfigError for a loss that the objective does not know, a negative weight, or a
-    stage without any.
+    Raises ConfigError for no stage, a loss that the objective does not know, a negative weight,
+    or a stage without any.
     """
     if network not in OBJECTIVES:
         raise ConfigError(
@@ -146,6 +146,8 @@ def objective_of(
             f"there are: {', '.join(OBJECTIVES)}"
         )
     objective, known = OBJECTIVES[network]
+    if not stages:
+        raise ConfigError("there is nothing to train: the configuration has no [[stages]]")
     for stage in stages:
         for name, weight in stage.loss_weights.items():
             if name not in known:

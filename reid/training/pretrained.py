@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.errors import CheckpointError, MissingPackageError
-from reid.torch_files import load_without_code
+from reid.torch_files import load_without_code, misfit
 
 try:
     from safetensors import SafetensorError
@@ -32,8 +32,6 @@ NESTS = ("state_dict", "model")
 
 _OPTIONAL = ".num_batches_tracked"
 """Ends the names that files of before 2018 lack; nothing is computed from them."""
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _SHOWN = 4
 
@@ -84,7 +82,7 @@ def load_pretrained(backbone: nn.Module, path: Path) -> Pretrained:
     problems += [
         problem
         for name, value in found.items()
-        if name in own and (problem := _misfit(name, own[name], value))
+        if name in own and (problem := misfit(name, own[name], value))
     ]
     if problems:
         raise CheckpointError(
@@ -138,16 +136,6 @@ def _without_prefixes(arrays: Mapping[str, Tensor], path: Path) -> dict[str, Ten
             )
         stripped[name] = value
     return stripped
-
-
-def _misfit(name: str, own: Tensor, found: Tensor) -> str:
-    """Why ``found`` cannot take the place of ``own``, or an empty string."""
-    if own.shape != found.shape:
-        return f"{name}: expected {tuple(own.shape)}, found {tuple(found.shape)}"
-    kinds = _FLOATS if own.is_floating_point() else (own.dtype,)
-    if found.dtype not in kinds or found.layout != torch.strided or found.is_meta:
-        return f"{name}: expected {own.dtype}, found {found.dtype} ({found.layout}, {found.device})"
-    return ""
 
 
 def _some(words: list[str] | tuple[str, ...], between: str = ", ") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from reid import __version__
 from reid.checkpoint import (
     Checkpoint,
     build_configured_network,
-    load_checkpoint,
     load_weights,
     save_checkpoint,
 )
@@ -25,7 +24,7 @@ from reid.config import StageConfig, TrainConfig
 from reid.data.batch import Batch
 from reid.data.loader import TrainLoader
 from reid.data.samplers import sampler_from_config
-from reid.errors import CheckpointError, ConfigError, OutputError
+from reid.errors import CheckpointError, ConfigError
 from reid.manifest import Manifest
 from reid.models import input_size_problem
 from reid.models.sisnet import SisNet
@@ -35,6 +34,7 @@ from reid.runtime import CHECKPOINT_NAME
 from reid.training.arithmetic import Arithmetic, choose_arithmetic
 from reid.training.objectives import Objective, active_losses, objective_of
 from reid.training.pretrained import how_to_obtain, load_pretrained
+from reid.training.resume import arithmetic_before, restore_training
 from reid.training.schedule import stage_iterations
 from reid.training.solver import Solver, solver_of
 from reid.types import ImageRecord
@@ -54,6 +54,7 @@ class TrainingRun:
     objective: Objective
     loss_names: tuple[str, ...]
     num_identities: int
+    num_images: int
     stage: int = 0
     iteration: int = 0
     batches: int = 0
@@ -97,8 +98,7 @@ class TrainingRun:
         self.loader.close()
 
     def save(self, folder: Path) -> None:
-        """Write the checkpoint; every process must call it, the first one writes."""
-        self.processes.average_statistics(self.network)
+        """Write the checkpoint, if this is the first process."""
         if not self.processes.is_first:
             return
         training = {
@@ -106,6 +106,7 @@ class TrainingRun:
             "scaler": self.scaler.state_dict(),
             "arithmetic": dataclasses.asdict(self.arithmetic),
             "world_size": self.processes.world_size,
+            "num_images": self.num_images,
             "losses": dict(self.losses),
         }
         checkpoint = Checkpoint(
@@ -128,11 +129,14 @@ def start_run(
 ) -> tuple[TrainingRun, str]:
     """A run at its beginning, or where ``checkpoint`` left off; and the arithmetic's line."""
     objective, loss_names = objective_of(config.network.name, config.stages)
+    _check_sizes(config)
+    sampler = sampler_from_config(
+        records, config.sampler, config.run.seed, processes.rank, processes.world_size
+    )
     num_identities = len({record.person_id for record in records})
     arithmetic, words = _arithmetic(config, num_identities, processes, checkpoint)
     torch.manual_seed(config.run.seed)
     network = build_configured_network(config, num_identities)
-    _check_sizes(config)
     if checkpoint is None:
         words = "\n".join([words, *_pretrained_words(config, network)])
     if checkpoint is not None:
@@ -143,9 +147,6 @@ def start_run(
             )
         load_weights(network, checkpoint, Path(CHECKPOINT_NAME))
     network = arithmetic.place(network).train()
-    sampler = sampler_from_config(
-        records, config.sampler, config.run.seed, processes.rank, processes.world_size
-    )
     run = TrainingRun(
         config=config,
         processes=processes,
@@ -166,9 +167,18 @@ def start_run(
         objective=objective,
         loss_names=loss_names,
         num_identities=num_identities,
+        num_images=len(records),
     )
     if checkpoint is not None:
-        _restore(run, checkpoint)
+        run.losses = restore_training(
+            checkpoint,
+            run.solver,
+            run.scaler,
+            world_size=processes.world_size,
+            num_images=run.num_images,
+        )
+        run.stage, run.iteration, run.batches = checkpoint.position
+        run.step = checkpoint.step
     return run, words
 
 
@@ -185,16 +195,19 @@ def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
 def _arithmetic(
     config: TrainConfig, num_identities: int, processes: Processes, checkpoint: Checkpoint | None
 ) -> tuple[Arithmetic, str]:
-    """Measured at a start; as before when resuming, so that the numbers go on unchanged."""
+    """Measured at a start, by the first process for all; as before when resuming, so that the
+    numbers go on unchanged."""
     if checkpoint is not None and checkpoint.training:
-        before = Arithmetic(**checkpoint.training["arithmetic"])
+        before = arithmetic_before(checkpoint, processes)
         if before.device == "cpu" or torch.cuda.is_available():
             return before, f"arithmetic: {before.words()} (as before the interruption)"
-    arithmetic, words = choose_arithmetic(
-        config.run,
-        lambda: build_configured_network(config, num_identities),
-        partial(_trial_loss, config),
-        config.preprocess.input_shape,
+    arithmetic, words = processes.of_first(
+        choose_arithmetic(
+            config.run,
+            lambda: build_configured_network(config, num_identities),
+            partial(_trial_loss, config),
+            config.preprocess.input_shape,
+        )
     )
     return dataclasses.replace(arithmetic, device=processes.device(arithmetic.device)), words
 
@@ -225,64 +238,3 @@ def _check_sizes(config: TrainConfig) -> None:
         problem = input_size_problem(config.network.name, *size)
         if problem:
             raise ConfigError(f"stage {stage.name!r}: {problem}")
-
-
-def _restore(run: TrainingRun, checkpoint: Checkpoint) -> None:
-    training = checkpoint.training
-    if not training:
-        raise CheckpointError("the checkpoint is for testing only and cannot be resumed")
-    if training["world_size"] != run.processes.world_size:
-        raise CheckpointError(
-            f"the run had {training['world_size']} processes, now there are "
-            f"{run.processes.world_size}; resume with the same number"
-        )
-    run.solver.load_state_dict(training["solver"])
-    run.scaler.load_state_dict(training["scaler"])
-    run.losses = dict(training["losses"])
-    run.stage, run.iteration, run.batches = checkpoint.position
-    run.step = checkpoint.step
-
-
-def checkpoint_to_resume(config: TrainConfig, folder: Path, resume: bool) -> Checkpoint | None:
-    """The checkpoint in ``folder`` if it is to be resumed and there is one.
-
-    Raises OutputError when the folder holds a run and ``resume`` is off, ConfigError when
-    the settings differ from that run's.
-    """
-    path = folder / CHECKPOINT_NAME
-    if not path.exists():
-        return None
-    if not resume:
-        raise OutputError(
-            f"{folder} holds a run already; go on with --resume, or choose another folder"
-        )
-    checkpoint = load_checkpoint(path)
-    difference = _first_difference(
-        dataclasses.asdict(checkpoint.config), dataclasses.asdict(config), ""
-    )
-    if difference:
-        raise ConfigError(
-            f"{folder} was trained with other settings: {difference}; resume with the same, or "
-            "choose another folder"
-        )
-    return checkpoint
-
-
-_FREE_SETTINGS = ("run.checkpoint_every_s", "run.log_every", "data.num_workers")
-"""What may change on resume without changing a single weight."""
-
-
-def _first_difference(before: Any, now: Any, where: str) -> str:
-    """``key was x, is y`` for the first setting that differs, or an empty string."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        parts = [(f"{where}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys]
-    elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
-        if len(before) != len(now):
-            return f"{where} had {len(before)} entries, has {len(now)}"
-        parts = [(f"{where}.{i}", *pair) for i, pair in enumerate(zip(before, now, strict=True))]
-    else:
-        same = before == now or where in _FREE_SETTINGS
-        return "" if same else f"{where} was {before}, is {now}"
-    differences = (_first_difference(old, new, path) for path, old, new in parts)
-    return next((difference for difference in differences if difference), "")

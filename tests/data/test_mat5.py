@@ -43,6 +43,26 @@ def test_big_endian_files_and_uncompressed_arrays_are_read(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("kind", "payload"), [(9, struct.pack("<d", 65.0)), (13, struct.pack("<Q", 2**63))]
+)
+def test_a_text_of_other_numbers_than_characters_is_one_line(
+    tmp_path: Path, kind: int, payload: bytes
+) -> None:
+    def element(kind: int, payload: bytes) -> bytes:
+        return struct.pack("<II", kind, len(payload)) + payload + b"\0" * (-len(payload) % 8)
+
+    def array(what: int, name: bytes, values: bytes) -> bytes:
+        head = element(6, struct.pack("<II", what, 0)) + element(5, struct.pack("<ii", 1, 1))
+        return element(14, head + element(1, name) + values)
+
+    cell = array(1, b"filelist", array(4, b"", element(kind, payload)))
+    path = tmp_path / "a.mat"
+    path.write_bytes(b"MATLAB".ljust(126) + b"IM" + cell)
+    with pytest.raises(DataError, match=f"a text of numbers of kind {kind}"):
+        read_mat5(path)
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "no MATLAB 5 header"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -77,6 +79,23 @@ def test_fp16_on_a_processor_and_cuda_without_a_gpu_are_refused(
     with pytest.raises(ConfigError, match="finds no GPU"):
         choose_device("cuda")
     assert choose_device("auto") == "cpu"
+
+
+@pytest.mark.parametrize(("generation", "precision"), [(7, "fp16"), (8, "bf16")])
+def test_a_gpu_that_only_emulates_bfloat16_trains_in_fp16(
+    generation: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = SimpleNamespace(major=generation)
+    for name, value in (
+        ("is_available", True),
+        ("current_device", 0),
+        ("get_device_name", "a GPU"),
+        ("get_device_properties", properties),
+        ("_check_bf16_tensor_supported", True),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    chosen, _ = choose_arithmetic(RunConfig(), Small, mean_square, SHAPE)
+    assert chosen == Arithmetic("cuda", precision, True)
 
 
 def test_autocast_computes_in_the_precision_that_is_named() -> None:

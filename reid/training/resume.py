@@ -1,0 +1,132 @@
+"""Going on where a run was stopped: what its checkpoint must agree with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reid.checkpoint import DAMAGE, Checkpoint, load_checkpoint, one_line
+from reid.config import TrainConfig
+from reid.errors import CheckpointError, ConfigError, OutputError
+from reid.processes import Processes
+from reid.runtime import CHECKPOINT_NAME
+from reid.torch_files import misfit
+from reid.training.arithmetic import Arithmetic
+from reid.training.solver import Solver
+
+_FREE_SETTINGS = ("run.checkpoint_every_s", "run.log_every", "data.num_workers")
+"""What may change on resume without changing a single weight."""
+
+
+def checkpoint_to_resume(config: TrainConfig, folder: Path, resume: bool) -> Checkpoint | None:
+    """The checkpoint in ``folder`` if it is to be resumed and there is one.
+
+    Raises OutputError when the folder holds a run and ``resume`` is off, ConfigError when
+    the settings differ from that run's.
+    """
+    path = folder / CHECKPOINT_NAME
+    if not path.exists():
+        return None
+    if not resume:
+        raise OutputError(
+            f"{folder} holds a run already; go on with --resume, or choose another folder"
+        )
+    checkpoint = load_checkpoint(path)
+    difference = _first_difference(
+        dataclasses.asdict(checkpoint.config), dataclasses.asdict(config), ""
+    )
+    if difference:
+        raise ConfigError(
+            f"{folder} was trained with other settings: {difference}; resume with the same, or "
+            "choose another folder"
+        )
+    return checkpoint
+
+
+def arithmetic_before(checkpoint: Checkpoint, processes: Processes) -> Arithmetic:
+    """A checkpoint's arithmetic, on this process's device: the first one wrote its own."""
+    with _reading_training_state():
+        before = Arithmetic(**checkpoint.training["arithmetic"])
+        kind = before.device.split(":")[0]
+        if kind not in ("cpu", "cuda") or before.precision not in ("fp32", "bf16", "fp16"):
+            raise ValueError(f"no such arithmetic: {before.words()}")
+        return dataclasses.replace(before, device=processes.device(kind))
+
+
+def restore_training(
+    checkpoint: Checkpoint,
+    solver: Solver,
+    scaler: torch.amp.GradScaler,
+    *,
+    world_size: int,
+    num_images: int,
+) -> dict[str, float]:
+    """Bring solver and scaler to where the checkpoint left them; the last losses.
+
+    Raises CheckpointError for one without a training state or with a damaged one, and where
+    the number of processes or of training images is another.
+    """
+    training = checkpoint.training
+    if not training:
+        raise CheckpointError("the checkpoint is for testing only and cannot be resumed")
+    with _reading_training_state():
+        processes_before = int(training["world_size"])
+        images_before = int(training.get("num_images", num_images))  # older files lack it
+    if processes_before != world_size:
+        raise CheckpointError(
+            f"the run had {processes_before} processes, now there are {world_size}; resume with "
+            "the same number"
+        )
+    if images_before != num_images:
+        raise CheckpointError(
+            f"the checkpoint was trained on {images_before} images, the data has {num_images}; "
+            "resume on the same data"
+        )
+    with _reading_training_state():
+        solver.load_state_dict(training["solver"])
+        _check_solver_state(solver)
+        scaler.load_state_dict(training["scaler"])
+        return {str(name): float(value) for name, value in training["losses"].items()}
+
+
+def _check_solver_state(solver: Solver) -> None:
+    """Raise ValueError where a parameter's history does not fit it."""
+    for parameter, state in solver.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.dim():  # Adam counts its steps in a scalar
+                problem = misfit(name, parameter, value)
+                if problem:
+                    raise ValueError(problem)
+
+
+@contextmanager
+def _reading_training_state() -> Iterator[None]:
+    try:
+        yield
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"the checkpoint's training state is damaged ({type(error).__name__}: "
+            f"{one_line(error)}); it can be tested, not resumed"
+        ) from None
+
+
+def _first_difference(before: Any, now: Any, where: str) -> str:
+    """``key was x, is y`` for the first setting that differs, or an empty string."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        parts = [(f"{where}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys]
+    elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        if len(before) != len(now):
+            return f"{where} had {len(before)} entries, has {len(now)}"
+        parts = [(f"{where}.{i}", *pair) for i, pair in enumerate(zip(before, now, strict=True))]
+    else:
+        same = before == now or where in _FREE_SETTINGS
+        return "" if same else f"{where} was {before}, is {now}"
+    differences = (_first_difference(old, new, path) for path, old, new in parts)
+    return next((difference for difference in differences if difference), "")
