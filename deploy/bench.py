@@ -152,7 +152,7 @@ def bench(
             f"seconds must be positive and the warm-up not negative, found {seconds} and {warmup_s}"
         )
     crops = draw_crops(max(batch_sizes))
-    meter = open_meter()
+    meter = open_meter(runner.on_gpu)
     graphs = cuda_graphs and runner.use_cuda_graphs()
     runner.use_cuda_graphs(False)
     rows = engine_rows(runner, graphs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import resource
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from reid.matching import PairDescriptions, PairMatcher
 from reid.runtime import Runner, model_file, open_runner, open_runners
 
 from .bench import MIN_BATCHES, Latency, Progress, draw_crops
-from .setting import Setting, setting_of
+from .setting import Setting, gpu_memory_mb, setting_of
 
 PAIR_BATCH = 16
 """Pairs of a batch of the two-image graph: an exported one needs some 35 MB for each."""
@@ -35,7 +34,7 @@ PAIR_SHARE = 10
 DRAWN = 256
 """Different crops that are drawn; a larger gallery holds them again."""
 
-_KIB, _MIB = 1 << 10, 1 << 20
+_KIB = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,19 @@ class WayTiming:
     """One way to 1250 pairs (or images): ``seconds`` for all of them.
 
     ``timed`` are those that were timed; fewer than asked for mean that ``seconds`` is
-    extrapolated. The percentiles are of ``num_runs`` batches of ``batch_size``, or of whole
-    queries in pieces of it. ``peak_mb`` is the most that the process had held in memory by then
-    (its largest resident size, libraries included), ``gpu_mb`` what all processes held on the
-    GPUs behind it, by nvidia-smi; None without.
+    extrapolated, and ``per_s`` is the rate that it makes. The percentiles are of ``num_runs``
+    batches of ``batch_size``, or of whole queries in pieces of it. ``peak_mb`` is the most that the
+    process had held in memory by then (its largest resident size, libraries included), ``gpu_mb``
+    what all processes held on the GPUs behind it, by nvidia-smi; None without.
     """
 
     seconds: float
     timed: int
     batch_size: int
     num_runs: int
+    per_s: float
     p50_ms: float
+    p90_ms: float
     p99_ms: float
     peak_mb: float
     gpu_mb: float | None
@@ -111,7 +112,9 @@ class PairsReport(Setting):
         """In the order in which they were timed."""
         ways = {"describing": self.describe, "comparing": self.compare, "two-image": self.naive}
         return ", ".join(
-            f"{name} {getattr(way, field):.0f} MB" for name, way in ways.items() if way is not None
+            f"{name} {getattr(way, field):.0f} MB"
+            for name, way in ways.items()
+            if way is not None and getattr(way, field) is not None
         )
 
 
@@ -254,38 +257,34 @@ def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> Wa
         durations.append(now - began)
         timed += count
         progress(timed, pairs, "two-image graph")
-    return _way(durations, sum(durations) / 1e9 * pairs / timed, timed, batch)
+    return _way(durations, sum(durations) / 1e9, timed, batch, pairs / timed)
 
 
-def _way(durations_ns: Sequence[int], seconds: float, timed: int, batch_size: int) -> WayTiming:
+def _way(
+    durations_ns: Sequence[int], seconds: float, timed: int, batch_size: int, share: float = 1.0
+) -> WayTiming:
+    """Of what was timed in ``seconds``, ``share`` times as many were asked for."""
     latency = Latency.from_batches(durations_ns, batch_size)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB / 1e6
     return WayTiming(
-        seconds=seconds,
+        seconds=seconds * share,
         timed=timed,
         batch_size=batch_size,
         num_runs=len(durations_ns),
+        per_s=timed / seconds,
         p50_ms=latency.p50_ms,
+        p90_ms=latency.p90_ms,
         p99_ms=latency.p99_ms,
         peak_mb=peak_mb,
         gpu_mb=gpu_memory_mb(),
     )
 
 
-def gpu_memory_mb() -> float | None:
-    """What all processes hold on all NVIDIA GPUs, as nvidia-smi says; None where it cannot."""
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        return sum(float(line) for line in found.stdout.split()) * _MIB / 1e6
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
 def _timing(way: WayTiming, asked: int, runs: str) -> str:
-    """``1.55 s; 5 queries by 128: p50 1550.0 ms, p99 1600.0 ms``."""
+    """``1.55 s, 806.5 a second; 5 queries by 128: p50 1550.0 ms, p90 ... ms, p99 1600.0 ms``."""
     extrapolated = "" if way.timed == asked else f" (extrapolated from {way.timed})"
     return (
-        f"{way.seconds:.2f} s{extrapolated}; {way.num_runs} {runs} {way.batch_size}: "
-        f"p50 {way.p50_ms:.1f} ms, p99 {way.p99_ms:.1f} ms"
+        f"{way.seconds:.2f} s{extrapolated}, {way.per_s:.1f} a second; {way.num_runs} {runs} "
+        f"{way.batch_size}: p50 {way.p50_ms:.1f} ms, p90 {way.p90_ms:.1f} ms, "
+        f"p99 {way.p99_ms:.1f} ms"
     )

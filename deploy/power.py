@@ -6,9 +6,10 @@ nvidia-smi. Anything else has no meter, and nothing is made up for it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ TOTAL_RAILS = ("VDD_IN", "VIN")
 
 FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 """AGX Orin's memory rail comes out of its 5 V input [inferred]: it is not counted beside it."""
+
+NOT_CONNECTED = "NC"
+"""What the second chip of AGX Orin calls two of its channels."""
 
 _QUERY = "power.draw,clocks.sm,clocks.mem"
 
@@ -86,12 +90,17 @@ def measured(meter: Meter | None) -> Iterator[Power]:
         power.meter, power.samples = meter.name, meter.stop()
 
 
-def open_meter(hwmon: Path = HWMON, nvidia_smi: str = "nvidia-smi") -> Meter | None:
-    """The machine's meter, None where it has none that answers."""
+def open_meter(on_gpu: bool, hwmon: Path = HWMON, nvidia_smi: str = "nvidia-smi") -> Meter | None:
+    """The machine's meter, None where it has none that answers.
+
+    A Jetson's rails tell of CPU and GPU alike; a card's own meter only of work ``on_gpu``.
+    """
     rails = _rails(hwmon)
     if rails:
         return RailMeter(rails)
-    meter = SmiMeter(nvidia_smi)
+    if not on_gpu:
+        return None
+    meter = SmiMeter(nvidia_smi, first_visible())
     return meter if meter.answers() else None
 
 
@@ -107,6 +116,9 @@ def _rails(hwmon: Path) -> dict[str, Rail]:
             continue
         for label in sorted(chip.glob("in*_label")):
             number = label.name.removeprefix("in").removesuffix("_label")
+            # Switched off, its values cannot be read; not connected, they mean nothing.
+            if _text(chip / f"in{number}_enable") == "0" or _text(label) == NOT_CONNECTED:
+                continue
             files = chip / f"in{number}_input", chip / f"curr{number}_input"
             if all(file.is_file() for file in files):
                 found[_text(label)] = files
@@ -158,14 +170,23 @@ class RailMeter:
                 return
 
 
-class SmiMeter:
-    """The first GPU as nvidia-smi tells it."""
+def first_visible(environment: Mapping[str, str] = os.environ) -> str:
+    """The GPU that CUDA calls its first: its index or UUID, as nvidia-smi takes either.
 
-    def __init__(self, nvidia_smi: str = "nvidia-smi") -> None:
+    Without CUDA_DEVICE_ORDER=PCI_BUS_ID an index counts the fastest GPU first for CUDA and the
+    first slot first for nvidia-smi; the two differ where GPUs of several kinds are mixed.
+    """
+    return environment.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip() or "0"
+
+
+class SmiMeter:
+    """One GPU as nvidia-smi tells it."""
+
+    def __init__(self, nvidia_smi: str = "nvidia-smi", gpu: str = "0") -> None:
         self.name = "nvidia-smi"
         self._command = [
             nvidia_smi,
-            "--id=0",
+            f"--id={gpu}",
             f"--query-gpu={_QUERY}",
             "--format=csv,noheader,nounits",
         ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from reid.runtime import Runner
+
+_MIB = 1 << 20
 
 _DISTRIBUTIONS = (
     "reid-toolkit",
@@ -75,13 +78,20 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return names[0] if names else platform.machine()
 
 
-def gpu_names(driver: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
-    """The NVIDIA GPUs that the driver lists; empty without one."""
-    return tuple(
+def gpu_names(
+    driver: Path = Path("/proc/driver/nvidia/gpus"),
+    board: Path = Path("/proc/device-tree/model"),
+) -> tuple[str, ...]:
+    """The NVIDIA GPUs that the driver lists; of a Jetson its board's name; empty without one."""
+    listed = tuple(
         name
         for information in sorted(driver.glob("*/information"))
         for name in _values_after("Model", information)
     )
+    if listed or not board.is_file():
+        return listed
+    name = board.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    return (name,) if "Jetson" in name else ()
 
 
 def _values_after(key: str, file: Path) -> list[str]:
@@ -101,3 +111,13 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def gpu_memory_mb() -> float | None:
+    """What all processes hold on all NVIDIA GPUs, as nvidia-smi says; None where it cannot."""
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return sum(float(line) for line in found.stdout.split()) * _MIB / 1e6
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

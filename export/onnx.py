@@ -98,6 +98,7 @@ def from_pixels(graph: Stage, manifest: Manifest) -> tuple[Stage, Manifest]:
     described = dataclasses.replace(manifest, preprocess=outside)
     if any(spec.shape != preprocess.input_shape for spec in graph.inputs):
         return graph, described
+    described = dataclasses.replace(described, inside=preprocess)
     size = (preprocess.crop_height, preprocess.crop_width)
     pixels = Pixels(*preprocess.crop_corner, size, preprocess.mean, preprocess.std)
     inputs = tuple(dataclasses.replace(spec, shape=outside.input_shape) for spec in graph.inputs)

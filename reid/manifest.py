@@ -10,7 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from reid.errors import ConfigError, ManifestError
 from reid.files import sha256_of_file, write_text
@@ -102,6 +102,8 @@ class Manifest:
     file_sha256: str = ""
     toolkit_version: str = ""
     engine: EngineInfo | None = None
+    inside: Preprocess | None = None
+    """What the graph does to its pixels by itself (``--pixels``): nobody else is to do it."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Empty means not checked; otherwise the report of the last parity run."""
 
@@ -143,7 +145,7 @@ class Manifest:
         """Parse; ``where`` names the source in errors. Raises ManifestError."""
         try:
             body = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestError(f"{where} is not JSON ({error}); export the model again") from None
         if not isinstance(body, dict):
             raise ManifestError(f"{where} must hold a JSON object; export the model again")
@@ -154,11 +156,12 @@ class Manifest:
                 "export the model again with this version"
             )
         try:
-            preprocess = body.pop("preprocess")
-            for key in ("mean", "std"):
-                preprocess[key] = tuple(preprocess[key])
-            body["preprocess"] = Preprocess(**preprocess)
+            body["preprocess"] = _preprocess(body.pop("preprocess"))
+            inside = body.pop("inside", None)
+            body["inside"] = _preprocess(inside) if inside else None
             body["fp32_islands"] = tuple(body.get("fp32_islands", ()))
+            if not all(isinstance(island, str) for island in body["fp32_islands"]):
+                raise TypeError(f"fp32_islands are names, found {body['fp32_islands']}")
             for key in ("inputs", "outputs"):
                 body[key] = tuple(_array_spec(item) for item in body.get(key, ()))
             names = [array.name for key in ("inputs", "outputs") for array in body[key]]
@@ -166,19 +169,28 @@ class Manifest:
                 raise TypeError(f"two arrays have one name: {', '.join(names)}")
             engine = body.pop("engine", None)
             body["engine"] = _engine_info(engine) if engine else None
-            return Manifest(**body)
+            manifest = _typed(Manifest(**body))
+            if manifest.output_dim < 1:
+                raise TypeError(f"output_dim is above 0, found {manifest.output_dim}")
+            return manifest
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise ManifestError(
                 f"{where} is not a manifest of this toolkit ({error}); export the model again"
             ) from None
 
 
+def _preprocess(item: Any) -> Preprocess:
+    """Raises KeyError, TypeError or ConfigError, as the other parts do."""
+    return _typed(Preprocess(**{**item, "mean": tuple(item["mean"]), "std": tuple(item["std"])}))
+
+
 def _engine_info(item: Any) -> EngineInfo:
     """Raises TypeError or AttributeError, as the other parts do."""
     further = tuple(BatchProfile(*sizes) for sizes in item.pop("more_profiles", ()))
-    if not all(type(size) is int and size > 0 for profile in further for size in profile):
-        raise TypeError(f"batch sizes are whole and above 0, found {further}")
-    return EngineInfo(**item, more_profiles=further)
+    info = _typed(EngineInfo(**item, more_profiles=further))
+    if not all(type(size) is int and size > 0 for profile in info.profiles for size in profile):
+        raise TypeError(f"batch sizes are whole and above 0, found {info.profiles}")
+    return info
 
 
 def _array_spec(item: Any) -> ArraySpec:
@@ -188,6 +200,22 @@ def _array_spec(item: Any) -> ArraySpec:
     if not isinstance(item["name"], str) or not whole:
         raise TypeError(f"an array has a name and whole sizes above 0, found {item}")
     return ArraySpec(item["name"], shape, bool(item["batched"]))
+
+
+_PLAIN = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict}
+"""Declared types that a value of JSON either is or is not; the others are checked where they are
+made."""
+
+Part = TypeVar("Part", Manifest, EngineInfo, Preprocess)
+
+
+def _typed(part: Part) -> Part:
+    """The same, its plain fields being what they are declared as. Raises TypeError."""
+    for one in dataclasses.fields(part):
+        value = getattr(part, one.name)
+        if one.type in _PLAIN and type(value) is not _PLAIN[str(one.type)]:
+            raise TypeError(f"{one.name} is {one.type}, found {value!r}")
+    return part
 
 
 def manifest_path(model_path: Path) -> Path:
@@ -214,7 +242,13 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
         ) from None
     manifest = Manifest.from_json(text, str(path))
     if check_hash and manifest.file_sha256:
-        found = sha256_of_file(model_path)
+        try:
+            found = sha256_of_file(model_path)
+        except OSError as error:
+            raise ManifestError(
+                f"{path} describes {model_path.name}, which cannot be read ({error.strerror}); "
+                "keep the two files together"
+            ) from None
         if found != manifest.file_sha256:
             raise ManifestError(
                 f"{path} describes another file: it expects SHA-256 "

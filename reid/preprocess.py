@@ -6,13 +6,18 @@ here, so a mistake in resize, channel order, mean or scale cannot be made twice.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 
 import cv2
 import numpy as np
 
 from reid.errors import ConfigError
 from reid.types import FloatArray, Image
+
+MAX_EDGE = 4096
+"""Pixels along an edge, of what a network can take: more is a damaged or hostile file."""
 
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
 
@@ -50,6 +55,15 @@ class Preprocess:
                 f"the crop {self.crop_height}x{self.crop_width} must fit into "
                 f"{self.resize_height}x{self.resize_width} (height x width)"
             )
+        if max(self.resize_height, self.resize_width) > MAX_EDGE:
+            raise ConfigError(
+                f"images are {MAX_EDGE} pixels along an edge at most, found "
+                f"{self.resize_height}x{self.resize_width} (height x width)"
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            finite = all(isinstance(value, Real) and math.isfinite(value) for value in values)
+            if len(values) != 3 or not finite:
+                raise ConfigError(f"{name} is three finite numbers, found {values}")
         if min(self.std) <= 0:
             raise ConfigError(f"std must be positive, found {self.std}")
 

@@ -69,6 +69,15 @@ def test_an_engine_of_several_profiles_reads_back_and_an_old_one_has_one() -> No
     assert old.profiles == (BatchProfile(1, 8, 32),)
 
 
+def test_what_a_graph_does_by_itself_reads_back_and_an_old_manifest_says_nothing() -> None:
+    inside = Preprocess(channel_order="RGB", std=(58.0, 57.0, 58.0))
+    manifest = dataclasses.replace(MANIFEST, preprocess=inside.resize_only(), inside=inside)
+    assert Manifest.from_json(manifest.to_json(), "text") == manifest
+    body = json.loads(MANIFEST.to_json())
+    del body["inside"]
+    assert Manifest.from_json(json.dumps(body), "written before it was told") == MANIFEST
+
+
 def test_a_manifest_without_lists_of_arrays_takes_an_image_and_gives_a_vector() -> None:
     body = json.loads(MANIFEST.to_json())
     del body["inputs"], body["outputs"]
@@ -123,6 +132,15 @@ def test_a_manifest_of_another_file_is_refused(tmp_path: Path) -> None:
     assert read_manifest(file, check_hash=False).network == "msp_cnn"
 
 
+def test_a_manifest_whose_file_is_gone_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"model")
+    write_manifest(file, MANIFEST)
+    file.unlink()
+    with pytest.raises(ManifestError, match=r"model\.onnx, which cannot be read"):
+        read_manifest(file)
+
+
 def test_a_missing_manifest_says_to_keep_it_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"keep the \.json with its file"):
         read_manifest(tmp_path / "model.onnx")
@@ -135,7 +153,15 @@ def changed(**values: object) -> str:
 
 
 def engine_with(more_profiles: object) -> str:
-    return changed(engine={**dataclasses.asdict(ENGINE), "more_profiles": more_profiles})
+    return engine_of(more_profiles=more_profiles)
+
+
+def engine_of(**values: object) -> str:
+    return changed(engine={**dataclasses.asdict(ENGINE), **values})
+
+
+def preprocessing(**values: object) -> str:
+    return changed(preprocess={**dataclasses.asdict(MANIFEST.preprocess), **values})
 
 
 @pytest.mark.parametrize(
@@ -167,6 +193,22 @@ def engine_with(more_profiles: object) -> str:
         (changed(outputs=[{"name": 7, "shape": [1], "batched": True}]), "a name and whole sizes"),
         (changed(inputs=[{"name": "x", "shape": [1.5], "batched": True}]), "whole sizes"),
         (changed(inputs=[{"name": "x", "shape": "12", "batched": True}]), "whole sizes"),
+        ("[" * 100_000, "is not JSON"),
+        (changed(network=5), "network is str, found 5"),
+        (changed(precision=["fp16"]), "precision is str"),
+        (changed(output_dim="256"), "output_dim is int, found '256'"),
+        (changed(output_dim=0), "output_dim is above 0"),
+        (changed(parity=[1]), "parity is dict"),
+        (changed(fp32_islands=[1]), "fp32_islands are names"),
+        (preprocessing(crop_width=1.5), "crop_width is int, found 1.5"),
+        (preprocessing(mean="xyz"), "mean is three finite numbers"),
+        (preprocessing(mean=[1, 2]), "mean is three finite numbers"),
+        (preprocessing(std=[1, 2, float("nan")]), "std is three finite numbers"),
+        (preprocessing(resize_height=10**12), "4096 pixels along an edge at most"),
+        (changed(inside={"mean": [1, 2, 3]}), "is not a manifest"),
+        (engine_of(gpu_architecture=87), "gpu_architecture is str, found 87"),
+        (engine_of(max_batch=0), "whole and above 0"),
+        (engine_of(stripped="no"), "stripped is bool"),
     ],
 )
 def test_a_malformed_manifest_is_named_with_its_fault(text: str, words: str) -> None:

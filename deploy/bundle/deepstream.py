@@ -32,6 +32,12 @@ def affine(preprocess: Preprocess) -> tuple[float, tuple[float, float, float]]:
 
     Raises ConfigError for a preprocessing that is more than that.
     """
+    if preprocess.interpolation not in SCALING_FILTER:
+        raise ConfigError(
+            f"this model resizes by {preprocess.interpolation!r}, and DeepStream by "
+            f"{' or '.join(SCALING_FILTER)} only; use `reid bundle triton`, whose clients resize, "
+            "or train with one of them"
+        )
     problem = ""
     if (preprocess.crop_height, preprocess.crop_width) != (
         preprocess.resize_height,
@@ -43,8 +49,6 @@ def affine(preprocess: Preprocess) -> tuple[float, tuple[float, float, float]]:
         )
     elif len(set(preprocess.std)) > 1:
         problem = f"divides the channels by {', '.join(f'{value:g}' for value in preprocess.std)}"
-    elif preprocess.interpolation not in SCALING_FILTER:
-        problem = f"resizes by {preprocess.interpolation!r}"
     if problem:
         raise ConfigError(
             f"this model {problem}, and DeepStream only resizes and computes scale * (x - offset) "

@@ -145,11 +145,21 @@ def load_golden(path: Path) -> Golden:
         model = {key: str(value) for key, value in json.loads(texts["model"]).items()}
         answers = arrays.pop(_ANSWERS)
         crops = tuple(arrays[name] for name in sorted(arrays))
-        images = all(crop.dtype == np.uint8 and crop.shape[2:] == (3,) for crop in crops)
-        if not images or answers.dtype != np.float32 or answers.shape[:1] != (len(crops),):
+        images = all(
+            crop.dtype == np.uint8 and crop.shape[2:] == (3,) and crop.size for crop in crops
+        )
+        rows = answers.dtype == np.float32 and answers.ndim == 2 and len(answers) == len(crops)
+        if not crops or not images or not rows or not np.isfinite(answers).all():
             raise ValueError("its arrays are not crops with an answer each")
         return Golden(crops, answers, model["network"], model["checkpoint"], model["precision"])
-    except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise DataError(
             f"{path} holds no golden crops ({error}); expected the {FILE} of a `reid bundle`"
         ) from None

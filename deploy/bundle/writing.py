@@ -12,8 +12,9 @@ from reid.errors import ConfigError, ModelFileError, ReidError
 from reid.files import atomic_path, write_text
 from reid.manifest import Manifest, read_manifest, write_manifest
 from reid.runtime import model_file, open_runner
+from reid.runtime.tensorrt_fit import engine_info
 
-from .deepstream import INFER_FILE, TRACKER_FILE, affine, infer_file, tracker_block
+from .deepstream import INFER_FILE, INFER_MODE, TRACKER_FILE, affine, infer_file, tracker_block
 from .golden import FOLDER, Golden, golden_crops, golden_of, save_golden
 from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
 
@@ -42,6 +43,11 @@ def bundle_deepstream(
             f"DeepStream keeps one vector of a person, and {manifest.network}'s "
             f"{manifest.stage!r} graph gives {len(manifest.output_arrays)} arrays; use "
             "`reid bundle triton`"
+        )
+    if manifest.precision not in INFER_MODE:
+        raise ConfigError(
+            f"DeepStream's files are written for {' and '.join(INFER_MODE)}, found a model in "
+            f"{manifest.precision!r}; export it again"
         )
     affine(manifest.preprocess)
     size = _batch(manifest, batch)
@@ -121,14 +127,23 @@ def _single_precision(file: Path, manifest: Manifest) -> Path | None:
 
 
 def _opened(model: Path) -> tuple[Path, Manifest]:
-    """The file and its manifest; a run cannot be served. Raises ConfigError, ManifestError."""
+    """The file and its manifest; a run cannot be served, nor an engine that no server opens.
+
+    Raises ConfigError, ManifestError, ModelFileError.
+    """
     file = model_file(model)
     if file.suffix == ".pt":
         raise ConfigError(
             f"{model} is a run; export it first, and bundle the .onnx or .engine file: reid export "
             f"{model} --out DIR --pixels --fp16"
         )
-    return file, read_manifest(file)
+    manifest = read_manifest(file)
+    if manifest.engine and engine_info(manifest, file).flavour != "tensorrt":
+        raise ConfigError(
+            f"{file.name} is an engine of TensorRT for RTX, which DeepStream and Triton cannot "
+            "open; bundle the .onnx file, or an engine that TensorRT built"
+        )
+    return file, manifest
 
 
 def _batch(manifest: Manifest, asked: int | None) -> int:

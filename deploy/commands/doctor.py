@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from reid import options
-from reid.errors import ParityError
+from reid.errors import MissingPackageError, ParityError
 
 
 @click.command()
@@ -32,8 +32,15 @@ def doctor(
     another order, normalised twice or not at all, another resize, an engine of another GPU or
     TensorRT version, FP32 where FP16 was asked for, a missing library and how to install it.
     """
-    from ..doctor.examination import examine
+    from ..doctor.machine import this_machine
 
+    try:
+        from ..doctor.examination import examine
+    except ModuleNotFoundError as error:  # images are read with OpenCV, and without it nothing is
+        line = this_machine().install_line(error.name or "")
+        if not line:
+            raise
+        raise MissingPackageError(f"{error.name} is not installed: {line}") from error
     found = examine(model, golden_file=golden, answers_file=answers, device=device)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.text())
     if not found.healthy:

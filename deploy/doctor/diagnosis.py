@@ -52,7 +52,7 @@ def explain(runner: Runner, preprocess: Preprocess, golden: Golden, answers: Flo
     """
     target = Golden(golden.crops, answers, golden.network, golden.checkpoint, golden.precision)
     best_error, best = HEALTHY, ""
-    for preparation in preparations(preprocess):
+    for preparation in preparations(preprocess, runner.manifest.inside):
         inputs = preparation.batch(preprocess, golden.crops)
         error = worst(answers_of(runner, inputs), target)
         if error < best_error:
@@ -77,8 +77,8 @@ def misread(answers: FloatArray, golden: Golden) -> str:
     if near.all() and len(set(nearest.tolist())) == len(nearest):
         return "the answers are right and in another order than the crops"
     right = error_of(answers, golden) < HEALTHY
-    if right[0] and not right.all():
-        wrong = int(np.argmin(right))
+    wrong = int(np.argmin(right))
+    if right[0] and not right[wrong:].any():
         return (
             f"the first {wrong} answers are right and later ones are not: the batch is larger than "
             "the engine was built for, or only its beginning was copied"

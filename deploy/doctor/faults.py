@@ -48,9 +48,12 @@ class Preparation:
         return np.ascontiguousarray(self.values(preprocess, pixels), np.float32)
 
 
-def preparations(preprocess: Preprocess) -> Iterator[Preparation]:
-    """The right one, then those with one fault, then those with ``MAX_FAULTS``."""
-    axes = (_resizes(preprocess), _orders(preprocess), _values(preprocess))
+def preparations(preprocess: Preprocess, inside: Preprocess | None = None) -> Iterator[Preparation]:
+    """The right one, then those with one fault, then those with ``MAX_FAULTS``.
+
+    ``inside`` is what the graph does by itself, where it does.
+    """
+    axes = (_resizes(preprocess), _orders(preprocess), _values(preprocess, inside))
     for count in range(MAX_FAULTS + 1):
         for (resize_words, resize), (order_words, swapped), (
             value_words,
@@ -86,8 +89,11 @@ def _resizes(preprocess: Preprocess) -> list[tuple[str, Resize]]:
     return found
 
 
-def _values(preprocess: Preprocess) -> list[tuple[str, Values]]:
+def _values(preprocess: Preprocess, inside: Preprocess | None) -> list[tuple[str, Values]]:
     found: list[tuple[str, Values]] = [("", _normalised)]
+    if inside is not None:
+        words = "normalised twice: outside, and by the graph, which does it itself"
+        found.append((words, lambda _, pixels: _normalised(inside, pixels)))
     identity = preprocess.mean == (0.0, 0.0, 0.0) and preprocess.std == (1.0, 1.0, 1.0)
     if not identity:
         found += [

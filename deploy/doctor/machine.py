@@ -91,10 +91,24 @@ NEEDS = {
 """File suffix -> what has to be importable, one of each group."""
 
 
+def is_installed(name: str) -> bool:
+    """Whether ``name`` can be imported, as far as can be told without importing it.
+
+    Other packages than cuda-python put parts into the namespace ``cuda``.
+    """
+    if name != "cuda":
+        return importlib.util.find_spec(name) is not None
+    try:
+        parts = [importlib.util.find_spec(f"cuda.{part}") for part in ("bindings", "cudart")]
+    except ModuleNotFoundError:
+        return False
+    return any(parts)
+
+
 def missing(
     suffix: str,
     flavour: str = "tensorrt",
-    found: Callable[[str], object] = importlib.util.find_spec,
+    found: Callable[[str], object] = is_installed,
 ) -> list[str]:
     """The modules that a file of this kind lacks here; of a group the last is named."""
     groups = [

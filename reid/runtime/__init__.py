@@ -38,6 +38,7 @@ class Runner(Protocol):
     manifest: Manifest
     backend: str
     """What runs the arrays, with its version and device, for reports."""
+    on_gpu: bool = False
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out; any batch size.

@@ -26,11 +26,15 @@ class CudaGraphs:
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         name = "cudaStreamBeginCapture"
         self._checked(name, *self._cuda.cudaStreamBeginCapture(stream, mode))
+        whole = False
         try:
             work()
+            whole = True
         finally:
             # Also after a failure: a stream that is left recording can do nothing else.
             ended = self._cuda.cudaStreamEndCapture(stream)
+            if not whole and int(ended[0]) == 0:
+                self._cuda.cudaGraphDestroy(ended[1])
         graph = self._checked("cudaStreamEndCapture", *ended)
         try:
             made = self._cuda.cudaGraphInstantiateWithFlags(graph, 0)

@@ -72,6 +72,7 @@ class OnnxRunner(Runner):
                 f"{path}: CUDA was asked for, but ONNX Runtime could not start {_CUDA}; "
                 "check the driver, CUDA and cuDNN, or use device cpu"
             )
+        self.on_gpu = provider == _CUDA
         self.backend: str = f"onnxruntime {onnxruntime.__version__} {provider}"
         self._path = path
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reid.errors import ModelFileError
 from reid.manifest import BatchProfile, EngineInfo
@@ -125,20 +125,21 @@ class Execution:
         # A new context is on profile 0.
         if profile and not self._context.set_optimization_profile_async(profile, stream):
             self.close()
-            raise ModelFileError(
-                f"{plan.path}: no profile {profile}: {plan.reason('TensorRT gave no reason')}"
-            )
+            self._refused(f"no profile {profile}")
 
     def bind(self, name: str, address: int) -> None:
-        """Where a tensor lies on the device."""
-        self._context.set_tensor_address(name, address)
+        """Where a tensor lies on the device. Raises ModelFileError."""
+        if not self._context.set_tensor_address(name, address):
+            self._refused(f"no address for tensor {name!r}")
 
     def set_rows(self, rows: int) -> None:
-        """The batch of what is queued next."""
+        """The batch of what is queued next. Raises ModelFileError where the plan refuses it."""
         if rows == self._rows:
             return  # a shape that is set must run once before it can be recorded
+        self._rows = 0  # after a refusal some inputs may have the new batch and some the old one
         for name in self._plan.inputs:
-            self._context.set_input_shape(name, self._plan.input_shape(name, rows))
+            if not self._context.set_input_shape(name, self._plan.input_shape(name, rows)):
+                self._refused(f"no batch of {rows}")
         self._rows = rows
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -151,8 +152,11 @@ class Execution:
     def queue(self) -> None:
         """Queue the network. Raises ModelFileError with TensorRT's reason."""
         if not self._context.execute_async_v3(self._stream):
-            reason = self._plan.reason("TensorRT gave no reason")
-            raise ModelFileError(f"{self._plan.path}: the engine did not run: {reason}")
+            self._refused("the engine did not run")
+
+    def _refused(self, what: str) -> NoReturn:
+        reason = self._plan.reason("TensorRT gave no reason")
+        raise ModelFileError(f"{self._plan.path}: {what}: {reason}")
 
     def close(self) -> None:
         """Forget the context."""

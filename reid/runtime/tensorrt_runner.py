@@ -39,6 +39,8 @@ class TensorRtRunner(Runner):
     for GPU memory, ModelFileError where there is no GPU or the plan does not open.
     """
 
+    on_gpu = True
+
     def __init__(self, path: Path, device: str = "auto", threads: int = 0) -> None:
         del threads
         self._path = Path(path)

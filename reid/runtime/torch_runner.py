@@ -40,7 +40,8 @@ class TorchRunner(Runner):
             moved = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._module: nn.Module | None = moved
         where = self._device.type
-        if where == "cuda":
+        self.on_gpu = where == "cuda"
+        if self.on_gpu:
             where = torch.cuda.get_device_name(self._device)
         self.backend = f"torch {torch.__version__} {where}"
 

@@ -156,9 +156,18 @@ def test_processor_and_gpu_names_are_read_from_the_kernel(tmp_path: Path) -> Non
     assert gpu_names(tmp_path / "gpus") == ("NVIDIA H200",)
 
 
+def test_a_jetsons_gpu_is_named_by_its_board(tmp_path: Path) -> None:
+    board = tmp_path / "model"
+    board.write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    name = "NVIDIA Jetson AGX Orin Developer Kit"
+    assert gpu_names(tmp_path / "absent", board) == (name,)
+    board.write_bytes(b"Raspberry Pi 5 Model B\0")
+    assert gpu_names(tmp_path / "absent", board) == ()
+
+
 def test_a_machine_that_names_neither_still_has_an_architecture(tmp_path: Path) -> None:
     assert cpu_name(tmp_path / "absent")
-    assert gpu_names(tmp_path / "absent") == ()
+    assert gpu_names(tmp_path / "absent", tmp_path / "absent") == ()
 
 
 def test_the_command_opens_the_model_as_asked_and_prints_json(

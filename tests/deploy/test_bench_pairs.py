@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from reid.deploy import bench_pairs as module
-from reid.deploy.bench_pairs import PAIR_BATCH, bench_pairs, gpu_memory_mb
+from reid.deploy.bench_pairs import PAIR_BATCH, bench_pairs
 from reid.deploy.commands.bench import bench as command
 from reid.errors import ConfigError, ModelFileError
 from reid.manifest import Manifest
@@ -115,7 +116,9 @@ def test_the_two_image_graph_is_extrapolated_and_says_so(
     assert runners["pair"].calls == [PAIR_BATCH] * 4
     assert report.naive.timed == 48
     assert report.naive.seconds == pytest.approx(3 * 100 / 48)
-    assert "100 pairs in 6.25 s (extrapolated from 48); 3 batches of 16:" in report.to_text()
+    assert report.naive.per_s == pytest.approx(48 / 3)
+    words = "100 pairs in 6.25 s (extrapolated from 48), 16.0 a second; 3 batches of 16:"
+    assert words in report.to_text()
 
 
 def test_the_last_batch_of_the_two_image_graph_is_what_is_left(
@@ -216,19 +219,6 @@ def test_numbers_that_are_not_positive_are_refused(pairs: int, seconds: float, m
         bench_pairs(model, pairs, seconds=seconds)
 
 
-def test_gpu_memory_is_what_nvidia_smi_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu_memory_mb() is None
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 100\necho 50\n", encoding="utf-8")
-    tool.chmod(0o755)
-    assert gpu_memory_mb() == pytest.approx(150 * 1.048576)
-    tool.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
-    assert gpu_memory_mb() is None
-
-
 def test_progress_names_what_is_being_timed(model: Path, runners: dict[str, FakeRunner]) -> None:
     calls: list[tuple[int, int, str]] = []
     num = DESCRIBE_BATCH + 6
@@ -275,3 +265,14 @@ def test_csn_itself_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert report.float16_kb_per_image == values * 2 / 1000
     assert report.naive is not None
     assert report.naive.seconds > report.compare.seconds
+
+
+def test_gpu_memory_that_was_not_told_each_time_is_left_out(
+    model: Path, runners: dict[str, FakeRunner]
+) -> None:
+    report = bench_pairs(model, 20, seconds=1e-9)
+    told = dataclasses.replace(report.compare, gpu_mb=512.0)
+    silent = dataclasses.replace(report.describe, gpu_mb=None)
+    lines = dataclasses.replace(report, compare=told, describe=silent, naive=None).to_text()
+    assert lines.endswith("GPU memory in use, by all processes: comparing 512 MB")
+    assert runners["compare"].closed

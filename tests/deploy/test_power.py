@@ -10,6 +10,7 @@ import pytest
 from reid.deploy import bench as bench_module
 from reid.deploy.bench import bench
 from reid.deploy.power import RailMeter, Sample, SmiMeter, measured, open_meter
+from reid.runtime.tensorrt_runner import TensorRtRunner
 from tests.deploy.test_bench import CountingRunner
 
 
@@ -36,7 +37,7 @@ def script(path: Path, text: str) -> str:
 
 def test_a_jetsons_whole_input_counts_where_it_has_a_rail(tmp_path: Path) -> None:
     rails = {"VDD_IN": (5000, 1200), "VDD_CPU_GPU_CV": (5000, 400), "VDD_SOC": (5000, 300)}
-    meter = open_meter(rails_in(tmp_path, **rails))
+    meter = open_meter(False, rails_in(tmp_path, **rails))
     assert isinstance(meter, RailMeter)
     assert meter.name == "rails VDD_IN"
     with measured(meter) as power:
@@ -50,12 +51,39 @@ def test_a_jetsons_whole_input_counts_where_it_has_a_rail(tmp_path: Path) -> Non
 
 def test_without_it_the_rails_are_added(tmp_path: Path) -> None:
     rails = {"VDD_GPU_SOC": (19000, 100), "VDD_CPU_CV": (19000, 200), "VIN_SYS_5V0": (5000, 800)}
-    meter = open_meter(rails_in(tmp_path, **rails, VDDQ_VDD2_1V8AO=(5000, 300)))
+    meter = open_meter(True, rails_in(tmp_path, **rails, VDDQ_VDD2_1V8AO=(5000, 300)))
     assert isinstance(meter, RailMeter)
     assert meter.name == "rails VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0"  # which feeds the memory
     with measured(meter) as power:
         pass
     assert power.watts == pytest.approx(9.7)
+
+
+def test_rails_that_are_off_or_not_connected_do_not_silence_the_others(tmp_path: Path) -> None:
+    rails = {"VDD_GPU_SOC": (19000, 100), "NC": (40, 3), "VDD_CPU_CV": (19000, 200)}
+    hwmon = rails_in(tmp_path, **rails)
+    chip = hwmon / "hwmon3"
+    (chip / "in3_enable").write_text("0\n")
+    (chip / "curr3_input").write_text("")  # as a read that the kernel refuses
+    meter = open_meter(True, hwmon)
+    assert meter is not None
+    assert meter.name == "rails VDD_GPU_SOC"
+    with measured(meter) as power:
+        pass
+    assert power.watts == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpu"), [(None, "0"), ("", "0"), ("3,1", "3"), ("GPU-5fb8, 2", "GPU-5fb8")]
+)
+def test_the_gpu_that_cuda_sees_first_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, gpu: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    smi = script(tmp_path / "smi", f'[ "$1" = "--id={gpu}" ] && echo "70.5, 210, 405"')
+    assert isinstance(open_meter(True, tmp_path / "none", smi), SmiMeter)
 
 
 def test_nvidia_smi_is_asked_again_and_again(tmp_path: Path) -> None:
@@ -66,8 +94,9 @@ def test_nvidia_smi_is_asked_again_and_again(tmp_path: Path) -> None:
         "echo '100.0, 1000, 2619'; exec sleep 60;;\n"
         "*) echo '70.5, 210, 405';;\nesac",
     )
-    meter = open_meter(tmp_path / "none", smi)
+    meter = open_meter(True, tmp_path / "none", smi)
     assert isinstance(meter, SmiMeter)
+    assert open_meter(False, tmp_path / "none", smi) is None  # the card idles: no figure of the CPU
     with measured(meter) as power:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and not _has_written(meter):
@@ -84,11 +113,11 @@ def _has_written(meter: SmiMeter) -> bool:
 
 
 def test_a_machine_that_tells_nothing_has_no_meter(tmp_path: Path) -> None:
-    assert open_meter(tmp_path / "none", str(tmp_path / "none")) is None
+    assert open_meter(True, tmp_path / "none", str(tmp_path / "none")) is None
     silent = script(tmp_path / "smi", "echo '[N/A], [N/A], [N/A]'")
-    assert open_meter(tmp_path / "none", silent) is None
+    assert open_meter(True, tmp_path / "none", silent) is None
     failing = script(tmp_path / "failing", "exit 9")
-    assert open_meter(tmp_path / "none", failing) is None
+    assert open_meter(True, tmp_path / "none", failing) is None
     with measured(None) as power:
         pass
     assert power.watts is None
@@ -98,13 +127,26 @@ def test_the_benchmark_tells_watts_and_crops_per_joule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hwmon = rails_in(tmp_path, VDD_IN=(5000, 2000))
-    monkeypatch.setattr(bench_module, "open_meter", lambda: open_meter(hwmon))
+    monkeypatch.setattr(bench_module, "open_meter", lambda on_gpu: open_meter(on_gpu, hwmon))
     report = bench(CountingRunner(), batch_sizes=(4,), seconds=0.01, warmup_s=0.0)
     (timing,) = report.timings
     assert timing.watts == pytest.approx(10.0)
     assert timing.crops_per_joule == pytest.approx(timing.together.crops_per_s / 10)
     assert report.to_text().splitlines()[-1].startswith("batch 4: 10.0 W (rails VDD_IN), ")
-    monkeypatch.setattr(bench_module, "open_meter", lambda: None)
+    monkeypatch.setattr(bench_module, "open_meter", lambda _: None)
     plain = bench(CountingRunner(), batch_sizes=(4,), seconds=0.01, warmup_s=0.0)
     assert plain.timings[0].crops_per_joule is None
     assert "joule" not in plain.to_text()
+
+
+def test_the_benchmark_says_whether_the_card_does_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(bench_module, "open_meter", asked.append)
+    runner = CountingRunner()
+    for on_gpu in (False, True):
+        runner.on_gpu = on_gpu
+        bench(runner, batch_sizes=(1,), seconds=1e-9, warmup_s=0.0)
+    assert asked == [False, True]
+    assert TensorRtRunner.on_gpu

@@ -87,6 +87,17 @@ def test_work_that_fails_ends_the_recording_and_tells_its_own_reason() -> None:
     assert api.calls == ["cudaStreamBeginCapture", "cudaStreamEndCapture"]
 
 
+def test_what_was_recorded_before_work_failed_is_freed() -> None:
+    api = FakeRuntimeApi()
+
+    def work() -> None:
+        raise ModelFileError("the engine did not run")
+
+    with pytest.raises(ModelFileError, match="did not run"):
+        CudaGraphs(api, checked).record(STREAM, work)
+    assert api.calls == ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]
+
+
 @pytest.mark.parametrize(
     ("fails", "last"),
     [

@@ -50,3 +50,24 @@ def test_a_profile_that_tensorrt_refuses_is_an_error(
         TensorRtRunner(engine_file(tmp_path))
     assert trt.device.leaks() == (0, 0, 0, 0)
     assert trt.device.events[0] == "del context"
+
+
+def test_a_batch_that_tensorrt_refuses_never_runs_in_the_size_of_the_one_before(
+    tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TensorRtRunner(engine_file(tmp_path)) as runner:
+        runner.run({"data": images(2)})
+        monkeypatch.setattr(FakeContext, "set_input_shape", lambda *_: False)
+        for _ in range(2):
+            with pytest.raises(ModelFileError, match="no batch of 3: TensorRT gave no reason"):
+                runner.run({"data": images(3)})
+    assert trt.batches == [2]
+
+
+def test_an_address_that_tensorrt_refuses_is_an_error(
+    tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeContext, "set_tensor_address", lambda *_: False)
+    with pytest.raises(ModelFileError, match="no address for tensor 'data'"):
+        TensorRtRunner(engine_file(tmp_path))
+    assert trt.device.leaks() == (0, 0, 0, 0)

@@ -16,8 +16,9 @@ import pytest
 from reid.cli import main
 from reid.deploy.bundle.deepstream import affine, infer_file, tracker_block
 from reid.deploy.bundle.golden import golden_crops
-from reid.errors import ConfigError
-from reid.manifest import EngineInfo, Manifest, read_manifest
+from reid.deploy.bundle.writing import bundle_deepstream, bundle_triton
+from reid.errors import ConfigError, ModelFileError
+from reid.manifest import EngineInfo, Manifest, read_manifest, write_manifest
 from reid.preprocess import Preprocess
 from reid.types import FloatArray, Image
 from tests.deploy.conftest import Served
@@ -116,19 +117,52 @@ def test_an_engine_has_its_own_key_and_a_raw_vector_is_normalised_by_the_tracker
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "words", "way_out"),
     [
-        ({"crop_height": 20}, "crops 20x12 out of 24x12"),
-        ({"std": (58.0, 57.0, 58.0)}, "divides the channels by 58, 57, 58"),
-        ({"interpolation": "area"}, "resizes by 'area'"),
+        ({"crop_height": 20}, "crops 20x12 out of 24x12", "--pixels"),
+        ({"std": (58.0, 57.0, 58.0)}, "divides the channels by 58, 57, 58", "--pixels"),
+        # Pixels are resized before the graph sees them, so --pixels would not help.
+        ({"interpolation": "area"}, "resizes by 'area'", "use `reid bundle triton`"),
     ],
 )
 def test_what_deepstream_cannot_do_is_refused_with_the_way_out(
-    change: dict[str, Any], words: str
+    change: dict[str, Any], words: str, way_out: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         affine(dataclasses.replace(SCALED, **change))
-    assert "--pixels" in str(caught.value)
+    assert way_out in str(caught.value)
+
+
+def test_a_precision_that_its_files_have_no_number_for_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"graph")
+    write_manifest(file, Manifest("msp_cnn", "embed", SCALED, precision="int8"))
+    with pytest.raises(ConfigError, match="written for fp32 and fp16, found a model in 'int8'"):
+        bundle_deepstream(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"flavour": "tensorrt_rtx"}, ConfigError, "TensorRT for RTX, which DeepStream and Triton"),
+        ({"stripped": True}, ModelFileError, "without its weights"),
+    ],
+)
+def test_an_engine_that_no_server_opens_is_refused(
+    tmp_path: Path, change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    file = tmp_path / "model.engine"
+    file.write_bytes(b"plan")
+    engine = dataclasses.replace(EngineInfo("sm120", "11.4.0", "tensorrt", 1, 8, 32), **change)
+    write_manifest(file, Manifest("msp_cnn", "embed", SCALED, engine=engine))
+    for bundle in (
+        lambda: bundle_deepstream(file, tmp_path),
+        lambda: bundle_triton([file], tmp_path),
+    ):
+        with pytest.raises(error, match=words):
+            bundle()
+    assert not (tmp_path / "golden").exists()
 
 
 def test_the_command_writes_a_bundle_whose_files_stand_together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 from reid.deploy.bundle.golden import (
     FILE,
     FOLDER,
+    FORMAT,
     Golden,
     answers_of,
     find_golden,
@@ -26,6 +28,8 @@ from reid.errors import DataError, ModelFileError
 from reid.runtime import open_runner
 from reid.types import ArraySpec
 from tests.deploy.conftest import Served
+
+MODEL = {"network": "msp_cnn", "checkpoint": "c0ffee", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,10 @@ def test_the_bundle_that_a_model_lies_in_is_found(golden: Golden, tmp_path: Path
     assert find_golden(tmp_path / "a" / "b" / "c" / "model.plan") is None
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "format", "count", "types"])
+DAMAGES = ["text", "cut", "format", "deep", "count", "types", "rank", "not finite", "no pixels"]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "none"])
 def test_other_files_are_one_line(golden: Golden, tmp_path: Path, damage: str) -> None:
     path = save_golden(golden, tmp_path)
     if damage == "text":
@@ -94,9 +101,20 @@ def test_other_files_are_one_line(golden: Golden, tmp_path: Path, damage: str) -
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "format":
         save_file({"answers": golden.answers}, path, {"format": "another"})
+    elif damage == "deep":
+        save_file({"answers": golden.answers}, path, {"format": FORMAT, "model": "[" * 100_000})
+    elif damage in ("no pixels", "none"):
+        empty = {"crop_000": np.zeros((0, 4, 3), np.uint8)} if damage == "no pixels" else {}
+        texts = {"format": FORMAT, "model": json.dumps(MODEL)}
+        save_file({"answers": golden.answers[: len(empty)], **empty}, path, texts)
     else:
-        answers = golden.answers[:3] if damage == "count" else golden.answers.astype(np.float64)
-        save_golden(dataclasses.replace(golden, answers=answers), tmp_path)
+        spoilt = {
+            "count": golden.answers[:3],
+            "types": golden.answers.astype(np.float64),
+            "rank": golden.answers[:, 0].copy(),
+            "not finite": golden.answers * np.float32(np.nan),
+        }
+        save_golden(dataclasses.replace(golden, answers=spoilt[damage]), tmp_path)
     with pytest.raises(DataError, match="holds no golden crops") as caught:
         load_golden(path)
     assert "\n" not in str(caught.value)

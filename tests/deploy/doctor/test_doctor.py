@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -25,8 +27,9 @@ from reid.deploy.bundle.golden import (
 )
 from reid.deploy.doctor import examination
 from reid.deploy.doctor.diagnosis import error_of, worst
-from reid.deploy.doctor.examination import examine
-from reid.deploy.doctor.machine import Machine, missing, this_machine
+from reid.deploy.doctor.examination import examine, load_answers
+from reid.deploy.doctor.machine import Machine, is_installed, missing, this_machine
+from reid.errors import DataError
 from reid.manifest import EngineInfo, read_manifest, write_manifest
 from reid.preprocess import Preprocess
 from reid.runtime import open_runner, tensorrt_runner
@@ -159,6 +162,20 @@ def test_what_another_program_does_wrongly_is_named(
     assert FAULTS[pipeline] in words
 
 
+def test_pixels_normalised_outside_a_graph_that_does_it_itself_are_named(
+    bundle: Callable[..., Path], golden: Golden, tmp_path: Path
+) -> None:
+    model = bundle(pixels=True)
+    with closing(open_runner(model, "cpu")) as runner:
+        manifest = runner.manifest
+        assert manifest.inside is not None
+        sized = np.stack([manifest.preprocess.resize(crop) for crop in golden.crops])
+        np.save(tmp_path / "theirs.npy", answers_of(runner, manifest.inside.normalise(sized)))
+    status, words = findings(model, answers_file=tmp_path / "theirs.npy")["their answers"]
+    assert status == "fault"
+    assert "normalised twice: outside, and by the graph" in words
+
+
 def test_right_answers_of_another_program_are_right(
     bundle: Callable[..., Path], golden: Golden, tmp_path: Path
 ) -> None:
@@ -174,6 +191,7 @@ def test_right_answers_of_another_program_are_right(
         (lambda rows: np.concatenate([rows[:4], np.zeros_like(rows[4:])]), "the first 4 answers"),
         (lambda rows: np.where(rows > 0.1, np.float32(np.nan), rows), "NaN or infinity"),
         (lambda rows: np.roll(rows, 1, axis=1), "no known fault gives these answers"),
+        (lambda rows: rows + 3 * (np.arange(12) == 4)[:, None], "no known fault gives these"),
     ],
 )
 def test_faults_that_the_answers_show_by_themselves(
@@ -342,6 +360,25 @@ def test_what_is_missing_depends_on_the_file() -> None:
     assert missing(".plan", "tensorrt_rtx", installed("cuda", "cv2")) == ["tensorrt_rtx"]
 
 
+def test_another_packages_part_of_the_namespace_cuda_is_not_cuda_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_installed("cv2")
+    for name in ("cuda", *(name for name in sys.modules if name.startswith("cuda."))):
+        monkeypatch.setitem(sys.modules, name, None)  # so that what was there comes back
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    importlib.invalidate_caches()
+    assert not is_installed("cuda")
+    (tmp_path / "cuda" / "pathfinder").mkdir(parents=True)
+    importlib.invalidate_caches()
+    assert not is_installed("cuda")
+    (tmp_path / "cuda" / "bindings").mkdir()
+    (tmp_path / "cuda" / "bindings" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert is_installed("cuda")
+
+
 def test_without_golden_crops_the_answers_are_not_checked(served: Served) -> None:
     found = findings(served.file())
     assert found["answers"] == (
@@ -367,6 +404,35 @@ def test_the_command_prints_every_finding_and_leaves_with_3(
     assert "expected (12, 256)" in capsys.readouterr().err
     (tmp_path / "theirs.npy").write_text("no array")
     assert main(order) == 1
+
+
+def _archive(path: Path) -> None:
+    path.write_bytes(b"PK\x03\x04 and no archive")
+
+
+def _more_rows_than_bytes(path: Path) -> None:
+    with path.open("wb") as file:
+        facts = {"descr": "<f4", "fortran_order": False, "shape": (10**12, 256)}
+        np.lib.format.write_array_header_1_0(file, facts)
+
+
+@pytest.mark.parametrize("write", [_archive, _more_rows_than_bytes])
+def test_answers_that_are_no_array_are_one_line(
+    golden: Golden, tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    write(tmp_path / "theirs.npy")
+    with pytest.raises(DataError, match=r"theirs\.npy is no \.npy file of numbers"):
+        load_answers(tmp_path / "theirs.npy", golden)
+
+
+def test_without_opencv_the_command_gives_the_line_that_installs_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    for name in ("doctor.examination", "bundle.golden"):
+        monkeypatch.delitem(sys.modules, f"reid.deploy.{name}")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert main(["doctor", str(served.file())]) == 1
+    assert 'cv2 is not installed: pip install "opencv-python' in capsys.readouterr().err
 
 
 def test_an_error_is_a_share_of_how_far_answers_lie_apart(golden: Golden) -> None:
