@@ -178,7 +178,7 @@ def _statistics(found: list[Values], matched: Matched, where: str) -> list[Value
     if factor == 0:
         return [np.zeros_like(mean), np.zeros_like(variance)]
     # float64: Caffe multiplies by a rounded 1 / factor, which is one rounding worse.
-    divided = [np.asarray(part.astype(np.float64) / factor, np.float32) for part in found[:2]]
+    divided = [_single(part.astype(np.float64) / factor, where) for part in found[:2]]
     if divided[1].min() < 0:
         raise CaffeError(f"{where}: expected a variance of at least 0, found {divided[1].min():g}")
     return divided
@@ -221,4 +221,12 @@ def variance_from_statistic(kept: Values, statistic: str, eps: float, where: str
             f"{where}: as {statistic} its running statistic is {rule}, found {lowest:.6g} to "
             f"{highest:.6g}; try --bn-statistic {others}"
         )
-    return np.asarray(variance, np.float32)
+    return _single(variance, where)
+
+
+def _single(values: NDArray[np.float64], where: str) -> Values:
+    """As float32. Raises CaffeError for what is beyond it."""
+    most = float(np.abs(values).max())
+    if most > float(np.finfo(np.float32).max):
+        raise CaffeError(f"{where}: expected statistics within float32, found {most:g}")
+    return np.asarray(values, np.float32)

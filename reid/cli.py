@@ -1,7 +1,8 @@
 """The door: ``reid NAME ...`` loads NAME's command on call and answers errors in one line.
 
-Exit codes: 0 done, 1 a ReidError, 2 wrong usage, 3 parity failed, 130 interrupted. Results
-go to stdout, everything else to stderr. ``REID_DEBUG=1`` shows an error's traceback too.
+Exit codes: 0 done, 1 a ReidError or the operating system's error, 2 wrong usage, 3 parity
+failed, 130 interrupted. Results go to stdout, everything else to stderr. ``REID_DEBUG=1`` shows
+an error's traceback too.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnxscript": ("cpu", "gpu"),
     "pycuda": ("gpu",),
     "pymilvus": ("milvus",),
+    "safetensors": ("cpu", "gpu", "edge"),
     "tensorboardX": ("cpu", "gpu"),
     "tensorrt": ("gpu",),
     "torch": ("cpu", "gpu"),
@@ -136,8 +138,7 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
         result = _invoke(args, entries)
         sys.stdout.flush()
     except ReidError as error:
-        if os.environ.get("REID_DEBUG", "0") not in ("", "0"):
-            sys.excepthook(type(error), error, error.__traceback__)
+        _show_traceback(error)
         _say(f"error: {_one_line(error)}")
         return error.exit_code
     except click.ClickException as error:
@@ -147,9 +148,13 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
         _say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # What is left in stdout's buffer would raise once more as the interpreter closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return BROKEN_PIPE
+    except OSError as error:  # what no room answers for: stdout on a full disk, a folder taken away
+        _show_traceback(error)
+        _say(f"error: the operating system refused: {error}; REID_DEBUG=1 shows where")
+        _let_go_of_stdout()
+        return ReidError.exit_code
     if isinstance(result, Mapping) and result.get("interrupted"):
         return INTERRUPTED
     # ctx.exit(code) arrives here as the code; what else a command returns is for its callers.
@@ -172,6 +177,20 @@ def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
             f"pip install 'reid-toolkit[{extras[0]}]', "
             f"or in a clone pip install -e '.[{extras[0]}]'"
         ) from error
+
+
+def _show_traceback(error: Exception) -> None:
+    """Where ``REID_DEBUG`` asks for it."""
+    if os.environ.get("REID_DEBUG", "0") not in ("", "0"):
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _let_go_of_stdout() -> None:
+    """What cannot be written would raise once more as the interpreter closes stdout."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: ReidError) -> str:

@@ -19,6 +19,7 @@ from reid.data import read_image
 from reid.errors import DataError, ModelFileError
 from reid.matching import Matcher, Progress, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions
+from reid.ranking import labels_from_records
 from reid.types import Image, ImageRecord, Split
 
 READ_THREADS = min(4, os.cpu_count() or 1)
@@ -81,7 +82,10 @@ def describe_split(
 def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord], side: str) -> Any:
     """The descriptions in ``file``, which must be of just these images."""
     stored = load_descriptions(file, matcher)
-    if stored.names != tuple(record.path.name for record in records):
+    names = tuple(record.path.name for record in records)
+    # Names alone say little: of person/camera/0.jpg every other one is the same.
+    labels = labels_from_records(records)
+    if stored.names != names or not all(map(np.array_equal, stored.labels, labels)):
         raise ModelFileError(
             f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
             f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
@@ -105,6 +109,7 @@ def describe_to_file(
 
     Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
     """
+    _refuse_none(records, f"the {side}")
     with closing(open_matcher(model, device, threads, batch_size)) as matcher:
         progress = phase("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
@@ -158,8 +163,9 @@ def read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:
 
 def refuse_empty(split: Split) -> None:
     for name, records in (("query", split.query), ("gallery", split.gallery)):
-        if not records:
-            raise DataError(
-                f"{split.dataset or 'the split'}: the {name} is empty; at least one image is "
-                "needed to evaluate"
-            )
+        _refuse_none(records, f"{split.dataset or 'the split'}: the {name}")
+
+
+def _refuse_none(records: Sequence[ImageRecord], what: str) -> None:
+    if not records:
+        raise DataError(f"{what} is empty; at least one image is needed to evaluate")

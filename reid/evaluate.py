@@ -100,6 +100,7 @@ def evaluate(
     ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking of pairs.
     """
     check_protocol(split.protocol)
+    _refuse_pairs(matcher, split, rerank)
     described = described or describe_split(matcher, split, phase)
     query, gallery = described.query, described.gallery
     split, groups = merged_queries(split)
@@ -108,7 +109,8 @@ def evaluate(
     num_pairs = len(split.query) * (best or len(split.gallery))
     seconds = matcher.seconds(query, gallery) * num_pairs
     if rerank is not None:
-        distances = _reranked(query, gallery, rerank, phase)
+        num_images = len(query) + len(gallery)
+        distances = reranked_tiles(query, gallery, rerank, phase("re-ranking", num_images))
     else:
         count: Progress = silent("comparing", num_pairs)
         if seconds > TELL_S:
@@ -128,13 +130,16 @@ def evaluate(
     return Evaluation(report, split, distances, found.cmc_curve, found.ranking, found.verification)
 
 
-def _reranked(query: Any, gallery: Any, settings: Reranking, phase: Phase) -> Distances:
-    if not isinstance(query, np.ndarray):
+def _refuse_pairs(matcher: Matcher[Any], split: Split, rerank: Reranking | None) -> None:
+    """Raise ConfigError for what takes vectors, before a network that has none is kept busy."""
+    nothing = matcher.describe([])
+    if rerank is not None and not isinstance(nothing, np.ndarray):
         raise ConfigError(
             "re-ranking compares the gallery images with one another too, which takes vectors; "
             "this network compares pairs: leave --rerank out"
         )
-    return reranked_tiles(query, gallery, settings, phase("re-ranking", len(query) + len(gallery)))
+    if split.protocol.name == MULTI_QUERY:
+        matcher.means(nothing, np.zeros(0, np.int64))
 
 
 def _report(found: Measured, split: Split, model: str) -> EvalReport:
@@ -182,6 +187,7 @@ def evaluate_models(
     results = []
     for model, stage in itertools.product(models, stages or ("",)):
         with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
+            _refuse_pairs(matcher, split, rerank)
             described = describe_split(matcher, split, phase, query_file, gallery_file)
             for best in shortlists or (0,):
                 parts = [str(model), *([stage] if len(stages) > 1 else [])]

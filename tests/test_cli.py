@@ -193,6 +193,20 @@ def test_a_reader_that_has_gone_ends_the_command_quietly() -> None:
     assert process.returncode == BROKEN_PIPE
 
 
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "reid.cli", "recipes"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("reid: error: the operating system refused: [Errno 28]")
+
+
 def test_the_shell_completes_command_names() -> None:
     asked = {"_REID_COMPLETE": "bash_complete", "COMP_WORDS": "reid ben", "COMP_CWORD": "1"}
     run = subprocess.run(

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from reid.cli import main
 from reid.commands.describe import describe
 from reid.commands.evaluate import evaluate
+from reid.describing import describe_to_file
+from reid.errors import DataError
 from reid.train import train
 from tests.test_train_csn import tiny
 
@@ -52,3 +54,10 @@ def test_a_file_of_other_images_is_one_line(run, people, tmp_path, capsys):
     code = main(["eval", str(run), *DATA, str(people), "--gallery", str(file)])
     assert code == 1
     assert "images that are not the gallery of this data" in capsys.readouterr().err
+
+
+def test_nothing_to_describe_is_one_line_and_no_file(tmp_path):
+    out = tmp_path / "gallery.safetensors"
+    with pytest.raises(DataError, match="the gallery is empty"):
+        describe_to_file(tmp_path / "missing.onnx", (), "gallery", out)
+    assert not out.exists()

@@ -299,8 +299,11 @@ def test_vectors_can_be_re_ranked_and_networks_of_pairs_cannot(
     assert sum(phases.done["re-ranking"]) == 36
     plain = evaluate(colour_matcher(), split)
     assert plain.kept.distances.tolist() != found.kept.distances.tolist()
+    pairs = HueMatcher()
+    monkeypatch.setattr(reid.evaluate, "open_matcher", lambda *_: pairs)
     with pytest.raises(ConfigError, match="leave --rerank out"):
-        evaluate(HueMatcher(), split, rerank=settings)
+        evaluate_models([Path("run")], split, rerank=settings)
+    assert (pairs.num_described, pairs.shortlists) == (0, [])  # told before anything took long
     monkeypatch.setattr(reid.evaluate, "open_matcher", lambda *_: colour_matcher())
     both = evaluate_models([Path("run")], split, rerank=settings)
     assert [one.report.model for one in both] == ["run", "run, re-ranked"]
@@ -380,6 +383,18 @@ def test_stored_descriptions_that_are_not_finite_are_refused_by_name(
     with pytest.raises(ModelFileError, match="2 of 30 gallery images") as caught:
         describe_split(matcher, split, gallery_file=file)
     assert all(split.gallery[i].path.name in str(caught.value) for i in (3, 7))
+
+
+@pytest.mark.parametrize("field", ["person_id", "camera_id"])
+def test_stored_descriptions_of_other_people_are_refused_though_their_files_have_the_names(
+    split: Split, tmp_path: Path, field: str
+) -> None:
+    matcher, file = colour_matcher(), tmp_path / "gallery.safetensors"
+    vectors = matcher.describe([read_image(record.path) for record in split.gallery])
+    others = [dataclasses.replace(one, **{field: 77}) for one in split.gallery]
+    save_descriptions(file, matcher, vectors, others)
+    with pytest.raises(ModelFileError, match="images that are not the gallery of this data"):
+        describe_split(matcher, split, gallery_file=file)
 
 
 def test_each_model_is_described_once_for_all_its_shortlists(

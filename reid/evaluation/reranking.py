@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid.distances import TILE, Distances, euclidean_tiles
+from reid.distances import TILE, Distances, euclidean_tiles, tiles_of
 from reid.errors import ConfigError
 from reid.evaluation.sparse_rows import SparseRows, sparse_rows
 from reid.ranking import nearest_in
@@ -69,6 +69,7 @@ def reranked_tiles(
     """Distances, (rows, G) float32 in [0, 1], of (Q, D) and (G, D) float32 vectors re-ranked.
 
     All neighbourhoods are worked out at once, before this returns; ``progress`` counts images.
+    Raises ModelFileError for distances that are not finite.
     """
     vectors = np.concatenate([query, gallery])
     nearest, greatest = _nearest_of_all(vectors, settings, progress)
@@ -101,14 +102,12 @@ def _nearest_of_all(
     wanted = min(num, max(settings.k1 + 1, settings.k2))
     nearest = np.zeros((num, wanted), np.int32)
     greatest = np.zeros(num, np.float32)
-    tiles = euclidean_tiles(vectors, vectors)
-    for start in range(0, num, TILE):
-        rows = slice(start, min(start + TILE, num))
-        for i, row in enumerate(tiles(rows), start):
+    for rows, block in tiles_of(euclidean_tiles(vectors, vectors), num, num, TILE):
+        for i, row in enumerate(block, rows.start):
             greatest[i] = row.max() ** 2
             row[i] = -1
             nearest[i] = nearest_in(row, wanted)
-        progress(rows.stop - start)
+        progress(rows.stop - rows.start)
     return nearest, np.where(greatest > 0, greatest, np.float32(1))
 
 

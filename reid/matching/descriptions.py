@@ -7,12 +7,14 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from math import prod
+from pathlib import Path
 from typing import IO, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from reid.errors import output_errors
 from reid.types import BoolArray, FloatArray, IntArray
 
 MEMORY_BYTES = 1 << 29
@@ -39,7 +41,7 @@ class PairDescriptions:
         return self._starts[-1]
 
     def append(self, arrays: Mapping[str, FloatArray]) -> None:
-        """Add the next images."""
+        """Add the next images. Raises OutputError where there is no room for a temporary file."""
         with np.errstate(over="ignore"):
             piece = {name: array.astype(self._kind) for name, array in arrays.items()}
         self.keep(self._on_disk(piece) if self.num_bytes > MEMORY_BYTES else piece)
@@ -59,7 +61,8 @@ class PairDescriptions:
         """One image's arrays, (1, ...) float32."""
         index = int(np.searchsorted(self._starts, number, side="right")) - 1
         at = number - self._starts[index]
-        return {name: _single(array[at : at + 1]) for name, array in self.pieces[index].items()}
+        piece = self.pieces[index]
+        return {name: _single(_row(piece, name, at)[None]) for name in piece}
 
     def rows(self, numbers: IntArray) -> dict[str, FloatArray]:
         """Some images' arrays, in their order, (n, ...) float32."""
@@ -67,7 +70,7 @@ class PairDescriptions:
         at = numbers - np.array(self._starts)[index]
         return {
             name: _single(
-                np.stack([self.pieces[i][name][j] for i, j in zip(index, at, strict=True)])
+                np.stack([_row(self.pieces[i], name, j) for i, j in zip(index, at, strict=True)])
             )
             for name in self.names
         }
@@ -91,14 +94,17 @@ class PairDescriptions:
         return finite
 
     def _on_disk(self, piece: Mapping[str, Stored]) -> Mapping[str, Stored]:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
-            weakref.finalize(self, self._file.close)
         places = {}
-        for name, array in piece.items():
-            places[name] = (self._file.seek(0, os.SEEK_END), array.dtype, array.shape)
-            self._file.write(array.data)
-        self._file.flush()
+        with output_errors(Path(tempfile.gettempdir())):
+            if self._file is None:
+                # Unbuffered: what a full disk refused is not tried once more when it is closed.
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed below)
+                weakref.finalize(self, self._file.close)
+            for name, array in piece.items():
+                places[name] = (self._file.seek(0, os.SEEK_END), array.dtype, array.shape)
+                left = array.tobytes()
+                while left:
+                    left = left[self._file.write(left) :]
         return _FilePiece(self._file.fileno(), places)
 
 
@@ -112,6 +118,14 @@ class _FilePiece(Mapping[str, Stored]):
 
     def __getitem__(self, name: str) -> Stored:
         offset, kind, shape = self._places[name]
+        return self._read(offset, kind, shape)
+
+    def row(self, name: str, number: int) -> Stored:
+        """One image's array: a shortlist takes a few images of each piece."""
+        offset, kind, (_, *shape) = self._places[name]
+        return self._read(offset + number * kind.itemsize * prod(shape), kind, tuple(shape))
+
+    def _read(self, offset: int, kind: np.dtype[Any], shape: tuple[int, ...]) -> Stored:
         content = os.pread(self._descriptor, kind.itemsize * prod(shape), offset)
         array: Stored = np.frombuffer(content, kind).reshape(shape)
         return array
@@ -121,6 +135,11 @@ class _FilePiece(Mapping[str, Stored]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def _row(piece: Mapping[str, Stored], name: str, number: int) -> Stored:
+    """A piece's array of one image."""
+    return piece.row(name, number) if isinstance(piece, _FilePiece) else piece[name][number]
 
 
 def _single(array: Stored) -> FloatArray:

@@ -72,7 +72,9 @@ def load_descriptions(
         model, names = json.loads(texts["model"]), json.loads(texts["names"])
         if len(lengths) != 1 or len(labels) != len(_LABELS):
             raise ValueError("its arrays are of unlike lengths or kinds")
-    except (KeyError, ValueError) as error:
+        if not isinstance(names, list) or len(names) != len(labels[0]):
+            raise ValueError(f"expected {len(labels[0])} file names")
+    except (KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is no {_WHAT} ({error}); {_REMEDY}") from None
     differences = model_differences(model, matcher.identity)
     if differences:

@@ -105,14 +105,20 @@ def prepared_batches(
             batch = pending.result()
 
 
+_USUAL_STAGES = ("embed", "describe", "train")
+"""What a network describes images with unless another of its graphs is asked for."""
+
+
 def identity_of(manifest: Manifest) -> Mapping[str, str]:
     """The model behind a description: network, checkpoint, precision, what goes in and out."""
     before = manifest.preprocess
+    # Several graphs of one checkpoint may give vectors (SiSNet's branches), of the same size too.
+    branch = "" if manifest.stage in _USUAL_STAGES else f", {manifest.stage}"
     return {
         "network": manifest.network,
         "checkpoint": manifest.checkpoint_sha256[:16] or "unknown",
         "precision": manifest.precision,
-        "output": manifest.output_meaning,
+        "output": manifest.output_meaning + branch,
         "preprocess": (
             f"{before.resize_height}x{before.resize_width} {before.interpolation}, "
             f"crop {before.crop_height}x{before.crop_width}, {before.channel_order}, "

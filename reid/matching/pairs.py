@@ -6,14 +6,16 @@ with many gallery images. The distance of a pair is minus its score.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from reid.distances import Distances, euclidean_tiles
-from reid.errors import ConfigError, ModelFileError
+from reid.errors import ConfigError, ModelFileError, output_errors
 from reid.matching.descriptions import PairDescriptions
 from reid.matching.matcher import Array, Progress, identity_of, prepared_batches
 from reid.runtime import Runner
@@ -98,7 +100,7 @@ class PairMatcher:
         """Rows of queries -> minus their scores; each pair is compared once and kept.
 
         The quicker distance of ``best`` is that of the ranking vectors; a network without them
-        (``classification_only``) has none.
+        (``classification_only``) has none. Raises OutputError where there is no room for the rows.
         """
         if not best:
             return _KeptRows(self, query, gallery, progress)
@@ -161,7 +163,12 @@ class _KeptRows:
         shape = (len(query), len(gallery))
         self._rows: FloatArray | None = None
         if 0 not in shape:
-            with tempfile.TemporaryFile() as file:  # its map outlives it
+            with (
+                output_errors(Path(tempfile.gettempdir())),
+                tempfile.TemporaryFile() as file,  # its map outlives it
+            ):
+                # Room that is lacking is told now: a map that cannot be written ends the process.
+                os.posix_fallocate(file.fileno(), 0, 4 * len(query) * len(gallery))
                 self._rows = np.memmap(file, np.float32, "w+", shape=shape)
 
     def __call__(self, rows: slice) -> FloatArray:

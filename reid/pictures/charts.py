@@ -34,8 +34,12 @@ def image_of(figure: Any) -> Image:
 
 
 def plain_axis(axis: Any, title: str) -> None:
-    """A titled panel with faint lines to read values from, and no box."""
-    axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color="#222222")
+    """A titled panel with faint lines to read values from, and no box.
+
+    The title may be a file's name, in which a dollar is no sign of mathematics.
+    """
+    look = {"fontsize": 12, "fontweight": "bold", "color": "#222222"}
+    axis.set_title(title, loc="left", parse_math=False, **look)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#bbbbbb")
     axis.tick_params(colors="#444444", length=3)

@@ -34,10 +34,11 @@ def curves_picture(evaluations: Sequence[Evaluation]) -> Image:
     cmc, roc = figure.subplots(1, 2)
     plain_axis(cmc, "CMC: found within the first k")
     plain_axis(roc, "ROC: the same person or not")
+    curves: list[Any] = []
     for i, one in enumerate(evaluations):
         look = {"color": colour_of(i), "linestyle": LINES[i % len(LINES)], "linewidth": 1.8}
         shares = one.cmc_curve
-        cmc.plot(np.arange(1, len(shares) + 1), 100 * shares, label=short(one.report.model), **look)
+        curves += cmc.plot(np.arange(1, len(shares) + 1), 100 * shares, **look)
         fpr, tpr = one.verification.roc()
         # A threshold's TPR holds up to the next one's FPR.
         roc.plot(fpr.clip(min=min(FPRS) / 10), 100 * tpr, drawstyle="steps-post", **look)
@@ -45,7 +46,11 @@ def curves_picture(evaluations: Sequence[Evaluation]) -> Image:
     cmc.set_ylabel("queries, %", color="#444444")
     cmc.locator_params(axis="x", integer=True)
     cmc.set_ylim(top=100)
-    cmc.legend(frameon=False, fontsize=9, loc="lower right")
+    # Matplotlib would leave out a curve whose own label begins with an underscore.
+    names = [short(one.report.model) for one in evaluations]
+    legend = cmc.legend(curves, names, frameon=False, fontsize=9, loc="lower right")
+    for words in legend.get_texts():
+        words.set_parse_math(False)
     roc.set_xscale("log")
     roc.set_xlim(min(FPRS), 1)
     roc.set_ylim(0, 100)

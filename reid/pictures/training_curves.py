@@ -131,6 +131,7 @@ def _draw_panel(
             rotation=90,  # stages may be a few updates long
             fontsize=8,
             color="#777777",
+            parse_math=False,
         )
     if len(curves) > 1:
         axis.legend(frameon=False, fontsize=9, loc="best")

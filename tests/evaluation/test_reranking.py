@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reid.evaluation.reranking
-from reid.errors import ConfigError
+from reid.errors import ConfigError, ModelFileError
 from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.types import FloatArray
 
@@ -116,3 +116,9 @@ def test_every_image_is_counted_once() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="k1 and k2 of at least 1"):
         Reranking(**wrong)  # type: ignore[arg-type]
+
+
+def test_vectors_too_long_for_float32_are_refused() -> None:
+    query, gallery = people(0, 3), people(1, 9)
+    with pytest.raises(ModelFileError, match="not all finite"):
+        reranked_tiles(query, gallery * np.float32(1e30), Reranking())

@@ -133,6 +133,7 @@ def test_a_variance_of_zero_comes_back_as_zero() -> None:
         ("inverse_std", 400.0, "try --bn-statistic variance or std"),
         ("variance", -0.1, "try --bn-statistic inverse_std or std"),
         ("std", -0.1, "at least 0, found -0.1"),
+        ("std", 1e30, "within float32, found 1e+60"),
     ],
 )
 def test_a_value_that_a_statistic_cannot_have_names_the_others(
@@ -307,6 +308,11 @@ def negative_variance(weights: NetParameter) -> None:
     set_blob(weights, "conv2_bn", 1, np.full(32, -1.0))
 
 
+def tiny_scale_factor(weights: NetParameter) -> None:
+    set_blob(weights, "conv1_bn", 1, np.ones(32))
+    set_blob(weights, "conv1_bn", 2, np.full(1, 1e-40))
+
+
 def twice(weights: NetParameter) -> None:
     weights.layer.add().CopyFrom(layer_named(weights, "conv3"))
 
@@ -330,6 +336,10 @@ def unlike_classifier(weights: NetParameter) -> None:
         (too_few_blobs, r"conv1_bn: expected 3 blobs, found 2: \(32,\), \(32,\)$"),
         (not_finite, "conv2 blob 1: expected finite values, found NaN or infinity$"),
         (negative_variance, "conv2_bn: expected a variance of at least 0, found -1$"),
+        (
+            tiny_scale_factor,
+            r"conv1_bn: expected statistics within float32, found [0-9.]+e[+][34][0-9]$",
+        ),
         (twice, "expected one layer of each name, found two conv3$"),
         (unlike_classifier, r"network: fc7 blob 1: expected \(256,\), found \(255,\)$"),
         (many_wrong, "missing conv1; missing conv1_bn; missing conv1_bn_scale; .* and 114 more$"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reid.errors import OutputError
 from reid.matching import descriptions
 from reid.matching.descriptions import PairDescriptions
 from reid.types import FloatArray
@@ -45,6 +46,22 @@ def test_beyond_the_memory_a_temporary_file_holds_the_same(monkeypatch):
     assert np.array_equal(on_disk.whole("maps"), in_memory.whole("maps"))
 
 
+def test_of_a_piece_on_disk_only_the_images_asked_for_are_read(monkeypatch):
+    in_memory, _ = filled(half=True)
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
+    on_disk, _ = filled(half=True)  # the first piece in memory, of 3, 1 and 4 images
+    read, pread = [], descriptions.os.pread
+    monkeypatch.setattr(
+        descriptions.os, "pread", lambda *call: read.append(call[1]) or pread(*call)
+    )
+    numbers = np.array([6, 0, 3])
+    for name, expected in in_memory.rows(numbers).items():
+        assert np.array_equal(on_disk.rows(numbers)[name], expected)
+    assert np.array_equal(on_disk.row(7)["maps"], in_memory.row(7)["maps"])
+    sizes = {array[0].nbytes for array in in_memory.pieces[2].values()}
+    assert set(read) == sizes
+
+
 def test_an_image_beyond_half_precision_is_not_finite():
     described = PairDescriptions(half=True)
     described.append({"maps": np.array([[1.0], [1e6], [np.nan]], np.float32)})
@@ -69,3 +86,17 @@ def test_every_float16_comes_back_as_the_same_float32():
     described.keep({"maps": every[::2, :, ::3]})
     gaps = described.piece(1)[1]["maps"]
     assert np.array_equal(gaps, every[::2, :, ::3].astype(np.float32), equal_nan=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_to_be_written(monkeypatch):
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
+
+    def on_a_full_disk(buffering):
+        return open("/dev/full", "w+b", buffering=buffering)
+
+    monkeypatch.setattr(descriptions.tempfile, "TemporaryFile", on_a_full_disk)
+    described, one = PairDescriptions(), {"maps": np.ones((1, 2), np.float32)}
+    described.append(one)
+    with pytest.raises(OutputError, match="the disk is full"):
+        described.append(one)
+    assert len(described) == 1

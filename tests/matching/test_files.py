@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from reid.errors import ModelFileError
-from reid.matching import PairMatcher
-from reid.matching.files import load_descriptions, save_descriptions
+from reid.matching import PairMatcher, VectorMatcher
+from reid.matching.columns import write_columns
+from reid.matching.files import FORMAT, load_descriptions, save_descriptions
+from reid.ranking import labels_from_records
 from reid.types import ImageRecord
 from tests.matching.conftest import CompareRunner, DescribeRunner
+from tests.matching.test_vectors import MANIFEST, ProjectionRunner, some_images
 
 
 def records(count: int) -> list[ImageRecord]:
@@ -83,6 +88,30 @@ def test_another_checkpoint_is_refused_by_name(file, matcher):
         load_descriptions(file, matcher)
 
 
+def test_another_branch_of_the_same_network_is_refused(tmp_path):
+    path = tmp_path / "gallery.safetensors"
+    first, second = (
+        VectorMatcher(ProjectionRunner(dataclasses.replace(MANIFEST, stage=stage)))
+        for stage in ("embed", "second")
+    )
+    save_descriptions(path, first, first.describe(some_images(3)), records(3))
+    assert load_descriptions(path, first).labels.person_ids.tolist() == [10, 11, 12]
+    with pytest.raises(ModelFileError, match=r"output fc7_bn \(this model: fc7_bn, second\)"):
+        load_descriptions(path, second)
+
+
 def test_a_missing_file_says_how_to_make_it(tmp_path, matcher):
     with pytest.raises(ModelFileError, match=r"no such file; write it again with `reid describe`"):
         load_descriptions(tmp_path / "none.safetensors", matcher)
+
+
+@pytest.mark.parametrize("names", ["7", '["0.jpg"]', "[" * 100_000])
+def test_names_that_are_not_one_for_each_image_are_one_line(tmp_path, matcher, images, names):
+    path, labels = tmp_path / "gallery.safetensors", labels_from_records(records(11))
+    pieces = matcher.pieces(matcher.describe(images))
+    columns = {name: [piece[name] for piece in pieces] for name in pieces[0]}
+    columns |= {"person_ids": [labels.person_ids], "camera_ids": [labels.camera_ids]}
+    texts = {"model": json.dumps(dict(matcher.identity)), "names": names}
+    write_columns(path, FORMAT, texts, columns)
+    with pytest.raises(ModelFileError, match="is no file of described images"):
+        load_descriptions(path, matcher)

@@ -76,3 +76,10 @@ def test_a_long_name_is_shown_by_its_end() -> None:
     assert short(long).endswith("/best")
     assert len(short(long)) == NAME_LENGTH
     assert short("run") == "run"
+
+
+@pytest.mark.parametrize("model", ["_run", "run$\\frac$2"])
+def test_a_model_of_any_name_stands_in_the_legend(model: str) -> None:
+    dark = [int((curves_picture([named(one)]) < 100).all(2).sum()) for one in (model, " ")]
+    assert dark[0] > dark[1] + 50
+    assert distances_picture([named(model)]).shape[2] == 3
