@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import BuildError, MissingPackageError, ModelFileError, ReidError
-from reid.files import sha256_of_file, write_atomically
+from reid.files import check_writable, sha256_of_file, write_atomically
 from reid.manifest import EngineInfo, Manifest, read_manifest, write_manifest
 from reid.runtime.device_memory import open_device
 from reid.runtime.tensorrt_module import (
@@ -65,7 +65,7 @@ def build_engine(
     manifest beside it. Raises MissingPackageError without TensorRT, ManifestError for an
     ONNX without its manifest, BuildError where there is no GPU to build for, the ONNX
     does not parse, the build fails, or the precision is not the manifest's, and
-    OutputError where the result cannot be written.
+    OutputError, before the build, where the result cannot be written.
     """
     started = time.perf_counter()
     options = options or EngineOptions()
@@ -83,6 +83,8 @@ def build_engine(
     notes: list[str] = []
     if options.timing_cache_file is not None:
         notes.append(attach_timing_cache(trt, config, options.timing_cache_file, log))
+    path = engine_path(target, source, info)
+    check_writable(path)
     plan = _plan(trt, builder, network, config, progress)
     # The parser owns the weights that the network only points to: it must outlive the build.
     del parser
@@ -93,7 +95,6 @@ def build_engine(
         engine=dataclasses.replace(info, precision_proof=proof),
         parity={},
     )
-    path = engine_path(target, manifest, info)
     write_atomically(path, lambda file: file.write(plan))
     written = write_manifest(path, manifest)
     if options.timing_cache_file is not None:
@@ -228,7 +229,7 @@ def _proof(
 ) -> str:
     """What shows the plan's precision, in words. Raises BuildError where it is not so."""
     words = ["parsed types"]
-    inspected = _inspected(trt, plan, source.precision, options)
+    inspected = _inspected(trt, plan, source, options)
     # A version-compatible plan carries a runtime, a stripped one no weights: no size to judge.
     weighable = not (options.version_compatible or options.strip_weights)
     if not inspected and weighable:
@@ -237,7 +238,7 @@ def _proof(
     return "; ".join(word for word in words if word)
 
 
-def _inspected(trt: Any, plan: bytes, precision: str, options: EngineOptions) -> str:
+def _inspected(trt: Any, plan: bytes, source: Manifest, options: EngineOptions) -> str:
     """The inspector's proof, empty where the engine cannot be opened here."""
     log = captured_log(trt)
     runtime = trt.Runtime(log)
@@ -249,5 +250,7 @@ def _inspected(trt: Any, plan: bytes, precision: str, options: EngineOptions) ->
         return ""
     inspector = engine.create_engine_inspector()
     return check_inspected_precision(
-        inspector.get_engine_information(trt.LayerInformationFormat.JSON), precision
+        inspector.get_engine_information(trt.LayerInformationFormat.JSON),
+        source.precision,
+        source.fp32_islands,
     )

@@ -8,6 +8,7 @@ where a GPU lets it be opened, and otherwise the size of the plan.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,11 +93,11 @@ def check_parsed_precision(parsed: ParsedNetwork, manifest: Manifest, source: st
         )
 
 
-def check_inspected_precision(report: str, precision: str) -> str:
+def check_inspected_precision(report: str, precision: str, islands: Sequence[str] = ()) -> str:
     """Read the inspector's JSON; return the proof in words, empty where it shows no types.
 
-    Raises BuildError where a convolution or matrix product of an FP16 engine has FP32 on
-    every side, or no tensor of it is FP16.
+    Raises BuildError where a convolution or matrix product of an FP16 engine, outside its FP32
+    ``islands``, has FP32 on every side, or no tensor of it is FP16.
     """
     layers = [entry for entry in json.loads(report).get("Layers", []) if isinstance(entry, dict)]
     typed = {str(entry.get("Name", "?")): _types_of(entry) for entry in layers}
@@ -110,7 +111,9 @@ def check_inspected_precision(report: str, precision: str) -> str:
     wrong = [
         str(entry.get("Name", "?"))
         for entry in layers
-        if _computes(entry) and _types_of(entry) == {"fp32"}
+        if _computes(entry)
+        and _types_of(entry) == {"fp32"}
+        and not _layers_in(str(entry.get("Name", ""))) & {*islands}
     ]
     if wrong or not half:
         first = f" (first: {wrong[0]})" if wrong else ""
@@ -118,7 +121,13 @@ def check_inspected_precision(report: str, precision: str) -> str:
             f"an fp16 engine was asked for, but {len(wrong) or 'all'} of its convolutions and "
             f"matrix products are FP32{first}; export the ONNX again with --fp16"
         )
-    return f"inspector: {half} of {len(layers)} layers hold FP16, no FP32 product"
+    where = " outside the islands" if islands else ""
+    return f"inspector: {half} of {len(layers)} layers hold FP16, no FP32 product{where}"
+
+
+def _layers_in(name: str) -> set[str]:
+    """The graph's layers in an engine's: ``conv1/Conv + relu1/Relu`` is conv1 and relu1."""
+    return {node.partition("/")[0] for node in re.split(r"[^\w./:-]+", name)}
 
 
 def _computes(entry: dict[str, Any]) -> bool:

@@ -33,6 +33,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Raise OutputError where ``path`` could not be written, before the work that goes into it."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary.touch()
+        temporary.unlink()
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call ``write`` with an open binary file that becomes ``path`` when it returns."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:

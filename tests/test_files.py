@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reid.errors import OutputError
-from reid.files import atomic_path, sha256_of_file, write_atomically, write_text
+from reid.files import atomic_path, check_writable, sha256_of_file, write_atomically, write_text
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -57,6 +57,14 @@ def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="a file stands where a folder is needed"):
         write_text(tmp_path / "file" / "below.txt", "text")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "a.engine")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file"):
+        check_writable(tmp_path / "file" / "a.engine")
 
 
 def test_the_hash_is_sha_256_of_all_bytes(tmp_path: Path) -> None:

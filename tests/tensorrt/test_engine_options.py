@@ -168,6 +168,16 @@ def test_the_inspector_refuses_an_fp16_engine_with_an_fp32_convolution() -> None
         check_inspected_precision(inspected(("PointWise", FLOAT, FLOAT)), "fp16")
 
 
+def test_the_inspector_leaves_a_product_of_a_named_island_in_fp32() -> None:
+    body = json.loads(inspected(("gemm", HALF, HALF), ("gemm", FLOAT, FLOAT)))
+    body["Layers"][1]["Name"] = "stn.theta/Gemm + stn.tanh/Tanh"
+    report = json.dumps(body)
+    proof = check_inspected_precision(report, "fp16", ("stn.theta",))
+    assert proof == "inspector: 1 of 2 layers hold FP16, no FP32 product outside the islands"
+    with pytest.raises(BuildError, match=r"1 of its .* FP32 \(first: stn.theta/Gemm"):
+        check_inspected_precision(report, "fp16", ("stn",))
+
+
 def test_the_inspector_refuses_half_in_an_fp32_engine() -> None:
     report = inspected(("CaskConvolution", FLOAT, FLOAT))
     assert check_inspected_precision(report, "fp32") == "inspector: 1 layers, none FP16"
