@@ -56,7 +56,12 @@ from reid.progress import progress_bar, say
 )
 @click.option("--versionCompatible", "version_compatible", is_flag=True)
 @click.option("--stripWeights", "strip_weights", is_flag=True)
-@click.option("--noTF32", "no_tf32", is_flag=True, help="Keep FP32 engines free of TF32.")
+@click.option(
+    "--noTF32/--TF32",
+    "no_tf32",
+    default=True,
+    help="FP32 engines compute in FP32 (TensorRT's own default is TF32, which parity refuses).",
+)
 @click.option(
     "--flavour",
     type=click.Choice(["auto", "tensorrt", "tensorrt_rtx"]),

@@ -10,7 +10,7 @@
 | ``hardware_compatibility_level`` | ``--hardwareCompatibilityLevel`` |
 | ``version_compatible`` | ``--versionCompatible`` |
 | ``strip_weights`` | ``--stripWeights`` |
-| ``no_tf32`` | ``--noTF32`` |
+| ``no_tf32`` | ``--noTF32``, here the default |
 
 There is no ``--fp16``: the precision is the ONNX graph's (``--stronglyTyped``).
 """
@@ -44,8 +44,9 @@ class EngineOptions:
 
     ``flavour`` is ``auto``, ``tensorrt`` (for the GPU of this machine) or
     ``tensorrt_rtx`` (ahead of time, no GPU needed). ``no_tf32`` keeps the products of an
-    FP32 engine at full precision; TensorRT's default is TF32 (10 bits of mantissa) where
-    the GPU has it. Raises ConfigError for a value out of range.
+    FP32 engine at full precision, which the limits of its parity presume; TensorRT's own
+    default is TF32 (10 bits of mantissa, as FP16) where the GPU has it. Raises ConfigError for
+    a value out of range.
     """
 
     min_batch: int = 1
@@ -57,7 +58,7 @@ class EngineOptions:
     hardware_compatibility_level: str = "none"
     version_compatible: bool = False
     strip_weights: bool = False
-    no_tf32: bool = False
+    no_tf32: bool = True
     flavour: str = "auto"
     more_profiles: tuple[BatchProfile, ...] = ()
 

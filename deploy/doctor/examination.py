@@ -188,7 +188,8 @@ def _precision(runner: Runner, golden: Golden, error: float) -> Finding:
     if asked == "fp32" and error > 10 * SINGLE_PRECISION:
         words = (
             f"the manifest says fp32 and the answers are off by {error:.0e}: the file computes in "
-            "less than FP32 (TF32 or FP16); build an engine with --noTF32, or export again"
+            "less than FP32 (TF32 or FP16); build an engine without TF32 (trtexec: --noTF32), or "
+            "export again"
         )
         return Finding("precision", "fault", words)
     return Finding("precision", "ok", f"{asked}, as the manifest says (off by {error:.0e})")
