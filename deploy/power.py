@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -191,6 +192,7 @@ class SmiMeter:
             "--format=csv,noheader,nounits",
         ]
         self._process: subprocess.Popen[str] | None = None
+        self._open = ExitStack()
 
     def answers(self) -> bool:
         """Whether it is there and tells the power."""
@@ -203,20 +205,26 @@ class SmiMeter:
         return bool(_samples(found.stdout))
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [*self._command, f"--loop-ms={int(1000 * SAMPLE_S)}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with ExitStack() as stack:
+            # A pipe would be full after some minutes, and nvidia-smi would wait.
+            self._told = stack.enter_context(tempfile.TemporaryFile("w+"))
+            self._process = subprocess.Popen(
+                [*self._command, f"--loop-ms={int(1000 * SAMPLE_S)}"],
+                stdout=self._told,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            self._open = stack.pop_all()
 
     def stop(self) -> list[Sample]:
         if self._process is None:
             return []
         self._process.terminate()
-        lines, _ = self._process.communicate()
+        self._process.wait()
         self._process = None
-        return _samples(lines)
+        with self._open:
+            self._told.seek(0)
+            return _samples(self._told.read())
 
 
 def _samples(lines: str) -> list[Sample]:
