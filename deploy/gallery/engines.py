@@ -161,7 +161,7 @@ class BinaryCodes:
     """Signs of random projections: rows whose bits differ least from the query's."""
 
     name, effort_is, per_row = "binary", "candidates for ten results", "codes"
-    efforts = (16, 8192)
+    efforts = (16, 32768)
 
     def __init__(self, arrays: Mapping[str, Column], vectors: Vectors) -> None:
         """Raises ValueError for arrays that are none."""
