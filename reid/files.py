@@ -21,7 +21,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any failure the temporary file is removed and ``path`` is as it was.
     Raises OutputError where the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary_name(path)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -37,9 +37,13 @@ def check_writable(path: Path) -> None:
     """Raise OutputError where ``path`` could not be written, before the work that goes into it."""
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary = _temporary_name(path)
         temporary.touch()
         temporary.unlink()
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -20,7 +20,6 @@ from reid.data.images import IMAGE_SUFFIXES, read_image
 from reid.errors import DataError
 from reid.types import Image
 
-from ..gallery.image_size import image_size
 from .sources import Source, is_text
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
@@ -83,21 +82,10 @@ def _folder(folder: Path) -> Frames:
         raise DataError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}")
     for number, path in enumerate(files):
         try:
-            item: Decoded | Lost = Decoded(_image(path), number / FOLDER_FPS)
+            item: Decoded | Lost = Decoded(read_image(path, MAX_PIXELS), number / FOLDER_FPS)
         except DataError:
             item = Lost(1)
         yield item
-
-
-def _image(path: Path) -> Image:
-    """An image file, unless it says that it has more than MAX_PIXELS: some kilobytes may."""
-    try:
-        width, height = image_size(path.read_bytes(), str(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width}x{height}; at most {MAX_PIXELS} pixels are taken")
-    return read_image(path)
 
 
 def _video(source: Source) -> Frames:

@@ -91,8 +91,9 @@ def watch(
 
     from ..cameras.cameras import Cameras
     from ..cameras.sources import parse_sources
+    from ..people.boxes import MIN_HEIGHT
     from ..people.detector import open_detector
-    from ..watch.watcher import MIN_HEIGHT, Watcher
+    from ..watch.watcher import Watcher
     from ..watch.watching import watch as follow
 
     parsed = parse_sources(sources, live)

@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from reid.data.images import decode_image
 from reid.errors import DataError
 from reid.types import Image
 
 from .gallery import Sighting
-from .image_size import decoded
 from .indexing import cropped
 
 LONGEST = 256
@@ -38,7 +38,7 @@ def picture_of(sighting: Sighting) -> bytes:
             content = path.read_bytes()
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error})") from error
-    return jpeg(cropped(decoded(content, sighting.source), box, sighting.source))
+    return jpeg(cropped(decode_image(content, sighting.source), box, sighting.source))
 
 
 def jpeg(image: Image, longest: int = LONGEST) -> bytes:

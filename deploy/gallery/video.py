@@ -25,8 +25,6 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"
 
 MIN_SCORE = 0.5
 """A detector's least score of a person who is kept (a choice)."""
-MIN_WIDTH, MIN_HEIGHT = 8, 24
-"""The least size in pixels, as ``reid watch`` has it."""
 
 PEOPLE_AT_ONCE = 256
 """People of one transaction."""
@@ -75,7 +73,7 @@ def people_in_video(
             continue
         next_s = frame.time_s + every_s
         height, width = frame.image.shape[:2]
-        people = tidy(detector.detect([frame.image])[0], width, height, MIN_WIDTH, MIN_HEIGHT)
+        people = tidy(detector.detect([frame.image])[0], width, height)
         for box in map(_whole_pixels, people.boxes[people.scores >= MIN_SCORE]):
             left, top, wide, high = box
             crop = np.ascontiguousarray(frame.image[top : top + high, left : left + wide])

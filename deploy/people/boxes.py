@@ -13,6 +13,8 @@ from reid.types import FloatArray, IntArray
 
 MAX_PEOPLE = 300
 """The most that are kept of a frame, those of the highest scores."""
+MIN_WIDTH, MIN_HEIGHT = 8, 24
+"""Pixels of a person that are enough to be described (a choice)."""
 _MOST_CANDIDATES = 10 * MAX_PEOPLE
 """Of boxes that are compared: a detector gives some ten for each person."""
 
@@ -56,7 +58,7 @@ def suppress(people: People, max_overlap: float) -> People:
     return people.of(np.array(kept, np.int64))
 
 
-def tidy(people: People, width: int, height: int, min_width: float, min_height: float) -> People:
+def tidy(people: People, width: int, height: int, min_height: int = MIN_HEIGHT) -> People:
     """What can be cut out of a frame: clipped at its border, none that is then too small.
 
     Boxes that are not finite, empty or inside out go too, and those beyond MAX_PEOPLE.
@@ -66,7 +68,7 @@ def tidy(people: People, width: int, height: int, min_width: float, min_height: 
     limits = np.array([width, height, width, height], np.float32)
     boxes = np.clip(boxes, 0, limits).astype(np.float32)
     sizes = boxes[:, 2:] - boxes[:, :2]
-    large = (sizes[:, 0] >= max(min_width, 1)) & (sizes[:, 1] >= max(min_height, 1))
+    large = (sizes[:, 0] >= MIN_WIDTH) & (sizes[:, 1] >= max(min_height, 1))
     (chosen,) = np.nonzero(finite & large)
     best = chosen[np.argsort(-people.scores[chosen], kind="stable")[:MAX_PEOPLE]]
     return People(boxes, people.scores).of(best)

@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reid.data.images import decode_image
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher
 
 from ..gallery import Box, Confirmation, Gallery, Where
-from ..gallery.image_size import decoded
 from ..gallery.indexing import content_hash, cropped
 from ..gallery.listing import names_from
 from ..gallery.pictures import picture_of
@@ -59,7 +59,7 @@ class Answers:
         """
         k, box, where = _count(query), _box(query), _where(query)
         with self._decoding:
-            image = cropped(decoded(content, "the image"), box, "the image")
+            image = cropped(decode_image(content, "the image"), box, "the image")
         start = time.perf_counter()
         with self._turn:
             described = self._matcher.describe([image])

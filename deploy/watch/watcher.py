@@ -12,17 +12,12 @@ from reid.types import FloatArray, Image
 
 from ..cameras.camera import Frame
 from ..gallery import Gallery
-from ..people.boxes import People, tidy
+from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
 from .events import Seen
 from .identities import Identities
 from .looks import Looks, Wardrobe
 from .tracker import USUAL, Tracker, TrackSettings
-
-MIN_HEIGHT = 24
-"""Pixels of a person that are enough to be described (a choice)."""
-
-MIN_WIDTH = 8
 
 
 class Watcher:
@@ -51,7 +46,7 @@ class Watcher:
     def look_at(self, frames: Sequence[Frame]) -> list[Seen]:
         """One round, of at most one frame of each camera."""
         people = [
-            tidy(found, frame.image.shape[1], frame.image.shape[0], MIN_WIDTH, self._min_height)
+            tidy(found, frame.image.shape[1], frame.image.shape[0], self._min_height)
             for frame, found in zip(
                 frames, self._detector.detect([frame.image for frame in frames]), strict=True
             )

@@ -1,4 +1,4 @@
-"""Reading one image, and refusing one that is damaged.
+"""Reading one image, and refusing one that is damaged or too large.
 
 OpenCV decodes a JPEG or PNG that stops half-way and fills the rest with grey, so a
 truncated file would be trained on. The container is therefore checked first.
@@ -16,59 +16,58 @@ import numpy as np
 from reid.errors import DataError
 from reid.types import Image
 
+from .image_size import image_size
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 """What is taken for an image, in lower case; compare with ``path.suffix.lower()``."""
 
-_JPEG_START = b"\xff\xd8"
-_JPEG_SCAN = b"\xff\xda"
-_JPEG_END = b"\xff\xd9"
+MAX_PIXELS = 40_000_000
+"""120 MB when decoded; a frame of 8K has 33 million pixels."""
+
+MAX_SIDE = 30_000
+"""What OpenCV resizes in every way."""
+
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode ``path`` to (height, width, 3) uint8 BGR, grey and alpha converted.
 
-    Raises DataError naming the file where it is missing, empty, cut short, corrupt, or
-    not an image.
+    Raises DataError naming the file where it is missing, empty, cut short, corrupt, too large,
+    or not an image.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    damage = _damage(data)
-    if damage:
-        raise DataError(f"{path}: {damage}; copy the file again or remove it")
+    return decode_image(content, str(path), max_pixels)
+
+
+def decode_image(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """A file's bytes -> (height, width, 3) uint8 BGR, grey and alpha converted.
+
+    Raises DataError, naming ``what``, for an image that is too large, none, or damaged.
+    """
+    if not content:
+        raise DataError(f"{what}: the file is empty; copy it again or remove it")
+    width, height = image_size(content, what)
+    if not (0 < width * height <= max_pixels and max(width, height) <= MAX_SIDE):
+        raise DataError(
+            f"{what}: an image of {width:,} x {height:,} pixels; expected 1 to {max_pixels:,}, "
+            f"and up to {MAX_SIDE:,} to a side"
+        )
+    if content.startswith(_PNG_START) and (damage := _png_damage(content)):
+        raise DataError(f"{what}: {damage}; copy the file again or remove it")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise DataError(f"{path}: OpenCV cannot decode it: {error.err}") from error
-    if image is None:
-        raise DataError(f"{path}: not an image that OpenCV can decode, or corrupt; remove it")
+        raise DataError(f"{what}: OpenCV cannot decode it: {error.err}") from error
+    if image is None or image.shape[0] * image.shape[1] != width * height:
+        raise DataError(f"{what}: a damaged image; copy the file again or remove it")
     return np.asarray(image, np.uint8)
-
-
-def _damage(data: bytes) -> str:
-    """What is visibly wrong with an image file's bytes; empty where nothing is."""
-    if not data:
-        return "the file is empty"
-    if data.startswith(_JPEG_START):
-        return _jpeg_damage(data)
-    if data.startswith(_PNG_START):
-        return _png_damage(data)
-    return ""
-
-
-def _jpeg_damage(data: bytes) -> str:
-    # Compressed data never holds these two markers (0xff is stuffed there), so an end
-    # after the last scan is the picture's own, and bytes that follow it do no harm. The
-    # end of a thumbnail stands before the picture's scan and does not count.
-    scan = data.rfind(_JPEG_SCAN)
-    if scan < 0 or data.rfind(_JPEG_END) < scan:
-        return "the JPEG is cut short (no end marker)"
-    return ""
 
 
 def _png_damage(data: bytes) -> str:

@@ -168,7 +168,9 @@ class _KeptRows:
                 tempfile.TemporaryFile() as file,  # its map outlives it
             ):
                 # Room that is lacking is told now: a map that cannot be written ends the process.
-                os.posix_fallocate(file.fileno(), 0, 4 * len(query) * len(gallery))
+                # macOS and Windows have no such call.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, 4 * len(query) * len(gallery))
                 self._rows = np.memmap(file, np.float32, "w+", shape=shape)
 
     def __call__(self, rows: slice) -> FloatArray:

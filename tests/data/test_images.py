@@ -36,6 +36,17 @@ def test_a_grey_image_gets_three_channels(tmp_path: Path) -> None:
     assert read_image(str(path)).shape == (4, 4, 3)
 
 
+def test_an_image_that_says_it_is_enormous_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(_picture(".png", height=20, width=10))
+    assert read_image(path, max_pixels=200).shape == (20, 10, 3)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match=r"a\.png: an image of 10 x 20 pixels; expected 1 to 199"):
+        read_image(path, max_pixels=199)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
 def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> None:
@@ -76,7 +87,7 @@ def test_a_png_with_a_wrong_byte_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "the file is empty"), (b"not an image at all", "not an image that OpenCV can decode")],
+    [(b"", "the file is empty"), (b"not an image at all", "not an image that is taken")],
 )
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
     path = tmp_path / "a.jpg"

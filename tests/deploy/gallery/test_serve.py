@@ -445,26 +445,6 @@ def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(
     assert "a token is needed" in capsys.readouterr().err
 
 
-def test_the_first_bytes_tell_a_size_in_every_format(tmp_path: Path) -> None:
-    from reid.deploy.gallery.image_size import image_size
-
-    image = np.random.default_rng(0).integers(0, 256, (37, 53, 3)).astype(np.uint8)
-    for suffix, options in (
-        (".jpg", []),
-        (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
-        (".png", []),
-        (".bmp", []),
-        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 80]),
-        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
-    ):
-        content = cv2.imencode(suffix, image, options)[1].tobytes()
-        assert image_size(content, suffix) == (53, 37)
-    grey = cv2.imencode(".jpg", image[..., 0])[1].tobytes()
-    thumbnail = b"\xff\xe1" + struct.pack(">H", len(grey) + 2) + grey
-    large = cv2.imencode(".jpg", np.tile(image, (2, 2, 1)))[1].tobytes()
-    assert image_size(large[:2] + thumbnail + large[2:], "with a thumbnail") == (106, 74)
-
-
 def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,7 +476,7 @@ def test_few_images_are_decoded_at_once(
         inside.pop()
         return person(1)
 
-    monkeypatch.setattr("reid.deploy.serve.answers.decoded", slowly)
+    monkeypatch.setattr("reid.deploy.serve.answers.decode_image", slowly)
     answers = Answers(filled, matcher)
     threads = [threading.Thread(target=answers.search, args=(b"", {})) for _ in range(6)]
     for thread in threads:

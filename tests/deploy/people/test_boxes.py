@@ -62,7 +62,7 @@ def test_a_crowd_is_kept_whole_though_each_of_it_has_many_boxes() -> None:
 
 
 def test_a_person_at_the_border_is_clipped_to_the_frame() -> None:
-    found = tidy(people((-5, -8, 20, 40), (90, 30, 130, 70)), 100, 50, 8, 16)
+    found = tidy(people((-5, -8, 20, 40), (90, 30, 130, 70)), 100, 50, 16)
     assert kept(found) == [[0, 0, 20, 40], [90, 30, 100, 50]]
 
 
@@ -83,14 +83,14 @@ def test_a_person_at_the_border_is_clipped_to_the_frame() -> None:
 )
 def test_what_cannot_be_cut_out_is_dropped(box: tuple[float, float, float, float]) -> None:
     good = (10.0, 10.0, 20.0, 40.0)
-    assert kept(tidy(people(box, good), 100, 50, 8, 16)) == [list(good)]
+    assert kept(tidy(people(box, good), 100, 50, 16)) == [list(good)]
 
 
 def test_a_score_that_is_no_number_drops_its_box() -> None:
     odd = People(boxes((0, 0, 20, 40)), np.array([np.nan], np.float32))
-    assert not len(tidy(odd, 100, 50, 8, 16).scores)
+    assert not len(tidy(odd, 100, 50, 16).scores)
 
 
 def test_nobody_is_nobody_after_everything() -> None:
-    assert tidy(suppress(nobody(), 0.5), 100, 50, 8, 16).boxes.shape == (0, 4)
+    assert tidy(suppress(nobody(), 0.5), 100, 50, 16).boxes.shape == (0, 4)
     assert overlaps(nobody().boxes, boxes((0, 0, 1, 1))).shape == (0, 1)

@@ -1,7 +1,7 @@
-"""How large an image says it is, read before anything is decoded.
+"""How large an image file says it is, read before anything is decoded.
 
 A few kilobytes can decode to gigabytes. The size stands in the first bytes of each format that
-is taken; any other format is refused.
+is taken; any other format is refused, and a JPEG without its end.
 """
 
 from __future__ import annotations
@@ -10,17 +10,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
-
 from reid.errors import DataError
-from reid.types import Image
-
-MAX_PIXELS = 40_000_000
-"""120 MB when decoded; a frame of 8K has 33 million pixels."""
-
-MAX_SIDE = 30_000
-"""What OpenCV resizes in every way."""
 
 MAX_SCANS = 100
 """Of a progressive JPEG, which has about ten: one of 12 bytes is a pass over all pixels."""
@@ -31,34 +21,17 @@ MAX_PARTS = 10_000
 FORMATS = "JPEG, PNG, BMP or WebP"
 
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_JPEG_SCAN, _JPEG_ENDS = 0xDA, (0xD8, 0xD9)
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 # Not what stands in an image's data or has no length: 0x00, 0x01, 0xD0 to 0xD7.
 _JPEG_PART = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
 
 
-def decoded(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Image:
-    """A file's bytes -> (H, W, 3) uint8 BGR, grey and alpha converted.
-
-    Raises DataError, naming ``what``, for an image that is too large, none, or damaged.
-    """
-    width, height = image_size(content, what)
-    if not (0 < width * height <= max_pixels and max(width, height) <= MAX_SIDE):
-        raise DataError(
-            f"{what}: an image of {width:,} x {height:,} pixels; expected 1 to {max_pixels:,}, "
-            f"and up to {MAX_SIDE:,} to a side"
-        )
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise DataError(f"{what}: cannot be decoded: {error.err}") from error
-    if image is None or image.shape[0] * image.shape[1] != width * height:
-        raise DataError(f"{what}: a damaged image; save it again")
-    return np.asarray(image, np.uint8)
-
-
 def image_size(content: bytes, what: str) -> tuple[int, int]:
-    """Width and height as the file's head tells. Raises DataError where it tells none, and for
-    a JPEG of which decoding would take for ever."""
+    """Width and height in pixels as the file's head tells.
+
+    Raises DataError, naming ``what``, where it tells none, for a JPEG that is cut short, and for
+    one of which decoding would take for ever.
+    """
     try:
         if content.startswith(b"\xff\xd8"):
             return _jpeg_size(content, what)
@@ -70,12 +43,12 @@ def image_size(content: bytes, what: str) -> tuple[int, int]:
         if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
             return _webp_size(content)
     except (struct.error, IndexError):
-        raise DataError(f"{what}: the image is cut short; send it again") from None
-    raise DataError(f"{what}: not an image; expected {FORMATS}")
+        raise DataError(f"{what}: the image is cut short; copy it again") from None
+    raise DataError(f"{what}: not an image that is taken; expected {FORMATS}")
 
 
 def _jpeg_size(content: bytes, what: str) -> tuple[int, int]:
-    size, scans = None, 0
+    size, scans, marker = None, 0, 0
     for number, (marker, at) in enumerate(_jpeg_parts(content)):
         if marker in _JPEG_FRAMES and size is None:
             height, width = struct.unpack_from(">HH", content, at + 3)
@@ -85,19 +58,22 @@ def _jpeg_size(content: bytes, what: str) -> tuple[int, int]:
             raise DataError(
                 f"{what}: a JPEG of over {MAX_SCANS} scans or {MAX_PARTS:,} parts; save it again"
             )
-    if size is None:
+    if size is None or marker != _JPEG_END:
         raise IndexError
     return size
 
 
 def _jpeg_parts(content: bytes) -> Iterator[tuple[int, int]]:
-    """Each part's marker and where it begins, up to the image's end."""
+    """Each part's marker and where it begins, up to the image's end and with it.
+
+    Parts are stepped over whole, so a thumbnail's own end does not count.
+    """
     at = 2
     while found := _JPEG_PART.search(content, at):
         marker, at = found[1][0], found.end()
-        if marker in _JPEG_ENDS:
-            return
         yield marker, at
+        if marker == _JPEG_END:
+            return
         at += struct.unpack_from(">H", content, at)[0]
 
 
