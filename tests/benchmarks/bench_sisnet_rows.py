@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from reid.evaluation.published import published_tests
@@ -123,6 +124,7 @@ def row_of(run: Path) -> dict[str, Any]:
         "map_correlation": round(maps["mean_correlation"], 4),
         "epochs": float(log[-1]["epoch"]),
         "steps": int(log[-1]["step"]),
+        "median_images_per_s": round(median(float(one["images_per_s"]) for one in log), 1),
         "split": found["split"],
     }
 
