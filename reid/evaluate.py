@@ -188,6 +188,8 @@ def evaluate_models(
     for model, stage in itertools.product(models, stages or ("",)):
         with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
             _refuse_pairs(matcher, split, rerank)
+            for best in shortlists:
+                matcher.refuse_shortlist(best, len(split.gallery))
             described = describe_split(matcher, split, phase, query_file, gallery_file)
             for best in shortlists or (0,):
                 parts = [str(model), *([stage] if len(stages) > 1 else [])]

@@ -110,6 +110,10 @@ class HueMatcher:
 
         return distances
 
+    def refuse_shortlist(self, best: int, num_gallery: int) -> None:
+        if best > num_gallery:
+            raise ConfigError(f"at most {num_gallery}, found {best}")
+
     def close(self) -> None:
         """Nothing to release."""
 
@@ -406,6 +410,17 @@ def test_each_model_is_described_once_for_all_its_shortlists(
     assert [one.report.model for one in found] == ["run", "run, best 10", "run, best 5"]
     assert matcher.num_described == 36
     assert matcher.shortlists == [0, 10, 5]
+
+
+def test_a_shortlist_that_cannot_be_is_told_before_anything_is_described(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher = HueMatcher()
+    monkeypatch.setattr(reid.evaluate, "open_matcher", lambda *_: matcher)
+    most = len(split.gallery)
+    with pytest.raises(ConfigError, match=f"at most {most}, found {most + 1}"):
+        evaluate_models([Path("run")], split, shortlists=(0, most + 1))
+    assert matcher.num_described == 0
 
 
 def test_of_many_descriptions_that_are_not_finite_three_are_named(split: Split) -> None:

@@ -54,8 +54,16 @@ class Matcher(Protocol[DescriptionT]):
 
         ``progress`` is called with the number of pairs just compared, where that takes time.
         With ``best`` only that many images are compared with a query, those that a quicker
-        distance puts first, and the others follow behind them in its order. Raises ConfigError
-        where there is no quicker one, or ``best`` is not of 1 to G.
+        distance puts first, and the others follow behind them in its order. Raises what
+        ``refuse_shortlist`` raises.
+        """
+        ...
+
+    def refuse_shortlist(self, best: int, num_gallery: int) -> None:
+        """Raise ConfigError where ``tiles`` could not compare only ``best`` of a gallery's images.
+
+        That is where there is no quicker distance, or ``best`` is not of 1 to ``num_gallery``;
+        0, for all of them, can always be. Told before anything is described.
         """
         ...
 

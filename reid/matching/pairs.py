@@ -102,18 +102,25 @@ class PairMatcher:
         The quicker distance of ``best`` is that of the ranking vectors; a network without them
         (``classification_only``) has none. Raises OutputError where there is no room for the rows.
         """
+        self.refuse_shortlist(best, len(gallery))
         if not best:
             return _KeptRows(self, query, gallery, progress)
-        if VECTOR not in gallery.names:
+        return _ShortlistedRows(self, query, gallery, best, progress)
+
+    def refuse_shortlist(self, best: int, num_gallery: int) -> None:
+        """Raise ConfigError where this network has no ranking vector, or the gallery not so many
+        images."""
+        if not best:
+            return
+        if VECTOR not in {spec.name for spec in self._describe.manifest.output_arrays}:
             raise ConfigError(
                 "a shortlist needs the ranking vector, which this network (classification_only) "
                 "has not; compare with the whole gallery"
             )
-        if best > len(gallery):
+        if not 1 <= best <= num_gallery:
             raise ConfigError(
-                f"a shortlist has 1 to {len(gallery)} images, as the gallery has; found {best}"
+                f"a shortlist has 1 to {num_gallery} images, as the gallery has; found {best}"
             )
-        return _ShortlistedRows(self, query, gallery, best, progress)
 
     def means(self, descriptions: PairDescriptions, groups: IntArray) -> PairDescriptions:
         """Maps and parts of several images have no mean. Raises ConfigError."""

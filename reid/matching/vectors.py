@@ -60,12 +60,16 @@ class VectorMatcher:
         best: int = 0,
     ) -> Distances:
         """Rows of queries -> Euclidean distances, in [0, 2] for unit vectors."""
+        self.refuse_shortlist(best, len(gallery))
+        return euclidean_tiles(query, gallery)
+
+    def refuse_shortlist(self, best: int, num_gallery: int) -> None:
+        """Raise ConfigError for any: nothing is quicker than comparing vectors."""
         if best:
             raise ConfigError(
                 f"a shortlist (found {best}) is for networks that compare pairs; this one compares "
                 "vectors, the whole gallery at once"
             )
-        return euclidean_tiles(query, gallery)
 
     def means(self, descriptions: FloatArray, groups: IntArray) -> FloatArray:
         """The mean of each group's vectors, of length 1 again."""

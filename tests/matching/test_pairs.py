@@ -8,7 +8,7 @@ import pytest
 from reid.errors import ConfigError
 from reid.matching import PairMatcher
 from reid.types import FloatArray, Image
-from tests.matching.conftest import PREPROCESS, CompareRunner, DescribeRunner
+from tests.matching.conftest import DESCRIBED, PREPROCESS, TRAINED, CompareRunner, DescribeRunner
 
 
 def literal_distances(images: list[Image], num_query: int) -> FloatArray:
@@ -81,16 +81,18 @@ def test_a_shortlist_longer_than_the_gallery_is_one_line(matcher, images):
     described = matcher.describe(images)
     with pytest.raises(ConfigError, match="1 to 11 images, as the gallery has; found 12"):
         matcher.tiles(described, described, best=12)
+    with pytest.raises(ConfigError, match="found -1"):
+        matcher.refuse_shortlist(-1, 11)
+    matcher.refuse_shortlist(11, 11)
 
 
-def test_a_shortlist_needs_the_ranking_vector(images):
+def test_a_shortlist_needs_the_ranking_vector():
     describe = DescribeRunner()
+    describe.manifest = TRAINED.of_graph("describe", describe.manifest.inputs, DESCRIBED[:2])
     matcher = PairMatcher(describe, CompareRunner())
-    described = matcher.describe(images)
-    for piece in described.pieces:
-        del piece["vector"]
     with pytest.raises(ConfigError, match="needs the ranking vector"):
-        matcher.tiles(described, described, best=3)
+        matcher.refuse_shortlist(3, 11)
+    matcher.refuse_shortlist(0, 11)
 
 
 def test_time_of_a_pair_is_measured_and_nothing_costs_nothing(matcher, images):

@@ -45,6 +45,9 @@ class ColourMatcher:
         assert best == 0
         return lambda rows: np.linalg.norm(query[rows, None] - gallery[None], axis=2)
 
+    def refuse_shortlist(self, best: int, num_gallery: int) -> None:
+        assert best == 0
+
     def means(self, descriptions: FloatArray, groups: Any) -> FloatArray:
         raise NotImplementedError
 
