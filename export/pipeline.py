@@ -19,7 +19,7 @@ from reid.data import load_split, read_image
 from reid.data.datasets import check_name
 from reid.data.synthetic import write_synthetic
 from reid.errors import ConfigError, DataError, output_errors
-from reid.evaluate import evaluate, split_of_model
+from reid.evaluate import evaluate, split_as_trained
 from reid.files import sha256_of_file
 from reid.manifest import read_manifest
 from reid.models.stages import Stage
@@ -153,8 +153,7 @@ def drawn_or_real(name: str, data_root: Path | None, model: Path) -> Iterator[Sp
     """
     check_name(name)
     if data_root is not None:
-        test_identities, seed = split_of_model(model, name)
-        yield load_split(name, data_root, num_test_identities=test_identities, split_seed=seed)
+        yield split_as_trained(model, name, data_root)
         return
     if name != DRAWN:
         raise DataError(

@@ -103,14 +103,17 @@ def describe_to_file(
     device: str = "auto",
     threads: int = 0,
     batch_size: int = 64,
+    stage: str = "",
     phase: Phase = silent,
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
+    ``stage`` is the graph of a run that has several (SiSNet's: one branch, the other, both).
+
     Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
     """
     _refuse_none(records, f"the {side}")
-    with closing(open_matcher(model, device, threads, batch_size)) as matcher:
+    with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
         progress = phase("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)

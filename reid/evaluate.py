@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reid.data import load_split
 from reid.describing import Described, Phase, describe_split, refuse_empty, silent
 from reid.distances import Distances
 from reid.errors import ConfigError
@@ -210,12 +211,30 @@ def evaluate_models(
     return results
 
 
-def split_of_model(model: Path, dataset: str) -> tuple[int, int]:
-    """(test identities, seed) of the split that a model was trained on; (0, 0) elsewhere.
+def split_as_trained(
+    model: Path,
+    dataset: str,
+    data_root: Path,
+    test_identities: int | None = None,
+    split_seed: int | None = None,
+) -> Split:
+    """A dataset, split as the model was trained on it, but for what is asked otherwise.
 
     A random split must be evaluated as it was trained, or the test identities are not new.
-    (0, 0) too where no manifest lies beside the file. Raises ManifestError for a broken one.
+    Raises what ``load_split`` raises, and ManifestError for a broken manifest.
     """
+    trained = _trained_on(model, dataset)
+    return load_split(
+        dataset,
+        data_root,
+        num_test_identities=trained[0] if test_identities is None else test_identities,
+        split_seed=trained[1] if split_seed is None else split_seed,
+    )
+
+
+def _trained_on(model: Path, dataset: str) -> tuple[int, int]:
+    """(test identities, seed) of the model's split; (0, 0) for another dataset's model, or where
+    no manifest lies beside the file."""
     file = model_file(model)
     if not manifest_path(file).exists():
         return 0, 0

@@ -29,6 +29,14 @@ threads = click.option(
     show_default=True,
     help="CPU threads of the network; 0 leaves it to the backend.",
 )
+test_identities = click.option(
+    "--test-identities",
+    type=COUNT,
+    help="CUHK01: 100 or 486; own images: any (else: as trained).",
+)
+split_seed = click.option(
+    "--split-seed", type=COUNT, help="Seed of a random split (else: as trained)."
+)
 data_root = click.option(
     "--data-root", type=FOLDER, required=True, help="The folder the dataset lies in."
 )

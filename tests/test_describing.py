@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file
 
+import reid.evaluate
 from reid.cli import main
 from reid.commands.describe import describe
 from reid.commands.evaluate import evaluate
 from reid.describing import describe_to_file
 from reid.errors import DataError
 from reid.train import train
+from reid.types import Split
 from tests.test_train_csn import tiny
+from tests.test_train_sisnet import tiny as tiny_sisnet
 
 DATA = ["--data", "synthetic", "--data-root"]
 
@@ -54,6 +59,32 @@ def test_a_file_of_other_images_is_one_line(run, people, tmp_path, capsys):
     code = main(["eval", str(run), *DATA, str(people), "--gallery", str(file)])
     assert code == 1
     assert "images that are not the gallery of this data" in capsys.readouterr().err
+
+
+def test_another_split_and_another_branch_are_described_when_asked_for(
+    people, tmp_path, monkeypatch
+):
+    trained_on = {"num_test_identities": 100, "split_seed": 4}
+    asked: dict[str, object] = {}
+    whole = reid.evaluate.load_split("synthetic", people)
+
+    def load(name: str, root: Path, **options: int) -> Split:
+        asked.update(options)
+        return whole
+
+    monkeypatch.setattr(reid.evaluate, "load_split", load)
+    monkeypatch.setattr(reid.evaluate, "_trained_on", lambda *_: tuple(trained_on.values()))
+    train(tiny_sisnet("stages.0.iterations=1"), people, tmp_path / "run")
+    vectors = []
+    for number, more in enumerate((["--stage", "second", "--split-seed", "0"], [])):
+        out = tmp_path / f"{number}.safetensors"
+        arguments = [str(tmp_path / "run"), *DATA, str(people), "--out", str(out), *more]
+        result = CliRunner().invoke(describe, arguments)
+        assert result.exit_code == 0, result.output
+        assert asked == trained_on | ({"split_seed": 0} if more else {})
+        vectors.append(load_file(out)["vector"])
+    assert vectors[0].shape == vectors[1].shape
+    assert not np.allclose(*vectors)
 
 
 def test_nothing_to_describe_is_one_line_and_no_file(tmp_path):

@@ -23,6 +23,11 @@ from reid.progress import progress_bar
     show_default=True,
     help="Which of the dataset's test images.",
 )
+@options.test_identities
+@options.split_seed
+@click.option(
+    "--stage", default="", help="SiSNet's run: cascade (both scales), embed (the first) or second."
+)
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
 @options.device
 @options.threads
@@ -32,6 +37,9 @@ def describe(
     name: str,
     data_root: Path,
     side: str,
+    test_identities: int | None,
+    split_seed: int | None,
+    stage: str,
     out: Path,
     device: str,
     threads: int,
@@ -40,18 +48,17 @@ def describe(
     """Describe test images with MODEL once and keep what later queries are compared with.
 
     A vector an image, or, of a network that compares pairs, its maps and parts. The file goes
-    to `reid eval --gallery FILE` (or --query) of the same model at the same precision.
+    to `reid eval --gallery FILE` (or --query) of the same model, split and stage, at the same
+    precision.
     """
-    from reid.data import load_split
     from reid.describing import describe_to_file
-    from reid.evaluate import split_of_model
+    from reid.evaluate import split_as_trained
 
-    test_identities, split_seed = split_of_model(model, name)
-    split = load_split(name, data_root, num_test_identities=test_identities, split_seed=split_seed)
+    split = split_as_trained(model, name, data_root, test_identities, split_seed)
     records = split.gallery if side == "gallery" else split.query
     with progress_bar("opening") as bar:
         size = describe_to_file(
-            model, records, side, out, device=device, threads=threads, phase=bar.phase
+            model, records, side, out, device=device, threads=threads, stage=stage, phase=bar.phase
         )
     found = {"file": str(out), "images": len(records), "bytes": size}
     if as_json:

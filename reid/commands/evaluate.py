@@ -17,12 +17,8 @@ from reid.progress import progress_bar, say
 @click.argument("models", nargs=-1, required=True, type=options.MODEL)
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
 @options.data_root
-@click.option(
-    "--test-identities",
-    type=options.COUNT,
-    help="CUHK01: 100 or 486; own images: any (else: as trained).",
-)
-@click.option("--split-seed", type=options.COUNT, help="Seed of a random split (else: as trained).")
+@options.test_identities
+@options.split_seed
 @options.device
 @options.threads
 @click.option(
@@ -106,8 +102,7 @@ def evaluate(
 
     Where a dataset is split by a seed, the split is the one that the first model was trained on.
     """
-    from reid.data import load_split
-    from reid.evaluate import chance_rank1, evaluate_models, split_of_model, with_shots
+    from reid.evaluate import chance_rank1, evaluate_models, split_as_trained, with_shots
     from reid.evaluation.cascade import cascades
     from reid.evaluation.reranking import Reranking
     from reid.evaluation.telling import told
@@ -116,13 +111,7 @@ def evaluate(
     # A missing one is told before the others are described.
     are_runs = [model_file(model).suffix.lower() == ".pt" for model in models]
     reranking = Reranking(*rerank_settings or ()) if rerank or rerank_settings else None
-    trained_on = split_of_model(models[0], name)
-    split = load_split(
-        name,
-        data_root,
-        num_test_identities=trained_on[0] if test_identities is None else test_identities,
-        split_seed=trained_on[1] if split_seed is None else split_seed,
-    )
+    split = split_as_trained(models[0], name, data_root, test_identities, split_seed)
     split = with_shots(split, shots) if shots else split
     if folder is not None:  # what it needs and lacks is told before what may take hours
         from reid.pages.eval_pictures import (

@@ -91,8 +91,8 @@ def test_a_real_dataset_is_split_as_the_model_was_trained(
         asked.update(options, name=name, root=root)
         return numbered(1, 1)
 
-    monkeypatch.setattr("reid.export.pipeline.load_split", load)
-    monkeypatch.setattr("reid.export.pipeline.split_of_model", lambda model, name: (486, 3))
+    monkeypatch.setattr("reid.evaluate.load_split", load)
+    monkeypatch.setattr("reid.evaluate._trained_on", lambda model, name: (486, 3))
     with drawn_or_real("cuhk01", tmp_path, road.run):
         pass
     assert asked == {
