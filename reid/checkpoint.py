@@ -119,6 +119,11 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> Non
 
     Raises CheckpointError naming the first few that do not.
     """
+    _refuse_misfits(network, checkpoint, where)
+    network.load_state_dict(checkpoint.model)
+
+
+def _refuse_misfits(network: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
     own = network.state_dict()
     problems = [f"missing {key}" for key in own if key not in checkpoint.model]
     problems += [f"unexpected {key}" for key in checkpoint.model if key not in own]
@@ -132,13 +137,16 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> Non
         raise CheckpointError(
             f"{where} does not fit the network {checkpoint.config.network.name}: {shown}"
         )
-    network.load_state_dict(checkpoint.model)
 
 
 def network_from_checkpoint(path: Path) -> tuple[nn.Module, Manifest]:
     """The trained network in evaluation mode, on the CPU, and its manifest."""
     checkpoint = load_checkpoint(path)
     try:
+        # Sizes that only a file claims take no memory: they are compared without any.
+        with torch.device("meta"):
+            sizes = build_configured_network(checkpoint.config, checkpoint.num_identities)
+        _refuse_misfits(sizes, checkpoint, path)
         network = build_configured_network(checkpoint.config, checkpoint.num_identities)
     except (ConfigError, *DAMAGE) as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pickle
@@ -188,6 +189,24 @@ def test_weights_of_another_network_are_listed(checkpoint: Checkpoint, tmp_path:
     assert "missing conv1.conv.weight" in words
     assert "unexpected other.weight" in words
     assert "fc8.bias: expected (5,), found (9,)" in words
+
+
+def test_a_size_that_only_the_file_claims_takes_no_memory(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, dataclasses.replace(checkpoint, num_identities=1_000_000))
+    built: set[str] = set()
+
+    def build(config: TrainConfig, num_identities: int) -> torch.nn.Module:
+        network = build_configured_network(config, num_identities)
+        built.update(weight.device.type for weight in network.parameters())
+        return network
+
+    monkeypatch.setattr("reid.checkpoint.build_configured_network", build)
+    with pytest.raises(CheckpointError, match=r"fc8\.weight: expected \(1000000, 256\), found \(5"):
+        runner_from_checkpoint(path)
+    assert built == {"meta"}
 
 
 def test_a_checkpoint_of_an_unknown_network_names_the_known_ones(
