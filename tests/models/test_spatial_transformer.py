@@ -91,6 +91,15 @@ def test_sampling_has_the_gradient_of_its_formula() -> None:
     assert torch.autograd.gradcheck(lambda m, t: sample(m, t, 3), (maps, theta.requires_grad_()))
 
 
+def test_coordinates_are_exact_under_autocast() -> None:
+    maps = torch.arange(30.0).repeat(20, 1)[None, None]  # a ramp: a part tells where it was taken
+    transforms = torch.tensor([[[0.777, 0.0, 0.111], [0.0, 0.777, 0.0]]])
+    exact = sample(maps, transforms, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sample(maps, transforms, 10), exact)
+        assert sample(maps.bfloat16(), transforms, 10).dtype == torch.bfloat16
+
+
 def test_the_identity_samples_the_map_itself() -> None:
     maps = torch.rand(1, 2, 6, 6)
     identity = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
