@@ -27,6 +27,7 @@ from reid.processes import joined_processes
 from reid.settings import config_to_toml
 from reid.stopping import StopRequest
 from reid.training.arithmetic import choose_device
+from reid.training.kept_memory import keep_freed_memory
 from reid.training.objectives import active_losses
 from reid.training.resume import checkpoint_to_resume
 from reid.training.run import TrainingRun, start_run
@@ -67,7 +68,9 @@ def train(
     Raises ConfigError, DataError, OutputError, CheckpointError, and TrainingError when a
     loss is not finite.
     """
-    data = config.data
+    data, device = config.data, choose_device(config.run.device)
+    if device == "cpu" and config.run.keep_freed_memory:
+        keep_freed_memory()
     checkpoint = checkpoint_to_resume(config, out, resume)
     split = load_split(
         data.name,
@@ -77,7 +80,7 @@ def train(
         validation=data.validation,
     )
     with ExitStack() as open_things:
-        processes = open_things.enter_context(joined_processes(choose_device(config.run.device)))
+        processes = open_things.enter_context(joined_processes(device))
         run, words = start_run(config, split.train, processes, checkpoint)
         open_things.callback(run.close)
         log = None

@@ -7,15 +7,15 @@ maps. Where an even part's padding is uneven, "SAME" of TensorFlow is inferred.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 FORMS = ("auto", "conv", "fft")
 """How ``correlate`` computes; the results differ by rounding alone."""
-
-_FFT_CHUNK = 8
-"""Pairs per transform: what a few pairs need stays in the cache."""
 
 
 def correlate(maps: Tensor, parts: Tensor, form: str = "auto") -> Tensor:
@@ -38,8 +38,7 @@ def correlate(maps: Tensor, parts: Tensor, form: str = "auto") -> Tensor:
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
     if form == "fft" or (form == "auto" and maps.device.type == "cpu"):
-        chunks = zip(torch.split(maps, _FFT_CHUNK), torch.split(parts, _FFT_CHUNK), strict=True)
-        return torch.cat([_by_fft(*chunk) for chunk in chunks])
+        return _by_fft(maps, parts)
     return _by_convolution(maps, parts)
 
 
@@ -58,13 +57,37 @@ def _by_convolution(maps: Tensor, parts: Tensor) -> Tensor:
 
 
 def _by_fft(maps: Tensor, parts: Tensor) -> Tensor:
-    height, width = maps.shape[-2:]
-    before, after = same_padding(parts.shape[-1])
-    # A window that leaves the transform at its end comes back at the zeros before the map,
-    # so they serve as padding on both sides, and ``after`` zeros in all are enough.
-    size = (height + after, width + after)
-    at_least_single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
-    padded = F.pad(at_least_single[0], (before, after - before) * 2)
-    signal, kernel = torch.fft.rfft2(padded), torch.fft.rfft2(at_least_single[1], s=size)
-    out: Tensor = torch.fft.irfft2(signal[:, None] * kernel.conj(), s=size)[..., :height, :width]
+    single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
+    out: Tensor = cast(Any, _BySpectra).apply(*single)
     return out.flatten(1, 2).to(maps.dtype)
+
+
+class _BySpectra(torch.autograd.Function):
+    """``correlate`` as a product of spectra: (P, C, H, W), (P, S, C, k, k) -> (P, S, C, H, W).
+
+    A window that leaves the transform at its end comes back before the answer's first place,
+    so ``after`` zeros in all are enough. The gradient is written out because the one of a real
+    transform is taken as a complex one, twice the work.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, parts: Tensor) -> Tensor:
+        (height, width), after = maps.shape[-2:], same_padding(parts.shape[-1])[1]
+        size = (height + after, width + after)
+        signal = torch.fft.rfft2(maps, s=size)
+        kernel = torch.fft.rfft2(parts.flip(-1, -2), s=size)
+        ctx.save_for_backward(signal, kernel)
+        ctx.size, ctx.after, ctx.kernel_size = size, after, parts.shape[-1]
+        out: Tensor = torch.fft.irfft2(signal[:, None] * kernel, s=size)
+        return out[..., after:, after:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        signal, kernel = ctx.saved_tensors
+        after, side = ctx.after, ctx.kernel_size
+        spectrum = torch.fft.rfft2(F.pad(gradient, (after, 0, after, 0)))
+        to_maps = torch.fft.irfft2((spectrum * kernel.conj()).sum(1), s=ctx.size)
+        to_parts = torch.fft.irfft2(spectrum * signal[:, None].conj(), s=ctx.size)
+        height, width = gradient.shape[-2:]
+        return to_maps[..., :height, :width], to_parts[..., :side, :side].flip(-1, -2)

@@ -8,6 +8,7 @@ of parameters and of operations come closest to its Table 5; the other readings 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,9 @@ CHANNELS = 96
 
 LEVELS = (2, 3, 4)
 """After conv2, after conv3, and after one more convolution ("Model extension")."""
+
+PAIRS_AT_ONCE = 8
+"""Pairs whose similarities a processor computes before the next: they stay in its cache."""
 
 SAME_PERSON = 1
 """The class of matching pairs, y = 1 of Eq. 3."""
@@ -56,6 +60,22 @@ class CsnDescription(NamedTuple):
             self.vector[index],
             tuple(x[index] for x in self.thetas),
         )
+
+    def tiles(self, num: int) -> Iterator[CsnDescription]:
+        """Views of ``num`` images each, in order; the last of the rest.
+
+        By ``split``, whose gradient is put together once; a slice's is as large as the whole.
+        """
+        maps, parts, thetas = (
+            [torch.split(x, num) for x in arrays] for arrays in (self.maps, self.parts, self.thetas)
+        )
+        for tile, vector in enumerate(torch.split(self.vector, num)):
+            yield CsnDescription(
+                tuple(x[tile] for x in maps),
+                tuple(x[tile] for x in parts),
+                vector,
+                tuple(x[tile] for x in thetas),
+            )
 
 
 class CsnOutput(NamedTuple):
@@ -204,6 +224,17 @@ class Csn(nn.Module):
         out = torch.cat(levels, 1)
         return self.pool(out) if self.extra_sim_pool else out
 
+    def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
+        """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
+
+        On a processor some pairs at a time up to conv4, which looks at one place of one pair.
+        """
+        if first.vector.device.type != "cpu" or self.similarity_bn is not None:
+            return self.head(self.similarity(first, second))
+        tiles = zip(first.tiles(PAIRS_AT_ONCE), second.tiles(PAIRS_AT_ONCE), strict=True)
+        conv4 = torch.cat([self.conv4.conv(self.similarity(*tile)) for tile in tiles])
+        return self.decide(self.conv4.relu(self.conv4.bn(conv4)))
+
     def head(self, similarity: Tensor) -> Tensor:
         """What ``similarity`` gives -> (P, 2) logits; column 1 is "the same person"."""
         if self.similarity_bn is not None:
@@ -222,7 +253,7 @@ class Csn(nn.Module):
         Each image is described once, however many pairs it is in.
         """
         described = self.describe(x)
-        logits = self.head(self.similarity(described.rows(first), described.rows(second)))
+        logits = self.logits(described.rows(first), described.rows(second))
         return CsnOutput(logits, described.vector, described.thetas)
 
     @staticmethod

@@ -54,7 +54,7 @@ class PairStage(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         kind = self.network.classify.weight.dtype
         one, other = (self.network.describe(image.to(kind)) for image in (first, second))
-        logits = self.network.head(self.network.similarity(one, other))
+        logits = self.network.logits(one, other)
         return pair_score(logits, one.vector, other.vector)
 
 
@@ -155,7 +155,7 @@ class PlainCompareStage(nn.Module):
         for tile in _tiles(gallery):
             num = tile.maps[0].shape[0]
             one = query.rows(torch.zeros(num, dtype=torch.int64, device=tile.vector.device))
-            logits = self.network.head(self.network.similarity(one, tile))
+            logits = self.network.logits(one, tile)
             scores.append(pair_score(logits, one.vector, tile.vector))
         return torch.cat(scores)
 

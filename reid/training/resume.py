@@ -20,7 +20,12 @@ from reid.torch_files import misfit
 from reid.training.arithmetic import Arithmetic
 from reid.training.solver import Solver
 
-_FREE_SETTINGS = ("run.checkpoint_every_s", "run.log_every", "data.num_workers")
+_FREE_SETTINGS = (
+    "run.checkpoint_every_s",
+    "run.keep_freed_memory",
+    "run.log_every",
+    "data.num_workers",
+)
 """What may change on resume without changing a single weight."""
 
 

@@ -45,7 +45,7 @@ def pairs_of(
     [
         (1, 2, 40, 15, 10),  # level 2
         (2, 2, 20, 8, 5),  # level 3
-        (9, 1, 5, 4, 3),  # more pairs than one transform takes
+        (9, 1, 5, 4, 3),
         (1, 2, 4, 3, 6),  # a part larger than the maps
         (1, 2, 6, 5, 1),
         (1, 1, 7, 6, 4, 1),  # undivided

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.models.correlation import FORMS, correlate
-from reid.models.csn import Csn, CsnDescription, pair_score
+from reid.models.csn import PAIRS_AT_ONCE, Csn, CsnDescription, pair_score
 
 BASE: dict[str, Any] = {}
 EXTENDED: dict[str, Any] = {"levels": (2, 3, 4)}
@@ -155,6 +155,26 @@ def test_batch_pairs_are_those_of_separately_described_images() -> None:
             torch.testing.assert_close(together.logits[row : row + 1], alone, rtol=0, atol=1e-4)
     vectors = torch.cat([image.vector for image in described])
     torch.testing.assert_close(together.vector, vectors, rtol=0, atol=1e-5)
+
+
+def test_pairs_of_several_tiles_have_the_logits_and_gradient_of_one() -> None:
+    network = network_of().double()
+    first, second = torch.arange(19) % 3, torch.arange(19) % 2
+    weight = torch.randn(19, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def result(tiled: bool) -> list[Tensor]:
+        network.zero_grad()
+        described = network.describe(images(3, 80, 40).double())
+        one, other = described.rows(first), described.rows(second)
+        whole = network.head(network.similarity(one, other))
+        logits = network.logits(one, other) if tiled else whole
+        torch.autograd.backward((logits * weight).sum())
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        return [logits.detach(), *(gradient.clone() for gradient in gradients)]
+
+    assert len(first) > 2 * PAIRS_AT_ONCE
+    for found, expected in zip(result(True), result(False), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_an_image_is_described_once_however_many_pairs_it_is_in() -> None:
