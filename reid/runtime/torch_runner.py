@@ -19,6 +19,11 @@ LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 """Memory format by device. On a CPU with AVX2, MSP-CNN in channels_last answers a batch of
 1, 16, 32 in 0.74, 0.68, 0.70 of the contiguous time; the results agree within 1e-7."""
 
+PIECE = 16
+"""Images that a CPU takes at once: their maps stay in its cache, and their memory is not given
+back to the system after each layer. 128 images of MSP-CNN in pieces of 128, 64, 32, 16 and 8:
+7.9, 7.0, 5.7, 5.4 and 5.1 s on two cores."""
+
 
 class TorchRunner(Runner):
     """A test-stage module: tensors in, a tensor or a tuple out, as ``manifest`` lists them.
@@ -58,9 +63,8 @@ class TorchRunner(Runner):
             return empty_outputs(self.manifest)
         with torch.inference_mode(), _threads(self._threads), _full_float32(self._device):
             tensors = [torch.from_numpy(array).to(self._device) for array in arrays.values()]
-            answer = self._module(*tensors)
-            outputs = (answer,) if isinstance(answer, Tensor) else answer
-            rows = [np.ascontiguousarray(output.float().cpu().numpy()) for output in outputs]
+            answers = [_arrays(self._module(*piece)) for piece in self._pieces(tensors)]
+            rows = [np.concatenate(pieces) for pieces in zip(*answers, strict=True)]
         specs = self.manifest.output_arrays
         expected, found = [(count, *s.shape) for s in specs], [row.shape for row in rows]
         if found != expected:
@@ -70,9 +74,22 @@ class TorchRunner(Runner):
             )
         return {spec.name: row for spec, row in zip(specs, rows, strict=True)}
 
+    def _pieces(self, tensors: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Some images at a time on a CPU. A graph with an input for all of the batch is not cut:
+        it would look at that input once more for each piece."""
+        batched = all(spec.batched for spec in self.manifest.input_arrays)
+        if self.on_gpu or not batched:
+            return iter([tuple(tensors)])
+        return zip(*(torch.split(tensor, PIECE) for tensor in tensors), strict=True)
+
     def close(self) -> None:
         """Let go of the network; may be called twice."""
         self._module = None
+
+
+def _arrays(answer: Tensor | tuple[Tensor, ...]) -> list[FloatArray]:
+    outputs = (answer,) if isinstance(answer, Tensor) else answer
+    return [np.ascontiguousarray(output.float().cpu().numpy()) for output in outputs]
 
 
 def _device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ from reid.errors import ModelFileError
 from reid.manifest import Manifest
 from reid.models.embedding import EmbeddingNetwork
 from reid.preprocess import Preprocess
-from reid.runtime.torch_runner import TorchRunner
+from reid.runtime.torch_runner import PIECE, TorchRunner
 
 PREPROCESS = Preprocess(resize_height=6, resize_width=4, crop_height=6, crop_width=4)
 MANIFEST = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=5)
@@ -50,6 +50,19 @@ def test_rows_do_not_depend_on_the_batch(network):
         together = runner.run({"data": DATA})["embedding"]
         alone = [runner.run({"data": DATA[i : i + 1]})["embedding"] for i in range(4)]
     assert np.allclose(together, np.concatenate(alone), atol=1e-6)
+
+
+def test_many_images_go_through_some_at_a_time_and_come_out_in_order(network):
+    data = np.random.default_rng(1).normal(size=(2 * PIECE + 3, 3, 6, 4)).astype(np.float32)
+    sizes = []
+    module = EmbeddingNetwork(network)
+    module.register_forward_hook(lambda _module, inputs, _answer: sizes.append(len(inputs[0])))
+    with TorchRunner(module, MANIFEST, device="cpu") as runner:
+        found = runner.run({"data": data})["embedding"]
+    assert sizes == [PIECE, PIECE, 3]
+    with torch.no_grad():
+        expected = module(torch.from_numpy(data)).numpy()
+    assert np.allclose(found, expected, atol=1e-6)
 
 
 def test_empty_batch_gives_no_rows(network):
@@ -94,7 +107,7 @@ class Compare(nn.Module):
         return (product.sum(dim=(1, 2)) * weight)[:, None], product
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [0, 1, 5, 2 * PIECE + 1])
 def test_several_arrays_go_in_by_name_and_come_out_by_name(comparison, count):
     inputs = comparison.inputs(count)
     with TorchRunner(Compare(), comparison.manifest, device="cpu") as runner:
