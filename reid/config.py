@@ -219,7 +219,7 @@ class RunConfig:
     precision: str = "auto"  # fp32, bf16, fp16; auto: measured on the CPU; CUDA: bf16, or fp16
     channels_last: str = "auto"  # on, off; auto: measured
     device: str = "auto"  # cpu, cuda
-    keep_freed_memory: bool = True  # on a CPU: quicker steps for some more memory
+    keep_freed_memory: str = "auto"  # on, off; CPU: quicker, more memory; auto: where there is room
     checkpoint_every_s: float = 300.0
     log_every: int = 10  # iterations between rows of the CSV
 
@@ -228,6 +228,7 @@ class RunConfig:
             ("precision", ("auto", "fp32", "bf16", "fp16")),
             ("channels_last", ("auto", "on", "off")),
             ("device", ("auto", "cpu", "cuda")),
+            ("keep_freed_memory", ("auto", "on", "off")),
         ):
             value = getattr(self, name)
             _check(value in allowed, f"run.{name} is one of {', '.join(allowed)}; found {value!r}")

@@ -69,8 +69,8 @@ def train(
     loss is not finite.
     """
     data, device = config.data, choose_device(config.run.device)
-    if device == "cpu" and config.run.keep_freed_memory:
-        keep_freed_memory()
+    if device == "cpu":
+        keep_freed_memory(config.run.keep_freed_memory)
     checkpoint = checkpoint_to_resume(config, out, resume)
     split = load_split(
         data.name,

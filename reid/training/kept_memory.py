@@ -2,23 +2,50 @@
 
 The C library of Linux maps every large array afresh and unmaps it when it is freed, so each
 step touches gigabytes of new pages, which the kernel clears one by one. Kept, the same pages
-serve all steps. Measured on two cores (AVX2, a virtual machine), fp32, channels-last, one step:
-CSN's batch of 129 pairs 7.9 s -> 5.1 s, MSP-CNN's 48 images 5.6 s -> 4.8 s; the most memory
-held rose by 7 to 22 %.
+serve all steps, but the gaps between them are not always of the size that is wanted. Measured
+on two cores (AVX2, a virtual machine), fp32, channels-last, kept against given back: a step of
+MSP-CNN with 48 anchors and all losses 26 s and 36 s, 6.6 GiB and 5.3 GiB at most
+(``tests/benchmarks/bench_memory.py``); a step of CSN with 129 pairs 5.1 s and 7.9 s.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
+from pathlib import Path
+
+ROOMY_GIB = 12.0
+"""``auto`` keeps memory where this much is available: twice what the paper's batch takes
+(a choice)."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _NEVER = -1
+_MEMINFO, _CGROUP_LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 
 
-def keep_freed_memory() -> bool:
-    """From now on this process holds what it frees; False where the C library cannot be asked."""
+def keep_freed_memory(wanted: str = "auto") -> bool:
+    """From now on this process holds what it frees: always for "on", where there is room for
+    "auto". False where it does not, or the C library cannot be asked.
+    """
+    if wanted == "off" or (wanted == "auto" and available_gib() < ROOMY_GIB):
+        return False
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def available_gib() -> float:
+    """Memory that this process can still have: the system's, and a container's limit of all.
+
+    0.0 where the system does not tell.
+    """
+    available = 0.0
+    with contextlib.suppress(OSError, ValueError):
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) / 2**20
+    with contextlib.suppress(OSError, ValueError):
+        available = min(available, int(_CGROUP_LIMIT.read_text()) / 2**30)
+    return available
