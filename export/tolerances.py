@@ -96,18 +96,18 @@ PAIR_TOLERANCES = {
         stored_error=1e-3,
     ),
     "fp16": Tolerances(
-        max_error=2e-3,
-        mean_error=3e-4,
+        max_error=6e-3,
+        mean_error=5e-4,
         median_error=3e-4,
-        p99_error=1e-3,
+        p99_error=4e-3,
         lowest_row_cosine=0.99998,
         top1_agreement=1.0,
         top5_agreement=1.0,
         batch_error=1e-3,
         rank1_change=0.005,
         map_change=0.005,
-        tie=2e-3,
-        stored_error=2e-3,
+        tie=6e-3,
+        stored_error=6e-3,
     ),
 }
 """The same for networks of pairs, set from CSN (levels 2 and 3) held against PyTorch in ONNX
@@ -127,6 +127,12 @@ stored_error        1.7e-4        6.2e-5       3.7e-4        1.8e-4
 top1, top5          1, 1          1, 1         1, 1          1, 1
 batch_error         0             0            0             0
 ==================  ============  ===========  ============  ===========
+
+Trained (1,056 updates on CUHK01, 48 real crops, by ``reid parity``) fp16 is further off, because
+the nearer two vectors the steeper 0.2 / (d + 1e-4): max_error 2.1e-3, mean_error 1.9e-4,
+median_error 8.1e-5, p99_error 1.3e-3, 1 - lowest cosine 4.0e-6, stored_error 2.1e-3; fp32 3.3e-7,
+4.9e-8, 3.0e-8, 2.4e-7, 3.3e-13, 4.5e-5. The limits leave room for about three times that; a mean
+off by 2 of 255 is then off by 0.075 (max_error).
 
 What must be caught, on the same crops (random; begun): channels swapped, max_error 0.066; 0.13
 and lowest cosine 0.81; 0.62. Query and gallery exchanged in conv4, max_error 0.014 (random). A

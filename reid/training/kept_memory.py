@@ -4,7 +4,7 @@ The C library of Linux maps every large array afresh and unmaps it when it is fr
 step touches gigabytes of new pages, which the kernel clears one by one. Kept, the same pages
 serve all steps, but the gaps between them are not always of the size that is wanted. Measured
 on two cores (AVX2, a virtual machine), fp32, channels-last, kept against given back: a step of
-MSP-CNN with 48 anchors and all losses 26 s and 36 s, 6.6 GiB and 5.3 GiB at most
+MSP-CNN with 48 anchors and all losses 18 s and 24 s, 6.8 GiB and 5.3 GiB at most
 (``tests/benchmarks/bench_memory.py``); a step of CSN with 129 pairs 5.1 s and 7.9 s.
 """
 
