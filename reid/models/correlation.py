@@ -31,9 +31,10 @@ def correlate(maps: Tensor, parts: Tensor, form: str = "auto") -> Tensor:
     ``auto``     ``fft`` on a CPU, else ``conv``.
 
     Raises ValueError for another form. Best of ten, forward and backward of 32 pairs, C = 96,
-    S = 3, on two CPU cores (AVX2): 40x15 maps with k = 10: conv 0.71 s, fft 0.14 s (all pairs in
-    one transform 0.31 s); 20x8 maps with k = 5: 0.045 and 0.044 s. Products with Toeplitz
-    matrices of the parts' rows, gradient written out, took 0.22 s and 0.04 s.
+    S = 3, on two CPU cores (AVX2): 40x15 maps with k = 10: conv 0.71 s, fft 0.14 s (eight pairs
+    at a time, as ``Csn.logits`` takes them; all in one transform 0.31 s); 20x8 maps with k = 5:
+    0.045 and 0.044 s. Products with Toeplitz matrices of the parts' rows, gradient written out,
+    took 0.22 s and 0.04 s.
     """
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
