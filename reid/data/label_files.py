@@ -25,8 +25,13 @@ def read_text_file(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise DataError(f"{path}: over {MAX_BYTES >> 20} MB; expected a list of images")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: byte {error.start} is not UTF-8 text; save the list as UTF-8"
         ) from error
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
+        raise DataError(f"{path}, line {line}: a NUL character; expected the list as text")
+    return text

@@ -80,7 +80,7 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
         ('path\n"a.jpg\nb.jpg\n', r"not CSV \(unexpected end of data\)"),
         ("path,time\n\na.jpg,noon\n", "line 3: a time is written 2026-05-01"),
         ("path,time\n,0\n", "line 2: '' is no path"),
-        ("path\na\0.jpg\n", "line 2"),
+        ("path\na\0.jpg\n", "line 2: a NUL character"),
         ("", "no column path"),
         ("path\n", "no image there"),
     ],
