@@ -50,7 +50,7 @@ class Engine(Protocol):
 class InvertedLists:
     """Rows in lists around centres; the lists of the centres nearest to a query are searched."""
 
-    name, effort_is, per_row = "ivf", "lists searched", "lists"
+    name, effort_is, per_row = "ivf", "lists for ten results", "lists"
 
     def __init__(self, arrays: Mapping[str, Column], vectors: Vectors) -> None:
         """Raises ValueError for arrays that are none."""
@@ -94,8 +94,9 @@ class InvertedLists:
     def candidates(
         self, queries: FloatArray, k: int, effort: int, allowed: BoolArray | None
     ) -> IntArray:
-        """Of the ``effort`` lists nearest to each query."""
-        parameters = faiss.SearchParametersIVF(nprobe=effort, **_selector(allowed))
+        """Of the ``effort`` lists nearest to each query for ten results, of more for more."""
+        lists = min(effort * max(1, k // 10), self.efforts[1])
+        parameters = faiss.SearchParametersIVF(nprobe=lists, **_selector(allowed))
         found: IntArray = self._index.search(queries, k, params=parameters)[1]
         return found
 

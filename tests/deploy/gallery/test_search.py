@@ -114,6 +114,16 @@ def test_codes_of_what_was_deleted_are_on_the_disk_no_more(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_more_results_than_the_effort_was_chosen_for_are_found_too(
+    full: str, matcher: VectorMatcher, engine: str
+) -> None:
+    gallery = open_gallery(full, matcher, engine=engine)
+    gallery.prepare()
+    exact = open_gallery(full, matcher, engine="exact").search(QUERIES, 50)
+    assert recall(gallery.search(QUERIES, 50), exact) >= 0.97
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_next_reader_takes_the_index_from_its_file(
     full: str, matcher: VectorMatcher, engine: str
 ) -> None:
