@@ -1,7 +1,8 @@
-"""How `reid export --profile` reaches the builder."""
+"""How the options of `reid export` reach the builder."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,32 @@ def test_profiles_reach_the_builder_in_their_order(
 ) -> None:
     assert main([*EXPORT, *options]) == 0
     assert built[0].profiles == tuple(BatchProfile(*sizes) for sizes in profiles)
+
+
+def test_every_option_of_the_builder_reaches_it(built: list[EngineOptions]) -> None:
+    given = {
+        "--timingCacheFile": "timing.cache",
+        "--builderOptimizationLevel": "2",
+        "--memPoolSize": "512",
+        "--hardwareCompatibilityLevel": "ampere+",
+        "--flavour": "tensorrt",
+    }
+    options = [word for pair in given.items() for word in pair]
+    assert main([*EXPORT, *options, "--versionCompatible", "--stripWeights", "--TF32"]) == 0
+    assert main([*EXPORT, "--noTF32"]) == 0
+    assert built == [
+        EngineOptions(
+            timing_cache_file=Path("timing.cache"),
+            builder_optimization_level=2,
+            mem_pool_size_mib=512,
+            hardware_compatibility_level="ampere+",
+            version_compatible=True,
+            strip_weights=True,
+            no_tf32=False,
+            flavour="tensorrt",
+        ),
+        EngineOptions(),
+    ]
 
 
 @pytest.mark.parametrize(
