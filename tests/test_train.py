@@ -254,7 +254,19 @@ def test_resuming_with_other_settings_names_the_first_that_differs(
     train(tiny(tiny_overrides), people, tmp_path)
     with pytest.raises(ConfigError, match=r"optimizer\.momentum was 0\.9, is 0\.5"):
         train(tiny(tiny_overrides, "optimizer.momentum=0.5"), people, tmp_path, resume=True)
-    train(tiny(tiny_overrides, "run.log_every=3"), people, tmp_path, resume=True)
+    free = ("run.log_every=3", "run.keep_freed_memory=off")
+    train(tiny(tiny_overrides, *free), people, tmp_path, resume=True)
+
+
+def test_a_processor_is_asked_to_keep_freed_memory_as_the_setting_says(
+    tiny_overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("reid.train.keep_freed_memory", asked.append)
+    config = tiny(tiny_overrides, "run.device=cpu", "run.keep_freed_memory=off")
+    with pytest.raises(DataError):
+        train(config, tmp_path, tmp_path / "run")
+    assert asked == ["off"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 PIECE = 16
 """Images that a CPU takes at once: their maps stay in its cache, and their memory is not given
 back to the system after each layer. 128 images of MSP-CNN in pieces of 128, 64, 32, 16 and 8:
-7.9, 7.0, 5.7, 5.4 and 5.1 s on two cores."""
+7.9, 7.0, 5.7, 5.4 and 5.1 s on two cores, timed by hand."""
 
 
 class TorchRunner(Runner):
