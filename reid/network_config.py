@@ -59,7 +59,7 @@ class CsnConfig:
         _one_of("attention", self.attention, ("stn", "centre_crop"))
         _one_of("pool_conv3", self.pool_conv3, ("auto", "on", "off"))
         _one_of("ranking_sharing", self.ranking_sharing, ("hybrid", "shared", "separate"))
-        _one_of("correlation_form", self.correlation_form, ("auto", "conv", "fft"))
+        _one_of("correlation_form", self.correlation_form, ("auto", "conv", "spectra"))
         for name, sizes in (("ranking_dim", (self.ranking_dim,)), ("part_sizes", self.part_sizes)):
             if not 1 <= min(sizes) <= max(sizes) <= 65536:
                 raise ConfigError(f"network.{name} is 1 to 65536, found {list(sizes)}")

@@ -89,7 +89,10 @@ def test_the_name_of_a_network_chooses_its_settings() -> None:
         ("network=csn", "network must be a table, found 'csn'"),
         ("network.dropout_ratio=0.5", "unknown setting 'network.dropout_ratio'"),
         ("network.name=msp_cnn", "unknown setting 'network.levels'"),
-        ("network.correlation_form=ftt", "correlation_form is one of auto, conv, fft; found 'ftt'"),
+        (
+            "network.correlation_form=spectre",
+            "correlation_form is one of auto, conv, spectra; found 'spectre'",
+        ),
         ("network.ranking_dim=0", "network.ranking_dim is 1 to 65536, found [0]"),
     ],
 )

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FORMS = ("auto", "conv", "fft")
+from reid.models.spectra import Places, spectrum, values
+
+FORMS = ("auto", "conv", "spectra")
 """How ``correlate`` computes; the results differ by rounding alone."""
 
 
@@ -27,19 +29,18 @@ def correlate(maps: Tensor, parts: Tensor, form: str = "auto") -> Tensor:
     with zeros outside the maps. The forms:
 
     ``conv``     a grouped convolution with P * C groups.
-    ``fft``      products of spectra; at least float32, the result in the precision of ``maps``.
-    ``auto``     ``fft`` on a CPU, else ``conv``.
+    ``spectra``  products of spectra; at least float32, the result in the precision of ``maps``.
+    ``auto``     ``spectra`` on a CPU, else ``conv``.
 
-    Raises ValueError for another form. Best of ten, forward and backward of 32 pairs, C = 96,
-    S = 3, on two CPU cores (AVX2): 40x15 maps with k = 10: conv 0.71 s, fft 0.14 s (eight pairs
-    at a time, as ``Csn.logits`` takes them; all in one transform 0.31 s); 20x8 maps with k = 5:
-    0.045 and 0.044 s. Products with Toeplitz matrices of the parts' rows, gradient written out,
-    took 0.22 s and 0.04 s.
+    Raises ValueError for another form. Best of ten, forward and backward of eight pairs, C = 96,
+    S = 3, on two CPU cores (AVX-512): 40x15 maps with k = 10: conv 0.17 s, spectra 0.02 s, with
+    fast transforms 0.05 s; 20x8 maps with k = 5: 0.014, 0.008 and 0.019 s. Products with Toeplitz
+    matrices of the parts' rows took longer than fast transforms (AVX2).
     """
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
-    if form == "fft" or (form == "auto" and maps.device.type == "cpu"):
-        return _by_fft(maps, parts)
+    if form == "spectra" or (form == "auto" and maps.device.type == "cpu"):
+        return _by_spectra(maps, parts)
     return _by_convolution(maps, parts)
 
 
@@ -57,7 +58,7 @@ def _by_convolution(maps: Tensor, parts: Tensor) -> Tensor:
     return out.reshape(pairs, channels, -1, height, width).transpose(1, 2).flatten(1, 2)
 
 
-def _by_fft(maps: Tensor, parts: Tensor) -> Tensor:
+def _by_spectra(maps: Tensor, parts: Tensor) -> Tensor:
     single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
     out: Tensor = cast(Any, _BySpectra).apply(*single)
     return out.flatten(1, 2).to(maps.dtype)
@@ -66,29 +67,27 @@ def _by_fft(maps: Tensor, parts: Tensor) -> Tensor:
 class _BySpectra(torch.autograd.Function):
     """``correlate`` as a product of spectra: (P, C, H, W), (P, S, C, k, k) -> (P, S, C, H, W).
 
-    A window that leaves the transform at its end comes back before the answer's first place,
-    so ``after`` zeros in all are enough. The gradient is written out because the one of a real
-    transform is taken as a complex one, twice the work.
+    A window that leaves the torus at its end comes back before the answer's first place, so as
+    many places more than the maps have as a part has behind its centre are enough.
     """
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, parts: Tensor) -> Tensor:
-        (height, width), after = maps.shape[-2:], same_padding(parts.shape[-1])[1]
-        size = (height + after, width + after)
-        signal = torch.fft.rfft2(maps, s=size)
-        kernel = torch.fft.rfft2(parts.flip(-1, -2), s=size)
+        height, width = maps.shape[-2:]
+        before, after = same_padding(parts.shape[-1])
+        window = range(before, -after - 1, -1)
+        ctx.size = size = (height + after, width + after)
+        ctx.maps, ctx.parts = Places(range(height), range(width)), Places(window, window)
+        signal = spectrum(maps, ctx.maps, size)
+        kernel = spectrum(parts, ctx.parts, size)
         ctx.save_for_backward(signal, kernel)
-        ctx.size, ctx.after, ctx.kernel_size = size, after, parts.shape[-1]
-        out: Tensor = torch.fft.irfft2(signal[:, None] * kernel, s=size)
-        return out[..., after:, after:]
+        return values(signal[:, None] * kernel, ctx.maps, size)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         signal, kernel = ctx.saved_tensors
-        after, side = ctx.after, ctx.kernel_size
-        spectrum = torch.fft.rfft2(F.pad(gradient, (after, 0, after, 0)))
-        to_maps = torch.fft.irfft2((spectrum * kernel.conj()).sum(1), s=ctx.size)
-        to_parts = torch.fft.irfft2(spectrum * signal[:, None].conj(), s=ctx.size)
-        height, width = gradient.shape[-2:]
-        return to_maps[..., :height, :width], to_parts[..., :side, :side].flip(-1, -2)
+        change = spectrum(gradient, ctx.maps, ctx.size)
+        to_maps = values((change * kernel.conj()).sum(1), ctx.maps, ctx.size)
+        to_parts = values(change * signal[:, None].conj(), ctx.parts, ctx.size)
+        return to_maps, to_parts
