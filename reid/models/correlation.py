@@ -60,7 +60,8 @@ def _by_convolution(maps: Tensor, parts: Tensor) -> Tensor:
 
 def _by_spectra(maps: Tensor, parts: Tensor) -> Tensor:
     single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
-    out: Tensor = cast(Any, _BySpectra).apply(*single)
+    with torch.autocast(maps.device.type, enabled=False):  # it would multiply in bfloat16
+        out: Tensor = cast(Any, _BySpectra).apply(*single)
     return out.flatten(1, 2).to(maps.dtype)
 
 
@@ -87,7 +88,8 @@ class _BySpectra(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         signal, kernel = ctx.saved_tensors
-        change = spectrum(gradient, ctx.maps, ctx.size)
-        to_maps = values((change * kernel.conj()).sum(1), ctx.maps, ctx.size)
-        to_parts = values(change * signal[:, None].conj(), ctx.parts, ctx.size)
+        with torch.autocast(gradient.device.type, enabled=False):
+            change = spectrum(gradient, ctx.maps, ctx.size)
+            to_maps = values((change * kernel.conj()).sum(1), ctx.maps, ctx.size)
+            to_parts = values(change * signal[:, None].conj(), ctx.parts, ctx.size)
         return to_maps, to_parts

@@ -6,7 +6,8 @@ serve all steps, but the gaps between them are not always of the size that is wa
 on two cores (AVX2, a virtual machine), fp32, channels-last, kept against given back: a step of
 MSP-CNN with 48 anchors and all losses 18 s and 24 s, 6.8 GiB and 5.3 GiB at most
 (``tests/benchmarks/bench_memory.py --keep on`` and ``off``); a step of CSN with 129 pairs
-5.1 s and 7.9 s (``reid train csn_cuhk01 --set run.keep_freed_memory=on`` and ``off``, by hand).
+5.1 s and 7.9 s (``reid train csn_cuhk01 --set run.keep_freed_memory=on`` and ``off``, by hand,
+its correlations by fast transforms then).
 """
 
 from __future__ import annotations

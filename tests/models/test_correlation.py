@@ -100,6 +100,17 @@ def test_bfloat16_maps_are_transformed_in_float32() -> None:
     torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-4)  # one rounding
 
 
+def test_autocast_leaves_the_spectra_in_float32() -> None:
+    maps, parts = (x.requires_grad_() for x in pairs_of(1, 2, 6, 5, 4))
+    expected = correlate(maps, parts, "spectra")
+    gradients = torch.autograd.grad(expected.sum(), (maps, parts))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = correlate(maps, parts, "spectra")
+        under_autocast = torch.autograd.grad(found.sum(), (maps, parts))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(under_autocast, gradients)
+
+
 def test_another_form_is_refused() -> None:
     with pytest.raises(ValueError, match="one of auto, conv, spectra; found 'direct'"):
         correlate(*pairs_of(1, 1, 4, 4, 3), form="direct")
