@@ -40,9 +40,9 @@ def spectrum(x: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
     return torch.view_as_complex(out)
 
 
-def values(spectrum: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
+def values(waves: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
     """The inverse of ``spectrum``: (..., h // 2 + 1, w) complex -> (..., rows, columns) real."""
-    numbers = torch.view_as_real(spectrum)
+    numbers = torch.view_as_real(waves)
     down, across = (_on(numbers, array) for array in _waves_back(places, size, _kind(numbers)))
     columns = torch.matmul(numbers.flatten(-2), across)
     return torch.matmul(down, columns.reshape(*columns.shape[:-2], down.shape[1], -1))

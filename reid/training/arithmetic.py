@@ -7,6 +7,7 @@ is emulated it costs tenfold and is not tried.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from reid.errors import ConfigError
 Loss = Callable[[nn.Module, Tensor], Tensor]
 
 _PROBE_IMAGES = 4
+_ROUNDS = 4
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _EMULATED_BF16 = ("DEFAULT", "NO AVX", "AVX2")
 """PyTorch's names of x86 instruction sets on which bfloat16 is emulated, ten times slower."""
@@ -120,15 +122,18 @@ def _measure(
     loss: Loss,
     input_shape: tuple[int, int, int],
 ) -> dict[Arithmetic, float]:
-    """Images per second of each candidate, the better of two passes after a small one."""
-    rates: dict[Arithmetic, float] = {}
-    shape = (_PROBE_IMAGES, *input_shape)
-    for candidate in candidates:
-        network = candidate.place(build().train())
-        _pass_seconds(candidate, network, loss, (2, *input_shape))
-        seconds = min(_pass_seconds(candidate, network, loss, shape) for _ in range(2))
-        rates[candidate] = _PROBE_IMAGES / seconds
-    return rates
+    """Images per second of each candidate, the best of its passes.
+
+    The candidates take turns: the first round warms them up, and a moment in which the machine
+    is busy elsewhere meets one pass of one candidate, not all that one has.
+    """
+    networks = {candidate: candidate.place(build().train()) for candidate in candidates}
+    seconds = dict.fromkeys(candidates, math.inf)
+    for _ in range(_ROUNDS):
+        for candidate, network in networks.items():
+            taken = _pass_seconds(candidate, network, loss, (_PROBE_IMAGES, *input_shape))
+            seconds[candidate] = min(seconds[candidate], taken)
+    return {candidate: _PROBE_IMAGES / taken for candidate, taken in seconds.items()}
 
 
 def _pass_seconds(

@@ -1,7 +1,7 @@
 """One process on all cores against one process a core: python tests/benchmarks/bench_processes.py
 
 Rounds of ``reid train`` on a CPU: one process with a thread for each core, then ``torchrun`` with
-a process for each core, one thread and its share of the anchors each, so that a step takes as
+a process for each core, one thread and its share of a step each, so that a step takes as
 many images either way. ``--data-root`` takes real images in CUHK01's layout; without it people
 are drawn. ``--record`` keeps the figures in tests/benchmarks/records/processes.json.
 """
@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        parser.error("one core is no choice; expected two or more")
     found = {}
     with tempfile.TemporaryDirectory() as people:
         if options.data_root is None:

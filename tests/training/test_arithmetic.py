@@ -38,6 +38,25 @@ def test_what_is_set_is_taken_without_measuring(monkeypatch: pytest.MonkeyPatch)
     assert words == "arithmetic: cpu, bf16, channels-last (as set)"
 
 
+def test_a_moment_in_which_the_machine_is_busy_does_not_choose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, last = Arithmetic("cpu", "fp32", False), Arithmetic("cpu", "fp32", True)
+    # Both are slow at first; then the machine stalls in two passes that follow one another.
+    passes = iter([(last, 9.0), (plain, 9.0), (last, 1.0), (plain, 2.0), (last, 7.0), (plain, 8.0)])
+
+    def seconds(candidate: Arithmetic, *_: object) -> float:
+        expected, taken = next(passes, (candidate, 5.0))
+        assert candidate == expected
+        return taken
+
+    monkeypatch.setattr(reid.training.arithmetic, "_emulates_bf16", lambda: True)
+    monkeypatch.setattr(reid.training.arithmetic, "_pass_seconds", seconds)
+    chosen, words = choose_arithmetic(RunConfig(device="cpu"), Small, mean_square, SHAPE)
+    assert chosen == last
+    assert "channels-last: 4.0 images/s; cpu, fp32: 2.0 images/s" in words
+
+
 def test_the_quickest_candidate_wins_and_the_line_shows_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
