@@ -211,18 +211,17 @@ class Csn(nn.Module):
         ``second``, then the maps of ``second`` under the parts of ``first``; in a direction
         stripe by stripe, upper to bottom, 96 channels each.
         """
-        levels = []
+        return torch.cat(list(self._similarities(first, second)), 1)
+
+    def _similarities(self, first: CsnDescription, second: CsnDescription) -> Iterator[Tensor]:
+        """What ``similarity`` joins: each level's two directions."""
         for level, pools in enumerate(self.similarity_pools()):
-            directions = [
-                correlate(one.maps[level], other.parts[level], self.correlation_form)
-                for one, other in ((first, second), (second, first))
-            ]
-            similarities = torch.cat(directions, 1)
-            for _ in range(pools):
-                similarities = self.pool(similarities)
-            levels.append(similarities)
-        out = torch.cat(levels, 1)
-        return self.pool(out) if self.extra_sim_pool else out
+            for one, other in ((first, second), (second, first)):
+                maps, parts = one.maps[level], other.parts[level]
+                out = correlate(maps, parts, self.correlation_form, pools > 0)
+                for _ in range(max(0, pools - 1) + self.extra_sim_pool):
+                    out = self.pool(out)
+                yield out
 
     def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
         """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
@@ -232,8 +231,19 @@ class Csn(nn.Module):
         if first.vector.device.type != "cpu" or self.similarity_bn is not None:
             return self.head(self.similarity(first, second))
         tiles = zip(first.tiles(PAIRS_AT_ONCE), second.tiles(PAIRS_AT_ONCE), strict=True)
-        conv4 = torch.cat([self.conv4.conv(self.similarity(*tile)) for tile in tiles])
+        conv4 = torch.cat([self._conv4(*tile) for tile in tiles])
         return self.decide(self.conv4.relu(self.conv4.bn(conv4)))
+
+    def _conv4(self, first: CsnDescription, second: CsnDescription) -> Tensor:
+        """conv4 of ``similarity``, which is never whole: a sum over levels and directions."""
+        similarities = list(self._similarities(first, second))
+        weights = self.conv4.conv.weight.flatten(1).chunk(len(similarities), 1)
+        out = torch.stack(
+            [weight @ part.flatten(2) for weight, part in zip(weights, similarities, strict=True)]
+        ).sum(0)
+        if self.conv4.conv.bias is not None:
+            out = out + self.conv4.conv.bias[:, None]
+        return out.view(*out.shape[:2], *similarities[0].shape[-2:])
 
     def head(self, similarity: Tensor) -> Tensor:
         """What ``similarity`` gives -> (P, 2) logits; column 1 is "the same person"."""

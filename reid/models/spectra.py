@@ -9,6 +9,7 @@ that are asked for: nothing is padded, cut or mirrored.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,10 +21,14 @@ Matrix: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 class Places(NamedTuple):
-    """Where the rows and the columns of an array lie on a torus; may be below zero."""
+    """Where the rows and the columns of an array lie on a torus: any order, also below zero."""
 
-    rows: range
-    columns: range
+    rows: Sequence[int]
+    columns: Sequence[int]
+
+    def mirrored(self) -> Places:
+        """The places seen from behind: a spectrum there, or what has it, is the conjugate's."""
+        return Places(tuple(-row for row in self.rows), tuple(-column for column in self.columns))
 
 
 def spectrum(x: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
@@ -33,9 +38,9 @@ def spectrum(x: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
 
     The lower half of the first axis follows from the upper one. float32 or float64.
     """
-    half, width = size[0] // 2 + 1, size[1]
+    half, width, num_columns = size[0] // 2 + 1, size[1], len(places.columns)
     down, across = (_on(x, array) for array in _waves(places, size, _kind(x)))
-    columns = torch.matmul(down, x).reshape(*x.shape[:-2], half, -1)
+    columns = torch.matmul(down, x).reshape(*x.shape[:-2], half, 2 * num_columns)
     out = torch.matmul(columns, across).reshape(*columns.shape[:-1], width, 2)
     return torch.view_as_complex(out)
 
@@ -45,7 +50,9 @@ def values(waves: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
     numbers = torch.view_as_real(waves)
     down, across = (_on(numbers, array) for array in _waves_back(places, size, _kind(numbers)))
     columns = torch.matmul(numbers.flatten(-2), across)
-    return torch.matmul(down, columns.reshape(*columns.shape[:-2], down.shape[1], -1))
+    return torch.matmul(
+        down, columns.reshape(*columns.shape[:-2], down.shape[1], len(places.columns))
+    )
 
 
 def _kind(x: Tensor) -> str:

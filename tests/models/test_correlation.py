@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reid.models.correlation import FORMS, correlate
@@ -58,6 +59,30 @@ def test_every_form_equals_the_sum(sizes: tuple[int, ...], form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 2, 40, 15, 10),  # level 2
+        (9, 1, 5, 4, 3),
+        (2, 2, 4, 7, 6, 1),
+        (1, 2, 1, 1, 2),
+    ],
+)
+def test_pooled_is_the_largest_of_two_by_two_places(sizes: tuple[int, ...], form: str) -> None:
+    maps, parts = pairs_of(*sizes)
+    whole = naive(maps, parts)
+    expected = torch.stack(
+        [
+            torch.stack([whole[..., y : y + 2, x : x + 2].amax((2, 3)) for x in range(0, width, 2)])
+            for height, width in [whole.shape[2:]]
+            for y in range(0, height, 2)
+        ]
+    ).permute(2, 3, 0, 1)
+    found = correlate(maps, parts, form, pool=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_one_pixel_slides_the_mirrored_part_over_the_map(form: str) -> None:
     maps = torch.zeros(1, 1, 9, 9)
     maps[0, 0, 4, 4] = 1
@@ -85,6 +110,25 @@ def test_gradient_is_that_of_the_sum(form: str, size: int) -> None:
     assert torch.autograd.gradcheck(lambda m, p: correlate(m, p, form), inputs)
 
 
+@pytest.mark.parametrize("sizes", [(2, 2, 5, 4, 3), (2, 2, 4, 5, 4), (1, 1, 1, 3, 2)])
+def test_gradient_of_pooled_goes_to_the_largest(sizes: tuple[int, ...]) -> None:
+    maps, parts = (x.double().requires_grad_() for x in pairs_of(*sizes))
+    pooled = F.max_pool2d(correlate(maps, parts, "conv"), 2, ceil_mode=True)
+    weight = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(1)).double()
+    expected = torch.autograd.grad((pooled * weight).sum(), (maps, parts))
+    out = correlate(maps, parts, "spectra", pool=True)
+    found = torch.autograd.grad((out * weight).sum(), (maps, parts))
+    torch.testing.assert_close(found, expected)
+
+
+def test_gradient_of_equal_values_goes_to_one_of_them() -> None:
+    maps = torch.ones(1, 1, 4, 6, dtype=torch.float64)
+    parts = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    out = correlate(maps, parts, "spectra", pool=True)
+    (found,) = torch.autograd.grad(out.sum(), parts)
+    assert found.item() == pytest.approx(6)  # once for each of the 2x3 places
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_pair_does_not_see_the_other_pairs(form: str) -> None:
     maps, parts = pairs_of(3, 2, 6, 5, 4)
@@ -100,15 +144,23 @@ def test_bfloat16_maps_are_transformed_in_float32() -> None:
     torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-4)  # one rounding
 
 
-def test_autocast_leaves_the_spectra_in_float32() -> None:
+@pytest.mark.parametrize("pool", [False, True])
+def test_autocast_leaves_the_spectra_in_float32(pool: bool) -> None:
     maps, parts = (x.requires_grad_() for x in pairs_of(1, 2, 6, 5, 4))
-    expected = correlate(maps, parts, "spectra")
+    expected = correlate(maps, parts, "spectra", pool)
     gradients = torch.autograd.grad(expected.sum(), (maps, parts))
     with torch.autocast("cpu", torch.bfloat16):
-        found = correlate(maps, parts, "spectra")
+        found = correlate(maps, parts, "spectra", pool)
         under_autocast = torch.autograd.grad(found.sum(), (maps, parts))
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(under_autocast, gradients)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_no_pairs_have_no_similarities(form: str, pool: bool) -> None:
+    maps, parts = pairs_of(0, 2, 6, 5, 4)
+    assert correlate(maps, parts, form, pool).shape == ((0, 6, 3, 3) if pool else (0, 6, 6, 5))
 
 
 def test_another_form_is_refused() -> None:

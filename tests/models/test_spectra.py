@@ -54,6 +54,16 @@ def test_values_are_those_of_the_fast_inverse_at_the_places(size: tuple[int, int
         torch.testing.assert_close(values(half, places, size), expected)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_mirrored_spectrum_is_the_conjugate(size: tuple[int, int]) -> None:
+    for places in places_in(size):
+        x = numbers(places)
+        there = spectrum(x, places.mirrored(), size)
+        torch.testing.assert_close(there, spectrum(x, places, size).conj().resolve_conj())
+        back = values(there, places.mirrored(), size)
+        torch.testing.assert_close(back, x)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_numbers_keep_their_precision(dtype: torch.dtype) -> None:
     places = Places(range(4), range(3))
