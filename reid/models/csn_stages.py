@@ -90,14 +90,9 @@ class CompareStage(nn.Module):
         def scores(tile: CsnDescription) -> Tensor:
             conv4 = bias
             for level, (unfolded, bands) in enumerate(sides):
-                for start in range(0, CHANNELS, BLOCK):
-                    block = slice(start, start + BLOCK)
-                    to_query, to_gallery = weight[level, :, block]
-                    parts, maps = tile.parts[level][:, :, block], tile.maps[level][:, block]
-                    conv4 = conv4 + self._under_gallery(
-                        level, unfolded[:, :, block], parts, to_query
-                    )
-                    conv4 = conv4 + self._under_query(level, bands[:, block], maps, to_gallery)
+                to_query, to_gallery = weight[level]
+                conv4 = conv4 + self._under_gallery(level, unfolded, tile.parts[level], to_query)
+                conv4 = conv4 + self._under_query(level, bands, tile.maps[level], to_gallery)
             logits = self.network.decide(self._activated(conv4.permute(0, 3, 1, 2)))
             return pair_score(logits, query.vector, tile.vector)
 
@@ -129,16 +124,22 @@ class CompareStage(nn.Module):
     def _under_gallery(self, level: int, unfolded: Tensor, parts: Tensor, weight: Tensor) -> Tensor:
         """The query's map under the gallery's parts: its share of conv4, (N, h, w, 32)."""
         correlation = self._correlations()[level]
-        mixed = _mixed(correlation.with_map(unfolded, parts), weight)
-        return mixed.view(len(parts), *correlation.out_size, -1)
+        mixed = None
+        for block in _blocks():
+            answers = correlation.with_map(unfolded[:, :, block], parts[:, :, block])
+            mixed = _mixed(answers, weight[block], mixed)
+        return cast(Tensor, mixed).view(len(parts), *correlation.out_size, -1)
 
     def _under_query(self, level: int, bands: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
         """The gallery's maps under the query's parts: their share of conv4, (N, h, w, 32)."""
         correlation = self._correlations()[level]
-        phases = [
-            _mixed(answer, weight).view(-1, correlation.out_size[1], weight.shape[-1])
-            for answer in correlation.with_parts(bands, maps)
-        ]
+        mixed: dict[int, Tensor] = {}
+        for block in _blocks():
+            answers = correlation.with_parts(bands[:, block], maps[:, block])
+            for phase, answer in enumerate(answers):
+                mixed[phase] = _mixed(answer, weight[block], mixed.get(phase))
+        width = correlation.out_size[1]
+        phases = [phase.view(-1, width, weight.shape[-1]) for phase in mixed.values()]
         return correlation.in_order(phases, len(maps))
 
 
@@ -160,13 +161,20 @@ class PlainCompareStage(nn.Module):
         return torch.cat(scores)
 
 
-def _mixed(answers: Tensor, weight: Tensor) -> Tensor:
-    """conv4 of some channels' answers, (C, S * ...) under (C, S, 32) -> (places, 32).
+def _blocks() -> Iterator[slice]:
+    """BLOCK channels each, in order."""
+    return (slice(start, start + BLOCK) for start in range(0, CHANNELS, BLOCK))
+
+
+def _mixed(answers: Tensor, weight: Tensor, before: Tensor | None) -> Tensor:
+    """conv4 of some channels' answers, (C, S * ...) under (C, S, 32), (places, 32), added to
+    what it came to ``before``, in its place.
 
     With the places in rows this product is 1.7 times as fast as with conv4's outputs in rows.
     """
     rows = weight.flatten(0, 1)
-    return answers.reshape(len(rows), -1).t() @ rows
+    columns = answers.reshape(len(rows), -1).t()
+    return columns @ rows if before is None else before.addmm_(columns, rows)
 
 
 def _scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

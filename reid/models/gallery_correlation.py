@@ -72,7 +72,8 @@ class GalleryCorrelation(nn.Module):
 
     def with_map(self, unfolded: Tensor, parts: Tensor) -> Tensor:
         """The gallery's ``parts`` (N, S, C, k, k) over the query's map: (C, S * N, h * w)."""
-        factors = self._kernels(F.pad(parts.permute(2, 1, 0, 3, 4), (0, 0, 0, self.more)))
+        padded = F.pad(parts, (0, 0, 0, self.more)) if self.more else parts
+        factors = self._kernels(padded.permute(2, 1, 0, 3, 4))
         kernels = [factor.flatten(3).flatten(1, 2) for factor in factors]
         return self._larger(*(self._products(kernels, half) for half in unfolded))
 
@@ -133,7 +134,7 @@ class GalleryCorrelation(nn.Module):
         """(..., k, m) -> the kernels' factors, (..., rows, m): g0, g0 + g1 and g1."""
         if not self.pool:
             return (kernels,)
-        first, second = kernels[..., 0::2, :], kernels[..., 1::2, :]
+        first, second = (kernels[..., row::2, :].contiguous() for row in (0, 1))
         return first, first + second, second
 
     def _products(
