@@ -97,10 +97,11 @@ class LossConfig:
     correlation_positives_only: bool = False  # the other reading of "we will ignore"
     correlation_symmetric: bool = False  # [inferred] anchor -> other image only
     contrastive_margin: float = 1.0  # [paper] CSN
-    prior_scale_weight: float = 1.0  # [inferred] CSN's prior on its parts, as the next three
+    prior_scale_weight: float = 1.0  # [inferred] CSN's prior on its parts, as the next four
     prior_inside_weight: float = 1.0  # [inferred]
     prior_rotation_weight: float = 0.1  # [inferred]
     prior_min_scale: float = 0.1  # [inferred] beta of the latent parts that CSN points to
+    prior_extent: float = 1.0  # [inferred] their gamma: squared distance of the image's edge
     triplet_margin: float = 0.3  # [inferred] SiSNet, the strong baseline's
     triplet_soft_margin: bool = False  # [inferred]
     drc_normalise: str = "minmax"  # [inferred] minmax, l2 or none

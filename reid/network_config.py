@@ -5,6 +5,7 @@ The tags of the sources are those of ``reid.config``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reid.errors import ConfigError
@@ -29,6 +30,11 @@ class MspCnnConfig:
     def output_meaning(self) -> str:
         """What the manifest calls the network's answer."""
         return f"fc7_{self.embed_at}"
+
+    @property
+    def losses_left_out(self) -> Mapping[str, str]:
+        """Losses that these settings leave nothing for -> the setting."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,11 @@ class CsnConfig:
         """What the manifest calls the network's answer."""
         return "p_match" if self.classification_only else "p_match + 0.2 / (d + 1e-4)"
 
+    @property
+    def losses_left_out(self) -> Mapping[str, str]:
+        """Losses that these settings leave nothing for -> the setting."""
+        return {"contrastive": "classification_only"} if self.classification_only else {}
+
 
 @dataclass(frozen=True, slots=True)
 class SisNetConfig:
@@ -103,6 +114,11 @@ class SisNetConfig:
     def output_meaning(self) -> str:
         """What the manifest calls the network's answer."""
         return f"sisnet_{self.embed_at}"
+
+    @property
+    def losses_left_out(self) -> Mapping[str, str]:
+        """Losses that these settings leave nothing for -> the setting."""
+        return {}
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

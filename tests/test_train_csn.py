@@ -95,6 +95,7 @@ def test_a_trained_run_ranks_by_its_scores_and_by_shortlists(people: Path, tmp_p
         ("network.name=cns", "did you mean 'csn'"),
         ("preprocess.crop_height=40", "csn takes images of at least"),
         ("stages.0.loss_weights.softmax=1.0", "csn has no loss 'softmax'"),
+        ("network.classification_only=true", "leaves nothing for contrastive; set stages.N.loss"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(
@@ -104,6 +105,26 @@ def test_settings_that_cannot_be_are_one_line(
         train(tiny(override), people, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("network.classification_only=true", "stages.0.loss_weights.contrastive=0"),
+        ("network.levels=[4]", "network.divide=false"),
+        ("network.attention=centre_crop", "losses.prior_extent=0.5"),
+        ("sampler.kind=identities", "sampler.copies=1", "sampler.identities_per_batch=4"),
+    ],
+)
+def test_an_ablation_of_the_paper_is_trained_by_its_settings(
+    people: Path, tmp_path: Path, settings: tuple[str, ...]
+):
+    train(tiny("stages.0.iterations=1", *settings), people, tmp_path)
+    (row,) = rows_of(tmp_path)
+    expected = {"classification", "contrastive", "transform_prior"}
+    expected -= {"contrastive"} if "network.classification_only=true" in settings else set()
+    assert {name for name in expected | {"contrastive"} if row.get(name)} == expected
+    assert float(row["classification"]) > 0
 
 
 def test_images_are_described_once_however_many_pairs_they_are_in(

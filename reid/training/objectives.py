@@ -27,6 +27,7 @@ from reid.losses import (
 from reid.models.csn import CsnOutput
 from reid.models.msp_cnn import MspCnnOutput
 from reid.models.sisnet import SisNetOutput, activation_maps
+from reid.network_config import NetworkConfig
 
 Objective = Callable[[nn.Module, Batch, LossConfig, Collection[str]], dict[str, Tensor]]
 
@@ -80,6 +81,7 @@ def csn_losses(
             inside_weight=config.prior_inside_weight,
             rotation_weight=config.prior_rotation_weight,
             min_scale=config.prior_min_scale,
+            extent=config.prior_extent,
         )
     return losses
 
@@ -133,30 +135,30 @@ OBJECTIVES: Mapping[str, tuple[Objective, tuple[str, ...]]] = {
 
 
 def objective_of(
-    network: str, stages: Collection[StageConfig]
+    network: NetworkConfig, stages: Collection[StageConfig]
 ) -> tuple[Objective, tuple[str, ...]]:
     """The objective of a network and all loss names that the stages use, in its order.
 
-    Raises ConfigError for no stage, a loss that the objective does not know, a negative weight,
-    or a stage without any.
+    Raises ConfigError for no stage, a loss that the objective does not know or that the network's
+    settings leave nothing for, a negative weight, or a stage without any.
     """
-    if network not in OBJECTIVES:
-        raise ConfigError(
-            f"no network {network!r}{nearest(network, OBJECTIVES)}; "
-            f"there are: {', '.join(OBJECTIVES)}"
-        )
-    objective, known = OBJECTIVES[network]
+    objective, known = OBJECTIVES[network.name]
     if not stages:
         raise ConfigError("there is nothing to train: the configuration has no [[stages]]")
     for stage in stages:
         for name, weight in stage.loss_weights.items():
             if name not in known:
                 raise ConfigError(
-                    f"stage {stage.name!r}: {network} has no loss {name!r}{nearest(name, known)}; "
-                    f"there are: {', '.join(known)}"
+                    f"stage {stage.name!r}: {network.name} has no loss {name!r}"
+                    f"{nearest(name, known)}; there are: {', '.join(known)}"
                 )
             if weight < 0:
                 raise ConfigError(f"stage {stage.name!r}: the weight of {name} is below 0")
+            if weight > 0 and name in network.losses_left_out:
+                raise ConfigError(
+                    f"stage {stage.name!r}: network.{network.losses_left_out[name]} leaves nothing "
+                    f"for {name}; set stages.N.loss_weights.{name}=0 for each stage N"
+                )
         if not active_losses(stage):
             raise ConfigError(f"stage {stage.name!r} has no loss with a weight above 0")
     used = {name for stage in stages for name in active_losses(stage)}

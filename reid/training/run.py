@@ -128,7 +128,7 @@ def start_run(
     checkpoint: Checkpoint | None,
 ) -> tuple[TrainingRun, str]:
     """A run at its beginning, or where ``checkpoint`` left off; and the arithmetic's line."""
-    objective, loss_names = objective_of(config.network.name, config.stages)
+    objective, loss_names = objective_of(config.network, config.stages)
     _check_sizes(config)
     sampler = sampler_from_config(
         records, config.sampler, config.run.seed, processes.rank, processes.world_size
@@ -225,7 +225,7 @@ def _trial_loss(config: TrainConfig, network: nn.Module, images: Tensor) -> Tens
         names=("",) * len(images),
     )
     stage = config.stages[0]
-    objective, _ = objective_of(config.network.name, config.stages)
+    objective, _ = objective_of(config.network, config.stages)
     losses = objective(network, batch, config.losses, active_losses(stage))
     return torch.stack([loss.float() for loss in losses.values()]).sum()
 
