@@ -200,9 +200,13 @@ def _parted(arrays: list[Tensor], levels: int) -> CsnDescription:
 
 
 def _tiles(gallery: CsnDescription) -> Iterator[CsnDescription]:
-    """Pieces of TILE images, in order, or smaller ones so that each thread has one."""
-    num = len(gallery.vector)
-    size = min(TILE, -(-num // torch.get_num_threads()))
+    """Pieces of TILE images, in order, or smaller ones so that each thread has one.
+
+    Another device than a processor has no use for pieces: it has what there is at once.
+    """
+    num = size = len(gallery.vector)
+    if gallery.vector.device.type == "cpu":
+        size = min(TILE, -(-num // torch.get_num_threads()))
     for start in range(0, num, size):
         rows = slice(start, start + size)
         yield CsnDescription(
