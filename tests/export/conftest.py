@@ -113,23 +113,33 @@ class PairRun:
         return folder / self.file(stages[0], precision).name
 
 
-@pytest.fixture(scope="session")
-def pair_run(tmp_path_factory: pytest.TempPathFactory) -> PairRun:
-    """CSN of level 3 alone, for images of a quarter of the paper's size: seconds per graph."""
-    folder = tmp_path_factory.mktemp("csn")
+def pair_run_of(
+    folder: Path,
+    levels: tuple[int, ...],
+    preprocess: Preprocess,
+    precisions: tuple[str, ...] = ("fp32", "fp16"),
+    also: tuple[str, ...] = ("pair",),
+) -> PairRun:
+    """CSN of these levels for images of this size, whose scores tell small changes."""
     torch.manual_seed(5)
-    network = cast(Csn, enlivened(Csn(levels=(3,))).eval())
+    network = cast(Csn, enlivened(Csn(levels=levels)).eval())
     with torch.inference_mode():
-        images, first = torch.randn(8, 3, 80, 40), torch.arange(7)
+        images, first = torch.randn(8, *preprocess.input_shape), torch.arange(7)
         spread = network(images, first, first + 1).logits.std()
     network.classify.weight.data /= spread  # a probability at its end would hide every change
-    preprocess = Preprocess(80, 40, 80, 40, std=(58.0, 57.0, 58.0))
-    config = TrainConfig(network=CsnConfig(levels=(3,)), preprocess=preprocess)
+    config = TrainConfig(network=CsnConfig(levels=levels), preprocess=preprocess)
     manifest = Manifest("csn", "train", preprocess)
     checkpoint = Checkpoint(config, manifest, 2, network.state_dict())
     save_checkpoint(folder / "checkpoint.pt", checkpoint)
-    written = export_checkpoint(folder, folder / "out", ("fp32", "fp16"), ("pair",))
+    written = export_checkpoint(folder, folder / "out", precisions, also)
     return PairRun(folder, tuple(written))
+
+
+@pytest.fixture(scope="session")
+def pair_run(tmp_path_factory: pytest.TempPathFactory) -> PairRun:
+    """CSN of level 3 alone, for images of a quarter of the paper's size: seconds per graph."""
+    preprocess = Preprocess(80, 40, 80, 40, std=(58.0, 57.0, 58.0))
+    return pair_run_of(tmp_path_factory.mktemp("csn"), (3,), preprocess)
 
 
 @dataclass(frozen=True)

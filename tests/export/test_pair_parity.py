@@ -21,9 +21,11 @@ from reid.export.parity import ParityReport, compare
 from reid.export.tolerances import PAIR_TOLERANCES
 from reid.manifest import read_manifest, write_manifest
 from reid.matching import PairMatcher
+from reid.preprocess import Preprocess
 from reid.runtime import open_runners
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import FloatArray, Image
+from tests.export.conftest import pair_run_of
 
 Capture = pytest.CaptureFixture[str]
 BATCH = {"batch_sizes": (16,)}
@@ -73,6 +75,25 @@ def test_exported_graphs_pass_their_own_tolerances(
         assert status["stored_error"] == "ok"
         assert 0 < report.found("stored_error") < 1e-3
     assert set(status.values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("levels", "precision", "also"), [((2, 3), "fp32", ("pair",)), ((2, 3, 4), "fp16", ())]
+)
+def test_graphs_of_the_papers_networks_and_size_pass_too(
+    levels: tuple[int, ...],
+    precision: str,
+    also: tuple[str, ...],
+    crops: list[Image],
+    tmp_path: Path,
+) -> None:
+    size = Preprocess(160, 60, 160, 60, std=(58.0, 57.0, 58.0))
+    run = pair_run_of(tmp_path, levels, size, (precision,), also)
+    runners = runners_from_checkpoint(run.run / "checkpoint.pt", "cpu", 1)
+    reference = Remembered(runners["describe"], runners["compare"])
+    for stage in ("describe", *also):
+        report = verdict(reference, run.file(stage, precision), crops, **BATCH)
+        assert report.passed, report.text()
 
 
 def test_fp16_graphs_do_not_pass_for_fp32(

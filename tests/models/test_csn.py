@@ -157,8 +157,13 @@ def test_batch_pairs_are_those_of_separately_described_images() -> None:
     torch.testing.assert_close(together.vector, vectors, rtol=0, atol=1e-5)
 
 
-def test_pairs_of_several_tiles_have_the_logits_and_gradient_of_one() -> None:
-    network = network_of().double()
+@pytest.mark.parametrize(
+    "settings", [BASE, EXTENDED, ABLATIONS["conv3 pooled"], ABLATIONS["printed 10x4"]]
+)
+def test_pairs_of_several_tiles_have_the_logits_and_gradient_of_one(
+    settings: dict[str, Any],
+) -> None:
+    network = network_of(**settings).double()
     first, second = torch.arange(19) % 3, torch.arange(19) % 2
     weight = torch.randn(19, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -109,6 +109,30 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def pair_onnx_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """CSN of two levels in both precisions, on images of a quarter of the paper's size."""
+    folder = tmp_path_factory.mktemp("csn")
+    stages = ("describe", "compare", "pair")
+    return [
+        file
+        for precision in ("fp32", "fp16")
+        for file in _csn_files(folder, (2, 3), (80, 40), precision, stages)
+    ]
+
+
+@pytest.fixture(scope="session")
+def large_compare_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compare graph of CSN of three levels, FP16, for images of the paper's size."""
+    folder = tmp_path_factory.mktemp("csn_large")
+    (file,) = _csn_files(folder, (2, 3, 4), (160, 60), "fp16", ("compare",))
+    return file
+
+
+def _csn_files(
+    folder: Path,
+    levels: tuple[int, ...],
+    size: tuple[int, int],
+    precision: str,
+    wanted: tuple[str, ...],
+) -> list[Path]:
     import torch
 
     from reid.export.file_names import onnx_file_name
@@ -117,15 +141,13 @@ def pair_onnx_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     from reid.models.csn import Csn
     from reid.preprocess import Preprocess
 
-    folder = tmp_path_factory.mktemp("csn")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Csn()
-    manifest = Manifest("csn", "train", Preprocess(80, 40, 80, 40))
+        network = Csn(levels)
+    manifest = Manifest("csn", "train", Preprocess(*size, *size))
     files = []
-    for precision in ("fp32", "fp16"):
-        for stage in prepared_stages(network, manifest, fp16=precision == "fp16"):
-            if not (stage.on_request and precision == "fp32"):  # the slowest to trace: once
-                files.append(folder / onnx_file_name(manifest, stage.name, precision))
-                export_graph(stage, manifest, files[-1], fp16=precision == "fp16")
+    for stage in prepared_stages(network, manifest, fp16=precision == "fp16"):
+        if stage.name in wanted:
+            files.append(folder / onnx_file_name(manifest, stage.name, precision))
+            export_graph(stage, manifest, files[-1], fp16=precision == "fp16")
     return files

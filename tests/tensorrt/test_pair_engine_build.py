@@ -32,7 +32,7 @@ def engines(
 def test_every_graph_builds_in_its_precision_under_a_name_with_its_stage(
     engines: dict[str, Any],
 ) -> None:
-    assert len(engines) == 5
+    assert len(engines) == 6
     for name, outcome in engines.items():
         assert "error" not in outcome, outcome
         _, stage, precision, _ = name.split(".")
@@ -42,6 +42,24 @@ def test_every_graph_builds_in_its_precision_under_a_name_with_its_stage(
         assert Path(outcome["path"]).name == expected
         assert manifest.engine is not None
         assert manifest.engine.precision_proof.startswith("parsed types")
+
+
+def test_three_levels_build_at_the_papers_size(
+    build: Callable[[list[dict[str, Any]]], list[Any]], large_compare_file: Path, tmp_path: Path
+) -> None:
+    options = {"builder_optimization_level": 2, "opt_batch": 64, "max_batch": 128}
+    job = {"onnx": str(large_compare_file), "target": str(tmp_path), "options": options}
+    (outcome,) = build([job])
+    assert "error" not in outcome, outcome
+    manifest = read_manifest(Path(outcome["path"]))
+    assert (manifest.stage, manifest.precision) == ("compare", "fp16")
+    assert [
+        spec.shape for spec in manifest.input_arrays if spec.name.startswith("gallery_maps")
+    ] == [
+        (96, 40, 15),
+        (96, 40, 15),
+        (96, 20, 8),
+    ]
 
 
 def test_both_halves_of_an_engine_know_their_checkpoint(
