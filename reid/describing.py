@@ -17,8 +17,8 @@ import numpy as np
 
 from reid.data import read_image
 from reid.errors import DataError, ModelFileError
-from reid.matching import Matcher, Progress, open_matcher
-from reid.matching.files import load_descriptions, save_descriptions
+from reid.matching import Matcher, PairDescriptions, PairMatcher, Progress, open_matcher
+from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.ranking import labels_from_records
 from reid.types import Image, ImageRecord, Split
 
@@ -58,10 +58,12 @@ def describe_split(
 ) -> Described:
     """Describe a split's images, or take a side from a file that ``describe_to_file`` wrote.
 
-    Raises DataError for an empty side or an image that cannot be read, ModelFileError for an
-    output that is not finite or not the manifest's, or a file of another model.
+    The other side is then described in the file's form, float16 or float32. Raises DataError for
+    an empty side or an image that cannot be read, ModelFileError for an output that is not finite
+    or not the manifest's, and for files of another model or in two forms.
     """
     refuse_empty(split)
+    matcher = _in_form_of(gallery_file or query_file, matcher)
     start = time.perf_counter()
     sides = {
         "query": (split.query, query_file),
@@ -77,6 +79,12 @@ def describe_split(
         for side, (records, file) in sides.items()
     )
     return Described(query, gallery, time.perf_counter() - start)
+
+
+def _in_form_of(file: Path | None, matcher: Matcher[Any]) -> Matcher[Any]:
+    """The matcher that keeps descriptions as ``file`` does, which may be the same one."""
+    form = stored_form(file) if file and isinstance(matcher, PairMatcher) else None
+    return matcher.storing(form) if form and isinstance(matcher, PairMatcher) else matcher
 
 
 def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord], side: str) -> Any:
@@ -102,18 +110,20 @@ def describe_to_file(
     *,
     device: str = "auto",
     threads: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     stage: str = "",
+    stored: str = "float16",
     phase: Phase = silent,
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
-    ``stage`` is the graph of a run that has several (SiSNet's: one branch, the other, both).
+    ``stage`` is the graph of a run that has several (SiSNet's: one branch, the other, both), and
+    ``stored`` the form in which what a network of pairs gives is kept: float16 or float32.
 
     Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
     """
     _refuse_none(records, f"the {side}")
-    with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
+    with closing(open_matcher(model, device, threads, batch_size, stage, stored=stored)) as matcher:
         progress = phase("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)
@@ -140,6 +150,12 @@ def _refuse_not_finite(
     if len(bad):
         named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
         more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
+        if isinstance(descriptions, PairDescriptions) and not {*bad} - {*descriptions.overflowed}:
+            raise ModelFileError(
+                f"{len(bad)} of {len(records)} {side} images ({', '.join(named)}{more}) are "
+                "described by numbers beyond the range of float16, in which descriptions are "
+                f"kept; keep them as float32: reid describe MODEL --side {side} --stored float32"
+            )
         raise ModelFileError(
             f"the model's output is NaN or infinite for {len(bad)} of {len(records)} {side} "
             f"images ({', '.join(named)}{more}); check its weights, or use FP32"

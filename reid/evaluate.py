@@ -46,7 +46,7 @@ from reid.types import (
 )
 
 TELL_S = 2.0
-"""Comparisons that take longer are announced."""
+"""Comparisons that take longer are announced and have a bar; a shortlist's are always told."""
 
 TRIALS = 10
 """Draws of a single-shot or multi-shot evaluation of a dataset that has no such protocol."""
@@ -97,27 +97,34 @@ def evaluate(
     With ``best`` a network that compares pairs compares only that many gallery images with a
     query, its best by the ranking vector. With ``rerank`` the distances of vectors are
     re-ranked. ``keep`` nearest images are kept of each query. ``say`` hears how long comparing
-    will take where that is more than a moment. Raises what ``describe_split`` raises, and
+    will take where that is more than a moment, with ``best`` always, and then how long all pairs
+    would; and what ``Matcher.tiles`` has to say. Raises what ``describe_split`` raises, and
     ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking of pairs.
     """
     check_protocol(split.protocol)
     _refuse_pairs(matcher, split, rerank)
+    matcher.refuse_shortlist(best, len(split.gallery))
     described = described or describe_split(matcher, split, phase)
     query, gallery = described.query, described.gallery
     split, groups = merged_queries(split)
     if len(split.query) < len(groups):
         query = matcher.means(query, groups)
     num_pairs = len(split.query) * (best or len(split.gallery))
-    seconds = matcher.seconds(query, gallery) * num_pairs
+    seconds = matcher.seconds(query, gallery, best)
     if rerank is not None:
         num_images = len(query) + len(gallery)
         distances = reranked_tiles(query, gallery, rerank, phase("re-ranking", num_images))
     else:
         count: Progress = silent("comparing", num_pairs)
+        line = f"{num_pairs:,} pairs to compare: {_span(seconds)}"
+        if best and seconds:
+            num_all, whole = len(split.query) * len(split.gallery), matcher.seconds(query, gallery)
+            say(f"{line} (all {num_all:,}: {_span(whole)})")
+        elif seconds > TELL_S:
+            say(line)
         if seconds > TELL_S:
-            say(f"{num_pairs:,} pairs to compare: about {_span(seconds)}")
             count = phase("comparing", num_pairs)
-        distances = matcher.tiles(query, gallery, count, best)
+        distances = matcher.tiles(query, gallery, count, best, say)
     start = time.perf_counter()
     labels = labels_from_records(split.query), labels_from_records(split.gallery)
     found = measure(distances, *labels, split.protocol, keep=keep)
@@ -174,7 +181,7 @@ def evaluate_models(
     gallery_file: Path | None = None,
     device: str = "auto",
     threads: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     phase: Phase = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Evaluation]:
@@ -287,7 +294,7 @@ def chance_rank1(split: Split) -> float:
 
 
 def _span(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.4 h``."""
+    """``under 1 s``, ``about 45 s``, ``about 12 min``, ``about 3.4 h``."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"about {seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -11,6 +11,7 @@ import pytest
 import reid.evaluate
 from reid.cli import main
 from reid.data import write_synthetic
+from reid.matching import VectorMatcher, pairs, vectors
 from tests.test_evaluate import colour_matcher
 
 Capture = pytest.CaptureFixture[str]
@@ -56,6 +57,26 @@ def test_several_models_are_held_against_the_first(
     assert (difference["model"], difference["against"]) == (models[1], models[0])
     assert (difference["rank1"], difference["map_step"]) == (0.0, 0.0)
     assert as_json(models[:1], drawn, capsys)["differences"] == []
+
+
+def test_without_a_batch_each_matcher_takes_its_own_which_the_help_tells(
+    models: list[str], drawn: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def opened(
+        path: Path, device: str, threads: int, batch_size: int | None, stage: str
+    ) -> VectorMatcher:
+        asked.append(batch_size)
+        return colour_matcher()
+
+    monkeypatch.setattr(reid.evaluate, "open_matcher", opened)
+    evaluated(models[:1], drawn, capsys)
+    evaluated(models[:1], drawn, capsys, "--batch", "9")
+    assert asked == [None, 9]
+    assert main(["eval", "--help"]) == 0
+    numbers = f"(else: {vectors.DESCRIBE_BATCH}, or {pairs.DESCRIBE_BATCH} of one that compares"
+    assert numbers in " ".join(capsys.readouterr().out.split())
 
 
 def test_re_ranking_has_a_row_of_its_own_with_its_settings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -72,6 +72,7 @@ class HueMatcher:
 
     backend = "pairs"
     seconds_per_pair = 0.0
+    seconds_per_shortlist = 0.0
 
     def __init__(self) -> None:
         self.shortlists: list[int] = []
@@ -85,8 +86,9 @@ class HueMatcher:
     def finite(self, descriptions: list[Image]) -> BoolArray:
         return np.ones(len(descriptions), np.bool_)
 
-    def seconds(self, query: list[Image], gallery: list[Image]) -> float:
-        return self.seconds_per_pair
+    def seconds(self, query: list[Image], gallery: list[Image], best: int = 0) -> float:
+        each = self.seconds_per_pair * (best or len(gallery))
+        return len(query) * (each + (self.seconds_per_shortlist if best else 0))
 
     def tiles(
         self,
@@ -94,6 +96,7 @@ class HueMatcher:
         gallery: list[Image],
         progress: Progress | None = None,
         best: int = 0,
+        say: Callable[[str], object] = lambda line: None,
     ) -> Distances:
         self.shortlists.append(best)
 
@@ -119,7 +122,10 @@ class HueMatcher:
 
 
 class SlowMatcher(HueMatcher):
+    """Takes 1 s a pair, and to begin a query's shortlist as long as for three."""
+
     seconds_per_pair = 1.0
+    seconds_per_shortlist = 3.0
 
 
 def write_split(folder: Path, protocol: Protocol) -> Split:
@@ -197,9 +203,50 @@ def test_a_shortlist_of_images_already_described_compares_only_its_best(split: S
     ).report
     assert matcher.num_described == 36
     assert matcher.shortlists == [5]
-    assert said == ["30 pairs to compare: about 30 s"]
+    assert said == ["30 pairs to compare: about 48 s (all 180: about 3 min)"]
     assert phases.begun == {"comparing": 30}
     assert (found.num_compared, found.describe_s) == (30, described.seconds)
+
+
+def test_a_shortlist_is_announced_however_quick_but_has_a_bar_only_when_it_is_slow(
+    split: Split,
+) -> None:
+    phases, said = Phases(), list[str]()
+    matcher = SlowMatcher()
+    matcher.seconds_per_pair, matcher.seconds_per_shortlist = 0.025, 0.0
+    evaluate(matcher, split, best=5, phase=phases, say=said.append)
+    assert said == ["30 pairs to compare: under 1 s (all 180: about 4 s)"]
+    assert phases.begun == {"describing": 36}
+    matcher.seconds_per_shortlist = 0.5
+    evaluate(matcher, split, best=5, phase=phases, say=said.append)
+    assert said[1:] == ["30 pairs to compare: about 4 s (all 180: about 4 s)"]
+    assert phases.begun == {"describing": 36, "comparing": 30}
+
+
+def test_all_pairs_that_are_compared_in_a_moment_are_not_announced(split: Split) -> None:
+    phases, said = Phases(), list[str]()
+    matcher = SlowMatcher()
+    matcher.seconds_per_pair = 0.01
+    evaluate(matcher, split, phase=phases, say=said.append)
+    assert (said, phases.begun) == ([], {"describing": 36})
+
+
+def test_what_the_matcher_has_to_say_about_its_distances_is_heard(split: Split) -> None:
+    class Forgetful(HueMatcher):
+        def tiles(
+            self,
+            query: list[Image],
+            gallery: list[Image],
+            progress: Progress | None = None,
+            best: int = 0,
+            say: Callable[[str], object] = lambda line: None,
+        ) -> Distances:
+            say("not kept")
+            return super().tiles(query, gallery, progress, best)
+
+    said = list[str]()
+    evaluate(Forgetful(), split, say=said.append)
+    assert said == ["not kept"]
 
 
 def test_vectors_have_no_comparisons_to_report(split: Split) -> None:
@@ -336,7 +383,7 @@ def test_models_are_evaluated_in_turn_and_each_is_closed(
 
     class Watched(VectorMatcher):
         def __init__(
-            self, path: Path, device: str, threads: int, batch_size: int, stage: str
+            self, path: Path, device: str, threads: int, batch_size: int | None, stage: str
         ) -> None:
             assert not stage
             events.append(f"open {path} {device} {threads} {batch_size}")
@@ -353,7 +400,7 @@ def test_models_are_evaluated_in_turn_and_each_is_closed(
     split.gallery[0].path.unlink()
     with pytest.raises(DataError, match=split.gallery[0].path.name):
         evaluate_models(models, split)
-    assert events[4:] == ["open a.onnx auto 0 64", "close"]
+    assert events[4:] == ["open a.onnx auto 0 None", "close"]  # the matcher's own batch
 
 
 def test_an_unreadable_image_among_good_ones_is_named(split: Split) -> None:
@@ -420,6 +467,8 @@ def test_a_shortlist_that_cannot_be_is_told_before_anything_is_described(
     most = len(split.gallery)
     with pytest.raises(ConfigError, match=f"at most {most}, found {most + 1}"):
         evaluate_models([Path("run")], split, shortlists=(0, most + 1))
+    with pytest.raises(ConfigError, match=f"at most {most}, found {most + 1}"):
+        evaluate(HueMatcher(), split, best=most + 1, phase=lambda *_: pytest.fail("described"))
     assert matcher.num_described == 0
 
 

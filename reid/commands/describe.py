@@ -28,6 +28,14 @@ from reid.progress import progress_bar
 @click.option(
     "--stage", default="", help="SiSNet's run: cascade (both scales), embed (the first) or second."
 )
+@click.option(
+    "--stored",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="How a network that compares pairs keeps its maps and parts: float32 takes twice the "
+    "room, and all values. Vectors are always float32.",
+)
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
 @options.device
 @options.threads
@@ -40,6 +48,7 @@ def describe(
     test_identities: int | None,
     split_seed: int | None,
     stage: str,
+    stored: str,
     out: Path,
     device: str,
     threads: int,
@@ -49,7 +58,7 @@ def describe(
 
     A vector an image, or, of a network that compares pairs, its maps and parts. The file goes
     to `reid eval --gallery FILE` (or --query) of the same model, split and stage, at the same
-    precision.
+    precision; what it describes beside the file is kept as the file's is (--stored).
     """
     from reid.describing import describe_to_file
     from reid.evaluate import split_as_trained
@@ -58,7 +67,15 @@ def describe(
     records = split.gallery if side == "gallery" else split.query
     with progress_bar("opening") as bar:
         size = describe_to_file(
-            model, records, side, out, device=device, threads=threads, stage=stage, phase=bar.phase
+            model,
+            records,
+            side,
+            out,
+            device=device,
+            threads=threads,
+            stage=stage,
+            stored=stored,
+            phase=bar.phase,
         )
     found = {"file": str(out), "images": len(records), "bytes": size}
     if as_json:

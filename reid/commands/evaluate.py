@@ -24,9 +24,7 @@ from reid.progress import progress_bar, say
 @click.option(
     "--batch",
     type=options.BATCH,
-    default=64,
-    show_default=True,
-    help="Images per call of the network.",
+    help="Images per call of the network (else: 64, or 128 of one that compares pairs).",
 )
 @click.option(
     "--shortlist",
@@ -83,7 +81,7 @@ def evaluate(
     split_seed: int | None,
     device: str,
     threads: int,
-    batch: int,
+    batch: int | None,
     shortlists: tuple[int, ...],
     stages: tuple[str, ...],
     shots: int | None,
@@ -106,6 +104,7 @@ def evaluate(
     from reid.evaluation.cascade import cascades
     from reid.evaluation.reranking import Reranking
     from reid.evaluation.telling import told
+    from reid.matching.vectors import DESCRIBE_BATCH
     from reid.runtime import model_file
 
     # A missing one is told before the others are described.
@@ -144,7 +143,7 @@ def evaluate(
                 results[0].split.query,
                 device=device,
                 threads=threads,
-                batch_size=batch,
+                batch_size=batch or DESCRIBE_BATCH,
                 phase=bar.phase,
             )
     reports = [result.report for result in results]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import ModelFileError
-from reid.matching.descriptions import PairDescriptions
+from reid.matching.descriptions import STORED, PairDescriptions
 from reid.matching.matcher import (
     DescriptionT,
     Matcher,
@@ -23,6 +23,7 @@ from reid.matching.vectors import VectorMatcher, unit_vectors
 from reid.runtime import open_runners
 
 __all__ = [
+    "STORED",
     "DescriptionT",
     "Matcher",
     "PairDescriptions",
@@ -37,18 +38,29 @@ __all__ = [
 
 
 def open_matcher(
-    path: Path, device: str = "auto", threads: int = 0, batch_size: int = 64, stage: str = ""
+    path: Path,
+    device: str = "auto",
+    threads: int = 0,
+    batch_size: int | None = None,
+    stage: str = "",
+    *,
+    stored: str = "float16",
 ) -> Matcher[Any]:
     """Open a model for matching: a run folder, a checkpoint or an exported file.
 
+    ``batch_size`` images go through the network at once, the matcher's own number for None.
     A network that scores pairs is two files, of which either may be named. Of a network with
     several graphs that give vectors (SiSNet's checkpoint) ``stage`` names one, else the first.
-    Raises what ``open_runners`` raises, and ModelFileError for an unknown stage or a file that
-    scores two images at once.
+    ``stored``, one of STORED, is the form in which a network of pairs keeps its descriptions;
+    vectors are always float32. Raises what ``open_runners`` raises, ModelFileError for an unknown
+    stage or a file that scores two images at once, and ValueError for an unknown form.
     """
+    if stored not in STORED:
+        raise ValueError(f"stored must be one of {', '.join(STORED)}, found {stored!r}")
     runners = open_runners(path, device, threads)
     if "describe" in runners:
-        return PairMatcher(runners["describe"], runners["compare"], batch_size)
+        half = stored == "float16"
+        return PairMatcher(runners["describe"], runners["compare"], batch_size, half=half)
     if stage and stage not in runners:
         raise ModelFileError(f"{path} has the stages {', '.join(runners)}; found {stage!r}")
     runner = runners[stage] if stage else next(iter(runners.values()))

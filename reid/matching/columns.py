@@ -1,4 +1,4 @@
-"""Named arrays in a safetensors file: written piece by piece, read through a memory map.
+"""Named arrays in a safetensors file: written part by part, read through a memory map.
 
 So a file may be larger than the memory. Texts in its head say what it is and who made it.
 """
@@ -6,7 +6,11 @@ So a file may be larger than the memory. Texts in its head say what it is and wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import operator
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,27 +39,46 @@ _KINDS: dict[str, np.dtype[Any]] = {
 }
 _CODES = {kind: code for code, kind in _KINDS.items()}
 _LENGTH_BYTES = 8
+_MAX_HEAD_BYTES = 100_000_000
+"""The safetensors library reads no longer head; what asks for one is another kind of file."""
+_MAX_FORMAT_SHOWN = 60
 _FORMAT, _METADATA = "format", "__metadata__"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of a column that are not in memory: ``read`` gives them, of this kind and shape."""
+
+    kind: np.dtype[Any]
+    shape: tuple[int, ...]
+    read: Callable[[], Column]
+
+    @property
+    def num_bytes(self) -> int:
+        """What the rows take in the file."""
+        return self.kind.itemsize * prod(self.shape)
 
 
 def write_columns(
     path: Path,
     format_name: str,
     texts: Mapping[str, str],
-    columns: Mapping[str, Sequence[Column]],
+    columns: Mapping[str, Sequence[Column | Part]],
 ) -> None:
     """Write each column's parts one after the other, atomically. Raises OutputError.
 
-    A column has at least one part; its parts have one kind and shape but for their lengths.
+    A column has at least one part; its parts have one kind and shape but for their lengths. A
+    ``Part`` is read when it is its turn, and forgotten before the next one is.
     """
+    parts_of = {name: [_part(part) for part in parts] for name, parts in columns.items()}
     # The widest first: every array then begins where its kind may.
-    ordered = sorted(columns.items(), key=lambda item: -item[1][0].itemsize)
+    ordered = sorted(parts_of.items(), key=lambda item: -item[1][0].kind.itemsize)
     head: dict[str, Any] = {_METADATA: {_FORMAT: format_name, **texts}}
     end = 0
     for name, parts in ordered:
-        size = sum(part.nbytes for part in parts)
-        shape = [sum(len(part) for part in parts), *parts[0].shape[1:]]
-        code = _CODES[parts[0].dtype]
+        size = sum(part.num_bytes for part in parts)
+        shape = [sum(part.shape[0] for part in parts), *parts[0].shape[1:]]
+        code = _CODES[parts[0].kind]
         head[name] = {"dtype": code, "shape": shape, "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(head).encode()
@@ -66,9 +89,14 @@ def write_columns(
         file.write(text)
         for _, parts in ordered:
             for part in parts:
-                file.write(np.ascontiguousarray(part).data)
+                file.write(np.ascontiguousarray(part.read()).data)
 
     write_atomically(path, write)
+
+
+def _part(part: Column | Part) -> Part:
+    """An array in memory as a Part, which then has nothing to read."""
+    return part if isinstance(part, Part) else Part(part.dtype, part.shape, lambda: part)
 
 
 def read_columns(
@@ -76,27 +104,28 @@ def read_columns(
 ) -> tuple[dict[str, str], dict[str, Column]]:
     """The texts and, read from the disk when they are looked at, the columns of a file.
 
-    Raises ModelFileError for a file that is not there, is cut short or not of this format;
-    ``what`` it should be and the ``remedy`` are told. That a column is there, and of which
-    kind and shape, is the caller's to check.
+    Raises ModelFileError for a file that is not there, is cut short, damaged or not of this
+    format; ``what`` it should be and the ``remedy`` are told. That a column is there, and of
+    which kind and shape, is the caller's to check.
     """
-    problem = f"{path} is no {what}, or is cut short"
     try:
-        with safe_open(path, "numpy"):  # checks the head against the file's length
+        head, start = _read_head(path, format_name, what, remedy)
+        with safe_open(path, "numpy"):  # checks kinds, shapes and offsets
             content: Column = np.asarray(np.memmap(path, np.uint8, "r"))
-        length = int.from_bytes(content[:_LENGTH_BYTES].tobytes(), "little")
-        start = _LENGTH_BYTES + length
-        head: dict[str, Any] = json.loads(content[_LENGTH_BYTES:start].tobytes())
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file; {remedy}") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{problem} ({error}); {remedy}") from None
-    texts: dict[str, str] = head.pop(_METADATA, {})
-    if texts.get(_FORMAT) != format_name:
-        raise ModelFileError(f"{problem} (format: {format_name}); {remedy}")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelFileError(f"{path} cannot be read ({reason}); {remedy}") from None
+    except (SafetensorError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); {remedy}") from None
+    texts: dict[str, str] = head.pop(_METADATA)
     unknown = {entry["dtype"] for entry in head.values()} - _KINDS.keys()
     if unknown:
-        raise ModelFileError(f"{problem} (arrays of {', '.join(sorted(unknown))}); {remedy}")
+        raise ModelFileError(
+            f"{path} is no {what}: expected arrays of {', '.join(_KINDS)}, found "
+            f"{', '.join(sorted(unknown))}; {remedy}"
+        )
     columns = {
         name: np.ndarray(
             tuple(entry["shape"]), _KINDS[entry["dtype"]], content, start + entry["data_offsets"][0]
@@ -104,3 +133,52 @@ def read_columns(
         for name, entry in head.items()
     }
     return texts, columns
+
+
+def _read_head(path: Path, format_name: str, what: str, remedy: str) -> tuple[dict[str, Any], int]:
+    """A file's head, and the number of bytes before its arrays.
+
+    Nothing in the file is believed: no more is read than the file has and a head may have. Of
+    the head only the format and the arrays' ends are checked. Raises OSError, and ModelFileError
+    for another kind of file and one that is shorter than its head says.
+    """
+    other = f"{path} is no {what}: expected the format {format_name!r}, found"
+    cut_short = f"{path} is cut short: expected"
+    with open(path, "rb") as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        found = f"found {num_bytes:,}; {remedy}"
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        start = _LENGTH_BYTES + length
+        if num_bytes <= _LENGTH_BYTES:
+            raise ModelFileError(f"{cut_short} more than {_LENGTH_BYTES} bytes, {found}")
+        brace = file.read(1)
+        if brace != b"{" or not 0 < length <= _MAX_HEAD_BYTES:
+            raise ModelFileError(f"{other} another kind of file; {remedy}")
+        if num_bytes < start:
+            raise ModelFileError(f"{cut_short} more than {start:,} bytes, {found}")
+        text = brace + file.read(length - 1)
+    try:
+        head = json.loads(text)
+    except (RecursionError, ValueError):
+        raise ModelFileError(f"{other} a head that is no JSON; {remedy}") from None
+    texts = head.get(_METADATA)
+    name = texts.get(_FORMAT) if isinstance(texts, dict) else None
+    if name != format_name:
+        named = repr(name[:_MAX_FORMAT_SHOWN]) if isinstance(name, str) else "none"
+        raise ModelFileError(f"{other} {named}; {remedy}")
+    end = _arrays_end(head)
+    if end is None:
+        raise ModelFileError(f"{path} is damaged (its head places no arrays); {remedy}")
+    if num_bytes < start + end:
+        raise ModelFileError(f"{cut_short} {start + end:,} bytes, {found}")
+    return head, start
+
+
+def _arrays_end(head: Mapping[str, Any]) -> int | None:
+    """Where the last array ends, counted from the first; None where the head tells no such."""
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in head.items() if name != _METADATA]
+        end = operator.index(max(ends, default=0))
+    except (LookupError, TypeError):
+        return None
+    return end if 0 <= end < 1 << 63 else None

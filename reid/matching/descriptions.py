@@ -20,6 +20,9 @@ from reid.types import BoolArray, FloatArray, IntArray
 MEMORY_BYTES = 1 << 29
 """What is kept in memory of one set of descriptions; the rest goes to a temporary file."""
 
+STORED = ("float16", "float32")
+"""The forms in which descriptions are kept: the smaller one first."""
+
 Stored = npt.NDArray[np.floating[Any]]
 
 
@@ -27,7 +30,7 @@ class PairDescriptions:
     """N images in pieces, as a ``describe`` graph gave them: named arrays, (n, ...) each.
 
     ``half`` keeps them as float16, half the size; they come back as float32. A value beyond
-    float16's range becomes infinite, which ``finite`` tells.
+    float16's range becomes infinite, which ``finite`` tells, and ``overflowed`` of what.
     """
 
     def __init__(self, half: bool = True) -> None:
@@ -36,6 +39,8 @@ class PairDescriptions:
         self._file: IO[bytes] | None = None
         self._starts = [0]
         self.num_bytes = 0
+        self.overflowed: list[int] = []
+        """Images whose arrays were finite until they were kept as float16, by number."""
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -44,13 +49,18 @@ class PairDescriptions:
         """Add the next images. Raises OutputError where there is no room for a temporary file."""
         with np.errstate(over="ignore"):
             piece = {name: array.astype(self._kind) for name, array in arrays.items()}
+        lost = ~_finite(piece)
+        if lost.any():
+            lost &= _finite(arrays)
         self.keep(self._on_disk(piece) if self.num_bytes > MEMORY_BYTES else piece)
+        self.overflowed += (self._starts[-2] + np.flatnonzero(lost)).tolist()
 
     def keep(self, piece: Mapping[str, Stored]) -> None:
         """Add the next images, stored already."""
+        layouts = [layout(piece, name) for name in piece]
         self.pieces.append(piece)
-        self._starts.append(self._starts[-1] + len(next(iter(piece.values()))))
-        self.num_bytes += sum(array.nbytes for array in piece.values())
+        self._starts.append(self._starts[-1] + layouts[0][1][0])
+        self.num_bytes += sum(kind.itemsize * prod(shape) for kind, shape in layouts)
 
     def piece(self, index: int) -> tuple[slice, dict[str, FloatArray]]:
         """Which images a piece holds, and its arrays as float32."""
@@ -89,8 +99,7 @@ class PairDescriptions:
         finite = np.ones(len(self), np.bool_)
         for index, piece in enumerate(self.pieces):
             rows = slice(self._starts[index], self._starts[index + 1])
-            for array in piece.values():
-                finite[rows] &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            finite[rows] = _finite(piece)
         return finite
 
     def _on_disk(self, piece: Mapping[str, Stored]) -> Mapping[str, Stored]:
@@ -120,6 +129,10 @@ class _FilePiece(Mapping[str, Stored]):
         offset, kind, shape = self._places[name]
         return self._read(offset, kind, shape)
 
+    def layout(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """An array's kind and shape."""
+        return self._places[name][1:]
+
     def row(self, name: str, number: int) -> Stored:
         """One image's array: a shortlist takes a few images of each piece."""
         offset, kind, (_, *shape) = self._places[name]
@@ -137,14 +150,30 @@ class _FilePiece(Mapping[str, Stored]):
         return len(self._places)
 
 
+def layout(piece: Mapping[str, Stored], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The kind and shape of a piece's array, which is not read from the disk for that."""
+    if isinstance(piece, _FilePiece):
+        return piece.layout(name)
+    return piece[name].dtype, piece[name].shape
+
+
+def _finite(piece: Mapping[str, Stored]) -> BoolArray:
+    """(n,): whether an image's arrays hold neither NaN nor infinity."""
+    each = [np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in piece.values()]
+    return np.asarray(np.logical_and.reduce(each), np.bool_)
+
+
 def _row(piece: Mapping[str, Stored], name: str, number: int) -> Stored:
     """A piece's array of one image."""
     return piece.row(name, number) if isinstance(piece, _FilePiece) else piece[name][number]
 
 
 def _single(array: Stored) -> FloatArray:
-    """As float32, value by value; OpenCV takes a tenth of NumPy's time for float16."""
+    """As float32, value by value; OpenCV takes a tenth of NumPy's time for float16.
+
+    Writable, as PyTorch wants arrays: what was read from a file is copied.
+    """
     if array.dtype != np.float16 or not array.size:
-        return np.ascontiguousarray(array, np.float32)
+        return np.require(array, np.float32, ("C", "W"))
     bits = np.ascontiguousarray(array).view(np.int16).reshape(len(array), -1)
     return np.asarray(cv2.convertFp16(bits), np.float32).reshape(array.shape)

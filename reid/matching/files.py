@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic
 
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.matching.columns import Column, read_columns, write_columns
+from reid.matching.columns import Column, Part, read_columns, write_columns
+from reid.matching.descriptions import STORED, layout
 from reid.matching.matcher import DescriptionT, Matcher, model_differences
 from reid.ranking import Labels, labels_from_records
 from reid.types import ImageRecord
@@ -24,7 +26,8 @@ from reid.types import ImageRecord
 FORMAT = "reid-toolkit descriptions 1"
 
 _LABELS = ("person_ids", "camera_ids")
-_WHAT, _REMEDY = "file of described images", "write it again with `reid describe`"
+_WHAT = "file of described images"
+_REMEDY = "describe the images with `reid describe` and give the file that it writes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,14 @@ def save_descriptions(
     descriptions: DescriptionT,
     records: Sequence[ImageRecord],
 ) -> None:
-    """Write ``descriptions`` of ``records`` atomically. Raises OutputError."""
+    """Write ``descriptions`` of ``records`` atomically. Raises OutputError.
+
+    Pieces that lie on disk are read one array at a time, so no more of them is in memory.
+    """
     pieces = matcher.pieces(descriptions)
-    columns: dict[str, list[Column]] = {
-        name: [piece[name] for piece in pieces] for name in (pieces[0] if pieces else ())
+    columns: dict[str, list[Column | Part]] = {
+        name: [Part(*layout(piece, name), partial(piece.__getitem__, name)) for piece in pieces]
+        for name in (pieces[0] if pieces else ())
     }
     labels = labels_from_records(records)
     columns |= {name: [ids] for name, ids in zip(_LABELS, labels, strict=True)}
@@ -62,7 +69,7 @@ def load_descriptions(
     """Read a file, if ``matcher``'s model made it.
 
     Raises ModelFileError for a file that is no such file, is cut short, or holds descriptions
-    of another model or precision, which cannot be compared.
+    of another model, precision or stored form, which cannot be compared.
     """
     texts, columns = read_columns(path, FORMAT, _WHAT, _REMEDY)
     lengths = {len(column) if column.ndim else 0 for column in columns.values()}
@@ -76,7 +83,14 @@ def load_descriptions(
             raise ValueError(f"expected {len(labels[0])} file names")
     except (KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is no {_WHAT} ({error}); {_REMEDY}") from None
-    differences = model_differences(model, matcher.identity)
+    own = matcher.identity
+    differences = model_differences(model, own)
+    if differences and _form(model) and {**model, "stored": own.get("stored")} == own:
+        raise ModelFileError(
+            f"{path} keeps descriptions in another form: expected {own['stored']}, found "
+            f"{_form(model)}; describe the images again with `reid describe --stored "
+            f"{own['stored']}`"
+        )
     if differences:
         raise ModelFileError(
             f"{path} was described by another model: {differences}; descriptions of two models or "
@@ -87,3 +101,22 @@ def load_descriptions(
         for at in range(0, len(labels[0]), piece_size)
     ]
     return DescribedImages(matcher.from_pieces(pieces), Labels(*labels), tuple(names))
+
+
+def stored_form(path: Path) -> str | None:
+    """The form, one of STORED, in which a file keeps what a network of pairs described.
+
+    None for vectors, and where the file does not say, which ``load_descriptions`` tells. Raises
+    ModelFileError for a file that is no such file or is cut short.
+    """
+    texts, _ = read_columns(path, FORMAT, _WHAT, _REMEDY)
+    try:
+        return _form(json.loads(texts["model"]))
+    except (KeyError, RecursionError, ValueError):
+        return None
+
+
+def _form(model: object) -> str | None:
+    """Which of STORED a file's model tells, if any."""
+    found = model.get("stored") if isinstance(model, dict) else None
+    return next((form for form in STORED if form == found), None)

@@ -18,6 +18,9 @@ from reid.types import BoolArray, FloatArray, Image, IntArray
 Progress = Callable[[int], object]
 """Called with the number of images or pairs just done: ``tqdm.update`` is one."""
 
+Say = Callable[[str], object]
+"""Called with a line for the person at the terminal."""
+
 Array = npt.NDArray[np.floating[Any]]
 
 DescriptionT = TypeVar("DescriptionT")
@@ -39,8 +42,8 @@ class Matcher(Protocol[DescriptionT]):
         """(N,): whether a description holds neither NaN nor infinity."""
         ...
 
-    def seconds(self, query: DescriptionT, gallery: DescriptionT) -> float:
-        """About how long comparing one pair takes here; 0 where it takes no time."""
+    def seconds(self, query: DescriptionT, gallery: DescriptionT, best: int = 0) -> float:
+        """About how long ``tiles`` takes here for all queries; 0 where it takes no time."""
         ...
 
     def tiles(
@@ -49,10 +52,12 @@ class Matcher(Protocol[DescriptionT]):
         gallery: DescriptionT,
         progress: Progress | None = None,
         best: int = 0,
+        say: Say = lambda line: None,
     ) -> Distances:
         """Rows of queries -> their (rows, G) float32 distances; smaller is more alike.
 
-        ``progress`` is called with the number of pairs just compared, where that takes time.
+        ``progress`` is called with the number of pairs just compared, where that takes time, and
+        ``say`` hears where they cannot be kept for a second look.
         With ``best`` only that many images are compared with a query, those that a quicker
         distance puts first, and the others follow behind them in its order. Raises what
         ``refuse_shortlist`` raises.

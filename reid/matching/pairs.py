@@ -6,18 +6,19 @@ with many gallery images. The distance of a pair is minus its score.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from reid.distances import Distances, euclidean_tiles
-from reid.errors import ConfigError, ModelFileError, output_errors
+from reid.errors import ConfigError, ModelFileError
 from reid.matching.descriptions import PairDescriptions
-from reid.matching.matcher import Array, Progress, identity_of, prepared_batches
+from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
@@ -36,17 +37,19 @@ class PairMatcher:
     """Descriptions of a ``describe`` runner, compared by a ``compare`` runner.
 
     ``half`` stores descriptions as float16. ``batch_size`` is the number of images that a
-    description's piece holds.
+    description's piece holds, and of a shortlist's that are compared at once: ``DESCRIBE_BATCH``
+    unless it is given.
     """
 
     def __init__(
         self,
         describe: Runner,
         compare: Runner,
-        batch_size: int = DESCRIBE_BATCH,
+        batch_size: int | None = None,
         *,
         half: bool = True,
     ) -> None:
+        batch_size = DESCRIBE_BATCH if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         self.backend = describe.backend
@@ -54,8 +57,13 @@ class PairMatcher:
             **identity_of(describe.manifest),
             "stored": "float16" if half else "float32",
         }
-        self._describe, self._compare = describe, compare
-        self._batch_size, self._half = batch_size, half
+        self.batch_size = batch_size
+        self._describe, self._compare, self._half = describe, compare, half
+
+    def storing(self, stored: str) -> PairMatcher:
+        """The same matcher, with the same runners, that keeps descriptions in a form of STORED."""
+        half = stored == "float16"
+        return PairMatcher(self._describe, self._compare, self.batch_size, half=half)
 
     def describe(
         self, images: Iterable[Image], progress: Progress | None = None
@@ -63,7 +71,7 @@ class PairMatcher:
         """Stored descriptions of images, (H, W, 3) uint8 BGR of any size."""
         manifest = self._describe.manifest
         described = PairDescriptions(self._half)
-        for batch in prepared_batches(manifest.preprocess, images, self._batch_size):
+        for batch in prepared_batches(manifest.preprocess, images, self.batch_size):
             described.append(self._describe.run({manifest.input_name: batch}))
             if progress is not None:
                 progress(len(batch))
@@ -79,16 +87,27 @@ class PairMatcher:
         inputs |= {f"gallery_{name}": array for name, array in gallery.items()}
         return self._compare.run(inputs)["score"]
 
-    def seconds(self, query: PairDescriptions, gallery: PairDescriptions) -> float:
-        """Timed on the gallery's first piece, the second time."""
+    def seconds(self, query: PairDescriptions, gallery: PairDescriptions, best: int = 0) -> float:
+        """Timed on a query and the gallery's first piece, the second time.
+
+        For a shortlist that is a query and one of its ``batches``, of images from all over the
+        gallery: the query is laid out again for so few, and they are gathered one by one.
+        """
         if not len(query) or not len(gallery):
             return 0.0
-        one, (_, piece) = query.row(0), gallery.piece(0)
-        self.scores(one, piece)
-        start = time.perf_counter()
-        self.scores(one, gallery.piece(0)[1])
-        seconds = time.perf_counter() - start
-        return seconds / len(next(iter(piece.values())))
+        spread = np.arange(best) * len(gallery) // max(best, 1)
+        num_batches = len(self.batches(spread))
+        seconds, num = 0.0, 0
+        for _ in range(2):
+            start = time.perf_counter()
+            piece = gallery.rows(spread[::num_batches]) if best else gallery.piece(0)[1]
+            num = len(self.scores(query.row(0), piece))
+            seconds = time.perf_counter() - start
+        return seconds * len(query) * (num_batches if best else len(gallery) / num)
+
+    def batches(self, images: IntArray) -> list[IntArray]:
+        """A shortlist (n,) in as few pieces as ``batch_size`` allows, of one length or nearly."""
+        return np.array_split(images, max(1, -(-len(images) // self.batch_size)))
 
     def tiles(
         self,
@@ -96,15 +115,17 @@ class PairMatcher:
         gallery: PairDescriptions,
         progress: Progress | None = None,
         best: int = 0,
+        say: Say = lambda line: None,
     ) -> Distances:
         """Rows of queries -> minus their scores; each pair is compared once and kept.
 
-        The quicker distance of ``best`` is that of the ranking vectors; a network without them
-        (``classification_only``) has none. Raises OutputError where there is no room for the rows.
+        They are kept in a temporary file. Where it has no room ``say`` hears so, and a row is
+        compared each time it is asked for. The quicker distance of ``best`` is that of the
+        ranking vectors; a network without them (``classification_only``) has none.
         """
         self.refuse_shortlist(best, len(gallery))
         if not best:
-            return _KeptRows(self, query, gallery, progress)
+            return _KeptRows(self, query, gallery, progress, say)
         return _ShortlistedRows(self, query, gallery, best, progress)
 
     def refuse_shortlist(self, best: int, num_gallery: int) -> None:
@@ -119,7 +140,8 @@ class PairMatcher:
             )
         if not 1 <= best <= num_gallery:
             raise ConfigError(
-                f"a shortlist has 1 to {num_gallery} images, as the gallery has; found {best}"
+                f"expected a shortlist (--shortlist) of 1 to {num_gallery} images, as the gallery "
+                f"has {num_gallery}, found {best}; choose one of these, or 0 for all pairs"
             )
 
     def means(self, descriptions: PairDescriptions, groups: IntArray) -> PairDescriptions:
@@ -155,7 +177,10 @@ class PairMatcher:
 
 
 class _KeptRows:
-    """(Q, G) distances in a temporary file, a row computed when it is first asked for."""
+    """(Q, G) distances in a temporary file, a row computed when it is first asked for.
+
+    Where there is no room for the file a row is computed each time it is asked for.
+    """
 
     def __init__(
         self,
@@ -163,38 +188,60 @@ class _KeptRows:
         query: PairDescriptions,
         gallery: PairDescriptions,
         progress: Progress | None,
+        say: Say,
     ) -> None:
         self._matcher, self._query, self._gallery = matcher, query, gallery
         self._progress = progress
         self._known = np.zeros(len(query), np.bool_)
-        shape = (len(query), len(gallery))
-        self._rows: FloatArray | None = None
-        if 0 not in shape:
-            with (
-                output_errors(Path(tempfile.gettempdir())),
-                tempfile.TemporaryFile() as file,  # its map outlives it
-            ):
-                # Room that is lacking is told now: a map that cannot be written ends the process.
-                # macOS and Windows have no such call.
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, 4 * len(query) * len(gallery))
-                self._rows = np.memmap(file, np.float32, "w+", shape=shape)
+        self._rows = _room(len(query), len(gallery), say)
 
     def __call__(self, rows: slice) -> FloatArray:
-        wanted = range(*rows.indices(len(self._query)))
+        wanted = np.arange(len(self._query))[rows]
         if self._rows is None:
-            return np.zeros((len(wanted), len(self._gallery)), np.float32)
-        unknown = [q for q in wanted if not self._known[q]]
-        queries = {q: self._query.row(q) for q in unknown}
-        for index in range(len(self._gallery.pieces) if unknown else 0):
+            return self._compared(wanted)
+        unknown = wanted[~self._known[wanted]]
+        if len(unknown):
+            self._rows[unknown] = self._compared(unknown)
+            self._known[unknown] = True
+        return np.array(self._rows[rows])
+
+    def _compared(self, numbers: IntArray) -> FloatArray:
+        """(n, G) distances of the queries ``numbers`` (n,)."""
+        found = np.zeros((len(numbers), len(self._gallery)), np.float32)
+        queries = [self._query.row(number) for number in numbers.tolist()]
+        for index in range(len(self._gallery.pieces) if queries else 0):
             # A piece is read, and made float32, once for all queries of the tile.
             columns, piece = self._gallery.piece(index)
-            for q, arrays in queries.items():
-                self._rows[q, columns] = -self._matcher.scores(arrays, piece)
+            for row, arrays in zip(found, queries, strict=True):
+                row[columns] = -self._matcher.scores(arrays, piece)
                 if self._progress is not None:
                     self._progress(columns.stop - columns.start)
-        self._known[unknown] = True
-        return np.array(self._rows[rows])
+        return found
+
+
+def _room(num_query: int, num_gallery: int, say: Say) -> FloatArray | None:
+    """(Q, G) float32 in a temporary file; None where there is nothing to keep or no room.
+
+    ``say`` hears of no room. It is taken now: a map that cannot be written ends the process.
+    """
+    num_bytes = 4 * num_query * num_gallery
+    if not num_bytes:
+        return None
+    try:
+        with tempfile.TemporaryFile() as file:  # its map outlives it
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            # macOS and Windows have no such call: there it is only looked at.
+            elif shutil.disk_usage(tempfile.gettempdir()).free < num_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return np.memmap(file, np.float32, "w+", shape=(num_query, num_gallery))
+    except OSError as error:
+        say(
+            f"{num_query * num_gallery:,} distances are not kept ({num_bytes / 1e6:,.1f} MB in "
+            f"{tempfile.tempdir or 'a temporary folder'}: {error.strerror or error}), but compared "
+            "again when asked for again; free some space, or set TMPDIR"
+        )
+        return None
 
 
 class _ShortlistedRows:
@@ -218,11 +265,17 @@ class _ShortlistedRows:
         for row, number in zip(block, range(*rows.indices(len(self._query))), strict=True):
             if number not in self._scored:
                 images = np.sort(np.argpartition(row, self._best - 1)[: self._best])
-                scores = self._matcher.scores(self._query.row(number), self._gallery.rows(images))
-                self._scored[number] = (images, -scores)
-                if self._progress is not None:
-                    self._progress(len(images))
+                self._scored[number] = (images, self._compared(number, images))
             images, distances = self._scored[number]
             # Scores are above 0, distances of vectors too: the shortlist comes first.
             row[images] = distances
         return block
+
+    def _compared(self, number: int, images: IntArray) -> FloatArray:
+        """(n,) distances of a query and the gallery's ``images`` (n,), a batch at a time."""
+        query, found = self._query.row(number), list[FloatArray]()
+        for batch in self._matcher.batches(images):
+            found.append(-self._matcher.scores(query, self._gallery.rows(batch)))
+            if self._progress is not None:
+                self._progress(len(batch))
+        return np.concatenate(found)

@@ -8,22 +8,27 @@ import numpy as np
 
 from reid.distances import Distances, euclidean_tiles
 from reid.errors import ConfigError, ModelFileError
-from reid.matching.matcher import Array, Progress, identity_of, prepared_batches
+from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 VECTOR = "vector"
 """The name of a stored vector."""
 
+DESCRIBE_BATCH = 64
+"""Images described at once unless another number is asked for."""
+
 
 class VectorMatcher:
     """One L2-normalised vector per image, compared by Euclidean distance.
 
     The runner's manifest says how to preprocess, which input and output to use, and
-    whether the vectors come normalised.
+    whether the vectors come normalised. ``batch_size`` images are described at once,
+    ``DESCRIBE_BATCH`` unless it is given.
     """
 
-    def __init__(self, runner: Runner, batch_size: int = 64) -> None:
+    def __init__(self, runner: Runner, batch_size: int | None = None) -> None:
+        batch_size = DESCRIBE_BATCH if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         self.backend = runner.backend
@@ -48,7 +53,7 @@ class VectorMatcher:
         """(N,): whether every entry of a vector is a finite number."""
         return np.asarray(np.isfinite(descriptions).all(axis=1), np.bool_)
 
-    def seconds(self, query: FloatArray, gallery: FloatArray) -> float:
+    def seconds(self, query: FloatArray, gallery: FloatArray, best: int = 0) -> float:
         """Nothing to wait for: a matrix product."""
         return 0.0
 
@@ -58,6 +63,7 @@ class VectorMatcher:
         gallery: FloatArray,
         progress: Progress | None = None,
         best: int = 0,
+        say: Say = lambda line: None,
     ) -> Distances:
         """Rows of queries -> Euclidean distances, in [0, 2] for unit vectors."""
         self.refuse_shortlist(best, len(gallery))

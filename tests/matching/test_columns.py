@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from reid.errors import ModelFileError
-from reid.matching.columns import read_columns, write_columns
+from reid.matching.columns import Column, Part, read_columns, write_columns
 
 
 def columns() -> dict[str, list[np.ndarray]]:
@@ -36,10 +36,120 @@ def test_what_is_read_is_what_was_written_for_us_and_for_others(tmp_path: Path) 
     assert all(array.flags.aligned for array in found.values())
 
 
+def test_a_part_is_read_when_it_is_its_turn_and_not_before(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def part(name: str, value: int) -> Part:
+        def read() -> np.ndarray:
+            told.append(name)
+            return np.full((2, 3), value, np.int32)
+
+        return Part(np.dtype(np.int32), (2, 3), read)
+
+    parts: dict[str, list[Column | Part]] = {
+        "a": [part("a0", 1), part("a1", 2)],
+        "b": [np.zeros((0, 3), np.int32), part("b1", 3)],
+    }
+    path = tmp_path / "a.safetensors"
+    write_columns(path, "test 1", {}, parts)
+    assert told == ["a0", "a1", "b1"]
+    found = load_file(path)
+    assert found["a"].tolist() == [[1] * 3] * 2 + [[2] * 3] * 2
+    assert found["b"].tolist() == [[3] * 3] * 2
+
+
+def refusal(path: Path, format_name: str = "test 1") -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(ModelFileError) as caught:
+        read_columns(path, format_name, "file", "do")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_another_format_and_a_missing_file_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_columns(path, "test 1", {}, columns())
-    with pytest.raises(ModelFileError, match=r"is no file, or is cut short \(format: test 2\); do"):
-        read_columns(path, "test 2", "file", "do")
-    with pytest.raises(ModelFileError, match="no such file; do"):
-        read_columns(tmp_path / "none", "test 1", "file", "do")
+    expected = f"{path} is no file: expected the format 'test 2', found"
+    assert refusal(path, "test 2") == f"{expected} 'test 1'; do"
+    save_file({"a": np.ones(3)}, path)
+    assert refusal(path, "test 2") == f"{expected} none; do"
+    assert refusal(tmp_path / "none") == f"{tmp_path / 'none'}: no such file; do"
+    assert refusal(tmp_path) == f"{tmp_path} cannot be read (Is a directory); do"
+
+
+def test_arrays_of_a_kind_that_is_never_written_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": np.ones(3, np.float64)}, path, {"format": "test 1"})
+    assert refusal(path).endswith("expected arrays of U8, I32, I64, U64, F16, F32, found F64; do")
+
+
+def lying(path: Path, head: str, length: int | None = None) -> Path:
+    """A file of 4 bytes of arrays behind a head that may say anything."""
+    own = len(head.encode()) if length is None else length
+    path.write_bytes(own.to_bytes(8, "little") + head.encode() + bytes(4))
+    return path
+
+
+def head(offsets: str, shape: str = "[4]") -> str:
+    one = f'{{"dtype": "U8", "shape": {shape}, "data_offsets": {offsets}}}'
+    return f'{{"__metadata__": {{"format": "test 1"}}, "a": {one}}}'
+
+
+def test_a_head_that_does_not_lie_is_read(tmp_path: Path) -> None:
+    _, found = read_columns(lying(tmp_path / "a", head("[0, 4]")), "test 1", "file", "do")
+    assert found["a"].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (head("[0, 1000000]"), "is cut short: expected 1,000,112 bytes, found 116"),
+        (head("[0, 5]", "[5]"), "is cut short: expected 111 bytes, found 110"),
+        (head("[0, 3]", "[3]"), "is damaged (Error while"),
+        (head("[0, 4]", "[5]"), "is damaged (Error while"),
+        (head("[2, 4]", "[2]"), "is damaged (Error while"),
+        *(
+            (head(offsets), "is damaged (its head places no arrays)")
+            for offsets in (
+                f"[0, {2**63}]",
+                f"[0, {10**400}]",
+                "[0, -4]",
+                "[0, 1e999]",
+                '[0, "4"]',
+                "[0, null]",
+                "[0]",
+                "[]",
+                "{}",
+                "4",
+            )
+        ),
+        (f"[0, {'9' * 5000}]", "is no file: expected the format 'test 1', found another kind"),
+        (head(f"[0, {'9' * 5000}]"), "found a head that is no JSON"),
+        ('{"a": ' * 100_000, "found a head that is no JSON"),
+        ("{\udcff".encode("utf-8", "replace").decode(), "found a head that is no JSON"),
+        ('{"__metadata__": []}', "expected the format 'test 1', found none"),
+        ('{"__metadata__": {"format": ["test 1"]}}', "found none"),
+        ('{"__metadata__": {"format": "' + "x\\n" * 999 + '"}}', "found 'x\\nx"),
+        ('{"__metadata__": {"format": "test 1"}, "a": 7}', "places no arrays"),
+    ],
+)
+def test_a_head_that_lies_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    message = refusal(lying(tmp_path / "a", text))
+    assert problem in message
+    assert message.endswith("; do")
+    assert len(message) < len(str(tmp_path)) + 250
+
+
+@pytest.mark.parametrize(
+    ("length", "problem"),
+    [
+        (2**64 - 1, "found another kind of file"),
+        (100_000_001, "found another kind of file"),
+        (0, "found another kind of file"),
+        (100_000_000, "is cut short: expected more than 100,000,008 bytes, found 110"),
+    ],
+)
+def test_a_head_of_an_impossible_length_is_not_read(
+    tmp_path: Path, length: int, problem: str
+) -> None:
+    assert problem in refusal(lying(tmp_path / "a", head("[0, 4]"), length))

@@ -68,6 +68,35 @@ def test_an_image_beyond_half_precision_is_not_finite():
     assert described.finite().tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize(("half", "lost"), [(True, [1, 5]), (False, [])])
+def test_only_what_was_finite_until_it_was_kept_has_overflowed(monkeypatch, half, lost):
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
+    described = PairDescriptions(half)
+    for values in ([1.0, 1e6, np.nan], [np.inf, -65504.0, -1e6]):
+        maps = np.array(values, np.float32)[:, None]
+        described.append({"maps": maps, "vector": np.ones((3, 2), np.float32)})
+    assert described.overflowed == lost
+    assert np.flatnonzero(~described.finite()).tolist() == sorted({2, 3, *lost})
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_comes_back_from_disk_can_be_written_to_as_pytorch_wants(monkeypatch, half):
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
+    described, _ = filled(half)
+    for arrays in (described.piece(2)[1], described.row(7), described.rows(np.array([7, 1]))):
+        assert all(array.flags.writeable for array in arrays.values())
+
+
+def test_what_lies_on_disk_is_not_read_to_be_counted(monkeypatch):
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
+    monkeypatch.delattr(descriptions.os, "pread")
+    described, maps = filled(half=True)
+    assert len(described) == 8
+    assert described.num_bytes == 8 * (10 + 2) * 2
+    layouts = [descriptions.layout(piece, "maps") for piece in described.pieces]
+    assert layouts == [(np.float16, (size, *maps.shape[1:])) for size in (3, 1, 4)]
+
+
 def test_nothing_described_is_empty():
     described = PairDescriptions()
     assert len(described) == 0

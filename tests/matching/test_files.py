@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from reid.errors import ModelFileError
-from reid.matching import PairMatcher, VectorMatcher
+from reid.matching import PairMatcher, VectorMatcher, descriptions
 from reid.matching.columns import write_columns
-from reid.matching.files import FORMAT, load_descriptions, save_descriptions
+from reid.matching.files import FORMAT, load_descriptions, save_descriptions, stored_form
 from reid.ranking import labels_from_records
 from reid.types import ImageRecord
 from tests.matching.conftest import CompareRunner, DescribeRunner
@@ -51,13 +52,67 @@ def test_the_library_of_the_format_reads_it_too(file, matcher, images):
     assert np.array_equal(arrays["maps2"].astype(np.float32), described.whole("maps2"))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_a_file_cut_short_is_one_line(file, matcher, share):
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.1, 0.5, 0.99])
+def test_a_file_cut_short_tells_what_it_should_have_and_has(file, matcher, share):
     content = file.read_bytes()
-    file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ModelFileError, match="is no file of described images, or is cut") as caught:
+    start = 8 + int.from_bytes(content[:8], "little")
+    found = int(len(content) * share)
+    expected = f"{len(content):,}"
+    if found < start:  # the head, which tells the rest, is not whole
+        expected = f"more than {start if found > 8 else 8:,}"
+    file.write_bytes(content[:found])
+    with pytest.raises(ModelFileError) as caught:
         load_descriptions(file, matcher)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        f"{file} is cut short: expected {expected} bytes, found {found:,}; describe the images "
+        "with `reid describe` and give the file that it writes"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x08\x0a\x12\x07pytorch\x1a\x052.8.0", b"%PDF-1.7 a text of any kind", bytes(100)],
+    ids=["onnx", "text", "zeros"],
+)
+def test_a_file_of_another_kind_is_told_what_is_expected(tmp_path, matcher, content):
+    path = tmp_path / "msp_cnn.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError) as caught:
+        load_descriptions(path, matcher)
+    assert str(caught.value) == (
+        f"{path} is no file of described images: expected the format '{FORMAT}', found another "
+        "kind of file; describe the images with `reid describe` and give the file that it writes"
+    )
+
+
+def pieces_on_disk(monkeypatch, memory_bytes: int) -> descriptions.PairDescriptions:
+    """24 images of 1 MB, 3 a piece, of which at most the first is in memory if that is 0."""
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", memory_bytes)
+    described, rng = descriptions.PairDescriptions(), np.random.default_rng(0)
+    for _ in range(8):
+        maps = rng.standard_normal((3, 128, 64, 64)).astype(np.float32)
+        described.append({"maps2": maps, "vector": np.ascontiguousarray(maps[:, 0, 0])})
+    return described
+
+
+def test_writing_what_lies_on_disk_holds_one_piece_of_it_and_gives_the_same_file(
+    tmp_path, matcher, monkeypatch
+):
+    paths = [tmp_path / "from_memory.safetensors", tmp_path / "from_disk.safetensors"]
+    in_memory = pieces_on_disk(monkeypatch, 1 << 30)
+    save_descriptions(paths[0], matcher, in_memory, records(24))
+    on_disk = pieces_on_disk(monkeypatch, 0)
+    assert not isinstance(on_disk.pieces[1], dict)
+    tracemalloc.start()
+    save_descriptions(paths[1], matcher, on_disk, records(24))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = paths[0].stat().st_size
+    assert size > 24e6
+    assert peak < size / 3
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    found = load_file(paths[1])["maps2"].astype(np.float32)
+    assert np.array_equal(found, in_memory.whole("maps2"))
 
 
 def test_changed_bytes_of_the_head_are_never_another_exception(file, matcher):
@@ -78,8 +133,35 @@ def test_changed_bytes_of_the_head_are_never_another_exception(file, matcher):
 
 def test_another_precision_of_storage_is_refused(file):
     other = PairMatcher(DescribeRunner(), CompareRunner(), half=False)
-    with pytest.raises(ModelFileError, match=r"stored float16 \(this model: float32\)"):
+    with pytest.raises(ModelFileError, match=r"expected float32, found float16; .*float32`$"):
         load_descriptions(file, other)
+
+
+@pytest.mark.parametrize(("half", "form"), [(True, "float16"), (False, "float32")])
+def test_a_file_tells_the_form_it_keeps_and_gives_it_back(tmp_path, images, half, form):
+    path = tmp_path / "gallery.safetensors"
+    matcher = PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4, half=half)
+    described = matcher.describe(images)
+    save_descriptions(path, matcher, described, records(11))
+    assert stored_form(path) == form
+    assert load_file(path)["maps2"].dtype == form
+    found = load_descriptions(path, matcher.storing(form)).descriptions
+    assert np.array_equal(found.whole("maps2"), described.whole("maps2"))
+
+
+def test_vectors_are_kept_in_no_form_of_their_own(tmp_path):
+    path = tmp_path / "gallery.safetensors"
+    matcher = VectorMatcher(ProjectionRunner())
+    save_descriptions(path, matcher, matcher.describe(some_images(3)), records(3))
+    assert stored_form(path) is None
+
+
+@pytest.mark.parametrize("model", ["7", '{"stored": ["float16"]}', '{"stored": "x"}', "{", None])
+def test_a_form_that_nobody_stores_is_none(tmp_path, model):
+    path = tmp_path / "gallery.safetensors"
+    texts = {} if model is None else {"model": model}
+    write_columns(path, FORMAT, texts, {"ids": [np.arange(3)]})
+    assert stored_form(path) is None
 
 
 def test_another_checkpoint_is_refused_by_name(file, matcher):
@@ -101,7 +183,7 @@ def test_another_branch_of_the_same_network_is_refused(tmp_path):
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path, matcher):
-    with pytest.raises(ModelFileError, match=r"no such file; write it again with `reid describe`"):
+    with pytest.raises(ModelFileError, match=r"no such file; .* with `reid describe`"):
         load_descriptions(tmp_path / "none.safetensors", matcher)
 
 

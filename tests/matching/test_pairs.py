@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
+
 import numpy as np
 import pytest
 
+import reid.matching
 from reid.errors import ConfigError
-from reid.matching import PairMatcher
+from reid.matching import PairMatcher, open_matcher
 from reid.types import FloatArray, Image
 from tests.matching.conftest import DESCRIBED, PREPROCESS, TRAINED, CompareRunner, DescribeRunner
+
+
+class CountingRunner(CompareRunner):
+    """Writes down how many images each call compares a query with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        self.calls.append(len(inputs["gallery_vector"]))
+        return super().run(inputs)
 
 
 def literal_distances(images: list[Image], num_query: int) -> FloatArray:
@@ -77,9 +100,87 @@ def test_a_shortlist_compares_only_the_best_by_the_vector_and_puts_them_first(im
         assert np.all(np.diff(apart[far][order]) >= -1e-3)
 
 
+def test_a_shortlist_longer_than_a_batch_is_compared_a_batch_at_a_time(images):
+    def compared(batch_size: int) -> tuple[FloatArray, list[int], list[int]]:
+        compare, done = CountingRunner(), list[int]()
+        matcher = PairMatcher(DescribeRunner(), compare, batch_size)
+        query, gallery = matcher.describe(images[:2]), matcher.describe(images)
+        return matcher.tiles(query, gallery, done.append, 10)(slice(0, 2)), compare.calls, done
+
+    whole, calls, _ = compared(64)
+    assert calls == [10, 10]
+    found, calls, done = compared(4)
+    assert calls == done == [4, 3, 3] * 2
+    assert np.array_equal(found, whole)
+
+
+def no_room(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _file_without_room(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(os, "posix_fallocate", no_room, raising=False)
+
+
+def _disk_without_room(patch: pytest.MonkeyPatch) -> None:
+    patch.delattr(os, "posix_fallocate", raising=False)  # as on macOS and Windows
+    patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4 * 3 * 11 - 1))
+
+
+def _no_file(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tempfile, "TemporaryFile", no_room)
+
+
+@pytest.mark.parametrize("fill", [_file_without_room, _disk_without_room, _no_file])
+def test_without_room_for_the_distances_they_are_compared_again_and_one_line_says_so(
+    images, monkeypatch: pytest.MonkeyPatch, fill: Callable[[pytest.MonkeyPatch], None]
+):
+    compare, said = CompareRunner(), list[str]()
+    matcher = PairMatcher(DescribeRunner(), compare, batch_size=4)
+    query, gallery = matcher.describe(images[:3]), matcher.describe(images)
+    kept = matcher.tiles(query, gallery, say=said.append)(slice(0, 3))
+    assert said == []
+    fill(monkeypatch)
+    rows = matcher.tiles(query, gallery, say=said.append)
+    (line,) = said
+    assert line.startswith(
+        f"33 distances are not kept (0.0 MB in {tempfile.gettempdir()}: No space"
+    )
+    assert line.endswith("free some space, or set TMPDIR")
+    compare.compared = 0
+    assert np.array_equal(rows(slice(0, 3)), kept)
+    assert np.array_equal(rows(slice(1, 3)), kept[1:])
+    assert compare.compared == (3 + 2) * 11
+
+
+def test_where_room_cannot_be_taken_but_is_there_the_distances_are_kept(
+    images, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    compare = CompareRunner()
+    matcher = PairMatcher(DescribeRunner(), compare, batch_size=4)
+    rows = matcher.tiles(matcher.describe(images[:3]), matcher.describe(images), say=pytest.fail)
+    assert np.array_equal(rows(slice(0, 3)), rows(slice(0, 3)))
+    assert compare.compared == 3 * 11
+
+
+def test_rows_that_were_asked_for_in_part_are_the_same_when_the_rest_is(images):
+    compare = CompareRunner()
+    matcher = PairMatcher(DescribeRunner(), compare, batch_size=4)
+    query, gallery = matcher.describe(images[:5]), matcher.describe(images)
+    whole = matcher.tiles(query, gallery)(slice(0, 5))
+    compare.compared = 0
+    rows = matcher.tiles(query, gallery)
+    middle = rows(slice(2, 3))
+    assert np.array_equal(rows(slice(0, 5)), whole)
+    assert np.array_equal(middle, whole[2:3])
+    assert compare.compared == 5 * 11
+
+
 def test_a_shortlist_longer_than_the_gallery_is_one_line(matcher, images):
     described = matcher.describe(images)
-    with pytest.raises(ConfigError, match="1 to 11 images, as the gallery has; found 12"):
+    line = "of 1 to 11 images, as the gallery has 11, found 12; choose one of these, or 0 for all"
+    with pytest.raises(ConfigError, match=line):
         matcher.tiles(described, described, best=12)
     with pytest.raises(ConfigError, match="found -1"):
         matcher.refuse_shortlist(-1, 11)
@@ -95,11 +196,37 @@ def test_a_shortlist_needs_the_ranking_vector():
     matcher.refuse_shortlist(0, 11)
 
 
-def test_time_of_a_pair_is_measured_and_nothing_costs_nothing(matcher, images):
+def test_time_of_comparing_is_measured_and_nothing_costs_nothing(matcher, images):
     described = matcher.describe(images)
     assert 0 < matcher.seconds(described, described) < 1
     assert matcher.seconds(matcher.describe([]), described) == 0
     assert matcher.tiles(described, matcher.describe([]))(slice(0, 2)).shape == (2, 0)
+
+
+def test_time_of_a_shortlist_includes_what_each_query_costs(images, monkeypatch):
+    now, costs = [0.0], [100.0, 0.0] * 3  # of two calls the first is slow
+
+    class Clocked(CompareRunner):
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            now[0] += costs.pop(0) + 0.5 + 0.125 * len(inputs["gallery_vector"])
+            return super().run(inputs)
+
+    matcher = PairMatcher(DescribeRunner(), Clocked(), batch_size=4)
+    query, gallery = matcher.describe(images[:3]), matcher.describe(images)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert matcher.seconds(query, gallery, best=2) == 3 * (0.5 + 0.125 * 2)
+    assert matcher.seconds(query, gallery, best=6) == 3 * (0.5 + 0.125 * 3) * 2  # batches
+    assert matcher.seconds(query, gallery) == 3 * (0.5 + 0.125 * 4) * 11 / 4
+
+
+def test_a_model_of_pairs_works_through_128_images_at_once_unless_another_number_is_asked_for(
+    images, monkeypatch: pytest.MonkeyPatch
+):
+    runners = {"describe": DescribeRunner(), "compare": CompareRunner()}
+    monkeypatch.setattr(reid.matching, "open_runners", lambda *_: runners)
+    for asked, first in ((None, 128), (5, 5)):
+        found = open_matcher(Path("run"), batch_size=asked).describe(images * 12)
+        assert len(found.pieces[0]["vector"]) == first
 
 
 def test_images_that_are_not_finite_in_storage_are_told(images):

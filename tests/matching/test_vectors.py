@@ -155,7 +155,8 @@ def test_a_vector_is_finite_where_every_entry_is() -> None:
 
 def test_vectors_are_compared_without_waiting() -> None:
     matcher = VectorMatcher(ProjectionRunner())
-    assert matcher.seconds(np.zeros((9, 5), np.float32), np.zeros((9, 5), np.float32)) == 0
+    vectors = np.zeros((9, 5), np.float32)
+    assert matcher.seconds(vectors, vectors) == matcher.seconds(vectors, vectors, best=3) == 0
 
 
 def test_vectors_have_no_shortlist() -> None:
@@ -194,6 +195,15 @@ def test_a_model_file_is_opened_with_the_device_and_threads_asked_for(
     assert asked == [(Path("model.onnx"), "cpu", 3)]
     matcher.describe(some_images(3))
     assert runner.batches == [2, 1]
+
+
+def test_a_model_of_vectors_describes_64_images_at_once_unless_another_number_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = ProjectionRunner()
+    monkeypatch.setattr(reid.matching, "open_runners", lambda *_: {"embed": runner})
+    open_matcher(Path("model.onnx")).describe(some_images(65))
+    assert runner.batches == [64, 1]
 
 
 def test_a_row_of_zeros_stays_zero_when_normalised() -> None:
