@@ -193,6 +193,14 @@ def _given(*names: str) -> bool:
     help="Crops to compare on, at most.",
 )
 @click.option("--skip-eval", is_flag=True, help="Do not compare rank-1 and mAP.")
+@click.option(
+    "--shortlist",
+    type=options.COUNT,
+    default=0,
+    metavar="K",
+    help="A network that compares pairs: rank-1 and mAP over the K best by the ranking vector; "
+    "0 is the whole gallery.",
+)
 @options.device
 @options.as_json
 def parity(
@@ -202,6 +210,7 @@ def parity(
     data_root: Path | None,
     crops: int,
     skip_eval: bool,
+    shortlist: int,
     device: str,
     as_json: bool,
 ) -> dict[str, Any]:
@@ -223,6 +232,7 @@ def parity(
             device=device,
             max_crops=crops,
             with_evaluation=not skip_eval,
+            best=shortlist,
             progress=bar.show,
             say=bar.say,
         )

@@ -173,13 +173,15 @@ def prove(
     device: str = "auto",
     max_crops: int = MAX_PARITY_CROPS,
     with_evaluation: bool = True,
+    best: int = 0,
     progress: Progress = lambda done, total, words: None,
     say: Say = lambda line: None,
 ) -> Proof[Any]:
     """Compare two model files on a split's test images, spread evenly over query and gallery.
 
     ``with_evaluation`` also evaluates both on the whole split, for the change of rank-1 and
-    mAP, if the crops agree and both can rank. A ``.caffemodel`` is compared blob by blob on
+    mAP, if the crops agree and both can rank; with ``best`` over that many gallery images of each
+    query, the best by the ranking vector. A ``.caffemodel`` is compared blob by blob on
     ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``progress`` hears of the
     images done, ``say`` of how long ranking will take. Raises DataError, ParityError
     (incomparable answers), ModelFileError, ManifestError, CaffeError.
@@ -203,7 +205,9 @@ def prove(
         step(len(images))
         matchers = [matcher for subject in subjects if (matcher := subject.matcher())]
         if with_evaluation and report.passed and len(matchers) == len(subjects):
-            before, after = (evaluate(m, split, phase=phase, say=say).report for m in matchers)
+            before, after = (
+                evaluate(m, split, best=best, phase=phase, say=say).report for m in matchers
+            )
             report = with_evaluations(report, (before, after))
         manifest, *others = (runner.manifest for runner in second.values())
     shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))

@@ -95,7 +95,7 @@ def _csn(runs: Sequence[Run], rows: Sequence[int]) -> list[Picture]:
         Picture(
             "similarities.png",
             "What was compared",
-            "Outlined: the parts that the network attends to, one colour per level. Warm: where "
+            f"Outlined: the parts that {run.name} attends to, one colour per level. Warm: where "
             "the query's parts of a level find their like in the gallery image (correlations, "
             "mean over channels and stripes). A level has one scale of colours in each row; "
             "'up to' is a panel's greatest value.",

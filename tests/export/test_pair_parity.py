@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from reid.checkpoint import runners_from_checkpoint
 from reid.cli import main
+from reid.data import load_split
 from reid.errors import ParityError
 from reid.export.answers import Answers, PairGraphSubject, PairSubject, VectorSubject, subject_of
 from reid.export.parity import ParityReport, compare
@@ -316,6 +317,17 @@ def test_reid_parity_judges_both_halves_whichever_is_named(
         kept = read_manifest(tmp_path / f"csn.{stage}.fp16.onnx").parity
         assert kept["passed"] is True
         assert kept["checks"] == found["checks"]
+
+
+def test_reid_parity_ranks_by_a_shortlist_where_asked(
+    pair_run: Any, people: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    file = pair_run.copied_to(tmp_path, "describe", "compare", precision="fp16")
+    data = ["--data", "synthetic", "--data-root", str(people), "--crops", "16"]
+    assert main(["parity", str(pair_run.run), str(file), *data, "--shortlist", "2"]) == 0
+    said = capsys.readouterr().err
+    split = load_split("synthetic", people)
+    assert said.count(f"{2 * len(split.query):,} pairs to compare") == 2  # by either model
 
 
 def test_reid_parity_of_a_spoilt_half_is_3_and_kept_in_both(
