@@ -2,7 +2,8 @@
 
 What ``reid bench --pairs`` prints, of a run folder or an exported file (``--model``), or of the
 network of a recipe as it comes into the world: the time does not depend on the weights.
-``--record`` keeps the figures in tests/benchmarks/records/pairs.json.
+``--record`` keeps the figures in tests/benchmarks/records/pairs.json, beside those of other
+backends, precisions and numbers of pairs.
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ def main() -> None:
         )
     print(report.to_text())
     if options.record:
+        kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
         found = {"load_average": round(os.getloadavg()[0], 1), **report.to_json()}
-        write_text(RECORD, json.dumps(found, indent=2) + "\n")
+        kept[f"{report.backend}, {report.precision}, {report.pairs} pairs"] = found
+        write_text(RECORD, json.dumps(kept, indent=2) + "\n")
 
 
 if __name__ == "__main__":

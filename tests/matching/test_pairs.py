@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 
 import reid.matching
 from reid.errors import ConfigError
-from reid.matching import PairMatcher, open_matcher
+from reid.matching import PairDescriptions, PairMatcher, open_matcher
 from reid.types import FloatArray, Image
 from tests.matching.conftest import DESCRIBED, PREPROCESS, TRAINED, CompareRunner, DescribeRunner
 
@@ -98,6 +99,28 @@ def test_a_shortlist_compares_only_the_best_by_the_vector_and_puts_them_first(im
         far = [g for g in range(11) if g not in near]
         order = np.argsort(found[q, far], kind="stable")
         assert np.all(np.diff(apart[far][order]) >= -1e-3)
+
+
+def test_comparing_takes_no_more_memory_with_a_larger_gallery(monkeypatch):
+    class Sums:
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            return {"score": inputs["gallery_maps"].sum(1) + inputs["query_maps"].sum()}
+
+    def peak_bytes(num_pieces: int) -> int:
+        matcher = PairMatcher(DescribeRunner(), Sums(), batch_size=8)  # type: ignore[arg-type]
+        query, gallery = PairDescriptions(), PairDescriptions()
+        query.append({"maps": np.ones((1, 30_000), np.float32)})
+        for number in range(num_pieces):
+            gallery.append({"maps": np.full((8, 30_000), number, np.float32)})
+        tracemalloc.start()
+        row = matcher.tiles(query, gallery)(slice(0, 1))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert row[0, ::8].tolist() == [-30_000.0 * (number + 1) for number in range(num_pieces)]
+        return peak
+
+    monkeypatch.setattr("reid.matching.descriptions.MEMORY_BYTES", 0)
+    assert peak_bytes(20) < 1.1 * peak_bytes(5)
 
 
 def test_a_shortlist_longer_than_a_batch_is_compared_a_batch_at_a_time(images):
