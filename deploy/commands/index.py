@@ -60,9 +60,7 @@ from . import gallery_options
 @click.option(
     "--batch",
     type=options.BATCH,
-    default=64,
-    show_default=True,
-    help="Images per call of the network.",
+    help="Images per call of the network (else: 64, or 128 of one that compares pairs).",
 )
 @options.device
 @options.threads
@@ -78,7 +76,7 @@ def index(
     every_s: float,
     deletions: tuple[str, ...],
     engine: str,
-    batch: int,
+    batch: int | None,
     device: str,
     threads: int,
     as_json: bool,
