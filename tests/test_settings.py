@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -64,11 +65,24 @@ def test_csns_recipes_have_its_papers_settings(
     pairs_per_anchor = 1 + config.sampler.negatives_per_positive
     assert pairs_per_anchor == 3
     assert abs(config.sampler.anchors_per_batch * pairs_per_anchor - pairs) <= 1
+    assert config.data.validation == ("apart" if "cuhk03" in name else "auto")
     optimizer = config.optimizer
     assert (optimizer.kind, optimizer.weight_decay, optimizer.bias_lr_mult) == ("adam", 5e-4, 1.0)
     (stage,) = config.stages
     assert (stage.epochs, stage.lr_policy, stage.base_lr) == (5.0, "fixed", 5e-4)
-    objective_of(config.network.name, config.stages)
+    objective_of(config.network, config.stages)
+
+
+def test_csns_recipe_for_two_cores_differs_in_its_batches_and_stages_alone() -> None:
+    paper, ours = load_recipe("csn_cuhk01"), load_recipe("csn_cuhk01_cpu")
+    apart = {"recipe": ours.recipe, "sampler": ours.sampler, "stages": ours.stages}
+    assert dataclasses.replace(paper, **apart) == ours
+    sampler = ours.sampler
+    assert (sampler.kind, sampler.images_per_identity) == ("identities", 2)
+    pairs = sampler.identities_per_batch * (1 + sampler.negatives_per_positive)
+    assert abs(pairs - 128) <= 2
+    assert [stage.lr_policy for stage in ours.stages] == ["cosine", "cosine"]
+    assert all(stage.loss_weights == paper.stages[0].loss_weights for stage in ours.stages)
 
 
 def test_the_name_of_a_network_chooses_its_settings() -> None:

@@ -69,7 +69,8 @@ from reid.progress import progress_bar, say
     "--report",
     "folder",
     type=options.FOLDER,
-    help="Write a page with the figures and pictures into this folder.",
+    help="Write a page with the figures and pictures into this folder; of a run also what its "
+    "network sees: maps and patches, CSN's attended parts and similarities, SiSNet's activations.",
 )
 @click.option("--worst-first", is_flag=True, help="Show the worst queries in the pictures.")
 @options.as_json
