@@ -111,10 +111,13 @@ class TrainLoader:
         if self.num_workers == 0:
             return map(self._crops.__getitem__, requests)
         self._schedule.requests = requests
-        with _without_torch_warnings():
-            if self._workers is None:
-                self._workers = _worker_processes(self._crops, self._schedule, self.num_workers)
-            return iter(self._workers)
+        if self._workers is None:
+            self._workers = _worker_processes(self._crops, self._schedule, self.num_workers)
+        # From a thread: asked from the main one, torch handles SIGCHLD from then on, and a
+        # worker's death raises in whatever that thread does then, the writing of a checkpoint
+        # say. Without that the thread that waits for batches finds the death, within seconds.
+        with _without_torch_warnings(), ThreadPoolExecutor(1) as thread:
+            return thread.submit(iter, self._workers).result()
 
 
 def default_num_workers() -> int:
@@ -174,20 +177,22 @@ class _Crops(Dataset["Tensor | _Broken"]):
 def _worker_processes(
     crops: _Crops, schedule: Iterable[_Request], num_workers: int
 ) -> DataLoader[Tensor | _Broken]:
-    return DataLoader(
-        crops,
-        batch_size=None,
-        sampler=schedule,
-        num_workers=num_workers,
-        collate_fn=_unchanged,
-        worker_init_fn=_start_worker,
-        persistent_workers=True,
-        prefetch_factor=_AHEAD,
-        # Forked workers need no second import of torch; they use neither its threads nor CUDA.
-        multiprocessing_context="fork" if sys.platform == "linux" else None,
-        # Of its own: otherwise each epoch takes a number from the generator of the dropout.
-        generator=torch.Generator(),
-    )
+    with _without_torch_warnings():
+        return DataLoader(
+            crops,
+            batch_size=None,
+            sampler=schedule,
+            num_workers=num_workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_start_worker,
+            persistent_workers=True,
+            prefetch_factor=_AHEAD,
+            # Forked workers need no second import of torch; they use neither its threads nor
+            # CUDA.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            # Of its own: otherwise each epoch takes a number from the generator of the dropout.
+            generator=torch.Generator(),
+        )
 
 
 def _unchanged(item: Any) -> Any:

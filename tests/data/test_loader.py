@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_a_truncated_image_is_named_in_one_line(tmp_path: Path, num_workers: int
         assert "Traceback" not in str(caught.value)
 
 
-def test_a_worker_that_dies_is_reported_in_one_line(
+def test_a_worker_that_dies_is_reported_in_one_line_and_interrupts_nothing_else(
     records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_module, "read_image", lambda path: os._exit(3))
@@ -161,6 +162,8 @@ def test_a_worker_that_dies_is_reported_in_one_line(
         with pytest.raises(DataError, match="a loader process ended by itself") as caught:
             list(loader.batches(0))
         assert "\n" not in str(caught.value)
+    handler = signal.getsignal(signal.SIGCHLD)  # torch's would raise in the main thread
+    assert not getattr(handler, "__module__", "").startswith("torch")
 
 
 def test_a_start_beyond_the_epoch_is_refused(records: list[ImageRecord]) -> None:
