@@ -17,7 +17,7 @@ import numpy as np
 
 from reid.data import read_image
 from reid.errors import DataError, ModelFileError
-from reid.matching import Matcher, PairDescriptions, PairMatcher, Progress, open_matcher
+from reid.matching import Matcher, Progress, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.ranking import labels_from_records
 from reid.types import Image, ImageRecord, Split
@@ -83,8 +83,8 @@ def describe_split(
 
 def _in_form_of(file: Path | None, matcher: Matcher[Any]) -> Matcher[Any]:
     """The matcher that keeps descriptions as ``file`` does, which may be the same one."""
-    form = stored_form(file) if file and isinstance(matcher, PairMatcher) else None
-    return matcher.storing(form) if form and isinstance(matcher, PairMatcher) else matcher
+    form = stored_form(file) if file else None
+    return matcher.storing(form) if form else matcher
 
 
 def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord], side: str) -> Any:
@@ -150,7 +150,7 @@ def _refuse_not_finite(
     if len(bad):
         named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
         more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
-        if isinstance(descriptions, PairDescriptions) and not {*bad} - {*descriptions.overflowed}:
+        if matcher.overflowed(descriptions) >= set(bad.tolist()):
             raise ModelFileError(
                 f"{len(bad)} of {len(records)} {side} images ({', '.join(named)}{more}) are "
                 "described by numbers beyond the range of float16, in which descriptions are "

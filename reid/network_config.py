@@ -33,7 +33,7 @@ class MspCnnConfig:
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:
-        """Losses that these settings leave nothing for -> the setting."""
+        """Losses that these settings leave nothing to compare -> the setting."""
         return {}
 
 
@@ -81,8 +81,8 @@ class CsnConfig:
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:
-        """Losses that these settings leave nothing for -> the setting."""
-        return {"contrastive": "classification_only"} if self.classification_only else {}
+        """Losses that these settings leave nothing to compare -> the setting."""
+        return {"contrastive": "classification_only=true"} if self.classification_only else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ class SisNetConfig:
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:
-        """Losses that these settings leave nothing for -> the setting."""
-        return {}
+        """Losses that these settings leave nothing to compare -> the setting."""
+        return {} if self.two_scales else {"drc": "two_scales=false"}
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -73,6 +73,7 @@ class HueMatcher:
     backend = "pairs"
     seconds_per_pair = 0.0
     seconds_per_shortlist = 0.0
+    words = ""
 
     def __init__(self) -> None:
         self.shortlists: list[int] = []
@@ -99,6 +100,8 @@ class HueMatcher:
         say: Callable[[str], object] = lambda line: None,
     ) -> Distances:
         self.shortlists.append(best)
+        if self.words:
+            say(self.words)
 
         def distance(one: Image, other: Image) -> float:
             a, b = one.mean(axis=(0, 1)), other.mean(axis=(0, 1))
@@ -232,20 +235,9 @@ def test_all_pairs_that_are_compared_in_a_moment_are_not_announced(split: Split)
 
 
 def test_what_the_matcher_has_to_say_about_its_distances_is_heard(split: Split) -> None:
-    class Forgetful(HueMatcher):
-        def tiles(
-            self,
-            query: list[Image],
-            gallery: list[Image],
-            progress: Progress | None = None,
-            best: int = 0,
-            say: Callable[[str], object] = lambda line: None,
-        ) -> Distances:
-            say("not kept")
-            return super().tiles(query, gallery, progress, best)
-
-    said = list[str]()
-    evaluate(Forgetful(), split, say=said.append)
+    matcher, said = HueMatcher(), list[str]()
+    matcher.words = "not kept"
+    evaluate(matcher, split, say=said.append)
     assert said == ["not kept"]
 
 

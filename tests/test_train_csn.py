@@ -95,7 +95,10 @@ def test_a_trained_run_ranks_by_its_scores_and_by_shortlists(people: Path, tmp_p
         ("network.name=cns", "did you mean 'csn'"),
         ("preprocess.crop_height=40", "csn takes images of at least"),
         ("stages.0.loss_weights.softmax=1.0", "csn has no loss 'softmax'"),
-        ("network.classification_only=true", "leaves nothing for contrastive; set stages.N.loss"),
+        (
+            "network.classification_only=true",
+            "network.classification_only=true leaves contrastive nothing to compare; set",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(

@@ -59,8 +59,7 @@ def open_matcher(
         raise ValueError(f"stored must be one of {', '.join(STORED)}, found {stored!r}")
     runners = open_runners(path, device, threads)
     if "describe" in runners:
-        half = stored == "float16"
-        return PairMatcher(runners["describe"], runners["compare"], batch_size, half=half)
+        return PairMatcher(runners["describe"], runners["compare"], batch_size).storing(stored)
     if stage and stage not in runners:
         raise ModelFileError(f"{path} has the stages {', '.join(runners)}; found {stage!r}")
     runner = runners[stage] if stage else next(iter(runners.values()))

@@ -42,6 +42,14 @@ class Matcher(Protocol[DescriptionT]):
         """(N,): whether a description holds neither NaN nor infinity."""
         ...
 
+    def overflowed(self, descriptions: DescriptionT) -> set[int]:
+        """Numbers of images that were finite until they were kept in a smaller form."""
+        ...
+
+    def storing(self, stored: str) -> Matcher[DescriptionT]:
+        """The same matcher, keeping descriptions in a form of STORED where it has a choice."""
+        ...
+
     def seconds(self, query: DescriptionT, gallery: DescriptionT, best: int = 0) -> float:
         """About how long ``tiles`` takes here for all queries; 0 where it takes no time."""
         ...

@@ -60,11 +60,6 @@ class PairMatcher:
         self.batch_size = batch_size
         self._describe, self._compare, self._half = describe, compare, half
 
-    def storing(self, stored: str) -> PairMatcher:
-        """The same matcher, with the same runners, that keeps descriptions in a form of STORED."""
-        half = stored == "float16"
-        return PairMatcher(self._describe, self._compare, self.batch_size, half=half)
-
     def describe(
         self, images: Iterable[Image], progress: Progress | None = None
     ) -> PairDescriptions:
@@ -80,6 +75,15 @@ class PairMatcher:
     def finite(self, descriptions: PairDescriptions) -> BoolArray:
         """(N,): whether an image's arrays hold neither NaN nor infinity."""
         return descriptions.finite()
+
+    def overflowed(self, descriptions: PairDescriptions) -> set[int]:
+        """Numbers of images with a value beyond float16, where they are kept as such."""
+        return set(descriptions.overflowed)
+
+    def storing(self, stored: str) -> PairMatcher:
+        """The same matcher, with the same runners, that keeps descriptions in a form of STORED."""
+        half = stored == "float16"
+        return PairMatcher(self._describe, self._compare, self.batch_size, half=half)
 
     def scores(self, query: dict[str, FloatArray], gallery: dict[str, FloatArray]) -> FloatArray:
         """One query's arrays (1, ...) against (N, ...) -> (N,) scores, larger is more alike."""

@@ -53,6 +53,14 @@ class VectorMatcher:
         """(N,): whether every entry of a vector is a finite number."""
         return np.asarray(np.isfinite(descriptions).all(axis=1), np.bool_)
 
+    def overflowed(self, descriptions: FloatArray) -> set[int]:
+        """None: vectors are kept as they come."""
+        return set()
+
+    def storing(self, stored: str) -> VectorMatcher:
+        """Itself: vectors are always float32."""
+        return self
+
     def seconds(self, query: FloatArray, gallery: FloatArray, best: int = 0) -> float:
         """Nothing to wait for: a matrix product."""
         return 0.0

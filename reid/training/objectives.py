@@ -110,8 +110,6 @@ def sisnet_losses(
         ]
         losses["triplet"] = torch.stack(parts).sum()
     if "drc" in active:
-        if len(output.branches) != 2:
-            raise ConfigError("the drc loss compares two scales, found network.two_scales = false")
         first, second = (
             activation_maps(branch.maps, output.cam_weights, batch.labels)
             for branch in output.branches
@@ -140,7 +138,7 @@ def objective_of(
     """The objective of a network and all loss names that the stages use, in its order.
 
     Raises ConfigError for no stage, a loss that the objective does not know or that the network's
-    settings leave nothing for, a negative weight, or a stage without any.
+    settings leave nothing to compare, a negative weight, or a stage without any.
     """
     objective, known = OBJECTIVES[network.name]
     if not stages:
@@ -156,8 +154,8 @@ def objective_of(
                 raise ConfigError(f"stage {stage.name!r}: the weight of {name} is below 0")
             if weight > 0 and name in network.losses_left_out:
                 raise ConfigError(
-                    f"stage {stage.name!r}: network.{network.losses_left_out[name]} leaves nothing "
-                    f"for {name}; set stages.N.loss_weights.{name}=0 for each stage N"
+                    f"stage {stage.name!r}: network.{network.losses_left_out[name]} leaves {name} "
+                    f"nothing to compare; set stages.N.loss_weights.{name}=0 for each stage N"
                 )
         if not active_losses(stage):
             raise ConfigError(f"stage {stage.name!r} has no loss with a weight above 0")
