@@ -12,7 +12,6 @@ import resource
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from reid.matching import PairDescriptions, PairMatcher
 from reid.runtime import Runner, model_file, open_runner, open_runners
 
 from .bench import MIN_BATCHES, Latency, Progress, draw_crops
-from .setting import Setting, gpu_memory_mb, setting_of
+from .pairs_report import PairsReport, WayTiming
+from .setting import gpu_memory_mb, setting_of
 
 PAIR_BATCH = 16
 """Pairs of a batch of the two-image graph: an exported one needs some 35 MB for each."""
@@ -31,91 +31,13 @@ PAIR_BATCH = 16
 PAIR_SHARE = 10
 """The two-image graph is timed for as many times the seconds that a query is repeated for."""
 
+QUERIES = 5
+"""Different queries, which take turns."""
+
 DRAWN = 256
 """Different crops that are drawn; a larger gallery holds them again."""
 
 _KIB = 1 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class WayTiming:
-    """One way to 1250 pairs (or images): ``seconds`` for all of them.
-
-    ``timed`` are those that were timed; fewer than asked for mean that ``seconds`` is
-    extrapolated, and ``per_s`` is the rate that it makes. The percentiles are of ``num_runs``
-    batches of ``batch_size``, or of whole queries in pieces of it. ``peak_mb`` is the most that the
-    process had held in memory by then (its largest resident size, libraries included), ``gpu_mb``
-    what all processes held on the GPUs behind it, by nvidia-smi; None without.
-    """
-
-    seconds: float
-    timed: int
-    batch_size: int
-    num_runs: int
-    per_s: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    peak_mb: float
-    gpu_mb: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PairsReport(Setting):
-    """The three ways. ``naive`` is None where the two-image graph was not exported.
-
-    ``widening_s`` is the share of ``compare`` in which stored float16 is read and becomes float32:
-    what is left is the time of a gallery that is held in float32.
-    """
-
-    pairs: int
-    naive: WayTiming | None
-    compare: WayTiming
-    widening_s: float
-    describe: WayTiming
-    naive_over_compare: float | None
-    float16_kb_per_image: float
-    float32_kb_per_image: float
-
-    def to_text(self) -> str:
-        """The lines for people."""
-        held_s = self.compare.seconds - self.widening_s
-        lines = [
-            *self.heading(),
-            ", ".join(f"{name} {version}" for name, version in self.versions.items()),
-            "",
-            "(a) two-image graph, both described for each pair; images prepared beforehand",
-            "    not exported"
-            if self.naive is None
-            else f"    {self.pairs} pairs in {_timing(self.naive, self.pairs, 'batches of')}",
-            f"(b) one stored query against {self.pairs} stored images",
-            f"    {self.pairs} pairs in {_timing(self.compare, self.pairs, 'queries by')}",
-            f"    of it {self.widening_s:.2f} s read the stored float16 as float32: held in "
-            f"float32, twice the memory, {self.pairs} pairs in {held_s:.2f} s",
-            "(c) description of the gallery; preprocessing and storing included",
-            f"    {self.pairs} images in {_timing(self.describe, self.pairs, 'batches of')}",
-            "",
-        ]
-        if self.naive_over_compare is not None:
-            lines.append(f"(b) is {self.naive_over_compare:.1f} times as fast as (a)")
-        for kind, each in (("16", self.float16_kb_per_image), ("32", self.float32_kb_per_image)):
-            whole = each * self.pairs / 1000
-            lines.append(f"stored as float{kind}: {each:.1f} kB an image, gallery {whole:.1f} MB")
-        lines.append(
-            f"most memory held by the process, libraries included: {self._peaks('peak_mb')}"
-        )
-        if self.compare.gpu_mb is not None:
-            lines.append(f"GPU memory in use, by all processes: {self._peaks('gpu_mb')}")
-        return "\n".join(lines)
-
-    def _peaks(self, field: str) -> str:
-        """In the order in which they were timed."""
-        ways = {"describing": self.describe, "comparing": self.compare, "two-image": self.naive}
-        return ", ".join(
-            f"{name} {getattr(way, field):.0f} MB"
-            for name, way in ways.items()
-            if way is not None and getattr(way, field) is not None
-        )
 
 
 def bench_pairs(
@@ -151,7 +73,7 @@ def bench_pairs(
             pairs=pairs,
             naive=naive,
             compare=compare,
-            widening_s=widening_s,
+            widening_s=None if runners["compare"].takes_half else widening_s,
             describe=describe,
             naive_over_compare=None if naive is None else naive.seconds / compare.seconds,
             float16_kb_per_image=2 * values / 1000,
@@ -214,23 +136,25 @@ def _compare(
     matcher: PairMatcher, gallery: PairDescriptions, seconds: float, progress: Progress
 ) -> tuple[WayTiming, float]:
     """Whole queries, piece by piece as a ranking goes; and the time spent on their float32."""
-    query = matcher.describe(draw_crops(1, seed=1)).row(0)
-    matcher.scores(query, gallery.piece(0)[1])
+    # Others each time: a stage may keep what it laid out of the last query.
+    described = matcher.describe(draw_crops(QUERIES, seed=1))
+    drawn = [described.row(number) for number in range(QUERIES)]
+    first, arrays = next(matcher.gallery_batches(gallery))
+    matcher.scores(drawn[-1], arrays)
     queries: list[int] = []
     widening: list[int] = []
     start = now = time.perf_counter_ns()
     while len(queries) < MIN_BATCHES or now - start < seconds * 1e9:
         began, widened = now, 0
-        for index in range(len(gallery.pieces)):
-            before = time.perf_counter_ns()
-            rows, piece = gallery.piece(index)
+        before = now
+        for rows, arrays in matcher.gallery_batches(gallery):
             widened += time.perf_counter_ns() - before
-            matcher.scores(query, piece)
+            matcher.scores(drawn[len(queries) % QUERIES], arrays)
             progress(rows.stop, len(gallery), f"query {len(queries) + 1}")
-        now = time.perf_counter_ns()
+            before = time.perf_counter_ns()
+        now = before
         queries.append(now - began)
         widening.append(widened)
-    first, _ = gallery.piece(0)
     way = _way(queries, float(np.median(queries)) / 1e9, len(gallery), first.stop)
     return way, float(np.median(widening)) / 1e9
 
@@ -277,14 +201,4 @@ def _way(
         p99_ms=latency.p99_ms,
         peak_mb=peak_mb,
         gpu_mb=gpu_memory_mb(),
-    )
-
-
-def _timing(way: WayTiming, asked: int, runs: str) -> str:
-    """``1.55 s, 806.5 a second; 5 queries by 128: p50 1550.0 ms, p90 ... ms, p99 1600.0 ms``."""
-    extrapolated = "" if way.timed == asked else f" (extrapolated from {way.timed})"
-    return (
-        f"{way.seconds:.2f} s{extrapolated}, {way.per_s:.1f} a second; {way.num_runs} {runs} "
-        f"{way.batch_size}: p50 {way.p50_ms:.1f} ms, p90 {way.p90_ms:.1f} ms, "
-        f"p99 {way.p99_ms:.1f} ms"
     )

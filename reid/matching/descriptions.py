@@ -20,6 +20,9 @@ from reid.types import BoolArray, FloatArray, IntArray
 MEMORY_BYTES = 1 << 29
 """What is kept in memory of one set of descriptions; the rest goes to a temporary file."""
 
+PIECE_IMAGES = 512
+"""Images of a piece in memory at most: one that is compared whole is not copied before."""
+
 STORED = ("float16", "float32")
 """The forms in which descriptions are kept: the smaller one first."""
 
@@ -52,20 +55,66 @@ class PairDescriptions:
         lost = ~_finite(piece)
         if lost.any():
             lost &= _finite(arrays)
-        self.keep(self._on_disk(piece) if self.num_bytes > MEMORY_BYTES else piece)
-        self.overflowed += (self._starts[-2] + np.flatnonzero(lost)).tolist()
+            self.overflowed += (len(self) + np.flatnonzero(lost)).tolist()
+        if self.num_bytes > MEMORY_BYTES:
+            self.keep(self._on_disk(piece))
+        else:
+            self.keep(self._joined(piece))
+
+    def _joined(self, piece: dict[str, Stored]) -> dict[str, Stored]:
+        """The last piece, taken back, and this one together, if they are few images."""
+        num = len(next(iter(piece.values())))
+        if not self.pieces or len(self) - self._starts[-2] + num > PIECE_IMAGES:
+            return piece
+        self._starts.pop()
+        last = self.pieces.pop()
+        self.num_bytes -= _num_bytes(last)
+        return {name: np.concatenate((last[name], array)) for name, array in piece.items()}
 
     def keep(self, piece: Mapping[str, Stored]) -> None:
         """Add the next images, stored already."""
-        layouts = [layout(piece, name) for name in piece]
         self.pieces.append(piece)
-        self._starts.append(self._starts[-1] + layouts[0][1][0])
-        self.num_bytes += sum(kind.itemsize * prod(shape) for kind, shape in layouts)
+        self._starts.append(len(self) + layout(piece, next(iter(piece)))[1][0])
+        self.num_bytes += _num_bytes(piece)
 
-    def piece(self, index: int) -> tuple[slice, dict[str, FloatArray]]:
-        """Which images a piece holds, and its arrays as float32."""
-        rows = slice(self._starts[index], self._starts[index + 1])
-        return rows, {name: _single(array) for name, array in self.pieces[index].items()}
+    def batches(
+        self, num_images: int, half: bool = False
+    ) -> Iterator[tuple[slice, dict[str, Stored]]]:
+        """All images in order, ``num_images`` at a time: which ones, and their arrays.
+
+        They are float32 or, with ``half``, as they are kept. They are not to be written to, and
+        the next ones may take their place: new memory for each takes as long as reading.
+        """
+        buffers: dict[str, Stored] = {}
+        for start in range(0, len(self), num_images):
+            rows = slice(start, min(start + num_images, len(self)))
+            yield rows, {name: self._read(name, rows, half, buffers) for name in self.names}
+
+    def _read(self, name: str, rows: slice, half: bool, buffers: dict[str, Stored]) -> Stored:
+        """One array of some images: where it lies if it can be used as it is, else a copy."""
+        first = int(np.searchsorted(self._starts, rows.start, side="right")) - 1
+        after = int(np.searchsorted(self._starts, rows.stop))
+        kind, shape = layout(self.pieces[first], name)
+        kind = kind if half else np.dtype(np.float32)
+        num = rows.stop - rows.start
+        if after == first + 1 and not isinstance(self.pieces[first], _FilePiece):
+            found = self.pieces[first][name][rows.start - self._starts[first] :][:num]
+            # PyTorch warns of arrays that it cannot write to.
+            if found.dtype == kind and found.flags.c_contiguous and found.flags.writeable:
+                return found
+        if name not in buffers or len(buffers[name]) < num:
+            buffers[name] = np.empty((num, *shape[1:]), kind)
+        for index in range(first, after):
+            start, stop = (
+                max(rows.start, self._starts[index]),
+                min(rows.stop, self._starts[index + 1]),
+            )
+            part = slice(start - self._starts[index], stop - self._starts[index])
+            _copy(
+                _part(self.pieces[index], name, part),
+                buffers[name][start - rows.start : stop - rows.start],
+            )
+        return buffers[name][:num]
 
     def row(self, number: int) -> dict[str, FloatArray]:
         """One image's arrays, (1, ...) float32."""
@@ -133,10 +182,11 @@ class _FilePiece(Mapping[str, Stored]):
         """An array's kind and shape."""
         return self._places[name][1:]
 
-    def row(self, name: str, number: int) -> Stored:
-        """One image's array: a shortlist takes a few images of each piece."""
+    def part(self, name: str, rows: slice) -> Stored:
+        """Some images' array: a shortlist takes a few of each piece."""
         offset, kind, (_, *shape) = self._places[name]
-        return self._read(offset + number * kind.itemsize * prod(shape), kind, tuple(shape))
+        offset += rows.start * kind.itemsize * prod(shape)
+        return self._read(offset, kind, (rows.stop - rows.start, *shape))
 
     def _read(self, offset: int, kind: np.dtype[Any], shape: tuple[int, ...]) -> Stored:
         content = os.pread(self._descriptor, kind.itemsize * prod(shape), offset)
@@ -157,23 +207,40 @@ def layout(piece: Mapping[str, Stored], name: str) -> tuple[np.dtype[Any], tuple
     return piece[name].dtype, piece[name].shape
 
 
+def _num_bytes(piece: Mapping[str, Stored]) -> int:
+    """What a piece takes, in memory or on disk."""
+    layouts = [layout(piece, name) for name in piece]
+    return sum(kind.itemsize * prod(shape) for kind, shape in layouts)
+
+
 def _finite(piece: Mapping[str, Stored]) -> BoolArray:
     """(n,): whether an image's arrays hold neither NaN nor infinity."""
     each = [np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in piece.values()]
     return np.asarray(np.logical_and.reduce(each), np.bool_)
 
 
+def _part(piece: Mapping[str, Stored], name: str, rows: slice) -> Stored:
+    """A piece's array of some images."""
+    return piece.part(name, rows) if isinstance(piece, _FilePiece) else piece[name][rows]
+
+
 def _row(piece: Mapping[str, Stored], name: str, number: int) -> Stored:
     """A piece's array of one image."""
-    return piece.row(name, number) if isinstance(piece, _FilePiece) else piece[name][number]
+    row: Stored = _part(piece, name, slice(number, number + 1))[0]
+    return row
 
 
 def _single(array: Stored) -> FloatArray:
-    """As float32, value by value; OpenCV takes a tenth of NumPy's time for float16.
+    """As new float32, writable, as PyTorch wants arrays."""
+    out = np.empty(array.shape, np.float32)
+    _copy(array, out)
+    return out
 
-    Writable, as PyTorch wants arrays: what was read from a file is copied.
-    """
-    if array.dtype != np.float16 or not array.size:
-        return np.require(array, np.float32, ("C", "W"))
+
+def _copy(array: Stored, out: Stored) -> None:
+    """Value by value; to make float16 float32 OpenCV takes a tenth of NumPy's time."""
+    if array.dtype == out.dtype or array.dtype != np.float16 or not array.size:
+        out[...] = array
+        return
     bits = np.ascontiguousarray(array).view(np.int16).reshape(len(array), -1)
-    return np.asarray(cv2.convertFp16(bits), np.float32).reshape(array.shape)
+    cv2.convertFp16(bits, out.reshape(bits.shape))

@@ -18,7 +18,7 @@ import numpy as np
 
 from reid.errors import ModelFileError
 from reid.matching.columns import Column, Part, read_columns, write_columns
-from reid.matching.descriptions import STORED, layout
+from reid.matching.descriptions import PIECE_IMAGES, STORED, layout
 from reid.matching.matcher import DescriptionT, Matcher, model_differences
 from reid.ranking import Labels, labels_from_records
 from reid.types import ImageRecord
@@ -64,7 +64,7 @@ def save_descriptions(
 
 
 def load_descriptions(
-    path: Path, matcher: Matcher[DescriptionT], piece_size: int = 64
+    path: Path, matcher: Matcher[DescriptionT], piece_size: int = PIECE_IMAGES
 ) -> DescribedImages[DescriptionT]:
     """Read a file, if ``matcher``'s model made it.
 

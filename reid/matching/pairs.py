@@ -6,18 +6,15 @@ with many gallery images. The distance of a pair is minus its score.
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from reid.distances import Distances, euclidean_tiles
 from reid.errors import ConfigError, ModelFileError
 from reid.matching.descriptions import PairDescriptions
+from reid.matching.distance_file import room_for_distances
 from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
@@ -26,10 +23,15 @@ VECTOR = "vector"
 """The ranking vector's name among a description's arrays."""
 
 DESCRIBE_BATCH = 128
-"""Images of a piece of descriptions: 28 MB in float16, what ``compare`` works through at once.
+"""Images of a piece of descriptions: 28 MB in float16.
 
-Each piece has the query laid out again, on two cores a tenth of the time of 64 images. Describing
-64, 128 or 256 images at once took 0.6, 0.8 and 1.2 GB of memory, PyTorch included.
+Describing 64, 128 or 256 images at once took 0.6, 0.8 and 1.2 GB of memory, PyTorch included.
+"""
+
+COMPARE_BATCH = 512
+"""Images that a runner which cuts batches compares at once: 224 MB in float32.
+
+By 128, threads wait for each other four times as often.
 """
 
 
@@ -37,8 +39,8 @@ class PairMatcher:
     """Descriptions of a ``describe`` runner, compared by a ``compare`` runner.
 
     ``half`` stores descriptions as float16. ``batch_size`` is the number of images that a
-    description's piece holds, and of a shortlist's that are compared at once: ``DESCRIBE_BATCH``
-    unless it is given.
+    description's piece holds: ``DESCRIBE_BATCH`` unless it is given. ``num_compared`` images are
+    compared at once: as many, or ``COMPARE_BATCH`` where the compare runner cuts batches itself.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class PairMatcher:
             "stored": "float16" if half else "float32",
         }
         self.batch_size = batch_size
+        self.num_compared = max(batch_size, COMPARE_BATCH) if compare.cuts_batches else batch_size
         self._describe, self._compare, self._half = describe, compare, half
 
     def describe(
@@ -85,6 +88,12 @@ class PairMatcher:
         half = stored == "float16"
         return PairMatcher(self._describe, self._compare, self.batch_size, half=half)
 
+    def gallery_batches(
+        self, gallery: PairDescriptions
+    ) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
+        """The gallery's images as ``scores`` takes them: which ones, and their arrays."""
+        return gallery.batches(self.num_compared, half=self._compare.takes_half)
+
     def scores(self, query: dict[str, FloatArray], gallery: dict[str, FloatArray]) -> FloatArray:
         """One query's arrays (1, ...) against (N, ...) -> (N,) scores, larger is more alike."""
         inputs = {f"query_{name}": array for name, array in query.items()}
@@ -92,7 +101,7 @@ class PairMatcher:
         return self._compare.run(inputs)["score"]
 
     def seconds(self, query: PairDescriptions, gallery: PairDescriptions, best: int = 0) -> float:
-        """Timed on a query and the gallery's first piece, the second time.
+        """Timed on a query and the first images that are compared at once, the second time.
 
         For a shortlist that is a query and one of its ``batches``, of images from all over the
         gallery: the query is laid out again for so few, and they are gathered one by one.
@@ -104,14 +113,17 @@ class PairMatcher:
         seconds, num = 0.0, 0
         for _ in range(2):
             start = time.perf_counter()
-            piece = gallery.rows(spread[::num_batches]) if best else gallery.piece(0)[1]
-            num = len(self.scores(query.row(0), piece))
+            if best:
+                arrays = gallery.rows(spread[::num_batches])
+            else:
+                _, arrays = next(self.gallery_batches(gallery))
+            num = len(self.scores(query.row(0), arrays))
             seconds = time.perf_counter() - start
         return seconds * len(query) * (num_batches if best else len(gallery) / num)
 
     def batches(self, images: IntArray) -> list[IntArray]:
-        """A shortlist (n,) in as few pieces as ``batch_size`` allows, of one length or nearly."""
-        return np.array_split(images, max(1, -(-len(images) // self.batch_size)))
+        """A shortlist (n,) in as few pieces as ``num_compared`` allows, of one length or nearly."""
+        return np.array_split(images, max(1, -(-len(images) // self.num_compared)))
 
     def tiles(
         self,
@@ -197,7 +209,7 @@ class _KeptRows:
         self._matcher, self._query, self._gallery = matcher, query, gallery
         self._progress = progress
         self._known = np.zeros(len(query), np.bool_)
-        self._rows = _room(len(query), len(gallery), say)
+        self._rows = room_for_distances(len(query), len(gallery), say)
 
     def __call__(self, rows: slice) -> FloatArray:
         wanted = np.arange(len(self._query))[rows]
@@ -213,39 +225,15 @@ class _KeptRows:
         """(n, G) distances of the queries ``numbers`` (n,)."""
         found = np.zeros((len(numbers), len(self._gallery)), np.float32)
         queries = [self._query.row(number) for number in numbers.tolist()]
-        for index in range(len(self._gallery.pieces) if queries else 0):
-            # A piece is read, and made float32, once for all queries of the tile.
-            columns, piece = self._gallery.piece(index)
-            for row, arrays in zip(found, queries, strict=True):
-                row[columns] = -self._matcher.scores(arrays, piece)
+        if not queries:
+            return found
+        # The gallery is read, and made float32, once for all queries of the tile.
+        for columns, gallery in self._matcher.gallery_batches(self._gallery):
+            for row, query in zip(found, queries, strict=True):
+                row[columns] = -self._matcher.scores(query, gallery)
                 if self._progress is not None:
                     self._progress(columns.stop - columns.start)
         return found
-
-
-def _room(num_query: int, num_gallery: int, say: Say) -> FloatArray | None:
-    """(Q, G) float32 in a temporary file; None where there is nothing to keep or no room.
-
-    ``say`` hears of no room. It is taken now: a map that cannot be written ends the process.
-    """
-    num_bytes = 4 * num_query * num_gallery
-    if not num_bytes:
-        return None
-    try:
-        with tempfile.TemporaryFile() as file:  # its map outlives it
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, num_bytes)
-            # macOS and Windows have no such call: there it is only looked at.
-            elif shutil.disk_usage(tempfile.gettempdir()).free < num_bytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return np.memmap(file, np.float32, "w+", shape=(num_query, num_gallery))
-    except OSError as error:
-        say(
-            f"{num_query * num_gallery:,} distances are not kept ({num_bytes / 1e6:,.1f} MB in "
-            f"{tempfile.tempdir or 'a temporary folder'}: {error.strerror or error}), but compared "
-            "again when asked for again; free some space, or set TMPDIR"
-        )
-        return None
 
 
 class _ShortlistedRows:

@@ -39,6 +39,10 @@ class Runner(Protocol):
     backend: str
     """What runs the arrays, with its version and device, for reports."""
     on_gpu: bool = False
+    cuts_batches: bool = False
+    """Whether some images of a batch are computed at a time: a large one takes little memory."""
+    takes_half: bool = False
+    """Whether arrays may come as float16 too."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out; any batch size.

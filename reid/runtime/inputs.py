@@ -11,8 +11,11 @@ from reid.manifest import Manifest
 from reid.types import ArraySpec, FloatArray
 
 
-def checked_inputs(inputs: Mapping[str, FloatArray], manifest: Manifest) -> dict[str, FloatArray]:
-    """The inputs that ``manifest`` asks for, contiguous float32, in its order.
+def checked_inputs(
+    inputs: Mapping[str, FloatArray], manifest: Manifest, half: bool = False
+) -> dict[str, FloatArray]:
+    """The inputs that ``manifest`` asks for, contiguous float32, or float16 too with ``half``,
+    in its order.
 
     Raises ModelFileError for another name, type or shape, or batches of unlike sizes, saying
     what was expected.
@@ -23,7 +26,7 @@ def checked_inputs(inputs: Mapping[str, FloatArray], manifest: Manifest) -> dict
         raise ModelFileError(
             f"the model takes {', '.join(spec.words() for spec in specs)}; given: {given}"
         )
-    arrays = {spec.name: _checked(inputs[spec.name], spec) for spec in specs}
+    arrays = {spec.name: _checked(inputs[spec.name], spec, half) for spec in specs}
     sizes = {spec.name: len(arrays[spec.name]) for spec in specs if spec.batched}
     if len(set(sizes.values())) > 1:
         raise ModelFileError(f"the inputs must have one batch size, found {sizes}")
@@ -41,8 +44,9 @@ def empty_outputs(manifest: Manifest) -> dict[str, FloatArray]:
     return {spec.name: np.zeros((0, *spec.shape), np.float32) for spec in manifest.output_arrays}
 
 
-def _checked(array: FloatArray, spec: ArraySpec) -> FloatArray:
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+def _checked(array: FloatArray, spec: ArraySpec, half: bool) -> FloatArray:
+    kinds = (np.float32, np.float16) if half else (np.float32,)
+    if not isinstance(array, np.ndarray) or array.dtype not in kinds:
         found = getattr(array, "dtype", type(array).__name__)
         raise ModelFileError(f"input {spec.name!r} must be a float32 array, found {found}")
     fits = array.ndim == len(spec.shape) + 1 and array.shape[1:] == spec.shape

@@ -46,6 +46,8 @@ class TorchRunner(Runner):
         self._module: nn.Module | None = moved
         where = self._device.type
         self.on_gpu = where == "cuda"
+        self.cuts_batches = not self.on_gpu
+        self.takes_half = getattr(module, "takes_half", False)
         if self.on_gpu:
             where = torch.cuda.get_device_name(self._device)
         self.backend = f"torch {torch.__version__} {where}"
@@ -53,11 +55,13 @@ class TorchRunner(Runner):
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out: {"data": (N, 3, H, W)}, for one.
 
+        Float16 comes in where the module has a ``takes_half`` that is true.
+
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
         if self._module is None:
             raise ModelFileError("the runner is closed; open the checkpoint again")
-        arrays = checked_inputs(inputs, self.manifest)
+        arrays = checked_inputs(inputs, self.manifest, half=self.takes_half)
         count = batch_size(arrays, self.manifest)
         if not count:
             return empty_outputs(self.manifest)

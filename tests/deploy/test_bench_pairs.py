@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from reid.deploy import bench_pairs as module
-from reid.deploy.bench_pairs import PAIR_BATCH, bench_pairs
+from reid.deploy.bench_pairs import PAIR_BATCH, QUERIES, bench_pairs
 from reid.deploy.commands.bench import bench as command
 from reid.errors import ConfigError, ModelFileError
 from reid.manifest import Manifest
@@ -97,7 +97,7 @@ def test_each_way_takes_all_pairs_in_its_own_batches(
 ) -> None:
     report = bench_pairs(model, DESCRIBE_BATCH + 36, seconds=1e-9)
     # One crop to warm up, the pieces, the query's own description.
-    assert runners["describe"].calls == [1, DESCRIBE_BATCH, 36, 1]
+    assert runners["describe"].calls == [1, DESCRIBE_BATCH, 36, QUERIES]
     # A piece to warm up, then five whole queries.
     assert runners["compare"].calls == [DESCRIBE_BATCH, *[DESCRIBE_BATCH, 36] * 5]
     assert report.compare.num_runs == 5
@@ -136,13 +136,22 @@ def test_a_query_is_the_median_and_its_widening_is_known(
 ) -> None:
     one_second_clock(monkeypatch)
     report = bench_pairs(model, DESCRIBE_BATCH + 36, seconds=0.25)
-    # The clock is read twice a piece, and once a query: 5 s, 1 s a piece of it widening.
-    assert report.compare.seconds == 5.0
+    # The clock is read twice a piece: 4 s, 1 s a piece of it widening.
+    assert report.compare.seconds == 4.0
     assert report.widening_s == 2.0
     assert report.naive is not None
-    assert report.naive_over_compare == report.naive.seconds / 5
+    assert report.naive_over_compare == report.naive.seconds / 4
     assert "of it 2.00 s read the stored float16 as float32" in report.to_text()
-    assert f"{DESCRIBE_BATCH + 36} pairs in 3.00 s" in report.to_text()
+    assert f"{DESCRIBE_BATCH + 36} pairs in 2.00 s" in report.to_text()
+
+
+def test_of_a_network_that_reads_float16_itself_no_widening_is_told(
+    model: Path, runners: dict[str, FakeRunner]
+) -> None:
+    runners["compare"].takes_half = True
+    report = bench_pairs(model, 5, seconds=1e-9)
+    assert report.widening_s is None
+    assert "float16 as float32" not in report.to_text()
 
 
 @pytest.mark.usefixtures("runners")

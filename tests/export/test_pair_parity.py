@@ -23,7 +23,7 @@ from reid.export.tolerances import PAIR_TOLERANCES
 from reid.manifest import read_manifest, write_manifest
 from reid.matching import PairMatcher
 from reid.preprocess import Preprocess
-from reid.runtime import open_runners
+from reid.runtime import Runner, open_runners
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import FloatArray, Image
 from tests.export.conftest import pair_run_of
@@ -201,7 +201,7 @@ def test_a_manifest_that_prepares_images_otherwise_fails(
     assert not verdict(reference, file, crops, **BATCH).passed
 
 
-class Spoilt:
+class Spoilt(Runner):
     """A runner whose outputs are changed on their way."""
 
     def __init__(self, runner: Any, fault: Callable[[dict[str, FloatArray]], None]) -> None:

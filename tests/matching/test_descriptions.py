@@ -32,17 +32,45 @@ def test_rows_come_back_in_order_as_float32(half, tolerance, size):
     picked = described.rows(np.array([7, 0, 3, 3]))
     np.testing.assert_allclose(picked["maps"], maps[[7, 0, 3, 3]], rtol=tolerance)
     np.testing.assert_allclose(described.whole("vector"), maps[:, 0], rtol=tolerance)
-    pieces = [described.piece(index) for index in range(3)]
-    assert [(rows.start, rows.stop) for rows, _ in pieces] == [(0, 3), (3, 4), (4, 8)]
-    joined = np.concatenate([piece["maps"] for _, piece in pieces])
-    np.testing.assert_allclose(joined, maps, rtol=tolerance)
+    for num_images in (1, 3, 5, 8, 100):
+        starts, joined = [], []
+        for rows, arrays in described.batches(num_images):
+            starts.append((rows.start, rows.stop))
+            joined.append(arrays["maps"].copy())
+            assert arrays["maps"].dtype == np.float32
+        assert starts == [(at, min(at + num_images, 8)) for at in range(0, 8, num_images)]
+        np.testing.assert_allclose(np.concatenate(joined), maps, rtol=tolerance)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_batches_may_come_as_they_are_kept_wherever_they_lie(monkeypatch, memory_bytes):
+    monkeypatch.setattr(descriptions, "MEMORY_BYTES", memory_bytes)
+    described, maps = filled(half=True)
+    for num_images in (2, 4, 8):
+        joined = []
+        for _, arrays in described.batches(num_images, half=True):
+            assert {array.dtype for array in arrays.values()} == {np.dtype(np.float16)}
+            joined.append(arrays["maps"].copy())
+        assert np.array_equal(np.concatenate(joined), maps.astype(np.float16))
+    pieces = [piece["maps"] for piece in described.pieces]
+    batches = [arrays["maps"] for _, arrays in described.batches(8, half=True)]
+    # What is whole in memory is not copied.
+    assert np.shares_memory(pieces[0], batches[0]) == (memory_bytes > 0)
+
+
+def test_few_images_are_put_together_into_one_piece(monkeypatch):
+    monkeypatch.setattr(descriptions, "PIECE_IMAGES", 4)
+    described, maps = filled(half=False, sizes=(3, 1, 4, 2, 3))
+    assert [len(piece["maps"]) for piece in described.pieces] == [4, 4, 2, 3]
+    assert described.num_bytes == 13 * 12 * 4
+    assert np.array_equal(described.whole("maps"), maps)
 
 
 def test_beyond_the_memory_a_temporary_file_holds_the_same(monkeypatch):
     in_memory, _ = filled(half=True)
     monkeypatch.setattr(descriptions, "MEMORY_BYTES", 80)
     on_disk, _ = filled(half=True)
-    assert [isinstance(piece, dict) for piece in on_disk.pieces] == [True, True, False]
+    assert [isinstance(piece, dict) for piece in on_disk.pieces] == [True, False]
     assert np.array_equal(on_disk.whole("maps"), in_memory.whole("maps"))
 
 
@@ -58,7 +86,7 @@ def test_of_a_piece_on_disk_only_the_images_asked_for_are_read(monkeypatch):
     for name, expected in in_memory.rows(numbers).items():
         assert np.array_equal(on_disk.rows(numbers)[name], expected)
     assert np.array_equal(on_disk.row(7)["maps"], in_memory.row(7)["maps"])
-    sizes = {array[0].nbytes for array in in_memory.pieces[2].values()}
+    sizes = {array[0].nbytes for array in in_memory.pieces[0].values()}
     assert set(read) == sizes
 
 
@@ -83,7 +111,11 @@ def test_only_what_was_finite_until_it_was_kept_has_overflowed(monkeypatch, half
 def test_what_comes_back_from_disk_can_be_written_to_as_pytorch_wants(monkeypatch, half):
     monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
     described, _ = filled(half)
-    for arrays in (described.piece(2)[1], described.row(7), described.rows(np.array([7, 1]))):
+    for arrays in (
+        next(described.batches(8))[1],
+        described.row(7),
+        described.rows(np.array([7, 1])),
+    ):
         assert all(array.flags.writeable for array in arrays.values())
 
 
@@ -108,13 +140,14 @@ def test_every_float16_comes_back_as_the_same_float32():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(256, 16, 16)
     described = PairDescriptions(half=True)
     described.keep({"maps": every})
-    rows, piece = described.piece(0)
+    rows, arrays = next(described.batches(256))
     assert rows == slice(0, 256)
-    assert np.array_equal(piece["maps"], every.astype(np.float32), equal_nan=True)
+    assert np.array_equal(arrays["maps"], every.astype(np.float32), equal_nan=True)
     # A view with gaps, as stored rows may be.
+    described = PairDescriptions(half=True)
     described.keep({"maps": every[::2, :, ::3]})
-    gaps = described.piece(1)[1]["maps"]
-    assert np.array_equal(gaps, every[::2, :, ::3].astype(np.float32), equal_nan=True)
+    _, gaps = next(described.batches(128))
+    assert np.array_equal(gaps["maps"], every[::2, :, ::3].astype(np.float32), equal_nan=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_to_be_written(monkeypatch):

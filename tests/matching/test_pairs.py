@@ -19,6 +19,7 @@ import pytest
 import reid.matching
 from reid.errors import ConfigError
 from reid.matching import PairDescriptions, PairMatcher, open_matcher
+from reid.runtime import Runner
 from reid.types import FloatArray, Image
 from tests.matching.conftest import DESCRIBED, PREPROCESS, TRAINED, CompareRunner, DescribeRunner
 
@@ -102,12 +103,12 @@ def test_a_shortlist_compares_only_the_best_by_the_vector_and_puts_them_first(im
 
 
 def test_comparing_takes_no_more_memory_with_a_larger_gallery(monkeypatch):
-    class Sums:
+    class Sums(Runner):
         def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
             return {"score": inputs["gallery_maps"].sum(1) + inputs["query_maps"].sum()}
 
     def peak_bytes(num_pieces: int) -> int:
-        matcher = PairMatcher(DescribeRunner(), Sums(), batch_size=8)  # type: ignore[arg-type]
+        matcher = PairMatcher(DescribeRunner(), Sums(), batch_size=8)
         query, gallery = PairDescriptions(), PairDescriptions()
         query.append({"maps": np.ones((1, 30_000), np.float32)})
         for number in range(num_pieces):
@@ -245,11 +246,48 @@ def test_time_of_a_shortlist_includes_what_each_query_costs(images, monkeypatch)
 def test_a_model_of_pairs_works_through_128_images_at_once_unless_another_number_is_asked_for(
     images, monkeypatch: pytest.MonkeyPatch
 ):
-    runners = {"describe": DescribeRunner(), "compare": CompareRunner()}
+    described: list[int] = []
+
+    class Counted(DescribeRunner):
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            described.append(len(inputs["data"]))
+            return super().run(inputs)
+
+    runners = {"describe": Counted(), "compare": CompareRunner()}
     monkeypatch.setattr(reid.matching, "open_runners", lambda *_: runners)
     for asked, first in ((None, 128), (5, 5)):
-        found = open_matcher(Path("run"), batch_size=asked).describe(images * 12)
-        assert len(found.pieces[0]["vector"]) == first
+        described.clear()
+        open_matcher(Path("run"), batch_size=asked).describe(images * 12)
+        assert described[0] == first
+
+
+@pytest.mark.parametrize(("cuts", "calls"), [(False, [4, 4, 3]), (True, [11])])
+def test_a_runner_that_cuts_batches_itself_compares_many_images_at_once(images, cuts, calls):
+    compare = CountingRunner()
+    compare.cuts_batches = cuts
+    matcher = PairMatcher(DescribeRunner(), compare, batch_size=4)
+    query, gallery = matcher.describe(images[:1]), matcher.describe(images)
+    found = matcher.tiles(query, gallery)(slice(0, 1))
+    assert compare.calls == calls
+    np.testing.assert_allclose(found, literal_distances(images, 1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("takes_half", [False, True])
+def test_only_a_runner_that_takes_float16_is_given_a_gallery_of_it(images, takes_half):
+    kinds = set()
+
+    class Kinds(CompareRunner):
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            kinds.add((inputs["query_maps2"].dtype, inputs["gallery_maps2"].dtype))
+            return super().run(inputs)
+
+    compare = Kinds()
+    compare.takes_half = takes_half
+    matcher = PairMatcher(DescribeRunner(), compare, batch_size=4)
+    query, gallery = matcher.describe(images[:1]), matcher.describe(images)
+    found = matcher.tiles(query, gallery)(slice(0, 1))
+    assert kinds == {(np.dtype("float32"), np.dtype("float16" if takes_half else "float32"))}
+    np.testing.assert_allclose(found, literal_distances(images, 1), rtol=3e-3)
 
 
 def test_images_that_are_not_finite_in_storage_are_told(images):

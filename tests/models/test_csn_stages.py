@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from reid.models import csn_stages
+from reid.models import csn_compare
 from reid.models.csn import Csn, pair_score
-from reid.models.csn_stages import CompareStage, PlainCompareStage, pair_stages
+from reid.models.csn_compare import CompareStage, PlainCompareStage
+from reid.models.csn_stages import pair_stages
 from reid.models.gallery_correlation import GalleryCorrelation
+from reid.models.gallery_tiles import MapsTile, PartsTile
 from reid.models.stages import Stage
 
 READINGS: dict[str, dict[str, Any]] = {
@@ -62,7 +65,7 @@ def test_a_level_that_is_not_pooled_may_have_an_odd_height():
 
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
 def test_one_query_against_many_scores_as_pair_by_pair(reading, monkeypatch):
-    monkeypatch.setattr(csn_stages, "TILE", 4)
+    monkeypatch.setattr(csn_compare, "TILE", 4)
     network = lively(**reading)
     found = stages(network)
     num = 7
@@ -108,6 +111,32 @@ def test_threads_share_the_tiles_and_leave_pytorchs_count_alone():
         torch.set_num_threads(before)
     assert found[0].shape == (7,)
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_kept_for_the_next_gallery_changes_no_answer(monkeypatch):
+    monkeypatch.setattr(csn_compare, "TILE", 3)
+    compare = stages(lively())["compare"]
+    modes = (torch.inference_mode, torch.no_grad, torch.inference_mode)
+    galleries = [(spec.shape, spec.batched) for spec in compare.inputs]
+    for seed, (num, mode) in enumerate(itertools.product((5, 1, 3, 2, 5), modes)):
+        torch.manual_seed(seed)  # another query, another gallery
+        arrays = [torch.rand(num if batched else 1, *shape) for shape, batched in galleries]
+        fresh = stages(lively())["compare"]
+        with mode():
+            found, expected = compare.module(*arrays), fresh.module(*arrays)
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("reading", [{}, {"extra_sim_pool": True}])
+def test_a_gallery_in_float16_scores_as_the_same_numbers_in_float32(reading):
+    found = stages(lively(**reading))
+    assert found["compare"].module.takes_half
+    with torch.inference_mode():
+        arrays = found["describe"].module(torch.randn(5, 3, 160, 60))
+        query, gallery = [array[:1] for array in arrays], [array.half() for array in arrays]
+        scores = found["compare"].module(*query, *gallery)
+        expected = found["compare"].module(*query, *(array.float() for array in gallery))
+    torch.testing.assert_close(scores, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_pair_graph_scores_as_describing_apart():
@@ -167,9 +196,17 @@ def test_fast_forms_equal_a_literal_loop(size, side, pool):
     query_parts = torch.randn(stripes, channels, side, side)
     correlation = GalleryCorrelation(size, side, pool)
     height, width = correlation.out_size
-    phases = correlation.with_parts(correlation.bands(query_parts), maps)
-    under_query = correlation.in_order([phase.movedim(2, 0) for phase in phases], num)
-    under_gallery = correlation.with_map(correlation.unfolded(query_map), parts)
+    every = slice(None)
+    bands = correlation.bands(query_parts)
+    tile = MapsTile(correlation, maps, channels, bands)
+    phases = [
+        phase.t().reshape(channels, stripes, -1, width).clone().movedim(2, 0)
+        for phase in tile.similarity(maps, list(bands), every)
+    ]
+    under_query = correlation.in_order(phases, num)
+    unfolded = [list(half) for half in correlation.unfolded(query_map)]
+    tile = PartsTile(correlation, parts, channels, torch.float32)
+    under_gallery = tile.similarity(parts, unfolded, every).t()
     under_gallery = under_gallery.view(channels, stripes, num, height, width)
     for c in range(channels):
         for n in range(num):

@@ -119,6 +119,28 @@ def test_several_arrays_go_in_by_name_and_come_out_by_name(comparison, count):
         assert np.allclose(found[name], expected, atol=1e-6)
 
 
+class WideningCompare(Compare):
+    takes_half = True
+
+    def forward(self, query: Tensor, gallery: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        assert gallery.dtype == torch.float16
+        return super().forward(query, gallery.float(), weight)
+
+
+def test_float16_goes_into_a_network_that_takes_it_and_into_no_other(comparison):
+    inputs = comparison.inputs(5)
+    half = {**inputs, "gallery": inputs["gallery"].astype(np.float16)}
+    with TorchRunner(WideningCompare(), comparison.manifest, device="cpu") as runner:
+        found = runner.run(half)
+    expected = comparison.expected(inputs)
+    assert np.allclose(found["product"], expected["product"], rtol=1e-2, atol=1e-2)
+    with (
+        TorchRunner(Compare(), comparison.manifest, device="cpu") as runner,
+        pytest.raises(ModelFileError, match="'gallery' must be a float32 array, found float16"),
+    ):
+        runner.run(half)
+
+
 def test_wrong_second_input_is_refused_before_the_network_runs(comparison):
     inputs = comparison.inputs(5)
     inputs["gallery"] = inputs["gallery"][:4]
