@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import weakref
@@ -110,10 +111,11 @@ class PairDescriptions:
                 min(rows.stop, self._starts[index + 1]),
             )
             part = slice(start - self._starts[index], stop - self._starts[index])
-            _copy(
-                _part(self.pieces[index], name, part),
-                buffers[name][start - rows.start : stop - rows.start],
-            )
+            piece, out = self.pieces[index], buffers[name][start - rows.start : stop - rows.start]
+            if isinstance(piece, _FilePiece) and layout(piece, name)[0] == kind:
+                piece.read_into(name, part, out)
+            else:
+                _copy(_part(piece, name, part), out)
         return buffers[name][:num]
 
     def row(self, number: int) -> dict[str, FloatArray]:
@@ -184,9 +186,27 @@ class _FilePiece(Mapping[str, Stored]):
 
     def part(self, name: str, rows: slice) -> Stored:
         """Some images' array: a shortlist takes a few of each piece."""
+        offset, kind, shape = self._part(name, rows)
+        return self._read(offset, kind, shape)
+
+    def read_into(self, name: str, rows: slice, out: Stored) -> None:
+        """``part`` in memory that is there already, contiguous and of the array's kind."""
+        offset, kind, shape = self._part(name, rows)
+        if not hasattr(os, "preadv"):  # macOS before 11
+            out[...] = self._read(offset, kind, shape)
+            return
+        left = out.reshape(-1).view(np.uint8).data
+        while left:
+            num = os.preadv(self._descriptor, [left], offset)
+            if not num:
+                raise OSError(errno.EIO, "the temporary file of descriptions was cut short")
+            offset, left = offset + num, left[num:]
+
+    def _part(self, name: str, rows: slice) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
+        """Where some images' array begins, its kind and its shape."""
         offset, kind, (_, *shape) = self._places[name]
         offset += rows.start * kind.itemsize * prod(shape)
-        return self._read(offset, kind, (rows.stop - rows.start, *shape))
+        return offset, kind, (rows.stop - rows.start, *shape)
 
     def _read(self, offset: int, kind: np.dtype[Any], shape: tuple[int, ...]) -> Stored:
         content = os.pread(self._descriptor, kind.itemsize * prod(shape), offset)
