@@ -96,10 +96,11 @@ class CompareStage(nn.Module):
             layouts = [partial(one.unfolded, maps[0]) for one, maps, _ in levels]
             layouts += [partial(one.bands, parts[0]) for one, _, parts in levels]
             laid_out = all_of(layouts, query.vector.device)
+            blocks = _blocks(query.vector.device)
             sides = [
                 _QuerySide(
-                    [[list(half[:, block]) for half in unfolded] for block in _blocks()],
-                    [list(bands[:, block]) for block in _blocks()],
+                    [[list(half[:, block]) for half in unfolded] for block in blocks],
+                    [list(bands[:, block]) for block in blocks],
                 )
                 for unfolded, bands in zip(
                     laid_out[: len(levels)], laid_out[len(levels) :], strict=True
@@ -114,7 +115,7 @@ class CompareStage(nn.Module):
     ) -> Iterator[list[tuple[PartsTile, MapsTile]]]:
         """Each level's arrays for one thread; a processor's are kept for the next tile."""
         like = sides[0].bands[0][0]
-        key = (len(tile.vector), tile.parts[0].dtype, like.dtype, like.device, BLOCK)
+        key = (len(tile.vector), tile.parts[0].dtype, like.dtype, like.device, len(like))
         if key not in self._free and len(self._free) >= KEPT_SIZES:
             self._free.clear()
         free = self._free.setdefault(key, deque())
@@ -123,8 +124,8 @@ class CompareStage(nn.Module):
         except IndexError:
             levels = [
                 (
-                    PartsTile(correlation, parts, BLOCK, like.dtype),
-                    MapsTile(correlation, maps, BLOCK, side.bands[0][0]),
+                    PartsTile(correlation, parts, len(like), like.dtype),
+                    MapsTile(correlation, maps, len(like), side.bands[0][0]),
                 )
                 for correlation, parts, maps, side in zip(
                     self._correlations(), tile.parts, tile.maps, sides, strict=True
@@ -153,9 +154,9 @@ class CompareStage(nn.Module):
         scale, shift = _scale_and_shift(network.conv4.bn, len(weight), weight)
         weight, bias = weight * scale[:, None], bias * scale + shift
         split = weight.view(len(weight), len(self.levels), 2, -1, CHANNELS)
-        levels = split.permute(1, 2, 4, 3, 0).contiguous()
+        levels, blocks = split.permute(1, 2, 4, 3, 0).contiguous(), _blocks(weight.device)
         return [
-            [[direction[block].flatten(0, 1) for block in _blocks()] for direction in level]
+            [[direction[block].flatten(0, 1) for block in blocks] for direction in level]
             for level in levels
         ], bias
 
@@ -187,7 +188,8 @@ class CompareStage(nn.Module):
     ) -> Tensor:
         """The query's map under the gallery's parts: its share of conv4, (N, h, w, 32)."""
         mixed = None
-        for block, unfolded, weight in zip(_blocks(), side.unfolded, weights, strict=True):
+        blocks = _blocks(parts.device)
+        for block, unfolded, weight in zip(blocks, side.unfolded, weights, strict=True):
             mixed = _mixed(tile.similarity(parts, unfolded, block), weight, mixed)
         return cast(Tensor, mixed).view(len(parts), *self._correlations()[level].out_size, -1)
 
@@ -196,7 +198,8 @@ class CompareStage(nn.Module):
     ) -> Tensor:
         """The gallery's maps under the query's parts: their share of conv4, (N, h, w, 32)."""
         mixed: dict[int, Tensor] = {}
-        for block, bands, weight in zip(_blocks(), side.bands, weights, strict=True):
+        blocks = _blocks(maps.device)
+        for block, bands, weight in zip(blocks, side.bands, weights, strict=True):
             for phase, similarity in enumerate(tile.similarity(maps, bands, block)):
                 mixed[phase] = _mixed(similarity, weight, mixed.get(phase))
         correlation = self._correlations()[level]
@@ -232,9 +235,11 @@ class PlainCompareStage(nn.Module):
         return torch.cat(scores)
 
 
-def _blocks() -> Iterator[slice]:
-    """BLOCK channels each, in order."""
-    return (slice(start, start + BLOCK) for start in range(0, CHANNELS, BLOCK))
+def _blocks(device: torch.device) -> list[slice]:
+    """Channels that are compared at once, in order: on another device than a processor all, as
+    each block costs it some launches."""
+    size = BLOCK if device.type == "cpu" else CHANNELS
+    return [slice(start, start + size) for start in range(0, CHANNELS, size)]
 
 
 def _mixed(similarity: Tensor, weight: Tensor, before: Tensor | None) -> Tensor:
