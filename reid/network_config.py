@@ -55,6 +55,7 @@ class CsnConfig:
     ranking_dim: int = 256  # [paper]
     ranking_pooled: tuple[int, ...] = (2,)  # [inferred] from Table 5's operations
     ranking_sharing: str = "hybrid"  # [inferred] from "only 3 convolutional layers"
+    even_padding: str = "after"  # [inferred] as TensorFlow pads an even part; before: the mirror
     correlation_form: str = "auto"  # how training computes the correlations; the same numbers
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class CsnConfig:
         _one_of("attention", self.attention, ("stn", "centre_crop"))
         _one_of("pool_conv3", self.pool_conv3, ("auto", "on", "off"))
         _one_of("ranking_sharing", self.ranking_sharing, ("hybrid", "shared", "separate"))
+        _one_of("even_padding", self.even_padding, ("after", "before"))
         _one_of("correlation_form", self.correlation_form, ("auto", "conv", "spectra"))
         for name, sizes in (("ranking_dim", (self.ranking_dim,)), ("part_sizes", self.part_sizes)):
             if not 1 <= min(sizes) <= max(sizes) <= 65536:

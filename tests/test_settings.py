@@ -104,6 +104,10 @@ def test_the_name_of_a_network_chooses_its_settings() -> None:
         ("network.dropout_ratio=0.5", "unknown setting 'network.dropout_ratio'"),
         ("network.name=msp_cnn", "unknown setting 'network.levels'"),
         (
+            "network.even_padding=both",
+            "even_padding is one of after, before; found 'both'",
+        ),
+        (
             "network.correlation_form=spectre",
             "correlation_form is one of auto, conv, spectra; found 'spectre'",
         ),

@@ -2,7 +2,7 @@
 
 Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
 CVPR 2018, Eq. 2: a depth-wise cross-correlation of stride 1, zero-padded to the size of the
-maps. Where an even part's padding is uneven, "SAME" of TensorFlow is inferred.
+maps. An even part's padding is uneven; that there is more behind it is inferred.
 """
 
 from __future__ import annotations
@@ -19,15 +19,25 @@ from reid.models.spectra import Places, spectrum, values
 FORMS = ("auto", "conv", "spectra")
 """How ``correlate`` computes; the results differ by rounding alone."""
 
+EVEN_PADDINGS = ("after", "before")
+"""Where an even part has one more row and column of zeros."""
 
-def correlate(maps: Tensor, parts: Tensor, form: str = "auto", pool: bool = False) -> Tensor:
+
+def correlate(
+    maps: Tensor,
+    parts: Tensor,
+    form: str = "auto",
+    pool: bool = False,
+    even_padding: str = "after",
+) -> Tensor:
     """(P, C, H, W) maps, (P, S, C, k, k) parts -> (P, S * C, H, W), row by row.
 
         out[p, s * C + c, y, x] =
-            sum_ij parts[p, s, c, i, j] * maps[p, c, y + i - (k - 1) // 2, x + j - (k - 1) // 2]
+            sum_ij parts[p, s, c, i, j] * maps[p, c, y + i - before, x + j - before]
 
-    with zeros outside the maps. With ``pool`` a 2x2 MAX pool of it, an odd side rounded up:
-    (P, S * C, ceil(H / 2), ceil(W / 2)); of equal values any one may have the gradient. The forms:
+    with zeros outside the maps and ``before`` of ``same_padding``. With ``pool`` a 2x2 MAX pool of
+    it, an odd side rounded up: (P, S * C, ceil(H / 2), ceil(W / 2)); of equal values any one may
+    have the gradient. The forms:
 
     ``conv``     a grouped convolution with P * C groups.
     ``spectra``  products of spectra; at least float32, the result in the precision of ``maps``.
@@ -41,48 +51,60 @@ def correlate(maps: Tensor, parts: Tensor, form: str = "auto", pool: bool = Fals
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
     if form == "spectra" or (form == "auto" and maps.device.type == "cpu"):
-        return _by_spectra(maps, parts, pool)
-    out = _by_convolution(maps, parts)
+        return _by_spectra(maps, parts, pool, even_padding)
+    out = _by_convolution(maps, parts, even_padding)
     return F.max_pool2d(out, 2, ceil_mode=True) if pool else out
 
 
-def same_padding(size: int) -> tuple[int, int]:
-    """TensorFlow's "SAME" for a kernel of this size: zeros before, zeros after."""
-    return (size - 1) // 2, size // 2
+def same_padding(size: int, even: str = "after") -> tuple[int, int]:
+    """Zeros before and after, so that a kernel of this size leaves the size as it is.
+
+    An even kernel has one more ``after`` (TensorFlow's "SAME"), or ``before``. Raises ValueError
+    for another word.
+    """
+    if even not in EVEN_PADDINGS:
+        raise ValueError(f"even_padding is one of {', '.join(EVEN_PADDINGS)}; found {even!r}")
+    less, more = (size - 1) // 2, size // 2
+    return (less, more) if even == "after" else (more, less)
 
 
-def _by_convolution(maps: Tensor, parts: Tensor) -> Tensor:
+def _by_convolution(maps: Tensor, parts: Tensor, even_padding: str) -> Tensor:
     pairs, channels, height, width = maps.shape
     size = parts.shape[-1]
     if not pairs:  # no groups, which torch refuses
         return maps.new_zeros(0, channels * parts.shape[1], height, width)
-    images = F.pad(maps.reshape(1, pairs * channels, height, width), same_padding(size) * 2)
+    images = F.pad(
+        maps.reshape(1, pairs * channels, height, width), same_padding(size, even_padding) * 2
+    )
     filters = parts.transpose(1, 2).reshape(-1, 1, size, size)
     out = F.conv2d(images, filters, groups=pairs * channels)
     return out.reshape(pairs, channels, -1, height, width).transpose(1, 2).flatten(1, 2)
 
 
-def _by_spectra(maps: Tensor, parts: Tensor, pool: bool) -> Tensor:
+def _by_spectra(maps: Tensor, parts: Tensor, pool: bool, even_padding: str) -> Tensor:
+    padding = same_padding(parts.shape[-1], even_padding)
     single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
     with torch.autocast(maps.device.type, enabled=False):  # it would multiply in bfloat16
-        out: Tensor = cast(Any, _BySpectra).apply(*single, pool)
+        out: Tensor = cast(Any, _BySpectra).apply(*single, pool, padding)
     return out.flatten(1, 2).to(maps.dtype)
 
 
 class _BySpectra(torch.autograd.Function):
     """``correlate`` as a product of spectra: (P, C, H, W), (P, S, C, k, k) -> (P, S, C, H, W).
 
-    A window that leaves the torus at its end comes back before the answer's first place, so as
-    many places more than the maps have as a part has behind its centre are enough. What is to be
+    A window that leaves the torus at one end comes back at the other, among zeros, so as many
+    places more than the maps have as the padding's longer side are enough. What is to be
     pooled is asked for with its even places first, so that the larger of two lie apart.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, parts: Tensor, pool: bool) -> Tensor:
+    def forward(
+        ctx: Any, maps: Tensor, parts: Tensor, pool: bool, padding: tuple[int, int]
+    ) -> Tensor:
         height, width = maps.shape[-2:]
-        before, after = same_padding(parts.shape[-1])
+        before, after = padding
         window = range(before, -after - 1, -1)
-        ctx.size = size = (height + after, width + after)
+        ctx.size = size = (height + max(padding), width + max(padding))
         ctx.maps, ctx.parts = Places(range(height), range(width)), Places(window, window)
         ctx.out = Places(_even_first(height), _even_first(width)) if pool else ctx.maps
         signal = spectrum(maps, ctx.maps, size)
@@ -99,7 +121,7 @@ class _BySpectra(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         signal, kernel, later_row, later_column = ctx.saved_tensors
         if later_row is not None:
             gradient = _to_halves(_to_halves(gradient, later_column, -1), later_row, -2)
@@ -108,7 +130,7 @@ class _BySpectra(torch.autograd.Function):
             change = spectrum(gradient, ctx.out.mirrored(), ctx.size)
             to_maps = values(_summed_products(change, kernel), ctx.maps.mirrored(), ctx.size)
             to_parts = values(change * signal[:, None], ctx.parts.mirrored(), ctx.size)
-        return to_maps, to_parts, None
+        return to_maps, to_parts, None, None
 
 
 def _even_first(length: int) -> tuple[int, ...]:

@@ -108,6 +108,7 @@ class Csn(nn.Module):
     normalise_similarity:  batch normalisation of the concatenated similarities
     ranking_pooled:        levels whose parts are pooled in the ranking net
     ranking_sharing:       convolutions that its levels share, see ``RankingNet``
+    even_padding:          where parts of an even size have one zero more, see ``same_padding``
     correlation_form:      how to compute the correlations, see ``correlate``
 
     Raises ValueError for a setting that is none of these.
@@ -128,6 +129,7 @@ class Csn(nn.Module):
         ranking_dim: int = 256,
         ranking_pooled: tuple[int, ...] = (2,),
         ranking_sharing: str = "hybrid",
+        even_padding: str = "after",
         correlation_form: str = "auto",
     ) -> None:
         super().__init__()
@@ -136,7 +138,7 @@ class Csn(nn.Module):
         self.divide = divide
         self.pool_conv3 = pool_conv3 == "on" or (pool_conv3 == "auto" and 4 not in levels)
         self.extra_sim_pool = extra_sim_pool
-        self.correlation_form = correlation_form
+        self.even_padding, self.correlation_form = even_padding, correlation_form
         self.pool = nn.MaxPool2d(2, ceil_mode=True)  # "same": an odd side is rounded up
         self.conv1 = ConvBnRelu(3, 32, 5, pad=2)
         self.conv2 = ConvBnRelu(32, CHANNELS, 3, pad=1)
@@ -218,7 +220,7 @@ class Csn(nn.Module):
         for level, pools in enumerate(self.similarity_pools()):
             for one, other in ((first, second), (second, first)):
                 maps, parts = one.maps[level], other.parts[level]
-                out = correlate(maps, parts, self.correlation_form, pools > 0)
+                out = correlate(maps, parts, self.correlation_form, pools > 0, self.even_padding)
                 for _ in range(max(0, pools - 1) + self.extra_sim_pool):
                     out = self.pool(out)
                 yield out

@@ -55,7 +55,7 @@ class CompareStage(nn.Module):
         super().__init__()
         self.network = network
         self.levels = nn.ModuleList(
-            GalleryCorrelation(size, cast(int, attend.size), pool=pools > 0)
+            GalleryCorrelation(size, cast(int, attend.size), pools > 0, network.even_padding)
             for size, attend, pools in zip(
                 sizes, network.attend, network.similarity_pools(), strict=True
             )

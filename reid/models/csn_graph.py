@@ -34,10 +34,12 @@ class _Correlation(nn.Module):
     columns: Tensor
     rows: Tensor
 
-    def __init__(self, size: tuple[int, int], kernel: int, pools: int) -> None:
+    def __init__(
+        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str = "after"
+    ) -> None:
         super().__init__()
         self.size, self.kernel, self.pools = size, kernel, pools
-        self.before, self.after = same_padding(kernel)
+        self.before, self.after = same_padding(kernel, even_padding)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def _pooled(self, answer: Tensor) -> Tensor:
@@ -53,8 +55,10 @@ class MapUnderParts(_Correlation):
     taps column by column.
     """
 
-    def __init__(self, size: tuple[int, int], kernel: int, pools: int) -> None:
-        super().__init__(size, kernel, pools)
+    def __init__(
+        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str = "after"
+    ) -> None:
+        super().__init__(size, kernel, pools, even_padding)
         tap, padded_height = torch.arange(kernel)[:, None], size[0] + kernel - 1
         window = (tap + torch.arange(size[0])).flatten()
         columns = (tap + torch.arange(size[1])).flatten()
@@ -80,8 +84,10 @@ class MapsUnderParts(_Correlation):
     The parts' rows become band matrices (Toeplitz), which meet windows of k whole rows.
     """
 
-    def __init__(self, size: tuple[int, int], kernel: int, pools: int) -> None:
-        super().__init__(size, kernel, pools)
+    def __init__(
+        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str = "after"
+    ) -> None:
+        super().__init__(size, kernel, pools, even_padding)
         column = torch.arange(size[1])
         tap = column[:, None] - column + self.before
         inside = (tap >= 0) & (tap < kernel)  # elsewhere the zero behind a kernel's row
@@ -162,13 +168,14 @@ class PairGraph(nn.Module):
         return out
 
 
-def _levels(network: Csn, sizes: Sizes) -> list[tuple[tuple[int, int], int, int]]:
-    """Each level's size, its parts' side, and the MAX pools behind its similarities.
+def _levels(network: Csn, sizes: Sizes) -> list[tuple[tuple[int, int], int, int, str]]:
+    """Each level's size, its parts' side, the MAX pools behind its similarities, and where an
+    even part has one zero more.
 
     One more pool of all similarities is one more of each level's.
     """
     return [
-        (size, cast(int, attend.size), pools + network.extra_sim_pool)
+        (size, cast(int, attend.size), pools + network.extra_sim_pool, network.even_padding)
         for size, attend, pools in zip(
             sizes, network.attend, network.similarity_pools(), strict=True
         )

@@ -38,14 +38,16 @@ class GalleryCorrelation(nn.Module):
     column_index: Tensor
     band_index: Tensor
 
-    def __init__(self, size: tuple[int, int], kernel: int, pool: bool) -> None:
+    def __init__(
+        self, size: tuple[int, int], kernel: int, pool: bool, even_padding: str = "after"
+    ) -> None:
         super().__init__()
         height, width = size
         if pool and height % 2:
             raise ValueError(f"the maps' height must be even, found {height}")
         self.size, self.kernel, self.pool = size, kernel, pool
         self.out_size = (height // 2, -(-width // 2)) if pool else size
-        self.before, self.after = same_padding(kernel)
+        self.before, self.after = same_padding(kernel, even_padding)
         self.more = kernel % 2 if pool else 0  # a row of zeros makes pairs of an odd kernel's
         self.lanes = 1 + pool
         self.rows = (kernel + self.more) // self.lanes

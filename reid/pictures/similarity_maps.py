@@ -76,7 +76,12 @@ def similarity_maps(
     num = gallery.maps[0].shape[0]
     found = []
     for maps, parts in zip(gallery.maps, query.parts, strict=True):
-        similarity = correlate(maps, parts.expand(num, *parts.shape[1:]), network.correlation_form)
+        similarity = correlate(
+            maps,
+            parts.expand(num, *parts.shape[1:]),
+            network.correlation_form,
+            even_padding=network.even_padding,
+        )
         found.append(np.asarray(similarity.mean(1).float().cpu(), np.float32))
     return found
 

@@ -7,17 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid.models.correlation import FORMS, correlate
+from reid.models.correlation import EVEN_PADDINGS, FORMS, correlate
 
 
-def naive(maps: Tensor, parts: Tensor) -> Tensor:
+def naive(maps: Tensor, parts: Tensor, even: str = "after") -> Tensor:
     """Pair by pair, stripe by stripe, channel by channel: the part at each place of the map.
 
-    TensorFlow's "SAME" puts (k - 1) // 2 zeros before and k // 2 after.
+    TensorFlow's "SAME" puts (k - 1) // 2 zeros before and k // 2 after; ``even`` "before" is its
+    mirror image.
     """
     pairs, channels, height, width = maps.shape
     stripes, size = parts.shape[1], parts.shape[-1]
-    before = (size - 1) // 2
+    before = (size - 1) // 2 if even == "after" else size // 2
     canvas = torch.zeros(pairs, channels, height + size - 1, width + size - 1, dtype=maps.dtype)
     canvas[:, :, before : before + height, before : before + width] = maps
     out = torch.zeros(pairs, stripes * channels, height, width, dtype=maps.dtype)
@@ -40,6 +41,7 @@ def pairs_of(
     return maps, torch.randn(pairs, stripes, channels, size, size, generator=generator)
 
 
+@pytest.mark.parametrize("even", EVEN_PADDINGS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "sizes",
@@ -52,10 +54,22 @@ def pairs_of(
         (1, 1, 7, 6, 4, 1),  # undivided
     ],
 )
-def test_every_form_equals_the_sum(sizes: tuple[int, ...], form: str) -> None:
+def test_every_form_equals_the_sum(sizes: tuple[int, ...], form: str, even: str) -> None:
     maps, parts = pairs_of(*sizes)
-    found = correlate(maps, parts, form)
-    torch.testing.assert_close(found, naive(maps, parts), rtol=0, atol=1e-4)
+    found = correlate(maps, parts, form, even_padding=even)
+    torch.testing.assert_close(found, naive(maps, parts, even), rtol=0, atol=1e-4)
+
+
+def test_the_mirror_image_of_the_padding_gives_that_of_the_answer() -> None:
+    maps, parts = pairs_of(2, 2, 6, 5, 4)
+    mirrored = correlate(maps.flip(2, 3), parts.flip(3, 4), even_padding="before").flip(2, 3)
+    torch.testing.assert_close(mirrored, correlate(maps, parts), rtol=0, atol=1e-4)
+    assert not torch.allclose(correlate(maps, parts, even_padding="before"), mirrored, atol=0.1)
+
+
+def test_another_padding_is_refused() -> None:
+    with pytest.raises(ValueError, match="one of after, before; found 'both'"):
+        correlate(*pairs_of(1, 1, 4, 4, 2), even_padding="both")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -102,12 +116,13 @@ def test_channels_run_stripe_by_stripe(form: str) -> None:
     assert found.tolist() == pytest.approx([0, 1, 2, 3, 4, 5], abs=1e-5)
 
 
+@pytest.mark.parametrize("even", EVEN_PADDINGS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [3, 4])
-def test_gradient_is_that_of_the_sum(form: str, size: int) -> None:
+def test_gradient_is_that_of_the_sum(form: str, size: int, even: str) -> None:
     maps, parts = pairs_of(2, 2, 5, 4, size, stripes=2)
     inputs = (maps.double().requires_grad_(), parts.double().requires_grad_())
-    assert torch.autograd.gradcheck(lambda m, p: correlate(m, p, form), inputs)
+    assert torch.autograd.gradcheck(lambda m, p: correlate(m, p, form, even_padding=even), inputs)
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 5, 4, 3), (2, 2, 4, 5, 4), (1, 1, 1, 3, 2)])

@@ -27,6 +27,7 @@ READINGS: dict[str, dict[str, Any]] = {
     "normalised": {"normalise_similarity": True},
     "classification only": {"classification_only": True},
     "one more pool": {"extra_sim_pool": True},
+    "even parts lie lower": {"even_padding": "before"},
 }
 
 
@@ -160,11 +161,11 @@ def test_readings_without_a_fast_form_are_compared_by_the_formula():
     assert isinstance(odd_height["compare"].module, PlainCompareStage)
 
 
-def naive_correlation(maps: Tensor, part: Tensor) -> Tensor:
-    """(H, W) under (k, k): zeros outside, (k - 1) // 2 rows before as TensorFlow's SAME."""
+def naive_correlation(maps: Tensor, part: Tensor, even: str) -> Tensor:
+    """(H, W) under (k, k): zeros outside, as TensorFlow's SAME with fewer before, or mirrored."""
     height, width = maps.shape
     side = part.shape[0]
-    before = (side - 1) // 2
+    before = (side - 1) // 2 if even == "after" else side // 2
     answer = torch.zeros(height, width)
     for y in range(height):
         for x in range(width):
@@ -186,15 +187,16 @@ def naive_pool(answer: Tensor) -> Tensor:
     )
 
 
+@pytest.mark.parametrize("even", ["after", "before"])
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize(("size", "side"), [((6, 5), 4), ((6, 4), 3), ((4, 7), 4), ((8, 3), 1)])
-def test_fast_forms_equal_a_literal_loop(size, side, pool):
+def test_fast_forms_equal_a_literal_loop(size, side, pool, even):
     torch.manual_seed(0)
     channels, stripes, num = 2, 3, 4
     maps, query_map = torch.randn(num, channels, *size), torch.randn(channels, *size)
     parts = torch.randn(num, stripes, channels, side, side)
     query_parts = torch.randn(stripes, channels, side, side)
-    correlation = GalleryCorrelation(size, side, pool)
+    correlation = GalleryCorrelation(size, side, pool, even)
     height, width = correlation.out_size
     every = slice(None)
     bands = correlation.bands(query_parts)
@@ -211,8 +213,8 @@ def test_fast_forms_equal_a_literal_loop(size, side, pool):
     for c in range(channels):
         for n in range(num):
             for s in range(stripes):
-                one = naive_correlation(maps[n, c], query_parts[s, c])
-                other = naive_correlation(query_map[c], parts[n, s, c])
+                one = naive_correlation(maps[n, c], query_parts[s, c], even)
+                other = naive_correlation(query_map[c], parts[n, s, c], even)
                 if pool:
                     one, other = naive_pool(one), naive_pool(other)
                 torch.testing.assert_close(under_query[n, :, c, s], one, rtol=1e-5, atol=1e-5)
