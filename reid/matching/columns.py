@@ -111,7 +111,7 @@ def read_columns(
     try:
         head, start = _read_head(path, format_name, what, remedy)
         with safe_open(path, "numpy"):  # checks kinds, shapes and offsets
-            content: Column = np.asarray(np.memmap(path, np.uint8, "c"))
+            content: Column = np.asarray(np.memmap(path, np.uint8, "r"))
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file; {remedy}") from None
     except OSError as error:

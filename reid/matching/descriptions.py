@@ -100,8 +100,7 @@ class PairDescriptions:
         num = rows.stop - rows.start
         if after == first + 1 and not isinstance(self.pieces[first], _FilePiece):
             found = self.pieces[first][name][rows.start - self._starts[first] :][:num]
-            # PyTorch warns of arrays that it cannot write to.
-            if found.dtype == kind and found.flags.c_contiguous and found.flags.writeable:
+            if found.dtype == kind and found.flags.c_contiguous:
                 return found
         if name not in buffers or len(buffers[name]) < num:
             buffers[name] = np.empty((num, *shape[1:]), kind)

@@ -111,13 +111,13 @@ class PairMatcher:
         spread = np.arange(best) * len(gallery) // max(best, 1)
         num_batches = len(self.batches(spread))
         seconds, num = 0.0, 0
-        for _ in range(2):
+        for number in (len(query) - 1, 0):  # a stage may keep what it laid out of the last query
             start = time.perf_counter()
             if best:
                 arrays = gallery.rows(spread[::num_batches])
             else:
                 _, arrays = next(self.gallery_batches(gallery))
-            num = len(self.scores(query.row(0), arrays))
+            num = len(self.scores(query.row(number), arrays))
             seconds = time.perf_counter() - start
         return seconds * len(query) * (num_batches if best else len(gallery) / num)
 

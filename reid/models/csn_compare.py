@@ -25,7 +25,8 @@ TILE, BLOCK = 64, 8
 (1 MB) stays in a processor's cache."""
 
 KEPT_SIZES = 2
-"""Sizes of tiles whose arrays are kept, 25 MB each and thread: the whole ones and the last."""
+"""Sizes of tiles whose arrays are kept, 17 MB each and thread with two levels: the whole ones and
+the last. The last query takes 25 MB."""
 
 HEAD_TILE = 16
 """Gallery images whose conv6 is computed at once, 1.3 MB."""

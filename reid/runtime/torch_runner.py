@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -66,7 +67,7 @@ class TorchRunner(Runner):
         if not count:
             return empty_outputs(self.manifest)
         with torch.inference_mode(), _threads(self._threads), _full_float32(self._device):
-            tensors = [torch.from_numpy(array).to(self._device) for array in arrays.values()]
+            tensors = [_tensor(array).to(self._device) for array in arrays.values()]
             answers = [_arrays(self._module(*piece)) for piece in self._pieces(tensors)]
             rows = [np.concatenate(pieces) for pieces in zip(*answers, strict=True)]
         specs = self.manifest.output_arrays
@@ -89,6 +90,13 @@ class TorchRunner(Runner):
     def close(self) -> None:
         """Let go of the network; may be called twice."""
         self._module = None
+
+
+def _tensor(array: FloatArray) -> Tensor:
+    """The array itself, which a module only reads: one that lies in a mapped file is not copied."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
 
 
 def _arrays(answer: Tensor | tuple[Tensor, ...]) -> list[FloatArray]:

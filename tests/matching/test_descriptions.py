@@ -60,6 +60,16 @@ def test_batches_may_come_as_they_are_kept_wherever_they_lie(monkeypatch, memory
     assert np.shares_memory(pieces[0], batches[0]) == (memory_bytes > 0)
 
 
+def test_a_piece_that_is_only_to_be_read_is_not_copied_either():
+    stored = np.ones((6, 4), np.float16)
+    stored.flags.writeable = False  # as in a mapped file
+    described = PairDescriptions(half=True)
+    described.keep({"maps": stored})
+    batches = [arrays["maps"] for _, arrays in described.batches(4, half=True)]
+    assert [len(batch) for batch in batches] == [4, 2]
+    assert all(np.shares_memory(batch, stored) for batch in batches)
+
+
 def test_few_images_are_put_together_into_one_piece(monkeypatch):
     monkeypatch.setattr(descriptions, "PIECE_IMAGES", 4)
     described, maps = filled(half=False, sizes=(3, 1, 4, 2, 3))

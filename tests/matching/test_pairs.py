@@ -229,9 +229,11 @@ def test_time_of_comparing_is_measured_and_nothing_costs_nothing(matcher, images
 
 def test_time_of_a_shortlist_includes_what_each_query_costs(images, monkeypatch):
     now, costs = [0.0], [100.0, 0.0] * 3  # of two calls the first is slow
+    queries: list[float] = []
 
     class Clocked(CompareRunner):
         def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            queries.append(float(inputs["query_maps2"].sum()))
             now[0] += costs.pop(0) + 0.5 + 0.125 * len(inputs["gallery_vector"])
             return super().run(inputs)
 
@@ -241,6 +243,8 @@ def test_time_of_a_shortlist_includes_what_each_query_costs(images, monkeypatch)
     assert matcher.seconds(query, gallery, best=2) == 3 * (0.5 + 0.125 * 2)
     assert matcher.seconds(query, gallery, best=6) == 3 * (0.5 + 0.125 * 3) * 2  # batches
     assert matcher.seconds(query, gallery) == 3 * (0.5 + 0.125 * 4) * 11 / 4
+    # Of the query that is timed nothing is laid out yet.
+    assert all(one != other for one, other in zip(queries[::2], queries[1::2], strict=True))
 
 
 def test_a_model_of_pairs_works_through_128_images_at_once_unless_another_number_is_asked_for(

@@ -130,6 +130,7 @@ class WideningCompare(Compare):
 def test_float16_goes_into_a_network_that_takes_it_and_into_no_other(comparison):
     inputs = comparison.inputs(5)
     half = {**inputs, "gallery": inputs["gallery"].astype(np.float16)}
+    half["gallery"].flags.writeable = False  # as in a mapped file
     with TorchRunner(WideningCompare(), comparison.manifest, device="cpu") as runner:
         found = runner.run(half)
     expected = comparison.expected(inputs)
