@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from reid import options
+from reid.cli import options
 from reid.progress import progress_bar, say
 
 
@@ -98,7 +98,6 @@ def export(
     A network that compares pairs becomes two files, describe and compare. Batch sizes, timing
     cache and the builder's options are trtexec's.
     """
-    from .engine_options import EngineOptions, profile_from_text
     from .pipeline import (
         Exported,
         build_engines,
@@ -107,6 +106,7 @@ def export(
         one_of_each,
         prove_on_drawn,
     )
+    from .tensorrt.options import EngineOptions, profile_from_text
 
     if profiles and _given("min_batch", "opt_batch", "max_batch"):
         raise click.UsageError("--profile stands in place of --minBatch, --optBatch and --maxBatch")
@@ -262,7 +262,7 @@ def import_caffe(
     Weights match by layer name: stock BatchNorm + Scale, or BN of the fork that trained the DGD
     models. The run evaluates, exports and builds like a trained one.
     """
-    from .caffe_import import checkpoint_from_caffe
+    from .caffe.importing import checkpoint_from_caffe
 
     imported = checkpoint_from_caffe(net, weights, out, bn_statistic)
     for line in imported.lines:

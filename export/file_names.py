@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
 
 VECTOR_STAGE = "embed"
 """The only graph of a vector network, which its files need not name."""

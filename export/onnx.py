@@ -19,11 +19,12 @@ from torch import nn
 
 from reid.errors import BuildError, MissingPackageError
 from reid.files import write_atomically
-from reid.manifest import METADATA_KEY, Manifest, write_manifest
+from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
 from reid.models import stages_of
-from reid.models.pixels import FromPixels, Pixels
-from reid.models.stages import Stage
+from reid.models.graphs import Stage
 from reid.types import ArraySpec
+
+from .pixels import FromPixels, Pixels
 
 try:
     import onnx

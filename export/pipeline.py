@@ -14,28 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from reid.checkpoint import network_from_checkpoint
 from reid.data import load_split, read_image
-from reid.data.datasets import check_name
-from reid.data.synthetic import write_synthetic
+from reid.data.readers.datasets import check_name
+from reid.data.synthetic.writing import write_synthetic
 from reid.errors import ConfigError, DataError, output_errors
-from reid.evaluate import evaluate, split_as_trained
-from reid.files import sha256_of_file
-from reid.manifest import read_manifest
-from reid.models.stages import Stage
-from reid.runtime import Runner, model_file, open_runners, partner_file
+from reid.evaluation.evaluating import evaluate, split_as_trained
+from reid.model_file.opening import ModelFile
+from reid.models.graphs import Stage
+from reid.runtime import Runner, open_runners
 from reid.types import ImageRecord, Split
 
-from .answers import subject_of
-from .caffe import caffe_from_checkpoint
-from .caffe_parity import MAX_CROPS as MAX_LAYER_CROPS
-from .caffe_parity import prove_layers
-from .engine import BuiltEngine, build_engine
-from .engine_options import EngineOptions
+from .caffe.parity import MAX_CROPS as MAX_LAYER_CROPS
+from .caffe.parity import prove_layers
+from .caffe.writing import caffe_from_checkpoint
 from .file_names import onnx_file_name
 from .onnx import export_graph, from_pixels, prepared_stages
-from .parity import compare, with_evaluations
-from .proof import Proof
+from .parity.answers import subject_of
+from .parity.comparison import compare, with_evaluations
+from .parity.proof import Proof
+from .tensorrt.engine import BuiltEngine, build_engine
+from .tensorrt.options import EngineOptions
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -90,9 +88,9 @@ def export_checkpoint(
     of files done. Raises CheckpointError, ConfigError for a stage that the network does not have,
     BuildError, OutputError.
     """
-    file = model_file(run)
-    network, manifest = network_from_checkpoint(file)
-    manifest = dataclasses.replace(manifest, source_sha256=sha256_of_file(file))
+    file = ModelFile.at(run)
+    network = file.network()
+    manifest = dataclasses.replace(file.checkpoint.manifest, source_sha256=file.sha256)
     for number, precision in enumerate(precisions):
         start = time.perf_counter()
         stages = prepared_stages(network, manifest, fp16=precision == "fp16")
@@ -211,9 +209,9 @@ def prove(
             report = with_evaluations(report, (before, after))
         manifest, *others = (runner.manifest for runner in second.values())
     shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
-    file = model_file(candidate)
-    other = None if file.suffix == ".pt" else partner_file(file, manifest.stage)
-    return Proof(shown, report, file, manifest, (other, others[0]) if other else None)
+    file = ModelFile.at(candidate)
+    other = None if file.is_checkpoint else file.partner(manifest.stage)
+    return Proof(shown, report, file.path, manifest, (other, others[0]) if other else None)
 
 
 def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
@@ -243,7 +241,8 @@ def one_of_each(files: Sequence[Path]) -> list[Path]:
     for file in files:
         if file not in halves:
             chosen.append(file)
-            halves.append(partner_file(file, read_manifest(file).stage))
+            opened = ModelFile.at(file)
+            halves.append(opened.partner(opened.manifest.stage))
     return chosen
 
 

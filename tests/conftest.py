@@ -46,7 +46,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of drawn people in Market-1501's layout: 8 to train on, 4 to test on."""
-    from reid.data.synthetic import write_synthetic
+    from reid.data.synthetic.writing import write_synthetic
 
     root = tmp_path_factory.mktemp("people")
     write_synthetic(
@@ -97,8 +97,8 @@ class Road:
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     """The whole road once: people, a trained run, both exports, their proofs and times."""
-    from reid import quickstart
     from reid.cli import main
+    from reid.cli import quickstart_run as quickstart
 
     folder = tmp_path_factory.mktemp("road") / "out"
     options = [word for override in TINY for word in ("--set", override)]

@@ -203,7 +203,7 @@ def test_nothing_heavy_is_loaded_by(code: str) -> None:
     "module",
     [
         "reid.cli",
-        "reid.deploy.bench",
+        "reid.deploy.bench.latency",
         "reid.deploy.gallery.opening",
         "reid.deploy.serve.server",
         "reid.runtime",

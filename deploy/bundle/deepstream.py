@@ -8,8 +8,8 @@ y = scale * (x - offset), so a crop or a scale per channel has to be in the grap
 from __future__ import annotations
 
 from reid.errors import ConfigError
-from reid.manifest import Manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 
 TRACKER_FILE = "config_tracker_reid.yml"
 INFER_FILE = "config_infer_reid.txt"

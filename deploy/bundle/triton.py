@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid.errors import ConfigError
-from reid.manifest import BatchProfile, Manifest
+from reid.model_file.manifest import BatchProfile, Manifest
 from reid.types import ArraySpec
 
 CONFIG_FILE = "config.pbtxt"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from reid.errors import ConfigError, ModelFileError, ReidError
 from reid.files import atomic_path, write_text
-from reid.manifest import Manifest, read_manifest, write_manifest
-from reid.runtime import model_file, open_runner
+from reid.model_file.manifest import Manifest, write_manifest
+from reid.model_file.opening import ModelFile
+from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
 
 from .deepstream import INFER_FILE, INFER_MODE, TRACKER_FILE, affine, infer_file, tracker_block
@@ -131,19 +132,19 @@ def _opened(model: Path) -> tuple[Path, Manifest]:
 
     Raises ConfigError, ManifestError, ModelFileError.
     """
-    file = model_file(model)
-    if file.suffix == ".pt":
+    file = ModelFile.at(model)
+    if file.is_checkpoint:
         raise ConfigError(
             f"{model} is a run; export it first, and bundle the .onnx or .engine file: reid export "
             f"{model} --out DIR --pixels --fp16"
         )
-    manifest = read_manifest(file)
-    if manifest.engine and engine_info(manifest, file).flavour != "tensorrt":
+    manifest = file.manifest
+    if manifest.engine and engine_info(manifest, file.path).flavour != "tensorrt":
         raise ConfigError(
-            f"{file.name} is an engine of TensorRT for RTX, which DeepStream and Triton cannot "
-            "open; bundle the .onnx file, or an engine that TensorRT built"
+            f"{file.path.name} is an engine of TensorRT for RTX, which DeepStream and Triton "
+            "cannot open; bundle the .onnx file, or an engine that TensorRT built"
         )
-    return file, manifest
+    return file.path, manifest
 
 
 def _batch(manifest: Manifest, asked: int | None) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from reid import options
+from reid.cli import options
 from reid.progress import progress_bar
 
 
@@ -64,8 +64,8 @@ def bench(
     """
     from reid.runtime import open_runner
 
-    from ..bench import bench as measure
-    from ..bench_pairs import bench_pairs
+    from ..bench.latency import bench as measure
+    from ..bench.pairs import bench_pairs
 
     if pairs is not None:
         if cuda_graph:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from reid import options
+from reid.cli import options
 from reid.progress import say
 
 _out = click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")

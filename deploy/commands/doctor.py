@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from reid import options
+from reid.cli import options
 from reid.errors import MissingPackageError, ParityError
 
 

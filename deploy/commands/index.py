@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from reid import options
+from reid.cli import options
 from reid.progress import progress_bar, say
 
 from . import gallery_options

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reid import options
+from reid.cli import options
 from reid.progress import say
 
 from . import gallery_options

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reid import options
+from reid.cli import options
 from reid.progress import say
 
 from . import gallery_options

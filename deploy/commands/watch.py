@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from reid import options
+from reid.cli import options
 from reid.progress import progress_bar
 
 
@@ -87,7 +87,7 @@ def watch(
     ends, with all files complete.
     """
     from reid.matching import open_matcher
-    from reid.stopping import StopRequest
+    from reid.training.stopping import StopRequest
 
     from ..cameras.cameras import Cameras
     from ..cameras.sources import parse_sources

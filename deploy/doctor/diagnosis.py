@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid.preprocess import Preprocess
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from reid.errors import DataError, ReidError
-from reid.manifest import manifest_path, read_manifest
-from reid.runtime import Runner, model_file, open_runner
+from reid.model_file.opening import ModelFile
+from reid.runtime import Runner, open_runner
 from reid.types import FloatArray
 
 from ..bundle.golden import Golden, answers_of, find_golden, load_golden
@@ -97,16 +97,16 @@ def load_answers(path: Path, golden: Golden | None) -> FloatArray:
 
 
 def _golden(model: Path, golden_file: Path | None) -> Golden | None:
-    path = golden_file or find_golden(model_file(model).resolve())
+    path = golden_file or find_golden(ModelFile.at(model).path.resolve())
     return load_golden(path) if path else None
 
 
 def _missing(model: Path) -> list[str]:
-    file = model_file(model)
+    file = ModelFile.at(model)
     flavour = "tensorrt"
-    if file.suffix in (".engine", ".plan") and manifest_path(file).is_file():
+    if file.suffix in (".engine", ".plan") and file.has_manifest_beside:
         try:
-            engine = read_manifest(file, check_hash=False).engine
+            engine = file.unchecked_manifest.engine
             flavour = engine.flavour if engine else flavour
         except ReidError:
             pass  # told by opening the file

@@ -15,7 +15,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from reid.preprocess import INTERPOLATIONS, Preprocess
+from reid.model_file.preprocess import INTERPOLATIONS, Preprocess
 from reid.types import FloatArray, Image
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

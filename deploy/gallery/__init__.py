@@ -6,16 +6,7 @@ imported where one is wanted, for it needs faiss-cpu.
 
 from __future__ import annotations
 
-from .gallery import (
-    ANYWHERE,
-    Box,
-    Confirmation,
-    Gallery,
-    Match,
-    Sighting,
-    Summary,
-    Where,
-)
+from .gallery import ANYWHERE, Box, Confirmation, Gallery, Match, Sighting, Summary, Where
 
 __all__ = [
     "ANYWHERE",

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from reid.describing import READ_THREADS, Phase, read_ahead, silent
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, Progress
+from reid.matching.describing import READ_THREADS, Phase, read_ahead, silent
 from reid.types import Image, ImageRecord
 
 from .gallery import Box, Gallery, Sighting

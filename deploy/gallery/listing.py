@@ -1,6 +1,6 @@
 """Images for a gallery: a user's folders, a CSV file, or single files.
 
-Folders may be laid out in any way that ``reid.data.person_folders`` knows, or not at all:
+Folders may be laid out in any way that ``reid.data.readers.person_folders`` knows, or not at all:
 images whose person nothing tells are of nobody known. A CSV file has a column ``path`` and any
 of ``person_id``, ``camera_id``, ``time`` (see ``seconds_from_text``) and ``box`` (left, top,
 width, height in pixels, parted by spaces); its paths are relative to its folder and stay in it.
@@ -15,9 +15,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reid.data.folders import is_image, scan
-from reid.data.label_files import read_text_file
-from reid.data.person_folders import labelled_images
+from reid.data.readers.folders import is_image, scan
+from reid.data.readers.label_files import read_text_file
+from reid.data.readers.person_folders import labelled_images
 from reid.errors import ConfigError, DataError, nearest
 from reid.types import DISTRACTOR_ID
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import DataError
-from reid.pages.html_page import page, paragraph
+from reid.report.html_page import page, paragraph
 
 from .gallery import Match, Sighting
 from .pictures import picture_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from reid.describing import Phase, silent
 from reid.matching import Matcher
+from reid.matching.describing import Phase, silent
 from reid.types import FloatArray, Image
 
 from ..cameras.readers import Lost, read_source

@@ -6,10 +6,10 @@ module.
 
 from __future__ import annotations
 
-from reid.data.datasets import DATASETS, load_split
 from reid.data.images import IMAGE_SUFFIXES, read_image
 from reid.data.inspection import Inspection, inspect_dataset
-from reid.data.synthetic import SyntheticCounts, write_synthetic
+from reid.data.readers.datasets import DATASETS, load_split
+from reid.data.synthetic.writing import SyntheticCounts, write_synthetic
 
 __all__ = [
     "DATASETS",

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from reid.config import AugmentConfig
-from reid.preprocess import Preprocess
+from reid.config.settings import AugmentConfig
+from reid.model_file.preprocess import Preprocess
 from reid.types import FloatArray, Image
 
 # Principal components of ImageNet's RGB pixels (0-255): standard deviations and, in columns,

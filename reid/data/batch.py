@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.data.batch_plan import BatchPlan
-from reid.preprocess import Preprocess
+from reid.data.sampling.batch_plan import BatchPlan
+from reid.model_file.preprocess import Preprocess
 from reid.types import Image
 
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reid.data.datasets import list_dataset, load_split, published_counts
-from reid.data.folders import Contents, identities
 from reid.data.images import read_image
+from reid.data.readers.datasets import list_dataset, load_split, published_counts
+from reid.data.readers.folders import Contents, identities
 from reid.errors import DataError
 from reid.files import sha256_of_file
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord

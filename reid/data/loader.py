@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid.config import AugmentConfig
+from reid.config.settings import AugmentConfig
 from reid.data.augment import augment, shrunk
 from reid.data.batch import Batch, collate
-from reid.data.batch_plan import BatchPlan, Sampler
 from reid.data.images import read_image
+from reid.data.sampling.batch_plan import BatchPlan, Sampler
 from reid.errors import DataError
-from reid.preprocess import Preprocess
+from reid.model_file.preprocess import Preprocess
 from reid.types import Image, ImageRecord
 
 _AHEAD = 2  # batches made before they are asked for; each worker holds as many more

@@ -11,8 +11,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from reid.metrics import scores_from_ranks
-from reid.ranking import Labelled, Tile, ranks_of_good
+from reid.evaluation.metrics import scores_from_ranks
+from reid.evaluation.ranking import Tile, ranks_of_good
+from reid.matching.labels import Labelled
 from reid.types import JUNK_ID, CameraPair, IntArray
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reid.tables import COLUMNS, aligned, figures_of
+from reid.evaluation.tables import COLUMNS, aligned, figures_of
 from reid.types import EvalReport
 
 

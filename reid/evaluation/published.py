@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from reid.tables import COLUMNS, aligned, row
+from reid.evaluation.tables import COLUMNS, aligned, row
 from reid.types import EvalReport
 
 if sys.version_info >= (3, 11):

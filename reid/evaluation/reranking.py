@@ -29,10 +29,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid.distances import TILE, Distances, euclidean_tiles, tiles_of
 from reid.errors import ConfigError
+from reid.evaluation.ranking import nearest_in
 from reid.evaluation.sparse_rows import SparseRows, sparse_rows
-from reid.ranking import nearest_in
+from reid.matching.distances import TILE, Distances, euclidean_tiles, tiles_of
 from reid.types import BoolArray, FloatArray
 
 Neighbours = npt.NDArray[np.int32]

@@ -7,20 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid.distances import TILE, Distances
 from reid.errors import ConfigError, nearest
 from reid.evaluation.camera_pairs import CameraPairs
+from reid.evaluation.metrics import Scores, mean
+from reid.evaluation.ranking import MarketRules, Nearest, OtherViewRules, RanksOfGood, pass_over
 from reid.evaluation.shots import ShotRanks, chance_shots
 from reid.evaluation.verification import PairCounts, Verification
-from reid.metrics import Scores, mean
-from reid.ranking import (
-    Labelled,
-    MarketRules,
-    Nearest,
-    OtherViewRules,
-    RanksOfGood,
-    pass_over,
-)
+from reid.matching.distances import TILE, Distances
+from reid.matching.labels import Labelled
 from reid.types import CameraPair, Protocol, Ranking
 
 MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT = "multi_query", "single_shot", "multi_shot"

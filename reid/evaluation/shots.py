@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from reid.errors import ConfigError
-from reid.metrics import CMC_RANKS, Scores, mean, mean_of_trials, scores_from_ranks
-from reid.ranking import Labelled, Tile
+from reid.evaluation.metrics import CMC_RANKS, Scores, mean, mean_of_trials, scores_from_ranks
+from reid.evaluation.ranking import Tile
+from reid.matching.labels import Labelled
 from reid.types import DISTRACTOR_ID, JUNK_ID, FloatArray, IntArray, Protocol
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from reid.evaluation.cascade import Cascade, savings
 from reid.evaluation.differences import difference_table, differences
 from reid.evaluation.published import published_beside, published_table
-from reid.tables import camera_tables, table
+from reid.evaluation.tables import camera_tables, table
 from reid.types import EvalReport
 
 

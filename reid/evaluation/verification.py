@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid.ranking import Tile
+from reid.evaluation.ranking import Tile
 from reid.types import FloatArray, IntArray
 
 Shares = npt.NDArray[np.float64]

@@ -19,8 +19,8 @@ import numpy as np
 from reid.errors import ModelFileError
 from reid.matching.columns import Column, Part, read_columns, write_columns
 from reid.matching.descriptions import PIECE_IMAGES, STORED, layout
+from reid.matching.labels import Labels, labels_from_records
 from reid.matching.matcher import DescriptionT, Matcher, model_differences
-from reid.ranking import Labels, labels_from_records
 from reid.types import ImageRecord
 
 FORMAT = "reid-toolkit descriptions 1"

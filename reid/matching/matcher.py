@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from reid.distances import Distances
-from reid.manifest import Manifest
-from reid.preprocess import Preprocess
+from reid.matching.distances import Distances
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 Progress = Callable[[int], object]

@@ -1,6 +1,6 @@
 """Matching with a network that scores pairs: describe each image once, compare stored ones.
 
-Two graphs do the work (``reid.models.csn_stages``): ``describe``, and ``compare`` of one query
+Two graphs do the work (``reid.models.csn.graphs``): ``describe``, and ``compare`` of one query
 with many gallery images. The distance of a pair is minus its score.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from reid.distances import Distances, euclidean_tiles
 from reid.errors import ConfigError, ModelFileError
 from reid.matching.descriptions import PairDescriptions
 from reid.matching.distance_file import room_for_distances
+from reid.matching.distances import Distances, euclidean_tiles
 from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray

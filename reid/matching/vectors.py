@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from reid.distances import Distances, euclidean_tiles
 from reid.errors import ConfigError, ModelFileError
+from reid.matching.distances import Distances, euclidean_tiles
 from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray

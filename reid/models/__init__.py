@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from reid.errors import ConfigError, nearest
-from reid.models.csn import Csn
-from reid.models.csn_stages import pair_stages
-from reid.models.msp_cnn import MspCnn
-from reid.models.sisnet import SisNet
-from reid.models.sisnet_stages import scale_stages
-from reid.models.stages import Stage, vector_stages
+from reid.models.csn.graphs import pair_stages
+from reid.models.csn.network import Csn
+from reid.models.graphs import Stage, vector_stages
+from reid.models.msp_cnn.network import MspCnn
+from reid.models.sisnet.graphs import scale_stages
+from reid.models.sisnet.network import SisNet
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,17 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from reid.errors import ModelFileError, ReidError
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
+from reid.model_file.opening import PARTNERS, ModelFile, Openable
 from reid.types import FloatArray
 
 OPENERS = {
     ".onnx": "reid.runtime.onnx_runner:OnnxRunner",
     ".engine": "reid.runtime.tensorrt_runner:TensorRtRunner",
     ".plan": "reid.runtime.tensorrt_runner:TensorRtRunner",
-    ".pt": "reid.checkpoint:runner_from_checkpoint",
+    ".pt": "reid.training.checkpoint:runner_from_checkpoint",
 }
 """File suffix -> import string of what opens it, loaded on use: an edge box has no torch."""
-
-CHECKPOINT_NAME = "checkpoint.pt"
-"""The file that stands for a run folder."""
-
 
 Opened = TypeVar("Opened", bound="Runner")
 
@@ -74,19 +71,12 @@ class Runner(Protocol):
         self.close()
 
 
-def model_file(path: Path) -> Path:
-    """The file meant by ``path``: itself, or the checkpoint of a run folder."""
-    file = path / CHECKPOINT_NAME if path.is_dir() else path
-    if not file.is_file():
-        what = f"no {CHECKPOINT_NAME} in the folder" if path.is_dir() else "no such file"
-        raise ModelFileError(
-            f"{path}: {what}; expected a run folder, a .pt checkpoint, an .onnx or an .engine"
-        )
-    return file
-
-
 def open_runner(
-    path: str | Path, device: str = "auto", threads: int = 0, *, cuda_graphs: bool = False
+    path: Openable,
+    device: str = "auto",
+    threads: int = 0,
+    *,
+    cuda_graphs: bool = False,
 ) -> Runner:
     """Open a run folder, checkpoint, ``.onnx``, ``.engine`` or ``.plan``.
 
@@ -94,11 +84,11 @@ def open_runner(
     backend; ``cuda_graphs`` asks for them where there are any. Raises ModelFileError,
     ManifestError, CheckpointError, MissingPackageError.
     """
-    file = model_file(Path(path))
-    opener = OPENERS.get(file.suffix.lower())
+    file = ModelFile.at(path)
+    opener = OPENERS.get(file.suffix)
     if opener is None:
         raise ModelFileError(
-            f"{file}: the suffix {file.suffix!r} is not one of {', '.join(OPENERS)}"
+            f"{file.path}: the suffix {file.path.suffix!r} is not one of {', '.join(OPENERS)}"
         )
     module, _, name = opener.partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)(file, device, threads)
@@ -108,7 +98,11 @@ def open_runner(
 
 
 def open_runners(
-    path: str | Path, device: str = "auto", threads: int = 0, *, cuda_graphs: bool = False
+    path: Openable,
+    device: str = "auto",
+    threads: int = 0,
+    *,
+    cuda_graphs: bool = False,
 ) -> dict[str, Runner]:
     """What it takes to match with a model: stage name -> runner.
 
@@ -117,48 +111,28 @@ def open_runners(
     Raises what ``open_runner`` raises, and ModelFileError for two files that do not belong
     together.
     """
-    file = model_file(Path(path))
-    if file.suffix.lower() == ".pt":
-        module = importlib.import_module("reid.checkpoint")
+    file = ModelFile.at(path)
+    if file.is_checkpoint:
+        module = importlib.import_module("reid.training.checkpoint")
         return dict(module.runners_from_checkpoint(file, device, threads))
     runner = open_runner(file, device, threads, cuda_graphs=cuda_graphs)
     stage = runner.manifest.stage
     try:
-        other = partner_file(file, stage)
+        other = file.partner(stage)
         if other is None:
             return {stage: runner}
-        partner = _partner(file, other, runner.manifest, device, threads)
+        partner = _partner(file.path, other, runner.manifest, device, threads)
         if cuda_graphs:
             partner.use_cuda_graphs()
-        return {stage: runner, _PARTNERS[stage]: partner}
+        return {stage: runner, PARTNERS[stage]: partner}
     except ReidError:
         runner.close()
         raise
 
 
-_PARTNERS = {"describe": "compare", "compare": "describe"}
-
-
-def partner_file(file: Path, stage: str) -> Path | None:
-    """Where the other half of a network that scores pairs lies, by its name.
-
-    None for a stage that has no other half. Raises ModelFileError for a name without the stage.
-    """
-    if stage not in _PARTNERS:
-        return None
-    other = file.with_name(file.name.replace(f".{stage}.", f".{_PARTNERS[stage]}."))
-    if other == file:
-        raise ModelFileError(
-            f"{file} is the {stage!r} half of a network that scores pairs, and its name does not "
-            f"say so (expected .{stage}. in it): the {_PARTNERS[stage]!r} half cannot be found; "
-            "keep the names that `reid export` gave"
-        )
-    return other
-
-
 def _partner(file: Path, other: Path, manifest: Manifest, device: str, threads: int) -> Runner:
     """The other of the two files of a network that scores pairs, which must be of one kind."""
-    wanted = _PARTNERS[manifest.stage]
+    wanted = PARTNERS[manifest.stage]
     if not other.is_file():
         raise ModelFileError(
             f"{file} is the {manifest.stage!r} half of a network that scores pairs, and its "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
 from reid.types import ArraySpec, FloatArray
 
 

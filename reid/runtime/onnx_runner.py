@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import ManifestError, MissingPackageError, ModelFileError
-from reid.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path
+from reid.model_file.opening import ModelFile, Openable
 from reid.runtime import Runner
 from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
 from reid.types import FloatArray
@@ -58,11 +59,10 @@ class OnnxRunner(Runner):
     or of another file.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", threads: int = 0) -> None:
-        path = Path(path)
-        if not path.is_file():
-            raise ModelFileError(f"{path}: no such file; expected an exported .onnx")
-        beside = read_manifest(path) if manifest_path(path).exists() else None
+    def __init__(self, file: Openable, device: str = "auto", threads: int = 0) -> None:
+        file = ModelFile.at(file)
+        path = file.path
+        beside = file.manifest if file.has_manifest_beside else None
         self._session: Any = _session(path, device, threads)
         self.manifest: Manifest = beside or _manifest_inside(self._session, path)
         _check_graph(self._session, self.manifest, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reid.errors import EngineMismatchError, ModelFileError
-from reid.manifest import EngineInfo, Manifest
+from reid.model_file.manifest import EngineInfo, Manifest
 from reid.runtime.device_memory import Device
 
 REBUILD = "build the engine here again from its ONNX: reid export RUN --out DIR --trt"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reid.errors import ModelFileError
-from reid.manifest import BatchProfile, EngineInfo
+from reid.model_file.manifest import BatchProfile, EngineInfo
 from reid.runtime.tensorrt_fit import REBUILD
 from reid.runtime.tensorrt_module import captured_log, last_line
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 
 from reid.errors import ManifestError, ModelFileError
-from reid.manifest import read_manifest
+from reid.model_file.opening import ModelFile, Openable
 from reid.runtime import Runner
 from reid.runtime.device_memory import Device, open_device
 from reid.runtime.inputs import batch_size, checked_inputs
@@ -41,14 +40,15 @@ class TensorRtRunner(Runner):
 
     on_gpu = True
 
-    def __init__(self, path: Path, device: str = "auto", threads: int = 0) -> None:
+    def __init__(self, file: Openable, device: str = "auto", threads: int = 0) -> None:
         del threads
-        self._path = Path(path)
+        file = ModelFile.at(file)
+        self._path = file.path
         self._stack = ExitStack()
         self._closed = False
         self._graphs = False
         self._lanes: list[Lane] = []
-        self.manifest = read_manifest(self._path)
+        self.manifest = file.manifest
         self._info = info = engine_info(self.manifest, self._path)
         if device not in ("auto", "cpu", "cuda"):
             raise ModelFileError(f"device is auto, cpu or cuda; found {device!r}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.errors import ModelFileError
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
 from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
 from reid.types import FloatArray

@@ -1,1 +1,1 @@
-"""What training is made of, besides the order of events, which is ``reid.train``'s."""
+"""What training is made of, besides the order of events, which is ``reid.training.loop``'s."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reid.config import RunConfig
+from reid.config.settings import RunConfig
 from reid.errors import ConfigError
 
 Loss = Callable[[nn.Module, Tensor], Tensor]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from reid.config import LossConfig, StageConfig
+from reid.config.networks import NetworkConfig
+from reid.config.settings import LossConfig, StageConfig
 from reid.data.batch import Batch
 from reid.errors import ConfigError, nearest
 from reid.losses import (
@@ -24,10 +25,9 @@ from reid.losses import (
     transform_prior_loss,
     triplet_loss,
 )
-from reid.models.csn import CsnOutput
-from reid.models.msp_cnn import MspCnnOutput
-from reid.models.sisnet import SisNetOutput, activation_maps
-from reid.network_config import NetworkConfig
+from reid.models.csn.network import CsnOutput
+from reid.models.msp_cnn.network import MspCnnOutput
+from reid.models.sisnet.network import SisNetOutput, activation_maps
 
 Objective = Callable[[nn.Module, Batch, LossConfig, Collection[str]], dict[str, Tensor]]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.errors import CheckpointError, MissingPackageError
-from reid.torch_files import load_without_code, misfit
+from reid.training.torch_files import load_without_code, misfit
 
 try:
     from safetensors import SafetensorError

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reid.checkpoint import DAMAGE, Checkpoint, load_checkpoint, one_line
-from reid.config import TrainConfig
+from reid.config.settings import TrainConfig
 from reid.errors import CheckpointError, ConfigError, OutputError
-from reid.processes import Processes
-from reid.runtime import CHECKPOINT_NAME
-from reid.torch_files import misfit
+from reid.model_file.opening import CHECKPOINT_NAME
 from reid.training.arithmetic import Arithmetic
+from reid.training.checkpoint import DAMAGE, Checkpoint, load_checkpoint, one_line
+from reid.training.processes import Processes
 from reid.training.solver import Solver
+from reid.training.torch_files import misfit
 
 _FREE_SETTINGS = (
     "run.checkpoint_every_s",

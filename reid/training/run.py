@@ -14,26 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from reid import __version__
-from reid.checkpoint import (
+from reid.config.networks import SisNetConfig
+from reid.config.settings import StageConfig, TrainConfig
+from reid.data.batch import Batch
+from reid.data.loader import TrainLoader
+from reid.data.sampling.samplers import sampler_from_config
+from reid.errors import CheckpointError, ConfigError
+from reid.model_file.manifest import Manifest
+from reid.model_file.opening import CHECKPOINT_NAME
+from reid.models import input_size_problem
+from reid.models.sisnet.network import SisNet
+from reid.training.arithmetic import Arithmetic, choose_arithmetic
+from reid.training.checkpoint import (
     Checkpoint,
     build_configured_network,
     load_weights,
     save_checkpoint,
 )
-from reid.config import StageConfig, TrainConfig
-from reid.data.batch import Batch
-from reid.data.loader import TrainLoader
-from reid.data.samplers import sampler_from_config
-from reid.errors import CheckpointError, ConfigError
-from reid.manifest import Manifest
-from reid.models import input_size_problem
-from reid.models.sisnet import SisNet
-from reid.network_config import SisNetConfig
-from reid.processes import Processes
-from reid.runtime import CHECKPOINT_NAME
-from reid.training.arithmetic import Arithmetic, choose_arithmetic
 from reid.training.objectives import Objective, active_losses, objective_of
 from reid.training.pretrained import how_to_obtain, load_pretrained
+from reid.training.processes import Processes
 from reid.training.resume import arithmetic_before, restore_training
 from reid.training.schedule import stage_iterations
 from reid.training.solver import Solver, solver_of

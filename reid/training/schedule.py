@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from reid.config import StageConfig
+from reid.config.settings import StageConfig
 
 
 def learning_rate(stage: StageConfig, iteration: int, num_iterations: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reid.config import OptimizerConfig
+from reid.config.settings import OptimizerConfig
 
 
 class CaffeSgd(torch.optim.Optimizer):

@@ -25,17 +25,17 @@ import google.protobuf
 import torch
 
 from reid.caffe.files import blob_array, read_weights, write_weights
-from reid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from reid.config import TrainConfig
-from reid.export.caffe import caffe_from_checkpoint
-from reid.export.caffe_graph import traced_layers
-from reid.export.caffe_import import checkpoint_from_caffe
+from reid.config.settings import TrainConfig
+from reid.export.caffe.graph import traced_layers
+from reid.export.caffe.importing import checkpoint_from_caffe
+from reid.export.caffe.writing import caffe_from_checkpoint
 from reid.export.pipeline import DRAWN, drawn_or_real, prove
 from reid.files import write_text
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
+from reid.model_file.opening import ModelFile
+from reid.model_file.preprocess import Preprocess
 from reid.models import build_network
-from reid.preprocess import Preprocess
-from reid.runtime import model_file
+from reid.training.checkpoint import Checkpoint, save_checkpoint
 from reid.types import FloatArray
 
 RECORD = Path(__file__).parent / "records" / "caffe.json"
@@ -118,7 +118,7 @@ def agreement(run: Path, folder: Path) -> Made:
         report = prove(run, files.caffemodel, split, max_crops=CROPS).report
     back = folder / "back"
     imported = checkpoint_from_caffe(files.prototxt, files.caffemodel, back)
-    before, after = (load_checkpoint(model_file(path)).model for path in (run, back))
+    before, after = (ModelFile.at(path).checkpoint.model for path in (run, back))
     # The count of batches is PyTorch's own: Caffe has no place for it.
     keys = [key for key in before if not key.endswith("num_batches_tracked")]
     return {

@@ -23,17 +23,17 @@ from pathlib import Path
 import torch
 
 from reid.data import load_split, read_image
-from reid.data.synthetic import write_synthetic
+from reid.data.synthetic.writing import write_synthetic
 from reid.deploy.gallery.gallery import Sighting
 from reid.deploy.gallery.indexing import index_images
 from reid.deploy.gallery.opening import open_gallery
-from reid.describing import describe_records
 from reid.export.onnx import export_onnx
 from reid.files import write_text
-from reid.manifest import Manifest
 from reid.matching import VectorMatcher
+from reid.matching.describing import describe_records
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.models import build_network
-from reid.preprocess import Preprocess
 from reid.runtime import Runner, open_runner
 from reid.types import ImageRecord
 

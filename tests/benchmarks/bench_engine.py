@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from reid.checkpoint import build_configured_network
-from reid.export.engine import build_engine
+from reid.config.toml import resolve_config
 from reid.export.onnx import export_onnx, prepared_stages
+from reid.export.tensorrt.engine import build_engine
 from reid.files import write_text
-from reid.manifest import Manifest
-from reid.settings import resolve_config
+from reid.model_file.manifest import Manifest
+from reid.training.checkpoint import build_configured_network
 
 HERE = Path(__file__).parent
 RECORD = HERE / "records" / "engine.json"

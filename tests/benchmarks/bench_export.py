@@ -22,10 +22,10 @@ import torch
 
 from reid.export.onnx import export_onnx
 from reid.files import write_text
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.models import build_network
 from reid.models.embedding import EmbeddingNetwork
-from reid.preprocess import Preprocess
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.runtime.torch_runner import TorchRunner
 

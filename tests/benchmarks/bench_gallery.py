@@ -24,9 +24,9 @@ from reid.deploy.gallery import Gallery, Sighting, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.vectors import faiss
 from reid.files import write_text
-from reid.manifest import Manifest
 from reid.matching import VectorMatcher, unit_vectors
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray
 

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 import torch
 
-from reid.config import AugmentConfig, SamplerConfig
+from reid.config.settings import AugmentConfig, SamplerConfig
 from reid.data.images import IMAGE_SUFFIXES
 from reid.data.loader import TrainLoader
-from reid.data.pair_sampler import PairSampler
+from reid.data.sampling.pair_sampler import PairSampler
 from reid.files import write_text
-from reid.preprocess import Preprocess
+from reid.model_file.preprocess import Preprocess
 from reid.types import ImageRecord
 
 RECORD = Path(__file__).parent / "records" / "loader.json"

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from reid.data.synthetic import write_synthetic
+from reid.config.toml import resolve_config
+from reid.data.synthetic.writing import write_synthetic
 from reid.files import write_text
-from reid.settings import resolve_config
-from reid.train import train
+from reid.training.loop import train
 
 RECORD = Path(__file__).parent / "records" / "memory.json"
 _KIB_PER_GIB = 1 << 20

@@ -14,11 +14,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from reid.data.synthetic import write_synthetic
-from reid.deploy.bench_pairs import bench_pairs
+from reid.config.toml import resolve_config
+from reid.data.synthetic.writing import write_synthetic
+from reid.deploy.bench.pairs import bench_pairs
 from reid.files import write_text
-from reid.settings import resolve_config
-from reid.train import train
+from reid.training.loop import train
 
 RECORD = Path(__file__).parent / "records" / "pairs.json"
 

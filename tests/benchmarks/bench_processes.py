@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from reid.data.synthetic import write_synthetic
+from reid.data.synthetic.writing import write_synthetic
 from reid.files import write_text
 
 RECORD = Path(__file__).parent / "records" / "processes.json"

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from reid.distances import euclidean_distances, euclidean_tiles
 from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.evaluation.scoring import CURVE, Measured, measure
 from reid.files import write_text
-from reid.ranking import Labels
+from reid.matching.distances import euclidean_distances, euclidean_tiles
+from reid.matching.labels import Labels
 from reid.types import FloatArray, Protocol
 
 RECORD = Path(__file__).parent / "records" / "ranking.json"

@@ -25,14 +25,14 @@ from pathlib import Path
 
 import torch
 
-from reid.checkpoint import build_configured_network
-from reid.config import TrainConfig
-from reid.data.synthetic import write_synthetic
+from reid.config.settings import TrainConfig
+from reid.config.toml import resolve_config
+from reid.data.synthetic.writing import write_synthetic
 from reid.files import write_text
-from reid.models.sisnet import SisNetOutput
-from reid.settings import resolve_config
-from reid.train import train
+from reid.models.sisnet.network import SisNetOutput
 from reid.training.arithmetic import Arithmetic
+from reid.training.checkpoint import build_configured_network
+from reid.training.loop import train
 
 RECORD = Path(__file__).parent / "records" / "sisnet.json"
 SKIPPED = 1

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from reid.checkpoint import build_configured_network
-from reid.config import TrainConfig
-from reid.data.synthetic import write_synthetic
+from reid.config.settings import TrainConfig
+from reid.config.toml import resolve_config
+from reid.data.synthetic.writing import write_synthetic
 from reid.files import write_text
-from reid.settings import resolve_config
-from reid.train import train
 from reid.training.arithmetic import Arithmetic
+from reid.training.checkpoint import build_configured_network
+from reid.training.loop import train
 
 RECORD = Path(__file__).parent / "records" / "train.json"
 SKIPPED = 2

@@ -29,12 +29,12 @@ from typing import Any
 
 import numpy as np
 
+from reid.deploy.bench.setting import cpu_name
 from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, read_source
 from reid.deploy.cameras.sources import Source, parse_sources
 from reid.deploy.people.boxes import People, overlaps
 from reid.deploy.people.detector import PeopleDetector, open_detector
-from reid.deploy.setting import cpu_name
 from reid.deploy.watch.assignment import assign
 from reid.deploy.watch.events import Seen
 from reid.deploy.watch.tracker import USUAL

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import reid.train
+import reid.training.loop
 from reid.caffe import reference
 from reid.caffe.schema import SolverParameter
 from reid.caffe.solver import settings_from_solver, settings_of_solver_file
 from reid.caffe.text import parse_into
 from reid.cli import main
-from reid.config import StageConfig, TrainConfig
+from reid.config.settings import StageConfig, TrainConfig
+from reid.config.toml import load_recipe, resolve_config
 from reid.errors import CaffeError, TrainingError
-from reid.settings import load_recipe, resolve_config
 from reid.training.schedule import learning_rate
 
 RECIPE = "msp_cnn_cuhk01"
@@ -174,7 +174,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
         seen.append(config)
         raise TrainingError("far enough")
 
-    monkeypatch.setattr(reid.train, "train", stop)
+    monkeypatch.setattr(reid.training.loop, "train", stop)
     return seen
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid.config import AugmentConfig
+from reid.config.settings import AugmentConfig
 from reid.data.augment import Draws, augment, shrunk
-from reid.preprocess import Preprocess
+from reid.model_file.preprocess import Preprocess
 from reid.types import Image
 
 PREPROCESS = Preprocess(resize_height=24, resize_width=14, crop_height=20, crop_width=10)

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from reid.config import AugmentConfig, SamplerConfig
+from reid.config.settings import AugmentConfig, SamplerConfig
 from reid.data import loader as loader_module
 from reid.data.batch import Batch, collate
 from reid.data.images import read_image
 from reid.data.loader import TrainLoader, default_num_workers
-from reid.data.pair_sampler import PairSampler
-from reid.data.samplers import sampler_from_config
+from reid.data.sampling.pair_sampler import PairSampler
+from reid.data.sampling.samplers import sampler_from_config
 from reid.errors import DataError
-from reid.preprocess import Preprocess
+from reid.model_file.preprocess import Preprocess
 from reid.types import ImageRecord
 
 PREPROCESS = Preprocess(24, 14, 20, 10, mean=(102.0, 99.5, 101.0), std=(1.0, 57.3, 2.0))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reid.preprocess import Preprocess
+from reid.model_file.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     """For images of 40x16 out of 48x20, normalised by a mean and a scale per channel."""
-    from reid.checkpoint import Checkpoint, save_checkpoint
-    from reid.config import TrainConfig
+    from reid.config.settings import TrainConfig
     from reid.export.pipeline import export_checkpoint
-    from reid.manifest import Manifest
+    from reid.model_file.manifest import Manifest
+    from reid.training.checkpoint import Checkpoint, save_checkpoint
     from tests.export.conftest import lively_network
 
     folder = tmp_path_factory.mktemp("served")

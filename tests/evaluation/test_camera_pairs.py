@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from reid.evaluation.camera_pairs import CameraPairs
+from reid.evaluation.ranking import MarketRules, pass_over
 from reid.evaluation.scoring import measure
-from reid.ranking import Labels, MarketRules, pass_over
+from reid.matching.labels import Labels
 from reid.types import CameraPair, FloatArray, Protocol
 
 

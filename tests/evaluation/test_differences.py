@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reid.evaluation.differences import difference_table, differences
-from tests.test_tables import report
+from tests.evaluation.test_tables import report
 
 
 def test_each_figure_of_each_model_is_held_against_the_first() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from reid.data import DATASETS
-from reid.data.datasets import published_counts
+from reid.data.readers.datasets import published_counts
 from reid.evaluation.published import published_beside, published_table, published_tests
 from reid.evaluation.scoring import PROTOCOLS
-from reid.tables import COLUMNS
+from reid.evaluation.tables import COLUMNS
 from reid.types import EvalReport, Protocol
-from tests.test_tables import report
+from tests.evaluation.test_tables import report
 
 WHOLE = {"num_identities": 750, "num_query": 3368, "num_gallery": 19732}
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from reid.distances import Distances, euclidean_tiles
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.evaluation.scoring import CURVE, PROTOCOLS, chance, measure
-from reid.ranking import Labels
+from reid.matching.distances import Distances, euclidean_tiles
+from reid.matching.labels import Labels
 from reid.types import FloatArray, IntArray, Protocol
-from tests.test_metrics import step_by_loop, trapezoid_by_loop
+from tests.evaluation.test_metrics import step_by_loop, trapezoid_by_loop
 
 MARKET = Protocol("market")
 

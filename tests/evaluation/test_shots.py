@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from reid.errors import ConfigError
+from reid.evaluation.metrics import Scores
 from reid.evaluation.scoring import measure
 from reid.evaluation.shots import chance_shots, draw_shots
-from reid.metrics import Scores
-from reid.ranking import Labels
+from reid.matching.labels import Labels
 from reid.types import FloatArray, Protocol
 
 

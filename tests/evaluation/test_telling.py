@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reid.evaluation.telling import told
-from tests.test_tables import report
+from tests.evaluation.test_tables import report
 
 
 class Consistent:

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from reid.evaluation.ranking import MarketRules, pass_over
 from reid.evaluation.verification import PairCounts, Verification
-from reid.ranking import Labels, MarketRules, pass_over
+from reid.matching.labels import Labels
 from reid.types import FloatArray
 
 

@@ -19,19 +19,19 @@ from torch import Tensor, nn
 
 from reid.caffe.files import read_net, read_weights, write_net, write_weights
 from reid.caffe.schema import NetParameter
-from reid.checkpoint import Checkpoint, save_checkpoint
-from reid.config import TrainConfig
-from reid.export.caffe import caffe_from_checkpoint
+from reid.config.networks import CsnConfig
+from reid.config.settings import TrainConfig
+from reid.export.caffe.writing import caffe_from_checkpoint
 from reid.export.onnx import export_onnx
 from reid.export.pipeline import Exported as ExportedFile
 from reid.export.pipeline import export_checkpoint
-from reid.manifest import Manifest, read_manifest, write_manifest
-from reid.models.csn import Csn
+from reid.model_file.manifest import Manifest, read_manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
+from reid.models.csn.network import Csn
 from reid.models.embedding import EmbeddingNetwork
-from reid.models.msp_cnn import MspCnn
-from reid.network_config import CsnConfig
-from reid.preprocess import Preprocess
+from reid.models.msp_cnn.network import MspCnn
 from reid.runtime.torch_runner import TorchRunner
+from reid.training.checkpoint import Checkpoint, save_checkpoint
 from reid.types import Image
 
 Change = Callable[[NetParameter], None]

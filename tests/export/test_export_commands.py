@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reid.cli import INTERRUPTED, main
 from reid.files import sha256_of_file
-from reid.manifest import read_manifest, write_manifest
+from reid.model_file.manifest import read_manifest, write_manifest
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ["--crops", "16", "--skip-eval"]

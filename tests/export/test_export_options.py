@@ -9,8 +9,8 @@ import pytest
 
 from reid.cli import main
 from reid.export import pipeline
-from reid.export.engine_options import EngineOptions
-from reid.manifest import BatchProfile
+from reid.export.tensorrt.options import EngineOptions
+from reid.model_file.manifest import BatchProfile
 
 EXPORT = ["export", "run", "--out", "out", "--trt", "--no-parity", "--json"]
 

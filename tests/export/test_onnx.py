@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from reid.errors import BuildError, ConfigError
 from reid.export import onnx as onnx_export
 from reid.export.onnx import export_graph, export_onnx
-from reid.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.models import stages_of
-from reid.models.stages import Stage
-from reid.preprocess import Preprocess
+from reid.models.graphs import Stage
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import ArraySpec
 

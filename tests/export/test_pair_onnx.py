@@ -10,16 +10,16 @@ import numpy as np
 import onnx
 import pytest
 
-from reid.checkpoint import runners_from_checkpoint
 from reid.cli import main
 from reid.errors import ConfigError, ModelFileError
 from reid.export.pipeline import export_checkpoint, one_of_each
 from reid.export.precision import prove_precision
 from reid.files import sha256_of_file
-from reid.manifest import read_manifest
 from reid.matching import open_matcher
+from reid.model_file.manifest import read_manifest
 from reid.runtime import open_runners
 from reid.runtime.onnx_runner import OnnxRunner
+from reid.training.checkpoint import runners_from_checkpoint
 from reid.types import FloatArray
 
 Capture = pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from reid.export.pipeline import (
     prove_on_drawn,
     spread,
 )
-from reid.manifest import manifest_path, read_manifest, write_manifest
+from reid.model_file.manifest import manifest_path, read_manifest, write_manifest
 from reid.types import ImageRecord, Protocol, Split
 
 
@@ -91,8 +91,8 @@ def test_a_real_dataset_is_split_as_the_model_was_trained(
         asked.update(options, name=name, root=root)
         return numbered(1, 1)
 
-    monkeypatch.setattr("reid.evaluate.load_split", load)
-    monkeypatch.setattr("reid.evaluate._trained_on", lambda model, name: (486, 3))
+    monkeypatch.setattr("reid.evaluation.evaluating.load_split", load)
+    monkeypatch.setattr("reid.evaluation.evaluating._trained_on", lambda model, name: (486, 3))
     with drawn_or_real("cuhk01", tmp_path, road.run):
         pass
     assert asked == {

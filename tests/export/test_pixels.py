@@ -12,10 +12,10 @@ import torch
 
 from reid.cli import main
 from reid.export.onnx import export_graph, from_pixels, prepared_stages
-from reid.manifest import Manifest, read_manifest
-from reid.models.pixels import Pixels
-from reid.models.stages import Stage
-from reid.preprocess import Preprocess
+from reid.export.pixels import Pixels
+from reid.model_file.manifest import Manifest, read_manifest
+from reid.model_file.preprocess import Preprocess
+from reid.models.graphs import Stage
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import ArraySpec, Image
 from tests.export.conftest import lively_network

@@ -14,7 +14,7 @@ from torch import nn
 from reid.errors import BuildError, ModelFileError
 from reid.export.precision import folded, halved, prove_precision
 from reid.models.layers import InceptionA
-from reid.models.resnet import ResNet
+from reid.models.sisnet.resnet import ResNet
 
 HALF, FULL = TensorProto.FLOAT16, TensorProto.FLOAT
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 from reid.cli import main
-from reid.config import TrainConfig
+from reid.config.networks import SisNetConfig
+from reid.config.settings import TrainConfig
 from reid.errors import ParityError
-from reid.export.answers import VectorSubject, subject_of
-from reid.manifest import Manifest, read_manifest
-from reid.network_config import SisNetConfig
-from reid.preprocess import Preprocess
+from reid.export.parity.answers import VectorSubject, subject_of
+from reid.model_file.manifest import Manifest, read_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runners
+from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 from tests.export.conftest import enlivened
 
 Capture = pytest.CaptureFixture[str]

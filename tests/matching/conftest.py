@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from reid.manifest import Manifest
 from reid.matching import PairMatcher
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import ArraySpec, FloatArray, Image
 

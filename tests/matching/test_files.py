@@ -15,7 +15,7 @@ from reid.errors import ModelFileError
 from reid.matching import PairMatcher, VectorMatcher, descriptions
 from reid.matching.columns import write_columns
 from reid.matching.files import FORMAT, load_descriptions, save_descriptions, stored_form
-from reid.ranking import labels_from_records
+from reid.matching.labels import labels_from_records
 from reid.types import ImageRecord
 from tests.matching.conftest import CompareRunner, DescribeRunner
 from tests.matching.test_vectors import MANIFEST, ProjectionRunner, some_images

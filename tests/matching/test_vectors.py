@@ -12,9 +12,9 @@ import pytest
 
 import reid.matching
 from reid.errors import ConfigError, DataError, ModelFileError
-from reid.manifest import Manifest
 from reid.matching import Matcher, VectorMatcher, open_matcher, unit_vectors
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray, Image
 

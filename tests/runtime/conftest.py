@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.manifest import Manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import tensorrt_runner
 from reid.types import ArraySpec, FloatArray
 from tests.runtime.tensorrt_fakes import FakeDevice, FakeTensorRt, write_engine

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.manifest import EngineInfo, Manifest, write_manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import EngineInfo, Manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.types import FloatArray
 
 ROW = (3, 144, 56)

@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from reid.errors import ManifestError, MissingPackageError, ModelFileError
-from reid.manifest import METADATA_KEY, Manifest, manifest_path, write_manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runner
 from reid.runtime.onnx_runner import OnnxRunner
 

@@ -16,8 +16,8 @@ from reid.errors import (
     ModelFileError,
     ReidError,
 )
-from reid.manifest import Manifest, manifest_path, write_manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest, manifest_path, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runner
 from reid.runtime.device_memory import open_device
 from reid.runtime.tensorrt_runner import TensorRtRunner
@@ -313,11 +313,11 @@ def test_a_real_engine_answers_alike_by_every_path(
         open_device().close()
     except ReidError as reason:
         pytest.skip(f"no GPU: {reason}")
-    from reid.export.engine import build_engine
-    from reid.export.engine_options import EngineOptions
     from reid.export.onnx import export_onnx
-    from reid.manifest import BatchProfile
-    from reid.models.msp_cnn import MspCnn
+    from reid.export.tensorrt.engine import build_engine
+    from reid.export.tensorrt.options import EngineOptions
+    from reid.model_file.manifest import BatchProfile
+    from reid.models.msp_cnn.network import MspCnn
 
     torch.manual_seed(0)
     manifest = Manifest(network="msp_cnn", stage="train", preprocess=Preprocess())
@@ -345,10 +345,10 @@ def test_a_real_engine_answers_as_onnx_runtime_does(tmp_path: Path) -> None:
         open_device().close()
     except ReidError as reason:
         pytest.skip(f"no GPU: {reason}")
-    from reid.export.engine import build_engine
-    from reid.export.engine_options import EngineOptions
     from reid.export.onnx import export_onnx
-    from reid.models.msp_cnn import MspCnn
+    from reid.export.tensorrt.engine import build_engine
+    from reid.export.tensorrt.options import EngineOptions
+    from reid.models.msp_cnn.network import MspCnn
 
     torch.manual_seed(0)
     manifest = Manifest(network="msp_cnn", stage="train", preprocess=Preprocess())

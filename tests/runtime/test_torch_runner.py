@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from reid.errors import ModelFileError
-from reid.manifest import Manifest
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.models.embedding import EmbeddingNetwork
-from reid.preprocess import Preprocess
 from reid.runtime.torch_runner import PIECE, TorchRunner
 
 PREPROCESS = Preprocess(resize_height=6, resize_width=4, crop_height=6, crop_width=4)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import ReidError
-from reid.export.engine import build_engine
-from reid.export.engine_options import EngineOptions
-from reid.manifest import BatchProfile
+from reid.export.tensorrt.engine import build_engine
+from reid.export.tensorrt.options import EngineOptions
+from reid.model_file.manifest import BatchProfile
 
 
 def outcome_of(job: dict[str, Any]) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import torch
 
     from reid.export.onnx import export_onnx
-    from reid.manifest import Manifest
-    from reid.models.msp_cnn import MspCnn
-    from reid.preprocess import Preprocess
+    from reid.model_file.manifest import Manifest
+    from reid.model_file.preprocess import Preprocess
+    from reid.models.msp_cnn.network import MspCnn
 
     folder = tmp_path_factory.mktemp("onnx")
     with torch.random.fork_rng():
@@ -137,9 +137,9 @@ def _csn_files(
 
     from reid.export.file_names import onnx_file_name
     from reid.export.onnx import export_graph, prepared_stages
-    from reid.manifest import Manifest
-    from reid.models.csn import Csn
-    from reid.preprocess import Preprocess
+    from reid.model_file.manifest import Manifest
+    from reid.model_file.preprocess import Preprocess
+    from reid.models.csn.network import Csn
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

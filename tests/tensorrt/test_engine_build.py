@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from reid.files import sha256_of_file
-from reid.manifest import BatchProfile, read_manifest, write_manifest
+from reid.model_file.manifest import BatchProfile, read_manifest, write_manifest
 
 pytestmark = pytest.mark.tensorrt
 

@@ -13,26 +13,26 @@ from typing import Any
 import pytest
 
 from reid.errors import BuildError, ConfigError, MissingPackageError, ModelFileError
-from reid.export import engine as engine_module
-from reid.export.builder_progress import TOTAL, PhaseTree
-from reid.export.engine import build_engine
-from reid.export.engine_config import builder_config
-from reid.export.engine_options import (
+from reid.export.tensorrt import engine as engine_module
+from reid.export.tensorrt.builder_config import builder_config
+from reid.export.tensorrt.builder_progress import TOTAL, PhaseTree
+from reid.export.tensorrt.engine import build_engine
+from reid.export.tensorrt.options import (
     EngineOptions,
     engine_file_name,
     engine_path,
     profile_from_text,
 )
-from reid.export.engine_precision import (
+from reid.export.tensorrt.precision import (
     ParsedLayer,
     ParsedNetwork,
     check_inspected_precision,
     check_parsed_precision,
     check_plan_size,
 )
-from reid.export.timing_cache import attach_timing_cache, save_timing_cache
-from reid.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
-from reid.preprocess import Preprocess
+from reid.export.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
+from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 
 JETSON = EngineInfo("sm87", "10.3.0", "tensorrt", min_batch=1, opt_batch=8, max_batch=32)
 

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import pytest
 
-from reid.manifest import read_manifest, write_manifest
+from reid.model_file.manifest import read_manifest, write_manifest
 
 pytestmark = pytest.mark.tensorrt
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import reid.training.arithmetic
-from reid.config import RunConfig
+from reid.config.settings import RunConfig
 from reid.errors import ConfigError
 from reid.training.arithmetic import Arithmetic, choose_arithmetic, choose_device
 

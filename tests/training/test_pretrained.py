@@ -15,7 +15,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from reid.errors import CheckpointError
-from reid.models.resnet import ResNet
+from reid.models.sisnet.resnet import ResNet
 from reid.training.pretrained import how_to_obtain, load_pretrained, read_state_dict
 
 OLD = ("num_batches_tracked",)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from reid.checkpoint import Checkpoint
-from reid.config import TrainConfig
+from reid.config.settings import TrainConfig
+from reid.config.toml import resolve_config
 from reid.data import load_split
-from reid.processes import Processes
-from reid.settings import resolve_config
 from reid.training import run as training_run
 from reid.training.arithmetic import Arithmetic
+from reid.training.checkpoint import Checkpoint
+from reid.training.processes import Processes
 from reid.training.run import TrainingRun, start_run
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from reid.config import StageConfig
+from reid.config.settings import StageConfig
 from reid.training.schedule import learning_rate, stage_iterations
 
 

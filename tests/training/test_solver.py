@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid.config import OptimizerConfig
+from reid.config.settings import OptimizerConfig
 from reid.errors import ConfigError
 from reid.models import build_network
 from reid.training.solver import Adam, CaffeSgd, Solver, parameter_groups, solver_of

@@ -18,8 +18,8 @@ from reid.deploy.bundle.deepstream import affine, infer_file, tracker_block
 from reid.deploy.bundle.golden import golden_crops
 from reid.deploy.bundle.writing import bundle_deepstream, bundle_triton
 from reid.errors import ConfigError, ModelFileError
-from reid.manifest import EngineInfo, Manifest, read_manifest, write_manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import EngineInfo, Manifest, read_manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.types import FloatArray, Image
 from tests.deploy.conftest import Served
 

@@ -15,8 +15,8 @@ from reid.cli import main
 from reid.deploy.bundle.triton import config_text, triton_models
 from reid.deploy.bundle.writing import bundle_triton
 from reid.errors import ConfigError
-from reid.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.types import ArraySpec
 from tests.deploy.conftest import Served
 
@@ -177,7 +177,7 @@ def test_a_name_that_leaves_the_folder_is_refused(served: Served, tmp_path: Path
 
 def test_an_engine_that_cannot_run_here_needs_a_reference(served: Served, tmp_path: Path) -> None:
     from reid.errors import ModelFileError
-    from reid.manifest import read_manifest
+    from reid.model_file.manifest import read_manifest
 
     engine = tmp_path / "msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine"
     engine.write_bytes(b"plan")

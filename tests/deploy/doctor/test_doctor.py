@@ -30,8 +30,8 @@ from reid.deploy.doctor.diagnosis import error_of, worst
 from reid.deploy.doctor.examination import examine, load_answers
 from reid.deploy.doctor.machine import Machine, is_installed, missing, this_machine
 from reid.errors import DataError
-from reid.manifest import EngineInfo, read_manifest, write_manifest
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import EngineInfo, read_manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runner, tensorrt_runner
 from reid.types import FloatArray, Image
 from tests.deploy.conftest import Served

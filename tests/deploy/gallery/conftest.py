@@ -10,9 +10,9 @@ import pytest
 
 from reid.deploy.gallery import Gallery, Sighting
 from reid.deploy.gallery.opening import open_gallery
-from reid.manifest import Manifest
 from reid.matching import PairMatcher, VectorMatcher, unit_vectors
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray
 from tests.matching.conftest import CompareRunner, DescribeRunner

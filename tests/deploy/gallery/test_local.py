@@ -15,8 +15,8 @@ from reid.deploy.gallery import Confirmation, Gallery, Sighting, Where
 from reid.deploy.gallery.lock import locked
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, OutputError, ReidError
-from reid.manifest import Manifest
 from reid.matching import PairMatcher, VectorMatcher
+from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
 from reid.types import ArraySpec, FloatArray, Image
 from tests.deploy.gallery.conftest import PREPROCESS, PixelRunner, people_vectors, sightings_of

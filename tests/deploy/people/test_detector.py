@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from reid.data.synthetic_figure import Pose, draw_person
-from reid.data.synthetic_people import random_appearance
+from reid.data.synthetic.figure import Pose, draw_person
+from reid.data.synthetic.people import random_appearance
 from reid.deploy.people.boxes import overlaps
 from reid.deploy.people.detector import open_detector
 from reid.deploy.people.yolox import num_cells

@@ -20,9 +20,9 @@ from onnx import helper
 from reid.cli import main
 from reid.deploy.gallery import Sighting
 from reid.deploy.people.yolox import num_cells
-from reid.manifest import Manifest, write_manifest
 from reid.matching import PairMatcher, open_matcher
-from reid.preprocess import Preprocess
+from reid.model_file.manifest import Manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 from tests.deploy.people.conftest import write_detector
 from tests.deploy.watch.conftest import RED, frame_of
 from tests.matching.conftest import CompareRunner, DescribeRunner

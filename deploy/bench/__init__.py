@@ -1,0 +1,1 @@
+"""How fast a model file is here: latency, throughput, power, pairs."""

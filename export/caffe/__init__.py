@@ -1,0 +1,1 @@
+"""Caffe's files from a network and back, compared blob by blob."""

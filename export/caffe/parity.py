@@ -1,0 +1,182 @@
+"""Exported Caffe files against PyTorch, blob by blob, in a reader that is not ours.
+
+OpenCV's ``dnn`` module loads the two files and runs them on the CPU. Every blob of the test
+graph is compared, so that the first one that differs names the layer at fault.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from reid.caffe.files import read_net, read_weights
+from reid.caffe.schema import NetParameter
+from reid.errors import CaffeError, ModelFileError
+from reid.model_file.manifest import Manifest, manifest_path, read_manifest
+from reid.model_file.opening import ModelFile
+from reid.types import FloatArray, Image
+
+from ..parity.proof import Proof
+from .face import face_of
+from .graph import TracedNetwork
+from .head import contract_of_head
+from .layers import CaffeLayer, Shape, blob_writers
+from .net import readable_layers
+from .opencv import OpenCvNet, check_blobs, cut_net
+from .parity_report import BlobCheck, LayerReport
+
+MAX_CROPS = 16
+"""Every value of every blob is compared, ten million floats per crop: a few crops tell all."""
+
+BATCHES = (1, 3, 4)
+"""Sizes of the first batches; the last one goes on."""
+
+Step = Callable[[int], object]
+
+
+def prove_layers(
+    reference: Path | ModelFile,
+    candidate: Path,
+    crops: Sequence[Image],
+    step: Step = lambda count: None,
+) -> Proof[LayerReport]:
+    """Compare a caffemodel, its prototxt beside it, with the checkpoint it was made from.
+
+    ``crops`` are BGR images of any size; each side prepares them by its own manifest, so a
+    wrong mean shows in the blob ``data``. ``step`` hears of crops done. Raises CaffeError,
+    ModelFileError for files that cannot be read or run, BuildError for a network that Caffe's
+    layers cannot say.
+    """
+    file = ModelFile.at(reference)
+    if not file.is_checkpoint:
+        raise ModelFileError(
+            f"{file.path}: a .caffemodel is compared layer by layer with the network itself; "
+            "expected a run folder or a .pt checkpoint as reference"
+        )
+    if not candidate.is_file():
+        raise CaffeError(f"no caffemodel {candidate}; export one with `reid export RUN --caffe`")
+    network, trained = file.network(), file.checkpoint.manifest
+    face_of(trained.network)
+    prototxt = candidate.with_suffix(".prototxt")
+    text = read_net(prototxt)
+    manifest, remarks = _manifest_of(candidate, text.head, trained)
+    traced = TracedNetwork(network)
+    expected = traced.layers(trained.preprocess.input_shape)
+    layers, problem = _layers_until_a_size_differs(text.message, prototxt, expected)
+    check_blobs(layers, read_weights(candidate), candidate)
+    net = cut_net(text.message, layers) if problem else prototxt.read_bytes()
+    opencv = OpenCvNet(net, candidate, layers)
+    errors, sizes = _Errors(), set()
+    for batch in _batches(crops):
+        ours = traced.blobs(trained.preprocess.batch(batch))
+        errors.add(ours, opencv.blobs(manifest.preprocess.batch(batch)))
+        sizes.add(len(batch))
+        step(len(batch))
+    report = LayerReport(
+        reference=f"torch {torch.__version__} cpu",
+        candidate=f"opencv {cv2.__version__} cpu",
+        num_crops=len(crops),
+        batch_sizes=tuple(sorted(sizes)),
+        blobs=errors.checks(expected, layers),
+        remarks=(*remarks, problem) if problem else remarks,
+    )
+    shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
+    return Proof(shown, report, candidate, manifest)
+
+
+@dataclass
+class _Errors:
+    """Largest differences so far, blob by blob."""
+
+    largest: dict[str, float] = field(default_factory=dict)
+    max_abs: dict[str, float] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def add(self, ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]) -> None:
+        """Compare one batch; NaN on either side stays NaN to the end."""
+        for blob, found in theirs.items():
+            self.shapes[blob] = tuple(found.shape[1:])
+            expected = ours.get(blob)
+            if expected is None or expected.shape != found.shape:
+                continue
+            with np.errstate(invalid="ignore"):
+                worst = np.abs(expected - found).max()
+            self.max_abs[blob] = float(np.maximum(self.max_abs.get(blob, 0.0), worst))
+            largest = np.maximum(self.largest.get(blob, 0.0), np.abs(expected).max())
+            self.largest[blob] = float(largest)
+
+    def checks(
+        self, expected: Sequence[CaffeLayer], found: Sequence[CaffeLayer]
+    ) -> tuple[BlobCheck, ...]:
+        """One line per blob of the network's own graph, in its order."""
+        shapes = {top: layer.shape for layer in expected for top in layer.tops}
+        last = found[-1].name if found else "the start"
+        checks = []
+        for blob, layer in blob_writers(expected).items():
+            shape = shapes[blob]
+            if blob not in self.shapes:
+                problem = f"not there: the graph was run up to {last}"
+                checks.append(BlobCheck(blob, layer, shape, problem=problem))
+            elif blob not in self.max_abs:
+                problem = f"shape {self.shapes[blob]}, expected {shape}"
+                checks.append(BlobCheck(blob, layer, shape, problem=problem))
+            else:
+                error, most = self.max_abs[blob], self.largest[blob]
+                relative = error / most if most > 0 else (0.0 if error == 0 else float("inf"))
+                checks.append(BlobCheck(blob, layer, shape, error, relative))
+        return tuple(checks)
+
+
+def _manifest_of(
+    candidate: Path, head: Sequence[str], trained: Manifest
+) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest beside the weights; without one, what the prototxt's head says."""
+    if manifest_path(candidate).exists():
+        return read_manifest(candidate), ()
+    contract = contract_of_head(head, str(candidate.with_suffix(".prototxt")))
+    if contract is not None:
+        said = dataclasses.replace(trained, preprocess=contract.preprocess)
+        return _as_candidate(said), (f"no manifest beside {candidate.name}: its head was used",)
+    remark = f"no manifest beside {candidate.name}: the crops were prepared as the reference's"
+    return _as_candidate(trained), (remark,)
+
+
+def _as_candidate(manifest: Manifest) -> Manifest:
+    return dataclasses.replace(manifest, stage="embed", normalised=False)
+
+
+def _layers_until_a_size_differs(
+    net: NetParameter, prototxt: Path, expected: Sequence[CaffeLayer]
+) -> tuple[tuple[CaffeLayer, ...], str]:
+    """The prototxt's layers up to the first whose map has another size, and why it ended there.
+
+    Behind it the sizes of a concatenation need not agree, and nothing would run at all.
+    """
+    sizes = {top: layer.shape for layer in expected for top in layer.tops}
+    layers, broken = readable_layers(net, str(prototxt))
+    for end, layer in enumerate(layers, start=1):
+        size = next((sizes[top] for top in layer.tops if top in sizes), layer.shape)
+        if size != layer.shape:
+            return layers[:end], (
+                f"{layer.name} gives {layer.shape}, expected {size}: what follows was not run"
+            )
+    if not any(layer.type == "Input" for layer in layers):
+        raise broken or CaffeError(f"{prototxt}: expected an Input layer, as a test graph has")
+    return layers, "" if broken is None else str(broken)
+
+
+def _batches(crops: Sequence[Image]) -> Iterator[list[Image]]:
+    """The crops in batches of BATCHES, the last size going on."""
+    sizes = itertools.chain(BATCHES, itertools.repeat(BATCHES[-1]))
+    start = 0
+    while start < len(crops):
+        size = next(sizes)
+        yield list(crops[start : start + size])
+        start += size

@@ -1,0 +1,232 @@
+"""Weights between a PyTorch state dict and the blobs of Caffe's layers, by layer name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid.caffe.files import blob_array, blob_from_array, blob_shape
+from reid.caffe.schema import LayerParameter, NetParameter
+from reid.errors import CaffeError
+
+from .layers import CaffeLayer, Shape
+
+STATISTICS = ("inverse_std", "variance", "std")
+"""What the fourth blob of the fork's BN may hold. ``inverse_std``, 1 / sqrt(variance + eps), is
+what the fork's CPU code keeps; ``std`` is sqrt(variance)."""
+
+_LISTED = 6
+Values = NDArray[np.float32]
+
+
+def layers_with_weights(
+    net: NetParameter, layers: Sequence[CaffeLayer], state: Mapping[str, Tensor]
+) -> Iterator[LayerParameter]:
+    """The layers of ``net`` with their blobs, made one at a time; ``layers`` are the same ones."""
+    for message, layer in zip(net.layer, layers, strict=True):
+        filled = LayerParameter()
+        filled.CopyFrom(message)
+        for key in layer.weights:
+            # The scale factor is no tensor of the network: 1 says that nothing is to be divided.
+            values = state[key].detach().cpu().float().numpy() if key else np.ones(1, np.float32)
+            filled.blobs.append(blob_from_array(values))
+        yield filled
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights to be read, and how. ``where`` names the file in errors."""
+
+    net: NetParameter
+    where: str
+    statistic: str
+    """What the fork's BN keeps: one of STATISTICS."""
+    optional: str = ""
+    """The one layer that may be missing or not fit."""
+    scales: Mapping[str, str] = field(default_factory=dict)
+    """BatchNorm -> its Scale, as the file's graph is wired."""
+
+    def name_of(self, layer: CaffeLayer) -> str:
+        """What the file calls a layer of ours: a Scale has any name, all others have ours."""
+        return (
+            self.scales.get(layer.bottoms[0], layer.name) if layer.type == "Scale" else layer.name
+        )
+
+
+@dataclass
+class Matched:
+    """Which tensors of a state dict were found, and what is worth saying about it."""
+
+    keys: set[str] = field(default_factory=set)
+    without: list[str] = field(default_factory=list)
+    """What was optional and is missing or does not fit."""
+    left_out: tuple[str, ...] = ()
+    """Layers of the file that the network has no place for, with their shapes."""
+    num_fork_layers: int = 0
+    scale_factors: tuple[float, ...] = ()
+
+
+def fill_state(
+    state: Mapping[str, Tensor], layers: Sequence[CaffeLayer], source: Source
+) -> Matched:
+    """Find the weights of every layer by name and put them into the tensors of ``state``.
+
+    In place, so that no second copy of the network is needed. Raises CaffeError listing, in
+    one line, the layers that are missing or do not fit, with both shapes; some of the tensors
+    are filled by then.
+    """
+    stored, where = _stored(source.net, source.where), source.where
+    matched = Matched()
+    problems: list[str] = []
+    used: set[str] = set()
+    ours = [layer for layer in layers if layer.weights]
+    for layer, following in zip(ours, [*ours[1:], None], strict=True):
+        name = source.name_of(layer)
+        used.add(name)
+        if layer.weights[0] in matched.keys:
+            continue  # a Scale that came with the fork's BN
+        try:
+            found = _found(stored.get(name), layer, following, source, matched)
+        except CaffeError as error:
+            told = matched.without if name == source.optional else problems
+            told.append(str(error).removeprefix(f"{where}: "))
+            continue
+        for key, values in found.items():
+            state[key].copy_(torch.from_numpy(values))
+        matched.keys.update(found)
+    if problems:
+        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise CaffeError(f"{where} does not fit the network: {'; '.join(problems[:_LISTED])}{more}")
+    matched.left_out = tuple(
+        f"{name} {', '.join(str(blob_shape(blob)) for blob in message.blobs)}"
+        for name, message in stored.items()
+        if name not in used
+    )
+    return matched
+
+
+def _found(
+    message: LayerParameter | None,
+    layer: CaffeLayer,
+    following: CaffeLayer | None,
+    source: Source,
+    matched: Matched,
+) -> dict[str, Values]:
+    """State-dict key -> values, of a layer of ours, and with the fork's BN of the one behind it."""
+    name, where = source.name_of(layer), source.where
+    if message is None:
+        raise CaffeError(f"missing {name}")
+    keys = layer.weights
+    if layer.type == "BatchNorm" and len(message.blobs) == 4 and following is not None:
+        matched.num_fork_layers += 1
+        keys = (*keys, *following.weights)
+        values = _fork_blobs(message, layer, source.statistic, where)
+    else:
+        values = _blobs(message, name, layer.blob_shapes, where)
+        if layer.type == "BatchNorm":
+            values = _statistics(values, matched, f"{where}: {name}")
+    return dict(zip(filter(None, keys), values, strict=True))
+
+
+def _stored(weights: NetParameter, where: str) -> dict[str, LayerParameter]:
+    """Name -> layer, of those that have weights."""
+    stored: dict[str, LayerParameter] = {}
+    for message in weights.layer:
+        if not len(message.blobs):
+            continue
+        if message.name in stored:
+            raise CaffeError(f"{where}: expected one layer of each name, found two {message.name}")
+        stored[message.name] = message
+    return stored
+
+
+def _blobs(
+    message: LayerParameter, name: str, shapes: tuple[Shape, ...], where: str
+) -> list[Values]:
+    """The layer's blobs in their shapes, finite. Raises CaffeError."""
+    if len(message.blobs) != len(shapes):
+        raise CaffeError(f"{where}: {name}: expected {len(shapes)} blobs, found {_shapes(message)}")
+    found: list[Values] = []
+    for index, (blob, shape) in enumerate(zip(message.blobs, shapes, strict=True)):
+        here = f"{where}: {name} blob {index}"
+        stored = blob_shape(blob, here)
+        # Files from before BlobShape have four axes, filled up with ones from the left.
+        if stored not in (shape, (1,) * (4 - len(shape)) + shape):
+            raise CaffeError(f"{here}: expected {shape}, found {stored}")
+        values = blob_array(blob, here).reshape(shape)
+        if not np.isfinite(values).all():
+            raise CaffeError(f"{here}: expected finite values, found NaN or infinity")
+        found.append(values)
+    return found
+
+
+def _shapes(message: LayerParameter) -> str:
+    return f"{len(message.blobs)}: {', '.join(str(blob_shape(blob)) for blob in message.blobs)}"
+
+
+def _statistics(found: list[Values], matched: Matched, where: str) -> list[Values]:
+    """Mean and variance: the stored sums divided by their scale factor, 0 standing for none."""
+    mean, variance, factors = found
+    factor = float(factors[0])
+    matched.scale_factors = tuple(sorted({*matched.scale_factors, factor}))
+    if factor == 0:
+        return [np.zeros_like(mean), np.zeros_like(variance)]
+    # float64: Caffe multiplies by a rounded 1 / factor, which is one rounding worse.
+    divided = [_single(part.astype(np.float64) / factor, where) for part in found[:2]]
+    if divided[1].min() < 0:
+        raise CaffeError(f"{where}: expected a variance of at least 0, found {divided[1].min():g}")
+    return divided
+
+
+def _fork_blobs(
+    message: LayerParameter, layer: CaffeLayer, statistic: str, where: str
+) -> list[Values]:
+    """The fork's four blobs -> mean, variance, scale, shift, each (C,)."""
+    (channels,) = layer.blob_shapes[0]
+    shape = (1, channels, 1, 1)
+    scale, shift, mean, kept = (
+        blob.reshape(-1) for blob in _blobs(message, layer.name, (shape,) * 4, where)
+    )
+    eps = float(layer.settings["eps"])  # type: ignore[arg-type]
+    variance = variance_from_statistic(kept, statistic, eps, f"{where}: {layer.name}")
+    return [mean, variance, scale, shift]
+
+
+def variance_from_statistic(kept: Values, statistic: str, eps: float, where: str) -> Values:
+    """The running variance of a fork's BN from the statistic that its engine kept.
+
+    Raises CaffeError for values that the statistic cannot have: it is then another one.
+    """
+    values = kept.astype(np.float64)
+    lowest, highest = float(values.min()), float(values.max())
+    if statistic == "variance":
+        fits, rule, variance = lowest >= 0, "at least 0", values
+    elif statistic == "std":
+        fits, rule, variance = lowest >= 0, "at least 0", values**2
+    else:
+        most = 1 / math.sqrt(eps)
+        # 1e-3: a variance of 0 comes back a little below it, by the rounding of float32.
+        fits = lowest > 0 and highest <= most * (1 + 1e-3)
+        rule = f"above 0 and at most 1 / sqrt(eps) = {most:.6g}"
+        variance = np.maximum(1 / np.where(values > 0, values, 1) ** 2 - eps, 0)
+    if not fits:
+        others = " or ".join(word for word in STATISTICS if word != statistic)
+        raise CaffeError(
+            f"{where}: as {statistic} its running statistic is {rule}, found {lowest:.6g} to "
+            f"{highest:.6g}; try --bn-statistic {others}"
+        )
+    return _single(variance, where)
+
+
+def _single(values: NDArray[np.float64], where: str) -> Values:
+    """As float32. Raises CaffeError for what is beyond it."""
+    most = float(np.abs(values).max())
+    if most > float(np.finfo(np.float32).max):
+        raise CaffeError(f"{where}: expected statistics within float32, found {most:g}")
+    return np.asarray(values, np.float32)

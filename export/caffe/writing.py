@@ -1,0 +1,62 @@
+"""A checkpoint as a prototxt and a caffemodel that stock Caffe loads."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid import __version__
+from reid.caffe.files import write_net, write_weights
+from reid.model_file.manifest import Manifest, write_manifest
+from reid.model_file.opening import ModelFile
+
+from .face import face_of
+from .graph import traced_layers
+from .head import head_lines
+from .layers import net_from_layers
+from .weights import layers_with_weights
+
+
+@dataclass(frozen=True, slots=True)
+class CaffeFiles:
+    """The two files of an export. The manifest lies beside the weights."""
+
+    prototxt: Path
+    caffemodel: Path
+    manifest: Manifest
+
+
+def caffe_from_checkpoint(run: Path | ModelFile, out: Path) -> CaffeFiles:
+    """Write ``<network>.prototxt`` and ``<network>.caffemodel`` into ``out``.
+
+    The prototxt is the test stage, from the image to the embedding before normalisation,
+    in stock Caffe's layers; the weights hold the classifier too, which Caffe passes over, so
+    that nothing of the checkpoint is lost. Raises CheckpointError, BuildError where Caffe
+    cannot say the network at this crop, OutputError.
+    """
+    file = ModelFile.at(run)
+    network, trained = file.network(), file.checkpoint.manifest
+    classifier = face_of(trained.network).classifier
+    shape = trained.preprocess.input_shape
+    embed = traced_layers(network, shape)
+    train = traced_layers(network, shape, classifier)
+    tested = {layer.name for layer in embed}
+    stored = (*embed, *(layer for layer in train if layer.weights and layer.name not in tested))
+    prototxt, caffemodel = (out / f"{trained.network}.{end}" for end in ("prototxt", "caffemodel"))
+    manifest = dataclasses.replace(
+        trained,
+        stage="embed",
+        input_name=embed[0].tops[0],
+        output_name=embed[-1].tops[0],
+        normalised=False,
+        source_sha256=file.sha256,
+        file_sha256="",
+        toolkit_version=__version__,
+        parity={},
+    )
+    net = net_from_layers(trained.network, embed)
+    empty = net_from_layers(trained.network, stored)
+    write_weights(caffemodel, empty, layers_with_weights(empty, stored, network.state_dict()))
+    write_net(prototxt, net, head_lines(manifest, caffemodel.name, file.sha256))
+    return CaffeFiles(prototxt, caffemodel, write_manifest(caffemodel, manifest))

@@ -1,0 +1,1 @@
+"""Whether two model files answer alike: measures, limits, verdict."""

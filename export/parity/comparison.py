@@ -1,0 +1,240 @@
+"""Do two model files answer alike? Measured on crops, judged by a table, able to fail.
+
+Each subject prepares the crops by its own manifest, so a wrong mean, resize or channel
+order shows as well as a wrong weight. The crops must be real or drawn people: on noise or
+a constant every network answers nearly the same to every image, and a candidate that has
+its channels swapped, or ignores its input, passes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reid.errors import DataError, ParityError
+from reid.model_file.manifest import Manifest, read_manifest, write_manifest
+from reid.types import EvalReport, FloatArray, Image, IntArray
+
+from .answers import Answers, Distances, Subject
+from .report import Check, ParityReport, Report
+from .tolerances import Tolerances
+
+__all__ = [
+    "BATCH_SIZES",
+    "MIN_CROPS",
+    "Check",
+    "ParityReport",
+    "Tolerances",
+    "compare",
+    "record",
+    "require",
+    "with_evaluations",
+]
+
+MIN_CROPS = 16
+"""Fewer crops than this are too few to judge by."""
+
+BATCH_SIZES = (1, 3, 16)
+"""Batches in which the candidate must give the same rows; the largest carries all crops."""
+
+TOP_K = 5
+"""Neighbours whose set is compared, beside the nearest."""
+
+BATCH_QUERIES = 2
+"""Crops that are queries where batch sizes are compared; a vector needs none."""
+
+
+def compare(
+    reference: Subject,
+    candidate: Subject,
+    crops: Sequence[Image],
+    *,
+    tolerances: Tolerances | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    evaluations: tuple[EvalReport, EvalReport] | None = None,
+) -> ParityReport:
+    """Ask both about ``crops`` (BGR images as decoded, any size) and measure the difference.
+
+    ``tolerances`` default to those of the candidate's precision; ``evaluations`` are the
+    reference's and the candidate's, for the change of rank-1 and mAP. Raises DataError
+    for fewer than ``MIN_CROPS`` crops, ParityError where the answers cannot be compared.
+    """
+    if len(crops) < MIN_CROPS:
+        raise DataError(
+            f"{len(crops)} crops are too few to judge parity by; give at least {MIN_CROPS}"
+        )
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ValueError(f"batch sizes must be at least 1, found {tuple(batch_sizes)}")
+    limits = tolerances or _tolerances_of(candidate)
+    if reference.gives != candidate.gives:
+        raise _incomparable(reference.gives, candidate.gives)
+    queries = _queries(len(crops), reference, candidate)
+    asked = crops, queries, max(batch_sizes)
+    expected, found = reference.answers(*asked), candidate.answers(*asked)
+    stored = candidate.stored(*asked)
+    ranked = found if stored is None else stored
+    measures: dict[str, float | None] = {
+        **_errors(expected.values, found.values),
+        "lowest_row_cosine": _lowest_row_cosine(expected, found),
+        **({} if stored is None else {"stored_error": _largest(expected.values, stored.values)}),
+        **_rank_agreement(expected.distances, ranked.distances, limits.tie),
+        "batch_error": _batch_error(candidate, crops, batch_sizes),
+        "rank1_change": None,
+        "map_change": None,
+    }
+    report = ParityReport(
+        reference=reference.runners[0].backend,
+        candidate=candidate.runners[0].backend,
+        precision=candidate.manifest.precision,
+        num_crops=len(crops),
+        batch_sizes=tuple(sorted(batch_sizes)),
+        checks=tuple(
+            Check(name, value, float(getattr(limits, name))) for name, value in measures.items()
+        ),
+        remarks=(
+            *_not_finite("reference", expected),
+            *_not_finite("candidate", found),
+            *(() if stored is None else _not_finite("candidate's stored descriptions", stored)),
+        ),
+    )
+    return report if evaluations is None else with_evaluations(report, evaluations)
+
+
+def with_evaluations(
+    report: ParityReport, evaluations: tuple[EvalReport, EvalReport]
+) -> ParityReport:
+    """The report with the change of rank-1 and mAP (step) judged, from the two evaluations.
+
+    Both may change by one query's worth, the least that can show.
+    """
+    before, after = evaluations
+    least = 1 / max(1, before.num_query - before.num_unanswerable) + 1e-9
+    changes = {
+        "rank1_change": abs(after.cmc[1] - before.cmc[1]),
+        "map_change": abs(after.map_step - before.map_step),
+    }
+    checks = tuple(
+        Check(check.measure, changes[check.measure], max(check.allowed, least))
+        if check.measure in changes
+        else check
+        for check in report.checks
+    )
+    return dataclasses.replace(report, checks=checks)
+
+
+def require(report: Report) -> None:
+    """Raise ParityError, in one line, unless the report passed."""
+    if not report.passed:
+        raise ParityError(
+            f"{report.candidate} ({report.precision}) does not answer as {report.reference} on "
+            f"{report.num_crops} crops: {'; '.join(report.failures)}"
+        )
+
+
+def record(report: Report, path: Path) -> Manifest:
+    """Write the report into the manifest beside the candidate's file ``path``."""
+    manifest = read_manifest(path)
+    return write_manifest(path, dataclasses.replace(manifest, parity=report.to_json()))
+
+
+def _tolerances_of(candidate: Subject) -> Tolerances:
+    limits = candidate.tolerances.get(candidate.manifest.precision)
+    if limits is None:
+        raise ParityError(
+            f"no tolerances for the precision {candidate.manifest.precision!r} of the candidate's "
+            f"manifest; there are {', '.join(candidate.tolerances)}"
+        )
+    return limits
+
+
+def _incomparable(reference: str, candidate: str) -> ParityError:
+    return ParityError(
+        f"the two cannot be compared: the reference gives {reference}, the candidate {candidate}; "
+        "compare files of one checkpoint"
+    )
+
+
+def _queries(num_crops: int, *subjects: Subject) -> IntArray:
+    """The crops that are held against all: spread evenly, as many as both subjects take."""
+    at_most = [one.max_queries for one in subjects if one.max_queries is not None]
+    count = min([num_crops, *at_most])
+    return np.asarray(np.linspace(0, num_crops - 1, count).round(), np.int64)
+
+
+def _errors(expected: FloatArray, found: FloatArray) -> dict[str, float]:
+    """Absolute errors over all entries."""
+    with np.errstate(invalid="ignore"):  # NaN fails every check
+        error = np.abs(expected.astype(np.float64) - found)
+    return {
+        "max_error": float(error.max()),
+        "mean_error": float(error.mean()),
+        "median_error": float(np.median(error)),
+        "p99_error": float(np.percentile(error, 99)),
+    }
+
+
+def _largest(expected: FloatArray, found: FloatArray) -> float:
+    return _errors(expected, found)["max_error"]
+
+
+def _lowest_row_cosine(expected: Answers, found: Answers) -> float | None:
+    """Of the worst row of any array; None where there are no rows to compare.
+
+    The cosine over the whole batch would hide a row that is wholly wrong: from 334 rows
+    on it passes 0.997.
+    """
+    if not expected.rows or not found.rows:
+        return None
+    shapes = [{name: a.shape for name, a in one.rows.items()} for one in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise _incomparable(*(f"arrays {shape}" for shape in shapes))
+    return float(np.min([_lowest_cosine(a, found.rows[name]) for name, a in expected.rows.items()]))
+
+
+def _lowest_cosine(expected: FloatArray, found: FloatArray) -> float:
+    """Two rows at a time: descriptions are large."""
+    cosines = []
+    for one, other in zip(expected, found, strict=True):
+        a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN fails the check
+            cosines.append((a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return float(np.min(cosines))
+
+
+def _rank_agreement(reference: Distances, candidate: Distances, tie: float) -> dict[str, float]:
+    """Queries against the other crops: share whose nearest, and nearest five, agree.
+
+    A candidate's choice agrees when the reference holds it for as near, up to ``tie``,
+    as its own choice: among twins no order is the right one.
+    """
+    if np.isnan(reference).any() or np.isnan(candidate).any():
+        return {"top1_agreement": math.nan, "top5_agreement": math.nan}
+    order = np.argsort(candidate, axis=1, kind="stable")
+    chosen = np.take_along_axis(reference, order[:, :TOP_K], axis=1)
+    nearest = np.sort(reference, axis=1)
+    top1 = chosen[:, 0] <= nearest[:, 0] + tie
+    top5 = (chosen <= nearest[:, TOP_K - 1 : TOP_K] + tie).all(axis=1)
+    return {"top1_agreement": float(top1.mean()), "top5_agreement": float(top5.mean())}
+
+
+def _batch_error(subject: Subject, crops: Sequence[Image], batch_sizes: Sequence[int]) -> float:
+    """Largest difference of an answer between batch sizes; right at 1 may be wrong at 3.
+
+    Every size runs over as many crops as the largest batch holds, so ends are cut short too.
+    """
+    few = crops[: max(batch_sizes)]
+    queries = np.arange(min(BATCH_QUERIES, len(few)), dtype=np.int64)
+    runs = [subject.answers(few, queries, size).values for size in sorted(set(batch_sizes))]
+    return float(np.max([_largest(runs[-1], run) for run in runs]))
+
+
+def _not_finite(who: str, answers: Answers) -> tuple[str, ...]:
+    finite = answers.finite()
+    bad = np.flatnonzero(~finite)
+    if not bad.size:
+        return ()
+    return (f"{bad.size} of {len(finite)} rows of the {who} are not finite (first: crop {bad[0]})",)

@@ -1,0 +1,62 @@
+"""A verdict on a file that was made: said in a line, kept beside the file, raised if it failed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from reid.model_file.manifest import Manifest, manifest_path, write_manifest
+
+from .comparison import record, require
+from .report import Report
+
+AnyReport = TypeVar("AnyReport", bound=Report)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof(Generic[AnyReport]):
+    """A verdict, as it is shown (with the paths) and as it is kept (with the backends).
+
+    ``partner`` is the other half of a candidate that is two files; the verdict is on both.
+    """
+
+    report: AnyReport
+    kept: AnyReport
+    file: Path
+    manifest: Manifest
+    partner: tuple[Path, Manifest] | None = None
+
+    def words(self) -> str:
+        """``msp_cnn.fp16.onnx: parity passed on 64 crops, lowest row cosine 0.999998``."""
+        verdict = "passed" if self.report.passed else "FAILED"
+        return (
+            f"{self.file.name}: parity {verdict} on {self.report.num_crops} crops, "
+            f"{self.report.figure}"
+        )
+
+    def keep(self) -> None:
+        """Write the verdict into the manifest beside each file; a checkpoint has no place.
+
+        A candidate that came alone, its manifest inside it, gets one beside it. Raises
+        OutputError where the folder cannot be written.
+        """
+        if self.file.suffix == ".pt":
+            return
+        halves = [(self.file, self.manifest)]
+        for file, manifest in halves if self.partner is None else [*halves, self.partner]:
+            if manifest_path(file).exists():
+                record(self.kept, file)
+            else:
+                write_manifest(file, dataclasses.replace(manifest, parity=self.kept.to_json()))
+
+    def settle(self) -> None:
+        """Keep the verdict, then raise ParityError unless it is a pass.
+
+        A verdict that cannot be written down is an OutputError, but never hides a failure.
+        """
+        try:
+            self.keep()
+        finally:
+            require(self.report)

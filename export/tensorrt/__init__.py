@@ -1,0 +1,1 @@
+"""TensorRT engines from exported ONNX files."""

@@ -1,0 +1,53 @@
+"""EngineOptions put into TensorRT's builder configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reid.errors import BuildError
+from reid.runtime.tensorrt_module import version_of
+
+from .options import HARDWARE_LEVELS, EngineOptions
+
+DYNAMIC = -1
+"""TensorRT's size of a dynamic axis."""
+
+
+def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions) -> Any:
+    """The configuration with its optimisation profiles. Raises BuildError."""
+    config = builder.create_builder_config()
+    for smallest, usual, largest in options.profiles:
+        profile = builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            first, *row = tuple(tensor.shape)
+            if first == DYNAMIC:
+                profile.set_shape(tensor.name, (smallest, *row), (usual, *row), (largest, *row))
+        config.add_optimization_profile(profile)
+    # Without it the inspector shows names only, and proves nothing.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.mem_pool_size_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.mem_pool_size_mib << 20)
+    if options.builder_optimization_level is not None:
+        config.builder_optimization_level = options.builder_optimization_level
+    if options.hardware_compatibility_level != "none":
+        config.hardware_compatibility_level = _hardware_level(
+            trt, options.hardware_compatibility_level
+        )
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.strip_weights:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+    if options.no_tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    return config
+
+
+def _hardware_level(trt: Any, word: str) -> Any:
+    level = getattr(trt.HardwareCompatibilityLevel, HARDWARE_LEVELS[word], None)
+    if level is None:
+        raise BuildError(
+            f"{trt.__name__} {version_of(trt)} has no --hardwareCompatibilityLevel={word}; "
+            "leave it out, or build with TensorRT 11"
+        )
+    return level

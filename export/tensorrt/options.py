@@ -1,0 +1,134 @@
+"""What an engine is built with, in trtexec's words, and what its file is called.
+
+| field | trtexec |
+|---|---|
+| ``min_batch`` ``opt_batch`` ``max_batch`` | first of ``--minShapes --optShapes --maxShapes`` |
+| ``more_profiles`` | the same three after ``--profile=1``, ``--profile=2`` ... |
+| ``timing_cache_file`` | ``--timingCacheFile`` |
+| ``builder_optimization_level`` | ``--builderOptimizationLevel`` |
+| ``mem_pool_size_mib`` | ``--memPoolSize=workspace:...`` |
+| ``hardware_compatibility_level`` | ``--hardwareCompatibilityLevel`` |
+| ``version_compatible`` | ``--versionCompatible`` |
+| ``strip_weights`` | ``--stripWeights`` |
+| ``no_tf32`` | ``--noTF32``, here the default |
+
+There is no ``--fp16``: the precision is the ONNX graph's (``--stronglyTyped``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid.errors import ConfigError, nearest
+from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest
+from reid.runtime.tensorrt_module import FLAVOURS
+
+from ..file_names import graph_name
+
+HARDWARE_LEVELS = {
+    "none": "NONE",
+    "ampere+": "AMPERE_PLUS",
+    "sameComputeCapability": "SAME_COMPUTE_CAPABILITY",
+}
+"""trtexec's word -> name in ``tensorrt.HardwareCompatibilityLevel``; the last is TensorRT 11's."""
+
+MAX_BUILDER_LEVEL = 5
+
+SUFFIXES = (".engine", ".plan")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Settings of one build; None leaves TensorRT's default.
+
+    ``flavour`` is ``auto``, ``tensorrt`` (for the GPU of this machine) or
+    ``tensorrt_rtx`` (ahead of time, no GPU needed). ``no_tf32`` keeps the products of an
+    FP32 engine at full precision, which the limits of its parity presume; TensorRT's own
+    default is TF32 (10 bits of mantissa, as FP16) where the GPU has it. Raises ConfigError for
+    a value out of range.
+    """
+
+    min_batch: int = 1
+    opt_batch: int = 8
+    max_batch: int = 32
+    timing_cache_file: Path | None = None
+    builder_optimization_level: int | None = None
+    mem_pool_size_mib: int | None = None
+    hardware_compatibility_level: str = "none"
+    version_compatible: bool = False
+    strip_weights: bool = False
+    no_tf32: bool = True
+    flavour: str = "auto"
+    more_profiles: tuple[BatchProfile, ...] = ()
+
+    @property
+    def profiles(self) -> tuple[BatchProfile, ...]:
+        """All optimisation profiles; the first is ``min_batch``, ``opt_batch``, ``max_batch``."""
+        first = BatchProfile(self.min_batch, self.opt_batch, self.max_batch)
+        return (first, *self.more_profiles)
+
+    def __post_init__(self) -> None:
+        for smallest, usual, largest in self.profiles:
+            if not 1 <= smallest <= usual <= largest:
+                raise ConfigError(
+                    "batch sizes must be 1 <= min <= opt <= max, found "
+                    f"{smallest}, {usual}, {largest}"
+                )
+        level = self.builder_optimization_level
+        if level is not None and not 0 <= level <= MAX_BUILDER_LEVEL:
+            raise ConfigError(
+                f"--builderOptimizationLevel is 0 to {MAX_BUILDER_LEVEL}, found {level}"
+            )
+        if self.mem_pool_size_mib is not None and self.mem_pool_size_mib < 1:
+            raise ConfigError(f"--memPoolSize is at least 1 (MiB), found {self.mem_pool_size_mib}")
+        _one_of("--hardwareCompatibilityLevel", self.hardware_compatibility_level, HARDWARE_LEVELS)
+        _one_of("TensorRT flavour", self.flavour, ("auto", *FLAVOURS))
+        if self.flavour == "tensorrt_rtx" and self.hardware_compatibility_level != "none":
+            raise ConfigError(
+                "--hardwareCompatibilityLevel means nothing to tensorrt_rtx, whose engines run "
+                "on every GPU it supports; leave it out"
+            )
+
+
+def _one_of(what: str, word: str, known: tuple[str, ...] | dict[str, str]) -> None:
+    if word not in known:
+        choices = ", ".join(known)
+        raise ConfigError(f"{what} is one of {choices}; found {word!r}{nearest(word, known)}")
+
+
+def profile_from_text(text: str) -> BatchProfile:
+    """Of ``MIN-OPT-MAX``. Raises ConfigError."""
+    words = text.split("-")
+    if len(words) != len(BatchProfile._fields) or not all(word.isdecimal() for word in words):
+        raise ConfigError(f"--profile is MIN-OPT-MAX such as 1-8-32, found {text!r}")
+    return BatchProfile(*map(int, words))
+
+
+def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
+    """``msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine``: what makes the file not portable.
+
+    Several profiles read ``b1-1-1+2-8-32``.
+    An engine built ahead of time by TensorRT for RTX reads ``msp_cnn.rtx.trtrtx1.7...``, one of
+    several graphs ``csn.describe.sm87...``.
+    """
+    short = ".".join(info.tensorrt_version.split(".")[:2])
+    parts = [
+        graph_name(manifest, manifest.stage),
+        info.gpu_architecture,
+        ("trtrtx" if info.flavour == "tensorrt_rtx" else "trt") + short,
+        manifest.precision,
+        "b" + "+".join(str(profile) for profile in info.profiles),
+    ]
+    if info.version_compatible:
+        parts.append("vc")
+    if info.stripped:
+        parts.append("stripped")
+    return ".".join(parts) + ".engine"
+
+
+def engine_path(target: Path, manifest: Manifest, info: EngineInfo) -> Path:
+    """``target`` itself where it names an engine file, otherwise the engine's name in it."""
+    if target.suffix.lower() in SUFFIXES:
+        return target
+    return target / engine_file_name(manifest, info)

@@ -1,0 +1,253 @@
+"""Every setting of a training run, with its default's source beside it.
+
+Resolved in three steps: recipe, then ``--config`` file, then ``--set key=value``. The
+result is kept in the run folder and in the checkpoint. Tags: [paper] stated by the
+paper, [DGD] the code MSP-CNN builds on, [X-Corr] the code its cross-correlation follows,
+[inferred] stated nowhere, chosen here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reid.config.networks import MspCnnConfig, NetworkConfig
+from reid.errors import ConfigError
+from reid.model_file.preprocess import Preprocess
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """What changes an image in training; evaluation takes the centre crop."""
+
+    random_crop: bool = True  # [paper] 160x64 -> random 144x56
+    translation: float = 0.0  # largest shift, as a share of each side; CSN, X-Corr: 0.05
+    mirror_probability: float = 0.5  # [DGD]
+    colour_jitter_std: float = 0.0  # AlexNet's PCA jitter, its value is 0.1; [inferred] off
+    erasing_probability: float = 0.0  # random erasing (Zhong et al. 2017); not in the paper
+
+    def __post_init__(self) -> None:
+        _check(
+            0 <= self.translation < 0.5,
+            f"augment.translation is in [0, 0.5), found {self.translation}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Which dataset, how it is split, how it is read."""
+
+    name: str = "market1501"
+    num_test_identities: int = 0  # 0: the dataset's own split; CUHK01: 100 or 486 [paper]
+    split_seed: int = 0  # of a random split; CUHK03: which of its 20 test sets
+    validation: str = "auto"  # train, apart: a validation part trains or not (CUHK03, MSMT17)
+    num_workers: int = -1  # loader processes; -1: chosen from the machine's cores
+
+    def __post_init__(self) -> None:
+        _check(self.split_seed >= 0, f"data.split_seed is 0 or above, found {self.split_seed}")
+        _check(
+            self.validation in ("auto", "train", "apart"),
+            f"data.validation is auto, train or apart; found {self.validation!r}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerConfig:
+    """How a batch is composed.
+
+    ``pairs``: each anchor with one positive (another camera's where there is one) and
+    ``negatives_per_positive`` negatives. ``identities``: P identities x K images, each
+    image an anchor, pairs taken within the batch.
+    """
+
+    kind: str = "pairs"
+    anchors_per_batch: int = 48  # [inferred]
+    negatives_per_positive: int = 2  # [paper] section 3.3, Figure 5
+    copies: int = 1  # pairs: times that an epoch takes each image, augmented anew; CSN: 2 or 5
+    identities_per_batch: int = 16
+    images_per_identity: int = 4
+
+    def __post_init__(self) -> None:
+        _check(
+            self.kind in ("pairs", "identities"),
+            f"sampler.kind is pairs or identities, found {self.kind!r}",
+        )
+        counts = ("anchors_per_batch", "copies", "identities_per_batch", "images_per_identity")
+        for name in counts:
+            _check(getattr(self, name) >= 1, f"sampler.{name} must be at least 1")
+        _check(self.negatives_per_positive >= 0, "sampler.negatives_per_positive is below 0")
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """Margins, thresholds and shapes of the losses; weights belong to the stages."""
+
+    label_smoothing: float = 0.0  # not in the paper
+    euclidean_margin: float = 1.0  # [inferred] the contrastive form and margin CSN prints
+    correlation_patch: int = 5  # [X-Corr] PATCHSIZE
+    correlation_rows: int = 5  # [X-Corr] VERTICALWIDTH, rows y-2 .. y+2, all columns
+    correlation_outside_rows: bool = True  # [X-Corr] rows above and below the map, zero-padded
+    correlation_sigma_eps: float = 0.01  # [X-Corr] added to the standard deviation
+    correlation_positive_threshold: float = 0.5  # [inferred] below it is noise, zeroed
+    correlation_negative_threshold: float = 0.7  # [inferred] above it is shared, zeroed
+    correlation_positives_only: bool = False  # the other reading of "we will ignore"
+    correlation_symmetric: bool = False  # [inferred] anchor -> other image only
+    contrastive_margin: float = 1.0  # [paper] CSN
+    prior_scale_weight: float = 1.0  # [inferred] CSN's prior on its parts, as the next four
+    prior_inside_weight: float = 1.0  # [inferred]
+    prior_rotation_weight: float = 0.1  # [inferred]
+    prior_min_scale: float = 0.1  # [inferred] beta of the latent parts that CSN points to
+    prior_extent: float = 1.0  # [inferred] their gamma: squared distance of the image's edge
+    triplet_margin: float = 0.3  # [inferred] SiSNet, the strong baseline's
+    triplet_soft_margin: bool = False  # [inferred]
+    drc_normalise: str = "minmax"  # [inferred] minmax, l2 or none
+    drc_grid: str = "larger"  # [inferred] larger, or lcm of the two maps' sizes
+    drc_rectify: bool = False  # [inferred] negative evidence counts too
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("drc_normalise", ("minmax", "l2", "none")),
+            ("drc_grid", ("larger", "lcm")),
+        ):
+            value = getattr(self, name)
+            _check(
+                value in allowed, f"losses.{name} is one of {', '.join(allowed)}; found {value!r}"
+            )
+        for name, least in (("correlation_patch", 3), ("correlation_rows", 1)):
+            size = getattr(self, name)
+            _check(
+                size >= least and size % 2 == 1,
+                f"losses.{name} is odd and at least {least}, found {size}",
+            )
+        _check(
+            0 <= self.label_smoothing <= 1,
+            f"losses.label_smoothing is in [0, 1], found {self.label_smoothing}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """SGD as Caffe runs it, or Adam. Biases and BN do not decay [DGD]."""
+
+    kind: str = "sgd"  # sgd [DGD]; adam: CSN [paper]; its decay is added to the gradient
+    momentum: float = 0.9  # [DGD]
+    weight_decay: float = 5e-4  # [DGD]
+    nesterov: bool = False
+    bias_lr_mult: float = 2.0  # [DGD]
+    iter_size: int = 1  # passes accumulated per update [DGD] 2
+
+    def __post_init__(self) -> None:
+        kinds = ("sgd", "adam")
+        _check(
+            self.kind in kinds,
+            f"optimizer.kind is one of {', '.join(kinds)}; found {self.kind!r}",
+        )
+        _check(
+            self.iter_size >= 1, f"optimizer.iter_size must be at least 1, found {self.iter_size}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """One stage of training: how long, at which rate, with which losses.
+
+    The length is ``iterations`` or ``epochs`` (one of them positive). Policies:
+    ``fixed``; ``step``: base_lr * gamma^floor(i / stepsize); ``multistep``: base_lr * gamma^(how
+    many ``milestones``, shares of the stage in (0, 1), are behind); ``stepdecr``:
+    max(min_lr, base_lr * (1 - gamma * floor(i / stepsize))); ``cosine``: from base_lr to
+    min_lr over the stage. ``loss_weights`` names the losses of the network's objective; one
+    that is absent or 0 is not computed. MSP-CNN's are softmax, euclidean and
+    cross_correlation; the paper prints no weights, so 1, 1, 1 in the recipes is [inferred].
+    ``image_height`` and ``image_width`` shrink the crops for a coarse-to-fine schedule (0:
+    the size of the crop); the network says which sizes it can take.
+    """
+
+    name: str = "stage1"
+    iterations: int = 0
+    epochs: float = 0.0
+    lr_policy: str = "step"
+    base_lr: float = 0.1
+    gamma: float = 0.1
+    stepsize: int = 20000
+    milestones: tuple[float, ...] = ()
+    min_lr: float = 0.0
+    warmup_iterations: int = 0
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    image_height: int = 0
+    image_width: int = 0
+
+    def __post_init__(self) -> None:
+        where = f"stage {self.name!r}"
+        _check(
+            (self.iterations > 0) != (self.epochs > 0),
+            f"{where} needs either iterations or epochs above 0; found "
+            f"iterations={self.iterations}, epochs={self.epochs}",
+        )
+        policies = ("fixed", "step", "multistep", "stepdecr", "cosine")
+        _check(
+            self.lr_policy in policies,
+            f"{where}: lr_policy is one of {', '.join(policies)}; found {self.lr_policy!r}",
+        )
+        _check(self.base_lr > 0, f"{where}: base_lr must be above 0, found {self.base_lr}")
+        _check(
+            list(self.milestones) == sorted(self.milestones)
+            and all(0 < share < 1 for share in self.milestones),
+            f"{where}: milestones are ascending shares of the stage in (0, 1), found "
+            f"{list(self.milestones)}",
+        )
+        _check(self.stepsize > 0, f"{where}: stepsize must be above 0, found {self.stepsize}")
+        _check(
+            (self.image_height > 0) == (self.image_width > 0),
+            f"{where}: set both image_height and image_width, or neither",
+        )
+        _check(self.warmup_iterations >= 0, f"{where}: warmup_iterations is below 0")
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) to shrink crops to, or None to leave them."""
+        return (self.image_height, self.image_width) if self.image_height else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The run itself: seeds, arithmetic, how often to save and log."""
+
+    seed: int = 0
+    precision: str = "auto"  # fp32, bf16, fp16; auto: measured on the CPU; CUDA: bf16, or fp16
+    channels_last: str = "auto"  # on, off; auto: measured
+    device: str = "auto"  # cpu, cuda
+    keep_freed_memory: str = "auto"  # on, off; CPU: quicker, more memory; auto: where there is room
+    checkpoint_every_s: float = 300.0
+    log_every: int = 10  # iterations between rows of the CSV
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("precision", ("auto", "fp32", "bf16", "fp16")),
+            ("channels_last", ("auto", "on", "off")),
+            ("device", ("auto", "cpu", "cuda")),
+            ("keep_freed_memory", ("auto", "on", "off")),
+        ):
+            value = getattr(self, name)
+            _check(value in allowed, f"run.{name} is one of {', '.join(allowed)}; found {value!r}")
+        _check(self.log_every >= 1, "run.log_every must be at least 1")
+        _check(0 <= self.seed < 2**63, f"run.seed is 0 to 2^63 - 1, found {self.seed}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides a training run."""
+
+    recipe: str = ""
+    network: NetworkConfig = field(default_factory=MspCnnConfig)
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    stages: tuple[StageConfig, ...] = ()

@@ -1,0 +1,195 @@
+"""Configurations as TOML: recipe, then a file, then ``key=value`` overrides.
+
+An unknown recipe or key names the nearest one; a value of the wrong kind says what was
+expected. The text written by ``config_to_toml`` reads back to an equal configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import tomli_w
+
+from reid.config.settings import TrainConfig
+from reid.errors import ConfigError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Section = TypeVar("Section")
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with the package, sorted."""
+    folder = resources.files("reid.config.recipes")
+    return tuple(
+        sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
+    )
+
+
+def load_recipe(name: str) -> TrainConfig:
+    """The configuration of a recipe. Raises ConfigError naming the nearest recipe."""
+    return resolve_config(name)
+
+
+def resolve_config(
+    recipe: str,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    optimizer: Mapping[str, Any] = MappingProxyType({}),
+    first_stage: Mapping[str, Any] = MappingProxyType({}),
+) -> TrainConfig:
+    """Recipe < a solver < ``file`` < ``overrides`` (``"a.b=value"``, value in TOML or a word).
+
+    A solver's settings go into ``optimizer`` and into the recipe's first stage, whose name
+    and losses stay. ``stages`` in a file replaces all of them; in an override,
+    ``stages.0.epochs=3`` changes one stage. Raises ConfigError.
+    """
+    names = recipe_names()
+    if recipe not in names:
+        raise ConfigError(
+            f"no recipe {recipe!r}{nearest(recipe, names)}; there are: {', '.join(names)}"
+        )
+    text = (resources.files("reid.config.recipes") / f"{recipe}.toml").read_text(encoding="utf-8")
+    tree = _parse(text, f"recipe {recipe}")
+    tree["recipe"] = recipe
+    _merge(tree.setdefault("optimizer", {}), optimizer)
+    if first_stage:
+        _merge(tree["stages"][0], first_stage)
+    if file is not None:
+        try:
+            content = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the configuration {file}: {error}") from None
+        _merge(tree, _parse(content, str(file)))
+    for override in overrides:
+        _apply_override(tree, override)
+    return config_from_tree(tree)
+
+
+def config_from_toml(text: str, where: str) -> TrainConfig:
+    """Read back what ``config_to_toml`` wrote. Raises ConfigError."""
+    return config_from_tree(_parse(text, where))
+
+
+def config_to_toml(config: TrainConfig) -> str:
+    """Every setting, as TOML."""
+    return tomli_w.dumps(dataclasses.asdict(config))
+
+
+def config_from_tree(tree: Mapping[str, Any]) -> TrainConfig:
+    """Nested dictionaries -> TrainConfig; every key and value checked."""
+    return _build(TrainConfig, tree, "")
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}") from None
+    return tree
+
+
+def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, raw = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set needs key=value, found {override!r}")
+    try:
+        value = tomllib.loads(f"value = {raw.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()  # a bare word is a string
+    parts = key.strip().split(".")
+    node: Any = tree
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise ConfigError(
+                    f"--set {key}: {part!r} must be a position from 0 to {len(node) - 1}"
+                )
+            if last:
+                raise ConfigError(f"--set {key}: name a key inside the table {part}")
+            node = node[int(part)]
+        elif not isinstance(node, dict):
+            raise ConfigError(f"--set {key}: {'.'.join(parts[:depth])} holds no keys")
+        elif last:
+            node[part] = value
+        else:
+            node = node.setdefault(part, {})
+
+
+def _build(kind: type[Section], tree: Any, where: str) -> Section:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where or 'the configuration'} must be a table, found {tree!r}")
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{where}.{key}" if where else key
+        if key not in hints:
+            raise ConfigError(f"unknown setting {path!r}{nearest(key, hints)}")
+        values[key] = _convert(hints[key], value, path)
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = _named(typing.get_args(hint), value, path)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), value, path)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return _convert_sequence(args, value, path)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a table, found {value!r}")
+        return {str(k): _convert(args[1], v, f"{path}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise ConfigError(f"{path} must be {hint.__name__}, found {value!r}")
+    return value
+
+
+def _named(kinds: tuple[Any, ...], tree: Any, path: str) -> Any:
+    """Of several sections, the one whose default ``name`` the tree gives; the first without."""
+    by_name = {kind.__dataclass_fields__["name"].default: kind for kind in kinds}
+    name = (
+        tree.get("name", next(iter(by_name))) if isinstance(tree, Mapping) else next(iter(by_name))
+    )
+    if not isinstance(name, str) or name not in by_name:
+        raise ConfigError(
+            f"no {path} {name!r}{nearest(str(name), by_name)}; there are: {', '.join(by_name)}"
+        )
+    return by_name[name]
+
+
+def _convert_sequence(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{path} must be a list, found {value!r}")
+    if args[-1] is Ellipsis:
+        return tuple(_convert(args[0], item, f"{path}.{i}") for i, item in enumerate(value))
+    if len(value) != len(args):
+        raise ConfigError(f"{path} must have {len(args)} values, found {len(value)}")
+    return tuple(
+        _convert(hint, item, f"{path}.{i}")
+        for i, (hint, item) in enumerate(zip(args, value, strict=True))
+    )

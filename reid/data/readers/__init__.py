@@ -1,0 +1,1 @@
+"""One reader per dataset: a folder in, a split of image records out."""

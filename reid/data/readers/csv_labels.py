@@ -1,0 +1,123 @@
+"""A user's own images listed in a CSV file: ``path,person_id,camera_id,split``.
+
+The first line names the columns, in any order, parted by commas or semicolons; others are not
+read. Paths are relative to the CSV's folder and stay in it. ``camera_id`` may be left out for
+all (no cameras), ``split`` too (divided by rule); it is train, query, gallery or test.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from reid.data.readers.division import Choice
+from reid.data.readers.folders import Contents, require_files, scan
+from reid.data.readers.label_files import read_text_file
+from reid.data.readers.own_images import SUBSETS, UNDIVIDED, Labelled, divide, number_images
+from reid.errors import DataError, nearest
+from reid.types import Split
+
+COLUMNS = ("path", "person_id", "camera_id", "split")
+_NEEDED = COLUMNS[:2]
+
+
+def list_csv(root: Path) -> Contents:
+    """What the CSV in the folder ``root`` names, there or not.
+
+    Raises DataError where there is not one CSV, or a line of it cannot be used.
+    """
+    source = _csv_file(root)
+    return number_images(_labels(source), {}, [f"labels from {source.name}"], source)
+
+
+def read_csv(root: Path, choice: Choice) -> Split:
+    """The split of the CSV, or the rule's. Raises DataError, too where an image is not there."""
+    source, contents = _csv_file(root), list_csv(root)
+    for listing in contents.subsets.values():
+        require_files(listing.records, source)
+    return divide("csv", contents, choice, source)
+
+
+def _csv_file(root: Path) -> Path:
+    found = [name for name in scan(root)[0] if name.lower().endswith(".csv")]
+    if len(found) != 1:
+        raise DataError(
+            f"{root}: expected one CSV file with the columns {', '.join(COLUMNS)}; "
+            f"found {', '.join(found[:5]) or 'none'}"
+        )
+    return root / found[0]
+
+
+def _labels(source: Path) -> list[Labelled]:
+    real_folder = lru_cache(os.path.realpath)  # there are many images to a folder
+    lines: dict[Path, int] = {}
+    labels = []
+    for line, row in _rows(source):
+        try:
+            label = _label(source.parent, real_folder, row)
+            if lines.setdefault(label.path, line) != line:
+                raise ValueError(f"{row['path']!r} stands in line {lines[label.path]} already")
+        except ValueError as error:
+            raise DataError(f"{source}, line {line}: {error}") from None
+        labels.append(label)
+    divided = sum(label.subset != UNDIVIDED for label in labels)
+    if 0 < divided < len(labels):
+        raise DataError(
+            f"{source}: {divided:,} of {len(labels):,} lines have a split; give all one, or none"
+        )
+    return labels
+
+
+def _rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and what the known columns hold."""
+    text = read_text_file(source)
+    header = text.partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        names = [name.strip().lower() for name in next(reader, [])]
+        missing = [name for name in _NEEDED if name not in names]
+        if missing:
+            near = nearest(missing[0], names)
+            raise DataError(
+                f"{source}: no column {missing[0]}{near}; the first line has to name "
+                f"{', '.join(COLUMNS)}, of which the last two may be left out"
+            )
+        places = {name: names.index(name) for name in COLUMNS if name in names}
+        for row in reader:
+            if any(row):
+                yield reader.line_num, _known(row, places)
+    except csv.Error as error:
+        raise DataError(f"{source}, line {reader.line_num}: not CSV ({error})") from error
+
+
+def _known(row: list[str], places: Mapping[str, int]) -> dict[str, str]:
+    known = {name: row[place].strip() for name, place in places.items() if place < len(row)}
+    return {**dict.fromkeys(COLUMNS, ""), **known}
+
+
+def _label(base: Path, real_folder: Callable[[Path], str], row: Mapping[str, str]) -> Labelled:
+    """Raises ValueError for what no image can have."""
+    text, person, camera, split = (row[name] for name in COLUMNS)
+    subset = split.lower()
+    if not text or not person:
+        raise ValueError("expected a path and a person_id, found none")
+    if subset not in ("", *SUBSETS):
+        raise ValueError(
+            f"split is one of {', '.join(SUBSETS)}; found {split!r}{nearest(subset, SUBSETS)}"
+        )
+    path = base / text.replace("\\", "/")  # as Windows writes it
+    if "\0" in text or not _is_inside(path, base, real_folder):
+        raise ValueError(f"{text!r} leads out of {base}; images have to lie in the CSV's folder")
+    return Labelled(path, person, camera or None, subset or UNDIVIDED)
+
+
+def _is_inside(path: Path, base: Path, real_folder: Callable[[Path], str]) -> bool:
+    """Whether ``path`` lies in ``base`` after all links and ``..`` are followed."""
+    is_plain = path.name != ".." and not path.is_symlink()
+    real = os.path.join(real_folder(path.parent), path.name) if is_plain else os.path.realpath(path)
+    return real.startswith(real_folder(base) + os.sep)

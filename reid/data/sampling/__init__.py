@@ -1,0 +1,1 @@
+"""Which images form a batch, and which of them form pairs."""

@@ -1,0 +1,130 @@
+"""Batches of anchors with their positives and negatives, as the Siamese is trained."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from reid.config.settings import SamplerConfig
+from reid.data.sampling.batch_plan import (
+    BATCH_STREAM,
+    ORDER_STREAM,
+    BatchPlan,
+    checked_labels,
+    plan_from_pairs,
+)
+from reid.errors import DataError
+from reid.types import ImageRecord, IntArray
+
+
+class PairSampler:
+    """Anchors, each with one positive and ``negatives_per_positive`` negatives.
+
+    In an epoch every image is an anchor ``copies`` times, in one random order; the last
+    batch is filled from the start of that order. The positive is a random image of the same
+    person from another camera, else from the same camera, else the anchor's own image in
+    another slot, augmented differently. A negative is a random image of a random other
+    person. A copy of an anchor in its batch has a slot, and so an augmentation, of its own.
+    With ``world_size`` ranks a step takes ``world_size`` batches, disjoint in anchors (the
+    copies of an image are different anchors). Where there are fewer anchors than a step
+    takes, batches are smaller.
+
+    Two negatives per positive: MSP-CNN section 3.3 and Figure 5 [paper]. Raises DataError
+    for fewer than two identities or fewer images than ranks.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        config: SamplerConfig,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._labels = checked_labels(records, seed, rank, world_size)
+        self._config, self._seed, self._rank, self._world = config, seed, rank, world_size
+        self._num_anchors = len(records) * config.copies
+        if len(records) < world_size:
+            raise DataError(
+                f"{world_size} processes need as many training images, found {len(records)}; "
+                "start fewer processes"
+            )
+        self._anchors_per_batch = min(config.anchors_per_batch, self._num_anchors // world_size)
+        self._positives = _positives(records, self._labels)
+        self._by_class = np.argsort(self._labels, kind="stable").astype(np.int64)
+        self._class_size = np.bincount(self._labels).astype(np.int64)
+        self._class_start = np.cumsum(self._class_size) - self._class_size
+
+    @property
+    def num_batches(self) -> int:
+        """ceil(images x copies / (anchors per batch x ranks))."""
+        return -(-self._num_anchors // (self._anchors_per_batch * self._world))
+
+    def epoch(self, epoch: int) -> list[BatchPlan]:
+        """This rank's batches of one epoch, in order."""
+        order = np.random.default_rng([ORDER_STREAM, self._seed, epoch])
+        anchors = np.resize(
+            order.permutation(self._num_anchors) % len(self._labels),
+            (self.num_batches, self._world, self._anchors_per_batch),
+        )
+        return [
+            self._plan(
+                anchors[step, self._rank],
+                np.random.default_rng([BATCH_STREAM, self._seed, epoch, step, self._rank]),
+            )
+            for step in range(self.num_batches)
+        ]
+
+    def _plan(self, anchors: IntArray, rng: np.random.Generator) -> BatchPlan:
+        negatives = self._random_negatives(anchors, rng)
+        draws = rng.random(len(anchors))
+        copies: Counter[int] = Counter()
+        slots: dict[tuple[int, int], int] = {}  # (image, copy) -> slot, the anchors' first
+
+        def slot_of(image: int, copy: int = 0) -> int:
+            return slots.setdefault((image, copy), len(slots))
+
+        for anchor in anchors.tolist():
+            slot_of(anchor, copies[anchor])
+            copies[anchor] += 1
+        pairs: list[tuple[int, int, bool]] = []
+        for slot, (anchor, copy) in enumerate(list(slots)):
+            candidates = self._positives[anchor]
+            positive = int(candidates[int(draws[slot] * len(candidates))])
+            # Only an only image is its own positive: then its next copy.
+            pairs.append((slot, slot_of(positive, copy + 1 if positive == anchor else 0), True))
+            pairs += [(slot, slot_of(image), False) for image in negatives[slot].tolist()]
+        images = np.array([image for image, _ in slots], np.int64)
+        return plan_from_pairs(images, self._labels, np.arange(len(anchors)), pairs, rng)
+
+    def _random_negatives(self, anchors: IntArray, rng: np.random.Generator) -> IntArray:
+        """(A, negatives_per_positive) images: a random other class, a random image of it."""
+        own = self._labels[anchors][:, None]
+        shape = (len(anchors), self._config.negatives_per_positive)
+        other = rng.integers(0, len(self._class_size) - 1, shape)
+        other += other >= own
+        member = (rng.random(shape) * self._class_size[other]).astype(np.int64)
+        return np.asarray(self._by_class[self._class_start[other] + member], np.int64)
+
+
+def _positives(records: Sequence[ImageRecord], labels: IntArray) -> list[IntArray]:
+    """For each image the images its positive is drawn from, the best kind there is."""
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels.tolist()):
+        members[label].append(index)
+    other_camera: dict[tuple[int, int], IntArray] = {}
+    positives = []
+    for index, label in enumerate(labels.tolist()):
+        camera = records[index].camera_id
+        if (label, camera) not in other_camera:
+            other_camera[label, camera] = np.array(
+                [i for i in members[label] if records[i].camera_id != camera], np.int64
+            )
+        candidates = other_camera[label, camera]
+        if not candidates.size:
+            same_camera = [i for i in members[label] if i != index]
+            candidates = np.array(same_camera or [index], np.int64)
+        positives.append(candidates)
+    return positives

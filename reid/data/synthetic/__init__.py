@@ -1,0 +1,1 @@
+"""Drawn pedestrians: who they are, what a camera sees of them, and the files."""

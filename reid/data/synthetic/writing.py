@@ -1,0 +1,168 @@
+"""Synthetic pedestrians on disk, in Market-1501's layout.
+
+Identity is in clothes, colours, build, hair and bags; cameras change light, colour cast,
+viewpoint, scale, background and what stands in front. Nobody real is shown, so pictures
+of them can be published and the whole toolkit tried without a dataset.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from reid.data.readers.market_layout import FOLDERS
+from reid.data.synthetic.people import Appearance, random_appearance
+from reid.data.synthetic.scene import Camera, make_cameras, photograph
+from reid.errors import DataError, OutputError, output_errors
+from reid.types import DISTRACTOR_ID, JUNK_ID, Image
+
+# The purposes of random streams: each image draws from (seed, purpose, ...) alone, so it
+# does not depend on how many others are made.
+_CAMERAS, _PERSON, _IMAGE, _DISTRACTOR, _JUNK = range(5)
+
+_JUNK_BOX_ERROR = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticCounts:
+    """What was written. The gallery's images include distractors and junk."""
+
+    train_identities: int
+    test_identities: int
+    cameras: int
+    train_images: int
+    query_images: int
+    gallery_images: int
+    distractors: int
+    junk: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """One image to make: where it goes, who is on it, from which stream it is drawn."""
+
+    subset: str
+    person_id: int
+    camera: int
+    index: int
+    stream: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        person = str(JUNK_ID) if self.person_id == JUNK_ID else f"{self.person_id:04d}"
+        return f"{person}_c{self.camera + 1}s1_{self.index:06d}_00.jpg"
+
+
+def write_synthetic(
+    root: str | Path,
+    *,
+    num_train_identities: int = 60,
+    num_test_identities: int = 24,
+    cameras: int = 4,
+    images_per_camera: int = 4,
+    num_distractors: int = 24,
+    num_junk: int = 12,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> SyntheticCounts:
+    """Draw people and write 64x128 JPEGs to ``root`` in Market-1501's layout.
+
+    The first image of each test (identity, camera) is a query, the rest is the gallery,
+    with distractors (``0000``) and junk (``-1``). The same seed gives the same bytes.
+    The folders appear when all images are written; an interrupted run leaves none.
+    ``progress`` is called with (done, total). Raises DataError for counts that make no
+    dataset, OutputError where ``root`` has these folders already or cannot be written.
+    """
+    _check(num_train_identities, num_test_identities, cameras, images_per_camera)
+    root = Path(root)
+    taken = [name for name in FOLDERS.values() if (root / name).exists()]
+    if taken:
+        raise OutputError(f"{root} has {', '.join(taken)} already; choose or empty a folder")
+    shots = [
+        *_people(num_train_identities, num_test_identities, cameras, images_per_camera),
+        *_nobodies(DISTRACTOR_ID, _DISTRACTOR, num_distractors, cameras),
+        *_nobodies(JUNK_ID, _JUNK, num_junk, cameras),
+    ]
+    staging = root / f".synthetic.{os.getpid()}.part"
+    with output_errors(root):
+        try:
+            _write_all(staging, shots, cameras, seed, progress)
+            for folder in reversed(FOLDERS.values()):
+                os.replace(staging / folder, root / folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    written = [shot.subset for shot in shots]
+    return SyntheticCounts(
+        train_identities=num_train_identities,
+        test_identities=num_test_identities,
+        cameras=cameras,
+        train_images=written.count("train"),
+        query_images=written.count("query"),
+        gallery_images=written.count("gallery"),
+        distractors=num_distractors,
+        junk=num_junk,
+    )
+
+
+def _check(train: int, test: int, cameras: int, images: int) -> None:
+    for what, found, least in (
+        ("training identities", train, 2),
+        ("test identities", test, 1),
+        ("cameras", cameras, 2),
+        ("images per camera", images, 2),
+    ):
+        if found < least:
+            raise DataError(f"synthetic data needs at least {least} {what}, found {found}")
+    if train + test > 9999:
+        raise DataError(f"a name holds 9,999 identities at most, found {train + test:,}")
+
+
+def _people(train: int, test: int, cameras: int, images: int) -> Iterator[_Shot]:
+    for person in range(1, train + test + 1):
+        for camera in range(cameras):
+            for index in range(images):
+                subset = "train" if person <= train else "gallery" if index else "query"
+                yield _Shot(subset, person, camera, index, (_IMAGE, person, camera, index))
+
+
+def _nobodies(person_id: int, purpose: int, number: int, cameras: int) -> Iterator[_Shot]:
+    for index in range(number):
+        yield _Shot("gallery", person_id, index % cameras, index, (purpose, index))
+
+
+def _write_all(
+    staging: Path,
+    shots: list[_Shot],
+    num_cameras: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    cameras = make_cameras(num_cameras, np.random.default_rng((seed, _CAMERAS)))
+    for folder in FOLDERS.values():
+        (staging / folder).mkdir(parents=True)
+    for done, shot in enumerate(shots, start=1):
+        image = _take(shot, cameras[shot.camera], seed)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, cameras[shot.camera].quality]
+        _, encoded = cv2.imencode(".jpg", image, quality)
+        (staging / FOLDERS[shot.subset] / shot.name).write_bytes(encoded.tobytes())
+        if progress is not None:
+            progress(done, len(shots))
+
+
+def _take(shot: _Shot, camera: Camera, seed: int) -> Image:
+    rng = np.random.default_rng((seed, *shot.stream))
+    if shot.person_id == DISTRACTOR_ID:
+        return photograph(camera, None, rng)
+    if shot.person_id == JUNK_ID:  # somebody, cut off by a box that hardly fits
+        return photograph(camera, random_appearance(rng), rng, _JUNK_BOX_ERROR)
+    return photograph(camera, _appearance(shot.person_id, seed), rng)
+
+
+def _appearance(person_id: int, seed: int) -> Appearance:
+    return random_appearance(np.random.default_rng((seed, _PERSON, person_id)))

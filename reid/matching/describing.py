@@ -1,0 +1,190 @@
+"""Describing images on disk: a split's two sides, or a file for later."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid.data import read_image
+from reid.errors import DataError, ModelFileError
+from reid.matching import Matcher, Progress, open_matcher
+from reid.matching.files import load_descriptions, save_descriptions, stored_form
+from reid.matching.labels import labels_from_records
+from reid.types import Image, ImageRecord, Split
+
+READ_THREADS = min(4, os.cpu_count() or 1)
+"""Threads that decode images; OpenCV releases the interpreter while it does."""
+
+READ_AHEAD = 256
+"""Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
+
+_NAMED_IN_ERROR = 3
+
+
+Phase = Callable[[str, int], Progress]
+"""Called with what begins and how many there are; gives what to call with each count done."""
+
+
+def silent(what: str, total: int) -> Progress:
+    """The Phase that shows nothing."""
+    return lambda count: None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Query and gallery of a test, described by one matcher in ``seconds``."""
+
+    query: Any
+    gallery: Any
+    seconds: float
+
+
+def describe_split(
+    matcher: Matcher[Any],
+    split: Split,
+    phase: Phase = silent,
+    query_file: Path | None = None,
+    gallery_file: Path | None = None,
+) -> Described:
+    """Describe a split's images, or take a side from a file that ``describe_to_file`` wrote.
+
+    The other side is then described in the file's form, float16 or float32. Raises DataError for
+    an empty side or an image that cannot be read, ModelFileError for an output that is not finite
+    or not the manifest's, and for files of another model or in two forms.
+    """
+    refuse_empty(split)
+    matcher = _in_form_of(gallery_file or query_file, matcher)
+    start = time.perf_counter()
+    sides = {
+        "query": (split.query, query_file),
+        "gallery": (split.gallery, gallery_file),
+    }
+    progress = phase(
+        "describing", sum(len(records) for records, file in sides.values() if not file)
+    )
+    query, gallery = (
+        describe_records(matcher, records, side, progress)
+        if file is None
+        else _from_file(file, matcher, records, side)
+        for side, (records, file) in sides.items()
+    )
+    return Described(query, gallery, time.perf_counter() - start)
+
+
+def _in_form_of(file: Path | None, matcher: Matcher[Any]) -> Matcher[Any]:
+    """The matcher that keeps descriptions as ``file`` does, which may be the same one."""
+    form = stored_form(file) if file else None
+    return matcher.storing(form) if form else matcher
+
+
+def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord], side: str) -> Any:
+    """The descriptions in ``file``, which must be of just these images."""
+    stored = load_descriptions(file, matcher)
+    names = tuple(record.path.name for record in records)
+    # Names alone say little: of person/camera/0.jpg every other one is the same.
+    labels = labels_from_records(records)
+    if stored.names != names or not all(map(np.array_equal, stored.labels, labels)):
+        raise ModelFileError(
+            f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
+            f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
+        )
+    _refuse_not_finite(matcher, stored.descriptions, records, side)
+    return stored.descriptions
+
+
+def describe_to_file(
+    model: Path,
+    records: Sequence[ImageRecord],
+    side: str,
+    out: Path,
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    batch_size: int | None = None,
+    stage: str = "",
+    stored: str = "float16",
+    phase: Phase = silent,
+) -> int:
+    """Describe ``records`` with a model into the file ``out``; return the file's bytes.
+
+    ``stage`` is the graph of a run that has several (SiSNet's: one branch, the other, both), and
+    ``stored`` the form in which what a network of pairs gives is kept: float16 or float32.
+
+    Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
+    """
+    _refuse_none(records, f"the {side}")
+    with closing(open_matcher(model, device, threads, batch_size, stage, stored=stored)) as matcher:
+        progress = phase("describing", len(records))
+        descriptions = describe_records(matcher, records, side, progress)
+        save_descriptions(out, matcher, descriptions, records)
+    return out.stat().st_size
+
+
+def describe_records(
+    matcher: Matcher[Any],
+    records: Sequence[ImageRecord],
+    side: str,
+    progress: Progress,
+) -> Any:
+    """Descriptions of images on disk, in their order; decoding overlaps with the network."""
+    descriptions = matcher.describe(read_ahead(records), progress)
+    _refuse_not_finite(matcher, descriptions, records, side)
+    return descriptions
+
+
+def _refuse_not_finite(
+    matcher: Matcher[Any], descriptions: Any, records: Sequence[ImageRecord], side: str
+) -> None:
+    """Raise ModelFileError that names the images with NaN or infinity."""
+    bad = np.flatnonzero(~matcher.finite(descriptions))
+    if len(bad):
+        named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
+        more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
+        if matcher.overflowed(descriptions) >= set(bad.tolist()):
+            raise ModelFileError(
+                f"{len(bad)} of {len(records)} {side} images ({', '.join(named)}{more}) are "
+                "described by numbers beyond the range of float16, in which descriptions are "
+                f"kept; keep them as float32: reid describe MODEL --side {side} --stored float32"
+            )
+        raise ModelFileError(
+            f"the model's output is NaN or infinite for {len(bad)} of {len(records)} {side} "
+            f"images ({', '.join(named)}{more}); check its weights, or use FP32"
+        )
+
+
+def read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:
+    """The records' images in order, decoded by several threads a little ahead."""
+    todo = iter(records)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        waiting: deque[Future[Image]] = deque(
+            pool.submit(read_image, record.path) for record in itertools.islice(todo, READ_AHEAD)
+        )
+        try:
+            while waiting:
+                image = waiting.popleft().result()
+                for record in itertools.islice(todo, 1):
+                    waiting.append(pool.submit(read_image, record.path))
+                yield image
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def refuse_empty(split: Split) -> None:
+    for name, records in (("query", split.query), ("gallery", split.gallery)):
+        _refuse_none(records, f"{split.dataset or 'the split'}: the {name}")
+
+
+def _refuse_none(records: Sequence[ImageRecord], what: str) -> None:
+    if not records:
+        raise DataError(f"{what} is empty; at least one image is needed to evaluate")

@@ -1,0 +1,258 @@
+"""What a checkpoint or exported file means, written beside it as ``<file>.json``.
+
+The same JSON travels in an ONNX file's ``metadata_props``. It is the preprocessing
+contract: whoever opens the file needs nothing else to feed it rightly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from reid.errors import ConfigError, ManifestError
+from reid.files import sha256_of_file, write_text
+from reid.model_file.preprocess import Preprocess
+from reid.types import ArraySpec
+
+FORMAT_VERSION = 1
+METADATA_KEY = "reid.manifest"
+"""Key of the JSON in an ONNX file's ``metadata_props``."""
+
+
+class BatchProfile(NamedTuple):
+    """The batch sizes of one optimisation profile: smallest, tuned for, largest."""
+
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+
+    def __str__(self) -> str:
+        """``1-8-32``."""
+        return "-".join(str(size) for size in self)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Where a TensorRT plan can run: it is tied to these unless built otherwise."""
+
+    gpu_architecture: str
+    """``sm87`` and the like; ``ampere_plus`` (hardware compatible); ``rtx`` (ahead of time)."""
+    tensorrt_version: str
+    flavour: str
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    stripped: bool = False
+    """Built without its weights: it must be refitted before it can run."""
+    precision_proof: str = ""
+    """What showed that the plan computes in the manifest's precision."""
+    more_profiles: tuple[BatchProfile, ...] = ()
+    """Optimisation profiles after the first, which is ``min_batch`` to ``max_batch``."""
+
+    @property
+    def profiles(self) -> tuple[BatchProfile, ...]:
+        """All optimisation profiles, in the engine's order."""
+        first = BatchProfile(self.min_batch, self.opt_batch, self.max_batch)
+        return (first, *self.more_profiles)
+
+    @property
+    def largest_batch(self) -> int:
+        """The most rows that any profile takes."""
+        return max(profile.max_batch for profile in self.profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The contract of one model file.
+
+    ``stage`` is ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network,
+    ``"describe"``, ``"compare"`` or ``"pair"`` for a graph of a network that scores pairs.
+    ``input_name``, ``output_name`` and ``output_dim`` describe a graph with an image in and a
+    vector out; any other graph lists its arrays in ``inputs`` and ``outputs``.
+    ``dataset``, ``num_test_identities`` and ``split_seed`` are the split it was trained on.
+    ``output_meaning`` and ``normalised`` say what the vector is; ``precision`` is the
+    arithmetic of the graph (fp32, fp16); ``source_sha256`` is the hash of the file it was
+    made from, ``checkpoint_sha256`` that of the checkpoint behind an exported file or engine,
+    and ``file_sha256`` that of the file it stands beside, each empty if unknown.
+    """
+
+    network: str
+    stage: str
+    preprocess: Preprocess
+    input_name: str = "data"
+    output_name: str = "embedding"
+    output_meaning: str = "fc7_bn"
+    output_dim: int = 256
+    inputs: tuple[ArraySpec, ...] = ()
+    outputs: tuple[ArraySpec, ...] = ()
+    normalised: bool = True
+    precision: str = "fp32"
+    fp32_islands: tuple[str, ...] = ()
+    opset: int = 0
+    dataset: str = ""
+    num_test_identities: int = 0
+    split_seed: int = 0
+    source_sha256: str = ""
+    checkpoint_sha256: str = ""
+    file_sha256: str = ""
+    toolkit_version: str = ""
+    engine: EngineInfo | None = None
+    inside: Preprocess | None = None
+    """What the graph does to its pixels by itself (``--pixels``): nobody else is to do it."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Empty means not checked; otherwise the report of the last parity run."""
+
+    @property
+    def input_arrays(self) -> tuple[ArraySpec, ...]:
+        """What the graph takes, in its order."""
+        return self.inputs or (ArraySpec(self.input_name, self.preprocess.input_shape),)
+
+    @property
+    def output_arrays(self) -> tuple[ArraySpec, ...]:
+        """What the graph gives, in its order."""
+        return self.outputs or (ArraySpec(self.output_name, (self.output_dim,)),)
+
+    def of_graph(
+        self, stage: str, inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
+    ) -> Manifest:
+        """The same contract for another graph of the network."""
+        vector = len(inputs) == len(outputs) == len(outputs[0].shape) == 1
+        batched = all(array.batched for array in (*inputs, *outputs))
+        if not (vector and batched) or inputs[0].shape != self.preprocess.input_shape:
+            return dataclasses.replace(self, stage=stage, inputs=inputs, outputs=outputs)
+        return dataclasses.replace(
+            self,
+            stage=stage,
+            input_name=inputs[0].name,
+            output_name=outputs[0].name,
+            output_dim=outputs[0].shape[0],
+            inputs=(),
+            outputs=(),
+        )
+
+    def to_json(self) -> str:
+        """Stable, indented JSON."""
+        body = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(body, indent=2, sort_keys=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str) -> Manifest:
+        """Parse; ``where`` names the source in errors. Raises ManifestError."""
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{where} is not JSON ({error}); export the model again") from None
+        if not isinstance(body, dict):
+            raise ManifestError(f"{where} must hold a JSON object; export the model again")
+        version = body.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise ManifestError(
+                f"{where} has format_version {version}, this version reads {FORMAT_VERSION}; "
+                "export the model again with this version"
+            )
+        try:
+            body["preprocess"] = _preprocess(body.pop("preprocess"))
+            inside = body.pop("inside", None)
+            body["inside"] = _preprocess(inside) if inside else None
+            body["fp32_islands"] = tuple(body.get("fp32_islands", ()))
+            if not all(isinstance(island, str) for island in body["fp32_islands"]):
+                raise TypeError(f"fp32_islands are names, found {body['fp32_islands']}")
+            for key in ("inputs", "outputs"):
+                body[key] = tuple(_array_spec(item) for item in body.get(key, ()))
+            names = [array.name for key in ("inputs", "outputs") for array in body[key]]
+            if len(set(names)) < len(names):
+                raise TypeError(f"two arrays have one name: {', '.join(names)}")
+            engine = body.pop("engine", None)
+            body["engine"] = _engine_info(engine) if engine else None
+            manifest = _typed(Manifest(**body))
+            if manifest.output_dim < 1:
+                raise TypeError(f"output_dim is above 0, found {manifest.output_dim}")
+            return manifest
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise ManifestError(
+                f"{where} is not a manifest of this toolkit ({error}); export the model again"
+            ) from None
+
+
+def _preprocess(item: Any) -> Preprocess:
+    """Raises KeyError, TypeError or ConfigError, as the other parts do."""
+    return _typed(Preprocess(**{**item, "mean": tuple(item["mean"]), "std": tuple(item["std"])}))
+
+
+def _engine_info(item: Any) -> EngineInfo:
+    """Raises TypeError or AttributeError, as the other parts do."""
+    further = tuple(BatchProfile(*sizes) for sizes in item.pop("more_profiles", ()))
+    info = _typed(EngineInfo(**item, more_profiles=further))
+    if not all(type(size) is int and size > 0 for profile in info.profiles for size in profile):
+        raise TypeError(f"batch sizes are whole and above 0, found {info.profiles}")
+    return info
+
+
+def _array_spec(item: Any) -> ArraySpec:
+    """Raises KeyError, TypeError or AttributeError, as the other parts do."""
+    shape = tuple(item["shape"])
+    whole = all(type(size) is int and size > 0 for size in shape)
+    if not isinstance(item["name"], str) or not whole:
+        raise TypeError(f"an array has a name and whole sizes above 0, found {item}")
+    return ArraySpec(item["name"], shape, bool(item["batched"]))
+
+
+_PLAIN = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict}
+"""Declared types that a value of JSON either is or is not; the others are checked where they are
+made."""
+
+Part = TypeVar("Part", Manifest, EngineInfo, Preprocess)
+
+
+def _typed(part: Part) -> Part:
+    """The same, its plain fields being what they are declared as. Raises TypeError."""
+    for one in dataclasses.fields(part):
+        value = getattr(part, one.name)
+        if one.type in _PLAIN and type(value) is not _PLAIN[str(one.type)]:
+            raise TypeError(f"{one.name} is {one.type}, found {value!r}")
+    return part
+
+
+def manifest_path(model_path: Path) -> Path:
+    """``model.onnx`` -> ``model.onnx.json``."""
+    return model_path.with_name(model_path.name + ".json")
+
+
+def write_manifest(model_path: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest beside ``model_path`` with the file's hash; return what was written."""
+    stamped = dataclasses.replace(manifest, file_sha256=sha256_of_file(model_path))
+    write_text(manifest_path(model_path), stamped.to_json())
+    return stamped
+
+
+def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
+    """Read the manifest beside a model file. Raises ManifestError if missing or of another file."""
+    path = manifest_path(model_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"no readable manifest {path} beside the model ({error}); "
+            "keep the .json with its file, or export again"
+        ) from None
+    manifest = Manifest.from_json(text, str(path))
+    if check_hash and manifest.file_sha256:
+        try:
+            found = sha256_of_file(model_path)
+        except OSError as error:
+            raise ManifestError(
+                f"{path} describes {model_path.name}, which cannot be read ({error.strerror}); "
+                "keep the two files together"
+            ) from None
+        if found != manifest.file_sha256:
+            raise ManifestError(
+                f"{path} describes another file: it expects SHA-256 "
+                f"{manifest.file_sha256[:12]}..., {model_path.name} has {found[:12]}...; "
+                "copy the two files together, or export again"
+            )
+    return manifest

@@ -1,0 +1,1 @@
+"""CSN (Guo and Cheung, CVPR 2018)."""

@@ -1,0 +1,90 @@
+"""CSN's test stages: describe an image once, compare it with many, or score a pair as it comes.
+
+``describe`` gives what a gallery stores. ``compare`` takes one stored query and N stored
+gallery images. ``pair`` takes N pairs of images, as the paper ran the network.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from reid.models.csn.compare import CompareStage, PlainCompareStage
+from reid.models.csn.exported import CompareGraph, PairGraph
+from reid.models.csn.network import Csn, pair_score
+from reid.models.graphs import Stage
+from reid.types import ArraySpec
+
+QUERY, GALLERY = "query_", "gallery_"
+"""Prefixes of ``compare``'s inputs: each of ``describe``'s outputs comes twice."""
+
+
+class DescribeStage(nn.Module):
+    """(N, 3, 160, 60) -> per level maps and parts, then the vector; float32."""
+
+    def __init__(self, network: Csn) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, data: Tensor) -> tuple[Tensor, ...]:
+        described = self.network.describe(data.to(self.network.classify.weight.dtype))
+        arrays = [x for level in zip(described.maps, described.parts, strict=True) for x in level]
+        if described.vector.shape[1]:
+            arrays.append(described.vector)
+        return tuple(array.float() for array in arrays)
+
+
+class PairStage(nn.Module):
+    """Two images each, (N, 3, 160, 60) -> the score of Eq. 7, (N,) float32."""
+
+    def __init__(self, network: Csn) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        kind = self.network.classify.weight.dtype
+        one, other = (self.network.describe(image.to(kind)) for image in (first, second))
+        logits = self.network.logits(one, other)
+        return pair_score(logits, one.vector, other.vector)
+
+
+def pair_stages(
+    network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
+) -> tuple[Stage, ...]:
+    """``describe``, ``compare`` and ``pair``. The vectors are of length 1 whatever is asked.
+
+    The names of ``describe``'s outputs are ``maps2``, ``parts2``, ..., ``vector``; those of
+    ``compare``'s inputs have ``query_`` and ``gallery_`` before them.
+    """
+    csn = cast(Csn, network)
+    weight = csn.classify.weight
+    with torch.no_grad():
+        shapes = [
+            tuple(output.shape[1:])
+            for output in DescribeStage(csn)(
+                torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
+            )
+        ]
+    names = [f"{kind}{level}" for level in csn.levels for kind in ("maps", "parts")]
+    described = tuple(map(ArraySpec, (*names, "vector"), shapes))
+    sizes = tuple(shape[1:] for shape in shapes[0 : 2 * len(csn.levels) : 2])
+    # CompareStage pools a level once at most, by pairs of rows.
+    fast = not csn.extra_sim_pool and all(
+        pools == 0 or (pools == 1 and height % 2 == 0)
+        for pools, (height, _) in zip(csn.similarity_pools(), sizes, strict=True)
+    )
+    compared = tuple(
+        ArraySpec(prefix + spec.name, spec.shape, batched=prefix == GALLERY)
+        for prefix in (QUERY, GALLERY)
+        for spec in described
+    )
+    score = (ArraySpec("score", ()),)
+    images = tuple(ArraySpec(name, input_shape) for name in ("first", "second"))
+    compare = CompareStage(csn, sizes) if fast else PlainCompareStage(csn)
+    return (
+        Stage("describe", DescribeStage(csn), (ArraySpec("data", input_shape),), described),
+        Stage("compare", compare, compared, score, graph=CompareGraph(csn, sizes)),
+        Stage("pair", PairStage(csn), images, score, graph=PairGraph(csn, sizes), on_request=True),
+    )

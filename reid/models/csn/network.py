@@ -1,0 +1,300 @@
+"""CSN: two images of one person or of two, told by similarities at several levels.
+
+Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
+CVPR 2018, Figures 2 and 3, Table 1. An image is described once (``describe``) and compared
+many times (``similarity``, ``head``). The defaults are the readings of the paper whose number
+of parameters and of operations come closest to its Table 5; the other readings are settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reid.models.csn.correlation import correlate
+from reid.models.csn.ranking import RankingNet
+from reid.models.csn.spatial_transformer import CentreCrop, SpatialTransformer, stripes
+from reid.models.layers import BN_EPS, BN_MOMENTUM, ConvBnRelu, xavier_
+
+CHANNELS = 96
+"""Maps of each level."""
+
+LEVELS = (2, 3, 4)
+"""After conv2, after conv3, and after one more convolution ("Model extension")."""
+
+PAIRS_AT_ONCE = 8
+"""Pairs whose similarities a processor computes before the next: they stay in its cache."""
+
+SAME_PERSON = 1
+"""The class of matching pairs, y = 1 of Eq. 3."""
+
+DISTANCE_WEIGHT, DISTANCE_EPS = 0.2, 1e-4
+"""lambda and epsilon of Eq. 7."""
+
+MIN_HEIGHT, MIN_WIDTH = 73, 37
+"""The smallest image whose stripes hold the paper's parts (10x10 of level 2, 5x5 of level 3)."""
+
+
+class CsnDescription(NamedTuple):
+    """What is kept of N images to compare them; sizes for 160x60 and levels 2 and 3.
+
+    maps:    per level (N, 96, 40, 15), (N, 96, 20, 8)
+    parts:   per level (N, S, 96, 10, 10), (N, S, 96, 5, 5); S = 3 stripes, or 1 undivided
+    vector:  (N, 256), L2-normalised; (N, 0) of a network that only classifies
+    thetas:  per level (N, S, 2, 3), the transforms of Eq. 1
+    """
+
+    maps: tuple[Tensor, ...]
+    parts: tuple[Tensor, ...]
+    vector: Tensor
+    thetas: tuple[Tensor, ...]
+
+    def rows(self, index: Tensor) -> CsnDescription:
+        """The descriptions of the images at ``index``, (P,) int64."""
+        return CsnDescription(
+            tuple(x[index] for x in self.maps),
+            tuple(x[index] for x in self.parts),
+            self.vector[index],
+            tuple(x[index] for x in self.thetas),
+        )
+
+    def tiles(self, num: int) -> Iterator[CsnDescription]:
+        """Views of ``num`` images each, in order; the last of the rest.
+
+        By ``split``, whose gradient is put together once; a slice's is as large as the whole.
+        """
+        maps, parts, thetas = (
+            [torch.split(x, num) for x in arrays] for arrays in (self.maps, self.parts, self.thetas)
+        )
+        for tile, vector in enumerate(torch.split(self.vector, num)):
+            yield CsnDescription(
+                tuple(x[tile] for x in maps),
+                tuple(x[tile] for x in parts),
+                vector,
+                tuple(x[tile] for x in thetas),
+            )
+
+
+class CsnOutput(NamedTuple):
+    """What the training losses look at: P pairs out of N images.
+
+    logits:  (P, 2); column 1 is "the same person"
+    vector:  (N, 256), L2-normalised
+    thetas:  per level (N, S, 2, 3)
+    """
+
+    logits: Tensor
+    vector: Tensor
+    thetas: tuple[Tensor, ...]
+
+
+class Csn(nn.Module):
+    """The network of Figure 2; the levels are CSN-2, CSN-3 and CSN-4.
+
+    The rows of Tables 3 and 4: ``classification_only`` has no ranking net; ``levels`` of (2,),
+    (3,) or (4,) one CSN; ``divide`` off is C1, ``attention`` "centre_crop" C2.
+
+    What the paper leaves open, all inferred:
+
+    attention_init_scale:  share of its stripe that a part covers before training
+    align_corners:         what -1 and 1 mean to the sampler, see ``sample``
+    part_sizes:            f of levels 2, 3 and 4; the paper has 10 and 5
+    pool_conv3:            "on", "off" or "auto": off with level 4, where only that gives Table 5
+    extra_sim_pool:        one more 2x2 MAX pool of the concatenated similarities, which gives the
+                           printed 10x4; without it conv4 sees 20x8
+    normalise_similarity:  batch normalisation of the concatenated similarities
+    ranking_pooled:        levels whose parts are pooled in the ranking net
+    ranking_sharing:       convolutions that its levels share, see ``RankingNet``
+    even_padding:          where parts of an even size have one zero more, see ``same_padding``
+    correlation_form:      how to compute the correlations, see ``correlate``
+
+    Raises ValueError for a setting that is none of these.
+    """
+
+    def __init__(
+        self,
+        levels: tuple[int, ...] = (2, 3),
+        classification_only: bool = False,
+        divide: bool = True,
+        attention: str = "stn",
+        attention_init_scale: float = 0.8,
+        align_corners: bool = True,
+        part_sizes: tuple[int, int, int] = (10, 5, 3),
+        pool_conv3: str = "auto",
+        extra_sim_pool: bool = False,
+        normalise_similarity: bool = False,
+        ranking_dim: int = 256,
+        ranking_pooled: tuple[int, ...] = (2,),
+        ranking_sharing: str = "hybrid",
+        even_padding: str = "after",
+        correlation_form: str = "auto",
+    ) -> None:
+        super().__init__()
+        _check(levels, attention, pool_conv3)
+        self.levels = levels
+        self.divide = divide
+        self.pool_conv3 = pool_conv3 == "on" or (pool_conv3 == "auto" and 4 not in levels)
+        self.extra_sim_pool = extra_sim_pool
+        self.even_padding, self.correlation_form = even_padding, correlation_form
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)  # "same": an odd side is rounded up
+        self.conv1 = ConvBnRelu(3, 32, 5, pad=2)
+        self.conv2 = ConvBnRelu(32, CHANNELS, 3, pad=1)
+        self.conv3 = ConvBnRelu(CHANNELS, CHANNELS, 3, pad=1) if max(levels) >= 3 else None
+        self.conv3b = ConvBnRelu(CHANNELS, CHANNELS, 3, pad=1) if 4 in levels else None
+        sizes = [part_sizes[LEVELS.index(level)] for level in levels]
+        self.attend = nn.ModuleList(
+            CentreCrop(size, align_corners)
+            if attention == "centre_crop"
+            else SpatialTransformer(CHANNELS, size, attention_init_scale, align_corners)
+            for size in sizes
+        )
+        pooled = tuple(level in ranking_pooled for level in levels)
+        self.ranking = (
+            None
+            if classification_only
+            else RankingNet(pooled, CHANNELS, ranking_dim, ranking_sharing)
+        )
+        similarities = CHANNELS * 2 * (3 if divide else 1) * len(levels)
+        self.similarity_bn = (
+            nn.BatchNorm2d(similarities, eps=BN_EPS, momentum=BN_MOMENTUM)
+            if normalise_similarity
+            else None
+        )
+        self.conv4 = ConvBnRelu(similarities, 32, 1)
+        self.conv5 = ConvBnRelu(32, 32, 3, pad=1)
+        self.conv6 = ConvBnRelu(32, 500, 1)
+        self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.classify = nn.Linear(500, 2)
+        xavier_(self.classify.weight)
+        nn.init.zeros_(self.classify.bias)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, 160, 60) -> one (N, 96, H, W) per level: 40x15 and 20x8.
+
+        With level 4 and conv3 unpooled 40x15, 40x15 and 20x8.
+        """
+        found = {2: self.pool(self.conv2(self.pool(self.conv1(x))))}
+        if self.conv3 is not None:
+            conv3 = self.conv3(found[2])
+            found[3] = self.pool(conv3) if self.pool_conv3 else conv3
+        if self.conv3b is not None:
+            found[4] = self.pool(self.conv3b(found[3]))
+        return tuple(found[level] for level in self.levels)
+
+    def describe(self, x: Tensor) -> CsnDescription:
+        """Everything about each image that a comparison needs: (N, 3, 160, 60), N of each."""
+        maps = self.maps(x)
+        parts, thetas = [], []
+        for attend, level in zip(self.attend, maps, strict=True):
+            striped = stripes(level, self.divide)
+            part, theta = attend(striped.flatten(0, 1))
+            parts.append(part.view(-1, striped.shape[1], *part.shape[1:]))
+            thetas.append(theta.view(-1, striped.shape[1], 2, 3))
+        vector = x.new_empty(x.shape[0], 0) if self.ranking is None else self.ranking(tuple(parts))
+        return CsnDescription(maps, tuple(parts), vector, tuple(thetas))
+
+    def similarity_pools(self) -> tuple[int, ...]:
+        """2x2 MAX pools over each level's similarities, before they are concatenated.
+
+        They bring all levels to the size of the coarsest, and the finest, alone, to half (the
+        paper pools level 2 always). ``extra_sim_pool`` comes on top.
+        """
+        halvings = {2: 2, 3: 2 + self.pool_conv3, 4: 3 + self.pool_conv3}
+        coarsest = max(3, *(halvings[level] for level in self.levels))
+        return tuple(coarsest - halvings[level] for level in self.levels)
+
+    def similarity(self, first: CsnDescription, second: CsnDescription) -> Tensor:
+        """P descriptions against P, row by row -> (P, 96 * 2 * S * levels, 20, 8).
+
+        Channels: level by level; in a level first the maps of ``first`` under the parts of
+        ``second``, then the maps of ``second`` under the parts of ``first``; in a direction
+        stripe by stripe, upper to bottom, 96 channels each.
+        """
+        return torch.cat(list(self._similarities(first, second)), 1)
+
+    def _similarities(self, first: CsnDescription, second: CsnDescription) -> Iterator[Tensor]:
+        """What ``similarity`` joins: each level's two directions."""
+        for level, pools in enumerate(self.similarity_pools()):
+            for one, other in ((first, second), (second, first)):
+                maps, parts = one.maps[level], other.parts[level]
+                out = correlate(maps, parts, self.correlation_form, pools > 0, self.even_padding)
+                for _ in range(max(0, pools - 1) + self.extra_sim_pool):
+                    out = self.pool(out)
+                yield out
+
+    def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
+        """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
+
+        On a processor some pairs at a time up to conv4, which looks at one place of one pair.
+        """
+        if first.vector.device.type != "cpu" or self.similarity_bn is not None:
+            return self.head(self.similarity(first, second))
+        tiles = zip(first.tiles(PAIRS_AT_ONCE), second.tiles(PAIRS_AT_ONCE), strict=True)
+        conv4 = torch.cat([self._conv4(*tile) for tile in tiles])
+        return self.decide(self.conv4.relu(self.conv4.bn(conv4)))
+
+    def _conv4(self, first: CsnDescription, second: CsnDescription) -> Tensor:
+        """conv4 of ``similarity``, which is never whole: a sum over levels and directions."""
+        similarities = list(self._similarities(first, second))
+        weights = self.conv4.conv.weight.flatten(1).chunk(len(similarities), 1)
+        out = torch.stack(
+            [weight @ part.flatten(2) for weight, part in zip(weights, similarities, strict=True)]
+        ).sum(0)
+        if self.conv4.conv.bias is not None:
+            out = out + self.conv4.conv.bias[:, None]
+        return out.view(*out.shape[:2], *similarities[0].shape[-2:])
+
+    def head(self, similarity: Tensor) -> Tensor:
+        """What ``similarity`` gives -> (P, 2) logits; column 1 is "the same person"."""
+        if self.similarity_bn is not None:
+            similarity = self.similarity_bn(similarity)
+        return self.decide(self.conv4(similarity))
+
+    def decide(self, conv4: Tensor) -> Tensor:
+        """(P, 32, 20, 8) -> (P, 2): the head behind conv4."""
+        x = self.conv6(self.pool(self.conv5(conv4)))
+        out: Tensor = self.classify(torch.flatten(self.global_pool(x), 1))
+        return out
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> CsnOutput:
+        """(N, 3, 160, 60) distinct images and the pairs' indices, (P,) int64 each.
+
+        Each image is described once, however many pairs it is in.
+        """
+        described = self.describe(x)
+        logits = self.logits(described.rows(first), described.rows(second))
+        return CsnOutput(logits, described.vector, described.thetas)
+
+    @staticmethod
+    def size_problem(height: int, width: int) -> str:
+        """Why the network cannot take images of this size, or an empty string."""
+        if height >= MIN_HEIGHT and width >= MIN_WIDTH:
+            return ""
+        return f"csn takes images of at least {MIN_HEIGHT}x{MIN_WIDTH}, found {height}x{width}"
+
+
+def pair_score(logits: Tensor, first_vector: Tensor, second_vector: Tensor) -> Tensor:
+    """Eq. 7: p(same person) + 0.2 / (d + 1e-4), larger for likelier pairs.
+
+    (P, 2) logits and the (P, D) vectors of both images -> (P,) float32. Vectors without
+    entries (a network that only classifies) leave p(same person) alone.
+    """
+    probability = logits.float().softmax(1)[:, SAME_PERSON]
+    if first_vector.shape[1] == 0:
+        return probability
+    distance: Tensor = torch.linalg.vector_norm(first_vector.float() - second_vector.float(), dim=1)
+    return probability + DISTANCE_WEIGHT / (distance + DISTANCE_EPS)
+
+
+def _check(levels: tuple[int, ...], attention: str, pool_conv3: str) -> None:
+    if not levels or not set(levels) <= set(LEVELS) or list(levels) != sorted(set(levels)):
+        raise ValueError(f"levels are some of 2, 3, 4 in this order, found {levels}")
+    for name, value, known in (
+        ("attention", attention, ("stn", "centre_crop")),
+        ("pool_conv3", pool_conv3, ("auto", "on", "off")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}; found {value!r}")

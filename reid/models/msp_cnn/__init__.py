@@ -1,0 +1,1 @@
+"""MSP-CNN (Shen et al., ACM MM 2017)."""

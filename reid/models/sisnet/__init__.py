@@ -1,0 +1,1 @@
+"""SiSNet with the DRC loss (Zhang et al., ICIP 2020)."""

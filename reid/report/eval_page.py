@@ -1,0 +1,72 @@
+"""The page of an evaluation: figures, differences, costs and pictures, all in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid import __version__
+from reid.evaluation.cascade import Cascade
+from reid.evaluation.tables import heading
+from reid.files import write_text
+from reid.report.drawing import Picture, smallest
+from reid.report.eval_page_tables import (
+    camera_pairs,
+    consistency,
+    costs,
+    differences,
+    published,
+    retrieval,
+    shortlists,
+    verification,
+)
+from reid.report.html_page import figure, page, paragraph, sections
+from reid.types import EvalReport
+
+
+def write_report(
+    folder: Path,
+    found: Mapping[str, Any],
+    reports: Sequence[EvalReport],
+    cascades: Sequence[Cascade] = (),
+    *,
+    pictures: Sequence[Picture] = (),
+    not_drawn: Sequence[str] = (),
+) -> Path:
+    """Write ``report.json`` and, last, the page, which refers to nothing outside itself.
+
+    ``found`` is what ``reid eval --json`` prints of ``reports``; ``pictures`` are drawn on the
+    page; ``not_drawn`` says what is not and why, a line each. Returns the page's path. Raises
+    OutputError.
+    """
+    write_text(folder / "report.json", json.dumps(found, indent=2) + "\n")
+    parts = [
+        *retrieval(reports, found["chance_rank1"]),
+        *differences(found.get("differences", ())),
+        *published(reports[0], found.get("published")),
+        *shortlists(reports, cascades),
+        *consistency(found.get("map_consistency", ())),
+        *verification(reports),
+        *((one.title, [_picture(one)]) for one in pictures),
+        *([("Not drawn", [paragraph(line) for line in not_drawn])] if not_drawn else []),
+        *camera_pairs(reports),
+        *costs(reports),
+    ]
+    lead = heading(reports[0], None) + ([found["split"]] if found.get("split") else [])
+    names = ", ".join(["report.json", *(picture.name for picture in pictures)])
+    body = [
+        paragraph("; ".join(lead), "lead"),
+        *sections(parts),
+        paragraph(f"Beside this page: {names}. reid {__version__}", "note"),
+    ]
+    target = folder / "index.html"
+    write_text(target, page(f"Evaluation on {reports[0].dataset}", body))
+    return target
+
+
+def _picture(picture: Picture) -> str:
+    """At half its size: pictures are drawn for sharp screens."""
+    media_type, data = smallest(picture.image)
+    return figure(media_type, data, picture.image.shape[1] // 2, picture.title, picture.caption)

@@ -1,0 +1,146 @@
+"""The tables on an evaluation's page: each a section, or nothing where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reid.evaluation.cascade import Cascade, points
+from reid.evaluation.published import published_beside
+from reid.evaluation.tables import COLUMNS, row
+from reid.report.html_page import folded, paragraph, table
+from reid.types import EvalReport
+
+Part = tuple[str, Sequence[str]]
+"""A section: its title and its pieces of HTML."""
+
+_NAMES = tuple(COLUMNS.values())
+
+
+def retrieval(reports: Sequence[EvalReport], chance: float) -> list[Part]:
+    """Chance has a row of its own; only its rank-1 is known."""
+    empty = ("",) * (len(COLUMNS) - 1)
+    rows = [*map(row, reports), ("chance", f"{100 * chance:.1f}", *empty)]
+    words = ["All figures in percent."]
+    words += [f"Re-ranked: {one}." for one in sorted({one.reranking for one in reports} - {""})]
+    notes = [paragraph(line, "note") for line in words]
+    return [("Retrieval", [table(("model", *COLUMNS), rows), *notes])]
+
+
+def differences(found: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """Every other model's figures less the first one's; nothing where there are none."""
+    if not found:
+        return []
+    rows = [(one["model"], *_cells(one, "+.2f")) for one in found]
+    note = f"In percentage points, against {found[0]['against']}."
+    return [("Differences", [table(("model", *COLUMNS), rows), paragraph(note, "note")])]
+
+
+def published(measured: EvalReport, asked: Mapping[str, Any] | None) -> list[Part]:
+    """The papers' figures of the same test; where asked for, why there are none."""
+    beside = asked or published_beside(measured).to_json()
+    if beside["refused"]:
+        line = paragraph(f"Not comparable: {beside['refused']}.")
+        return [("Beside the papers", [line])] if asked else []
+    rows = [row(measured), *((one["method"], *_cells(one, ".1f")) for one in beside["rows"])]
+    sources = dict.fromkeys(one["source"] for one in beside["rows"])
+    notes = [paragraph(line, "note") for line in (beside["note"], *sources) if line]
+    return [("Beside the papers", [table(("model", *COLUMNS), rows), *notes])]
+
+
+def _cells(figures: Mapping[str, Any], form: str) -> list[str]:
+    """Each column's figure in percent, zero without a sign."""
+    points = {name: round(100 * value, 2) for name, value in figures.items() if name in _NAMES}
+    return [
+        "-" if name not in points else format(points[name], form) if points[name] else "0.00"
+        for name in _NAMES
+    ]
+
+
+def verification(reports: Sequence[EvalReport]) -> list[Part]:
+    """What share of right pairs a threshold accepts; nothing where it was not measured."""
+    rates = list(reports[0].tpr)
+    if not rates:
+        return []
+    rows = [
+        (one.model, *("-" if rate is None else f"{100 * rate:.1f}" for rate in one.tpr.values()))
+        for one in reports
+    ]
+    head = ("model", *(f"at {rate:g}" for rate in rates))
+    note = "Right pairs accepted, in percent, by the share of wrong pairs that is; -: too few."
+    return [("The same person or not", [table(head, rows), paragraph(note, "note")])]
+
+
+def camera_pairs(reports: Sequence[EvalReport]) -> list[Part]:
+    """Each model's figures of each pair of cameras, folded up."""
+    tables = [folded(one.model, [_cameras(one)]) for one in reports if one.camera_pairs]
+    note = "Each pair is a search of its own in the whole gallery of that camera."
+    return [("Pairs of cameras", [paragraph(note, "note"), *tables])] if tables else []
+
+
+def _cameras(report: EvalReport) -> str:
+    rows = [
+        (
+            f"{pair.query_camera}, {pair.gallery_camera}",
+            f"{pair.num_query:,}",
+            *(f"{100 * value:.1f}" for value in (pair.rank1, pair.map_step, pair.map_trapezoid)),
+        )
+        for pair in report.camera_pairs
+    ]
+    head = ("query camera, gallery camera", "queries", "rank-1", "mAP (step)", "mAP (trapezoid)")
+    return table(head, rows)
+
+
+def costs(reports: Sequence[EvalReport]) -> list[Part]:
+    """How long describing and comparing took."""
+    rows = []
+    for one in reports:
+        compared = ("-", "-", "-")
+        if one.num_compared:
+            rate = one.num_compared / one.compare_s
+            compared = (f"{one.num_compared:,}", f"{one.compare_s:.1f} s", f"{rate:,.0f}")
+        rows.append((one.model, f"{one.describe_s:.1f} s", *compared))
+    head = ("model", "describing", "pairs compared", "comparing", "pairs/s")
+    return [("What it cost", [table(head, rows)])]
+
+
+def shortlists(reports: Sequence[EvalReport], cascades: Sequence[Cascade]) -> list[Part]:
+    """What shortlists lose and save; nothing where there are none."""
+    title = "Shortlists against the whole gallery"
+    if cascades:
+        rows = [
+            (
+                one.short.model,
+                points(one.rank1_lost),
+                points(one.map_step_lost),
+                f"{one.pairs_saved:.1%}",
+                f"{one.whole.compare_s - one.short.compare_s:.1f} s",
+                f"{one.times_as_fast:.1f}",
+            )
+            for one in cascades
+        ]
+        head = ("model", "rank-1 lost", "mAP lost", "pairs saved", "time saved", "times as fast")
+        note = "Losses in percentage points, of mAP (step); below 0 is a gain."
+        return [(title, [table(head, rows), paragraph(note, "note")])]
+    if any(0 < one.num_compared < one.num_query * one.num_gallery for one in reports):
+        note = "The whole gallery was not compared: --shortlist 0 beside the others tells."
+        return [(title, [paragraph(note, "note")])]
+    return []
+
+
+def consistency(found: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """How far the two scales' maps of each run agree; nothing where no run has two scales."""
+    if not found:
+        return []
+    rows = [
+        (
+            one["model"],
+            "-" if one["mean_correlation"] is None else f"{one['mean_correlation']:.3f}",
+            f"{one['num_images']:,}",
+            f"{one['num_flat']:,}",
+        )
+        for one in found
+    ]
+    head = ("run", "mean correlation", "query images", "left out: a flat map")
+    note = f"Of the maps of one class, {found[0]['class']}. 1 is the same region in both scales."
+    return [("Consistency of the two scales", [table(head, rows), paragraph(note, "note")])]

@@ -1,0 +1,112 @@
+"""The pictures of an evaluation's report: every model's curves, and what runs see inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid.errors import DataError, output_errors
+from reid.evaluation.evaluating import Evaluation
+from reid.model_file.opening import ModelFile
+from reid.report.chosen import queries_to_show
+from reid.report.drawing import Picture, save_png
+from reid.report.inside import INSIDE, Run
+from reid.report.ranked import ranked_list_picture
+from reid.report.retrieval_charts import curves_picture, distances_picture
+
+NAMES = (
+    *("curves.png", "distances.png", "ranked.png"),
+    *("feature_maps.png", "patch_matches.png", "similarities.png", "activation_maps.png"),
+)
+"""Files of a report's pictures; those that are not drawn are removed from its folder."""
+
+RANKED_ROWS, INNER_ROWS = 6, 3
+"""Queries in the ranked lists, and in the pictures of what a network sees."""
+
+
+def draw_pictures(
+    folder: Path, models: Sequence[Path], evaluations: Sequence[Evaluation], worst_first: bool
+) -> tuple[list[Picture], list[str]]:
+    """Draw a report's pictures and write them into ``folder``.
+
+    ``evaluations`` are ``evaluate_models``'s of ``models``, the same number of each. Also
+    returns why something is not drawn that could be expected, a line each. Raises DataError for
+    an image that cannot be read, CheckpointError, OutputError.
+    """
+    split, ranking = evaluations[0].split, evaluations[0].ranking(10)
+    pictures, not_drawn = _charts(evaluations), []
+    try:
+        rows = queries_to_show(split.query, split.gallery, ranking, RANKED_ROWS, worst_first)
+    except DataError as error:  # no query has an answer
+        not_drawn.append(str(error))
+    else:
+        pictures.append(_ranked(evaluations[0], worst_first))
+        runs, not_drawn = _opened(models, evaluations)
+        for network, of_network in runs.items():
+            inside = INSIDE[network]
+            drawn = inside.draw(of_network, rows[:INNER_ROWS])
+            pictures += drawn
+            if not drawn:
+                not_drawn.append(f"{inside.what}: no query shown has a wrong image near it")
+    with output_errors(folder):
+        for name in NAMES:
+            (folder / name).unlink(missing_ok=True)  # of an earlier report
+    for picture in pictures:
+        save_png(picture.image, folder / picture.name)
+    return pictures, not_drawn
+
+
+def _charts(evaluations: Sequence[Evaluation]) -> list[Picture]:
+    return [
+        Picture(
+            "curves.png",
+            "Curves",
+            "Left: the share of queries with a right image among the first k. Right: the share "
+            "of right pairs below a threshold on the distance against that of wrong pairs.",
+            curves_picture(evaluations),
+        ),
+        Picture(
+            "distances.png",
+            "Distances",
+            "Distances of right and of wrong pairs, each as a share of its own number.",
+            distances_picture(evaluations),
+        ),
+    ]
+
+
+def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
+    split = evaluation.split
+    return Picture(
+        "ranked.png",
+        "Query images and their nearest gallery images",
+        f"As {evaluation.report.model} ranks them; images that the protocol skips are left out.",
+        ranked_list_picture(
+            split.query,
+            split.gallery,
+            evaluation.ranking(10),
+            num_queries=RANKED_ROWS,
+            worst_first=worst_first,
+        ),
+    )
+
+
+def _opened(
+    models: Sequence[Path], evaluations: Sequence[Evaluation]
+) -> tuple[dict[str, list[Run]], list[str]]:
+    """Networks of ``INSIDE`` -> their runs; a line for each that only exported files have."""
+    per_model = len(evaluations) // len(models)  # shortlists, and re-ranked
+    runs: dict[str, list[Run]] = {}
+    files: dict[str, Path] = {}
+    for model, evaluation in zip(models, evaluations[::per_model], strict=True):
+        file = ModelFile.at(model)
+        if file.is_checkpoint:
+            manifest = file.checkpoint.manifest
+            run = Run(file, file.network(), manifest.preprocess, evaluation)
+            runs.setdefault(manifest.network, []).append(run)
+        elif file.has_manifest_beside:
+            files.setdefault(file.unchecked_manifest.network, model)
+    return runs, [
+        f"{model}: {INSIDE[network].what} are drawn of a run (checkpoint.pt) only"
+        for network, model in files.items()
+        if network in INSIDE.keys() - runs.keys()
+    ]

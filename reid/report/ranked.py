@@ -1,0 +1,138 @@
+"""Pictures for people: ranked lists of gallery images, drawn and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from reid.data import read_image
+from reid.report.chosen import queries_to_show
+from reid.report.drawing import (
+    CAPTION_HEIGHT,
+    CELL_HEIGHT,
+    CELL_WIDTH,
+    FRAME_OF_QUERY,
+    GAP,
+    HEADER_HEIGHT,
+    INK,
+    LEGEND,
+    LINE,
+    MARGIN,
+    QUERY_GAP,
+    RIGHT,
+    TITLE_HEIGHT,
+    WRONG,
+    captioned,
+    centred,
+    framed,
+    heading,
+    save_png,
+)
+from reid.types import Image, ImageRecord, Ranking, Split
+
+
+def write_ranked_list(
+    png: Path,
+    split: Split,
+    ranking: Ranking,
+    *,
+    num_queries: int = 6,
+    k: int = 10,
+    worst_first: bool = False,
+) -> None:
+    """Draw a split's ranking into a PNG file; see ``ranked_list_picture``."""
+    picture = ranked_list_picture(
+        split.query,
+        split.gallery,
+        ranking,
+        num_queries=num_queries,
+        k=k,
+        worst_first=worst_first,
+    )
+    save_png(picture, png)
+
+
+def ranked_list_picture(
+    query: Sequence[ImageRecord],
+    gallery: Sequence[ImageRecord],
+    ranking: Ranking,
+    *,
+    num_queries: int = 6,
+    k: int = 10,
+    worst_first: bool = False,
+    title: str = "",
+) -> Image:
+    """Queries at the left, the nearest gallery images beside them, right ones framed green.
+
+    ``ranking`` is ``rank_distances``'s of the same query and gallery; ``k`` is cut to its
+    width. Rows are spread evenly over the queries that can be answered, or, with
+    ``worst_first``, begin with the most confident mistakes. Returns (H, W, 3) uint8 BGR.
+    Raises DataError where no query can be answered or an image cannot be read, and
+    ValueError for a ranking of other queries.
+    """
+    k = min(k, ranking.indices.shape[1])
+    chosen = queries_to_show(query, gallery, ranking, num_queries, worst_first)
+    width = 2 * MARGIN + CELL_WIDTH + QUERY_GAP + k * CELL_WIDTH + (k - 1) * GAP
+    row_height = CELL_HEIGHT + CAPTION_HEIGHT
+    top = MARGIN + TITLE_HEIGHT + HEADER_HEIGHT
+    height = top + len(chosen) * row_height + (len(chosen) - 1) * GAP + MARGIN // 2
+    canvas: Image = np.full((height, width, 3), 255, np.uint8)
+    heading(canvas, title or ("Most confident mistakes" if worst_first else "Ranked lists"), LEGEND)
+    centred(canvas, "query", MARGIN, top - 12, INK)
+    for rank in range(k):
+        centred(canvas, f"{rank + 1}", _column(rank), top - 12, INK)
+    for i, q in enumerate(chosen):
+        _draw_row(canvas, top + i * (row_height + GAP), query[q], gallery, ranking, q, k)
+    return canvas
+
+
+def closeness(distance: float) -> str:
+    """A ranking's distance in words: ``d 0.512``, or ``score 1.687`` of a network that compares.
+
+    Such a network's distance is minus its score, and a vector's distance is never below 0.
+    """
+    return f"score {-distance:.3f}" if distance < 0 else f"d {distance:.3f}"
+
+
+def draw_query(canvas: Image, top: int, query: ImageRecord) -> Image:
+    """A row's query at its left, and a line beside it; returns what its image fills."""
+    filled = framed(canvas, MARGIN, top, read_image(query.path), FRAME_OF_QUERY)
+    captioned(canvas, MARGIN, top, f"id {query.person_id}", f"camera {query.camera_id}")
+    line = MARGIN + CELL_WIDTH + QUERY_GAP // 2
+    cv2.line(canvas, (line, top), (line, top + CELL_HEIGHT), LINE, 2)
+    return filled
+
+
+def draw_match(
+    canvas: Image, left: int, top: int, record: ImageRecord, distance: float, correct: bool
+) -> Image:
+    """A gallery image, how near it is and whether it is right; returns what it fills."""
+    filled = framed(canvas, left, top, read_image(record.path), RIGHT if correct else WRONG)
+    captioned(canvas, left, top, closeness(distance), f"camera {record.camera_id}")
+    return filled
+
+
+def _column(rank: int) -> int:
+    """The left edge of the cell of a 0-based rank."""
+    return MARGIN + CELL_WIDTH + QUERY_GAP + rank * (CELL_WIDTH + GAP)
+
+
+def _draw_row(
+    canvas: Image,
+    top: int,
+    query: ImageRecord,
+    gallery: Sequence[ImageRecord],
+    ranking: Ranking,
+    q: int,
+    k: int,
+) -> None:
+    draw_query(canvas, top, query)
+    for rank in range(k):
+        index = int(ranking.indices[q, rank])
+        if index < 0:
+            break
+        distance, correct = float(ranking.distances[q, rank]), bool(ranking.correct[q, rank])
+        draw_match(canvas, _column(rank), top, gallery[index], distance, correct)

@@ -1,0 +1,189 @@
+"""Checkpoints: everything needed to go on, or to test; loaded without running code.
+
+A checkpoint is one file, written to a temporary name and renamed, with its manifest
+inside and a copy beside it (``checkpoint.pt.json``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid.config.settings import TrainConfig
+from reid.config.toml import config_from_toml, config_to_toml
+from reid.errors import CheckpointError, ConfigError, ManifestError
+from reid.files import write_atomically
+from reid.model_file.manifest import Manifest, write_manifest
+from reid.model_file.opening import ModelFile, Openable
+from reid.models import build_network, stages_of
+from reid.runtime.torch_runner import TorchRunner
+from reid.training.torch_files import load_without_code, misfit
+
+FORMAT = "reid-toolkit checkpoint 1"
+
+MOST_IDENTITIES = 1_000_000
+"""A classifier of more is no re-identification's: checked before memory is taken for it."""
+
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+"""What values of another kind or size than a checkpoint's raise where they are used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A point of a training run.
+
+    ``step`` counts updates over all stages; ``position`` is (stage, iteration in it, batches
+    consumed); ``training`` holds the solver's state and is empty in a file for testing only.
+    """
+
+    config: TrainConfig
+    manifest: Manifest
+    num_identities: int
+    model: dict[str, Tensor]
+    step: int = 0
+    position: tuple[int, int, int] = (0, 0, 0)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically, the manifest beside it. Raises OutputError."""
+    body = {
+        "format": FORMAT,
+        "config": config_to_toml(checkpoint.config),
+        "manifest": checkpoint.manifest.to_json(),
+        "num_identities": checkpoint.num_identities,
+        "model": checkpoint.model,
+        "step": checkpoint.step,
+        "position": list(checkpoint.position),
+        "training": checkpoint.training,
+    }
+    # Through memory: PyTorch's own writer turns a full disk into an error without a reason.
+    buffer = io.BytesIO()
+    torch.save(body, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    write_manifest(path, checkpoint.manifest)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint on the CPU, refusing anything that would run code.
+
+    Raises CheckpointError for a missing, damaged or foreign file.
+    """
+    body = load_without_code(
+        path,
+        "checkpoint",
+        absent="train first, or name its folder",
+        refused="only files written by `reid train` are loaded",
+    )
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this toolkit (format: {FORMAT})")
+    try:
+        stage, iteration, batches = (int(number) for number in body["position"])
+        step, num_identities = int(body["step"]), int(body["num_identities"])
+        if not 1 <= num_identities <= MOST_IDENTITIES:
+            raise ValueError(f"{num_identities} identities")
+        if min(stage, iteration, batches, step) < 0:
+            raise ValueError("a position below 0")
+        return Checkpoint(
+            config=config_from_toml(body["config"], f"the configuration in {path}"),
+            manifest=Manifest.from_json(body["manifest"], f"the manifest in {path}"),
+            num_identities=num_identities,
+            model=dict(body["model"]),
+            step=step,
+            position=(stage, iteration, batches),
+            training=dict(body["training"]),
+        )
+    except (*DAMAGE, ConfigError, ManifestError) as error:
+        raise CheckpointError(f"{path} is damaged: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, or its name where it says nothing, in its first line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def build_configured_network(config: TrainConfig, num_identities: int) -> nn.Module:
+    """The network that a configuration names, freshly initialised."""
+    sizes = dataclasses.asdict(config.network)
+    sizes.pop("pretrained", None)  # where weights come from is no size
+    return build_network(sizes.pop("name"), num_identities, **sizes)
+
+
+def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
+    """Put a checkpoint's weights into ``network``; every key and shape must agree.
+
+    Raises CheckpointError naming the first few that do not.
+    """
+    _refuse_misfits(network, checkpoint, where)
+    network.load_state_dict(checkpoint.model)
+
+
+def _refuse_misfits(network: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
+    own = network.state_dict()
+    problems = [f"missing {key}" for key in own if key not in checkpoint.model]
+    problems += [f"unexpected {key}" for key in checkpoint.model if key not in own]
+    problems += [
+        problem
+        for key, value in checkpoint.model.items()
+        if key in own and (problem := misfit(key, own[key], value))
+    ]
+    if problems:
+        shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
+        raise CheckpointError(
+            f"{where} does not fit the network {checkpoint.config.network.name}: {shown}"
+        )
+
+
+def network_of(file: ModelFile) -> nn.Module:
+    """The trained network of a checkpoint, in evaluation mode, on the CPU.
+
+    Raises CheckpointError.
+    """
+    checkpoint, path = file.checkpoint, file.path
+    try:
+        # Sizes that only a file claims take no memory: they are compared without any.
+        with torch.device("meta"):
+            sizes = build_configured_network(checkpoint.config, checkpoint.num_identities)
+        _refuse_misfits(sizes, checkpoint, path)
+        network = build_configured_network(checkpoint.config, checkpoint.num_identities)
+    except (ConfigError, *DAMAGE) as error:
+        raise CheckpointError(f"{path}: {one_line(error)}") from None
+    if checkpoint.manifest.network != checkpoint.config.network.name:
+        raise CheckpointError(
+            f"{path} is damaged: its configuration is of {checkpoint.config.network.name}, its "
+            f"manifest of {checkpoint.manifest.network}"
+        )
+    load_weights(network, checkpoint, path)
+    return network.eval()
+
+
+def runners_from_checkpoint(
+    path: Openable, device: str = "auto", threads: int = 0
+) -> dict[str, TorchRunner]:
+    """Open a checkpoint for testing: stage name -> runner, answering as its exported file."""
+    file = ModelFile.at(path)
+    network = network_of(file)
+    manifest = dataclasses.replace(file.checkpoint.manifest, checkpoint_sha256=file.sha256)
+    stages = stages_of(
+        network, manifest.network, manifest.preprocess.input_shape, manifest.normalised
+    )
+    return {
+        stage.name: TorchRunner(
+            stage.module,
+            manifest.of_graph(stage.name, stage.inputs, stage.outputs),
+            device,
+            threads,
+        )
+        for stage in stages
+    }
+
+
+def runner_from_checkpoint(path: Openable, device: str = "auto", threads: int = 0) -> TorchRunner:
+    """The first graph of a checkpoint, the only one of a vector network."""
+    return next(iter(runners_from_checkpoint(path, device, threads).values()))

@@ -1,0 +1,201 @@
+"""The story of a training run: from a configuration to a run folder.
+
+    run folder: config.toml  checkpoint.pt(.json)  log.csv  events.*  curves.png
+
+Everything random is a function of (seed, step), so a run that was killed at any moment
+and resumed from its checkpoint ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from reid.config.settings import StageConfig, TrainConfig
+from reid.config.toml import config_to_toml
+from reid.data import load_split
+from reid.data.batch import Batch
+from reid.errors import TrainingError
+from reid.files import write_text
+from reid.training.arithmetic import choose_device
+from reid.training.curves import write_curves
+from reid.training.kept_memory import keep_freed_memory
+from reid.training.objectives import active_losses
+from reid.training.processes import joined_processes
+from reid.training.resume import checkpoint_to_resume
+from reid.training.run import TrainingRun, start_run
+from reid.training.run_log import CSV_NAME, RunLog
+from reid.training.schedule import learning_rate
+from reid.training.stopping import StopRequest
+
+Progress = Callable[[int, int, str], None]
+"""Called with (updates done, updates in all, a few words)."""
+
+_NAMED_IMAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run came to. ``interrupted`` runs go on with ``resume``."""
+
+    folder: Path
+    step: int
+    num_steps: int
+    interrupted: bool
+    seconds: float
+    images_per_s: float
+    loss: float
+
+
+def train(
+    config: TrainConfig,
+    data_root: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda done, total, words: None,
+) -> TrainResult:
+    """Train by ``config`` on the dataset under ``data_root``; leave everything in ``out``.
+
+    ``resume`` goes on from the checkpoint in ``out`` (or starts, if there is none).
+    Raises ConfigError, DataError, OutputError, CheckpointError, and TrainingError when a
+    loss is not finite.
+    """
+    data, device = config.data, choose_device(config.run.device)
+    if device == "cpu":
+        keep_freed_memory(config.run.keep_freed_memory)
+    checkpoint = checkpoint_to_resume(config, out, resume)
+    split = load_split(
+        data.name,
+        data_root,
+        num_test_identities=data.num_test_identities,
+        split_seed=data.split_seed,
+        validation=data.validation,
+    )
+    with ExitStack() as open_things:
+        processes = open_things.enter_context(joined_processes(device))
+        run, words = start_run(config, split.train, processes, checkpoint)
+        open_things.callback(run.close)
+        log = None
+        if processes.is_first:
+            say(f"{split.dataset}: {split.note}" if split.note else split.dataset)
+            say(words)
+            write_text(out / "config.toml", config_to_toml(config))
+            log = RunLog(out, run.loss_names, kept_steps=run.step)
+            open_things.callback(log.close)
+        stop = open_things.enter_context(StopRequest())
+        result = _train_stages(run, out, log, stop, progress)
+    if processes.is_first:
+        write_curves(out / CSV_NAME, out / "curves.png")
+    return result
+
+
+def _train_stages(
+    run: TrainingRun, out: Path, log: RunLog | None, stop: StopRequest, progress: Progress
+) -> TrainResult:
+    """Every stage to its end, or to a stop request; the checkpoint last."""
+    config, processes = run.config, run.processes
+    totals = run.stage_totals()
+    started = saved = logged = time.perf_counter()
+    images = images_at_log = 0
+    stopping = False
+    while run.stage < len(config.stages) and not stopping:
+        stage, total = config.stages[run.stage], totals[run.stage]
+        batches = run.endless_batches(stage)
+        while run.iteration < total and not stopping:
+            rate = learning_rate(stage, run.iteration, total)
+            images += _update(run, stage, rate, batches)
+            now = time.perf_counter()
+            progress(run.step, sum(totals), _words(run, stage, images / (now - started)))
+            if log is not None and (run.step % config.run.log_every == 0 or run.step == 1):
+                speed = (images - images_at_log) / (now - logged)
+                values = {"lr": rate, **run.losses, "images_per_s": speed}
+                log.write(run.step, stage.name, run.batches / run.loader.num_batches, values)
+                logged, images_at_log = now, images
+            stopping = processes.any_true(stop.requested)
+            if processes.first_decides(now - saved > config.run.checkpoint_every_s):
+                run.save(out)
+                saved = time.perf_counter()
+        if run.iteration >= total:
+            run.stage, run.iteration = run.stage + 1, 0
+    run.save(out)
+    seconds = time.perf_counter() - started
+    return TrainResult(
+        folder=out,
+        step=run.step,
+        num_steps=sum(totals),
+        interrupted=run.stage < len(config.stages),
+        seconds=seconds,
+        images_per_s=images / seconds,
+        loss=run.losses.get("loss", math.nan),
+    )
+
+
+def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator[Batch]) -> int:
+    """One step of the solver over ``iter_size`` passes; return the images seen by all."""
+    iter_size = run.config.optimizer.iter_size
+    run.seed_step()
+    run.solver.set_rate(rate)
+    run.solver.zero_grad(set_to_none=True)
+    means: dict[str, float] = {}
+    images = 0
+    for _ in range(iter_size):
+        batch = next(batches).to(run.arithmetic.device)
+        batch = batch._replace(images=run.arithmetic.layout(batch.images))
+        with run.arithmetic.autocast():
+            losses = run.objective(run.network, batch, run.config.losses, active_losses(stage))
+        losses = {name: loss.float() for name, loss in losses.items()}
+        losses["loss"] = torch.stack([w * losses[n] for n, w in _weights(stage)]).sum()
+        values = {name: loss.item() for name, loss in losses.items()}
+        if not math.isfinite(values["loss"]):
+            raise _not_finite(run, stage, values, batch)
+        torch.autograd.backward(run.scaler.scale(losses["loss"] / iter_size))
+        means = {name: means.get(name, 0.0) + v / iter_size for name, v in values.items()}
+        images += len(batch.images)
+        run.batches += 1
+    # Averaged before the scale is taken off: what overflowed in one process is then seen by all,
+    # and all of them leave this step out.
+    run.processes.average_gradients(run.network)
+    run.scaler.unscale_(run.solver)
+    run.scaler.step(run.solver)
+    run.scaler.update()
+    run.processes.average_statistics(run.network)
+    run.losses = means
+    run.iteration += 1
+    run.step += 1
+    return images * run.processes.world_size
+
+
+def _weights(stage: StageConfig) -> list[tuple[str, float]]:
+    return [(name, stage.loss_weights[name]) for name in active_losses(stage)]
+
+
+def _not_finite(
+    run: TrainingRun, stage: StageConfig, values: dict[str, float], batch: Batch
+) -> TrainingError:
+    """The error for a loss that is NaN or infinite: the step, the losses, the images."""
+    shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+    broken = [
+        name
+        for name, image in zip(batch.names, batch.images, strict=True)
+        if not bool(torch.isfinite(image).all())
+    ]
+    named = broken or list(batch.names)
+    more = f" and {len(named) - _NAMED_IMAGES} more" if len(named) > _NAMED_IMAGES else ""
+    return TrainingError(
+        f"the loss of step {run.step + 1} (stage {stage.name}) is not finite: {shown}; images: "
+        f"{', '.join(named[:_NAMED_IMAGES])}{more}. The last checkpoint stands; lower base_lr, "
+        "or look at these images, and resume"
+    )
+
+
+def _words(run: TrainingRun, stage: StageConfig, images_per_s: float) -> str:
+    loss = run.losses.get("loss", math.nan)
+    return f"{stage.name} loss {loss:.3f}, {images_per_s:.1f} images/s"

@@ -1,0 +1,131 @@
+"""``reid eval``'s options: what is printed, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reid.evaluation.evaluating
+from reid.cli import main
+from reid.data import write_synthetic
+from reid.matching import VectorMatcher, pairs, vectors
+from tests.evaluation.test_evaluating import colour_matcher
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    write_synthetic(folder, num_train_identities=2, num_test_identities=5)
+    return folder
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two model files, both of which describe an image by its mean colour."""
+    monkeypatch.setattr(reid.evaluation.evaluating, "open_matcher", lambda *_: colour_matcher())
+    paths = [tmp_path / name for name in ("a.onnx", "b.onnx")]
+    for path in paths:
+        path.touch()
+    return [str(path) for path in paths]
+
+
+def evaluated(
+    models: list[str], drawn: Path, capsys: Capture, *options: str, data: str = "synthetic"
+) -> str:
+    arguments = ["eval", *models, "--data", data, "--data-root", str(drawn), *options]
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def as_json(models: list[str], drawn: Path, capsys: Capture, *options: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(evaluated(models, drawn, capsys, *options, "--json"))
+    return found
+
+
+def test_several_models_are_held_against_the_first(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    text = evaluated(models, drawn, capsys)
+    assert f"difference from {models[0]}, in points" in text
+    found = as_json(models, drawn, capsys)
+    (difference,) = found["differences"]
+    assert (difference["model"], difference["against"]) == (models[1], models[0])
+    assert (difference["rank1"], difference["map_step"]) == (0.0, 0.0)
+    assert as_json(models[:1], drawn, capsys)["differences"] == []
+
+
+def test_without_a_batch_each_matcher_takes_its_own_which_the_help_tells(
+    models: list[str], drawn: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def opened(
+        path: Path, device: str, threads: int, batch_size: int | None, stage: str
+    ) -> VectorMatcher:
+        asked.append(batch_size)
+        return colour_matcher()
+
+    monkeypatch.setattr(reid.evaluation.evaluating, "open_matcher", opened)
+    evaluated(models[:1], drawn, capsys)
+    evaluated(models[:1], drawn, capsys, "--batch", "9")
+    assert asked == [None, 9]
+    assert main(["eval", "--help"]) == 0
+    numbers = f"(else: {vectors.DESCRIBE_BATCH}, or {pairs.DESCRIBE_BATCH} of one that compares"
+    assert numbers in " ".join(capsys.readouterr().out.split())
+
+
+def test_re_ranking_has_a_row_of_its_own_with_its_settings(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    found = as_json(models[:1], drawn, capsys, "--rerank")
+    assert [one["reranking"] for one in found["models"]] == ["", "k1 20, k2 6, lambda 0.3"]
+    assert len(found["differences"]) == 1
+    own = as_json(models[:1], drawn, capsys, "--rerank-settings", "4", "2", "0.5")
+    assert own["models"][1]["reranking"] == "k1 4, k2 2, lambda 0.5"
+
+
+def test_settings_of_re_ranking_that_cannot_be_are_one_line(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    arguments = ["--data", "synthetic", "--data-root", str(drawn)]
+    assert main(["eval", *models, *arguments, "--rerank-settings", "0", "6", "0.3"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("reid: error: re-ranking has k1 and k2 of at least 1")
+
+
+def test_shots_choose_the_protocol(models: list[str], drawn: Path, capsys: Capture) -> None:
+    for shots, name in (("1", "single_shot"), ("3", "multi_shot")):
+        (found, _) = as_json(models, drawn, capsys, "--shots", shots)["models"]
+        assert (found["protocol"], found["shots"], found["trials"]) == (name, int(shots), 10)
+    assert "the nearest of a person's 3 random images" in evaluated(
+        models, drawn, capsys, "--shots", "3"
+    )
+
+
+def test_pairs_of_cameras_are_always_in_the_json_and_printed_when_asked(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    words = "query cameras down, gallery cameras across"
+    assert words not in evaluated(models, drawn, capsys)
+    assert evaluated(models, drawn, capsys, "--camera-pairs").count(words) == 2
+    found = as_json(models, drawn, capsys)["models"][0]
+    assert {"query_camera", "gallery_camera", "num_query", "rank1", "map_step"} <= set(
+        found["camera_pairs"][0]
+    )
+    assert set(found["tpr_at_fpr"]) == {"0.01", "0.001", "0.0001"}
+
+
+def test_figures_of_the_papers_are_refused_beside_another_test(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    text = evaluated(models[:1], drawn, capsys, "--published", data="market1501")
+    why = "published figures of market1501 are of 750 identities, measured: 5"
+    assert f"not comparable with the papers: {why}" in text
+    found = as_json(models[:1], drawn, capsys, "--published")
+    assert "no published figures of synthetic are known" in found["published"]["refused"]
+    assert "published" not in as_json(models[:1], drawn, capsys)

@@ -1,0 +1,187 @@
+"""A user's own folders: what is understood of them, and how they are divided."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from reid.data import inspect_dataset, load_split
+from reid.errors import DataError
+from reid.evaluation.scoring import measure
+from reid.matching.distances import euclidean_distances
+from reid.matching.labels import labels_from_records
+from reid.types import ImageRecord
+
+Pictures = Callable[[Path, Iterable[str]], Path]
+NAMES = [
+    f"{person}/{camera}/{image}.jpg"
+    for person in ("alice", "bob", "carol", "dave")
+    for camera in ("door", "hall")
+    for image in range(3)
+]
+
+
+def _ids(records: Iterable[ImageRecord]) -> set[int]:
+    return {record.person_id for record in records}
+
+
+def test_people_and_cameras_are_numbered_by_name_and_half_is_tested(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    split = load_split("folder", write_pictures(tmp_path, NAMES))
+    assert _ids(split.train) | _ids(split.query) == {1, 2, 3, 4}
+    assert len(_ids(split.train)) == len(_ids(split.query)) == 2
+    assert not _ids(split.train) & _ids(split.query)
+    queries = Counter((record.person_id, record.camera_id) for record in split.query)
+    assert set(queries.values()) == {1}
+    assert len(queries) == 4
+    assert not {r.path for r in split.query} & {r.path for r in split.gallery}
+    assert len(split.gallery) == 8
+    assert split.note == "2/2 identities, divided at random by rule, seed 0"
+
+
+def test_a_seed_divides_the_same_way_again_and_another_seed_otherwise(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path, NAMES)
+    splits = [load_split("folder", tmp_path, split_seed=seed) for seed in (0, 0, 1, 2, 3)]
+    assert splits[0] == splits[1]
+    assert len({frozenset(record.path for record in split.query) for split in splits}) > 1
+
+
+def test_without_cameras_every_image_of_the_person_is_an_answer(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    names = [f"{person}/{image}.png" for person in "abcd" for image in range(3)]
+    split = load_split("folder", write_pictures(tmp_path, names), num_test_identities=2)
+    assert "no cameras: every gallery image of the person is a right answer" in split.note
+    query, gallery = labels_from_records(split.query), labels_from_records(split.gallery)
+    assert (len(split.query), len(split.gallery)) == (2, 4)
+    exact = euclidean_distances(
+        query.person_ids[:, None].astype("f4"), gallery.person_ids[:, None].astype("f4")
+    )
+    scores = measure(lambda rows: exact[rows], query, gallery, split.protocol).scores
+    assert (scores.num_unanswerable, scores.cmc[1], scores.map_step) == (0, 1.0, 1.0)
+    found = inspect_dataset("folder", tmp_path)
+    assert (found.subsets["all"].cameras, found.single_camera) == (0, {})
+    assert any(line.startswith("no cameras: ") for line in found.lines())
+
+
+def test_a_given_division_is_kept(write_pictures: Pictures, tmp_path: Path) -> None:
+    names = ["train/a/c1/1.jpg", "train/b/c1/1.jpg", "query/x/c1/1.jpg", "gallery/x/c2/1.jpg"]
+    split = load_split("folder", write_pictures(tmp_path, names))
+    assert [len(side) for side in (split.train, split.query, split.gallery)] == [2, 1, 1]
+    assert split.query[0].person_id == split.gallery[0].person_id
+    assert split.note == "2/1 identities, divided as it came"
+    with pytest.raises(DataError, match="has a fixed split; leave num_test_identities at 0"):
+        load_split("folder", tmp_path, num_test_identities=1)
+
+
+def test_a_test_folder_without_queries_gets_them_by_rule(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    names = [name.replace("alice", "test/alice").replace("bob", "test/bob") for name in NAMES]
+    names = [name if name.startswith("test") else f"train/{name}" for name in names]
+    split = load_split("folder", write_pictures(tmp_path, names))
+    assert [len(side) for side in (split.train, split.query, split.gallery)] == [12, 4, 8]
+    assert split.note == "2/2 identities, divided as it came, queries by rule, seed 0"
+    write_pictures(tmp_path, ["gallery/zoe/hall/1.jpg"])
+    assert len(load_split("folder", tmp_path).gallery) == 9
+
+
+def test_test_images_alone_can_be_evaluated(write_pictures: Pictures, tmp_path: Path) -> None:
+    names = ["query/x/c1/1.jpg", "gallery/x/c2/1.jpg", "gallery/y/c2/1.jpg"]
+    split = load_split("folder", write_pictures(tmp_path, names))
+    assert (split.train, len(split.query), len(split.gallery)) == ((), 1, 2)
+
+
+def test_names_as_markets_keep_their_numbers_junk_and_distractors(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    names = ["0007_c1_1.jpg", "0007_c2_1.jpg", "0009_c1_1.jpg", "0011_c3_1.jpg"]
+    write_pictures(tmp_path, [*names, "-1_c1_1.jpg", "0000_c2_1.jpg"])
+    split = load_split("folder", tmp_path)
+    assert _ids(split.query) == {7}
+    assert _ids(split.train) == {9, 11}
+    assert _ids(split.gallery) == {7, -1, 0}
+
+
+def test_a_camera_in_the_name_counts_inside_a_persons_folder(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    names = [f"{person}/{person}_c{camera}_1.jpg" for person in ("0002", "0005") for camera in "12"]
+    found = inspect_dataset("folder", write_pictures(tmp_path, [*names, "0007/0007_c1_2.jpg"]))
+    assert (found.subsets["all"].identities, found.subsets["all"].cameras) == (3, 2)
+    assert found.single_camera == {"all": (7,)}
+    assert "identities: their own numbers, 2 to 7" in found.notes
+
+
+def test_numbers_from_zero_are_people_too(write_pictures: Pictures, tmp_path: Path) -> None:
+    names = [f"{person}/{camera}/1.jpg" for person in range(12) for camera in (0, 1)]
+    found = inspect_dataset("folder", write_pictures(tmp_path, names))
+    assert found.subsets["all"].identities == 12
+    assert "identities: numbered in the order of names, 1 = 0 to 12 = 11" in found.notes
+
+
+def test_what_cannot_be_placed_is_told_with_the_reason(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    odd = ["0002/0003_c1_1.jpg", "holiday.jpg", "0002/c1/deep/1.jpg", "0001_c1_0002_c1.jpg"]
+    good = ["0002/0002_c1_1.jpg", "0002/0002_c2_1.jpg", "0003/0003_c1_1.jpg", "0004/0004_c1_1.jpg"]
+    write_pictures(tmp_path, [*good, *odd])
+    (tmp_path / "Thumbs.db").touch()
+    write_pictures(tmp_path, [".cache/x.jpg", "__MACOSX/1.jpg", "0002/._1.jpg"])
+    found = inspect_dataset("folder", tmp_path)
+    assert found.subsets["all"].images == 4
+    assert found.skipped["all"] == (
+        "0001_c1_0002_c1.jpg: whom it shows is told by neither folder nor name",
+        "holiday.jpg: whom it shows is told by neither folder nor name",
+        "0002/0003_c1_1.jpg: folder and name tell two people",
+        "0002/c1/deep: deeper than person/camera",
+    )
+
+
+def test_people_in_train_and_test_are_told(write_pictures: Pictures, tmp_path: Path) -> None:
+    names = ["train/a/c1/1.jpg", "train/b/c1/1.jpg", "query/a/c1/2.jpg", "gallery/a/c2/1.jpg"]
+    found = inspect_dataset("folder", write_pictures(tmp_path, names))
+    assert "1 identities are in train and in the test: it is not of new people" in found.notes
+
+
+def test_folders_that_are_not_read_are_told(write_pictures: Pictures, tmp_path: Path) -> None:
+    names = ["Train/a/1.jpg", "Train/b/1.jpg", "probe/c/1.jpg", "gallery/c/2.jpg", "val/d/1.jpg"]
+    found = inspect_dataset("folder", write_pictures(tmp_path / "unpacked", names).parent)
+    assert found.subsets["train"].images == 2
+    assert found.notes[:2] == (
+        "Train is train, gallery is gallery, probe is query",
+        "not read: val",
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ((), "expected images as person/camera/image.jpg .*; found none"),
+        (("a/1/1.jpg", "a/2/1.jpg"), "at least 2 identities, found 0"),
+        (("a/1/1.jpg", "b/1/1.jpg"), "by two cameras or more, to be searched for; found none of 2"),
+        (("a/1.jpg", "b/1.jpg"), "that are seen on two images or more, .*; found none of 2"),
+        (("a/1/1.jpg", "b/1.jpg"), "1 of 2 images have no camera, the first .*b/1.jpg"),
+        (("train/a/1.jpg", "bounding_box_train/b/1.jpg"), "are both train; keep one"),
+        (("train/a/1.jpg", "train/b/1.jpg"), "expected query and gallery, or test"),
+        (("query/a/1.jpg", "gallery/-1_c1_1.jpg"), "1 of 2 images have no camera"),
+        (("query/-1_c1_1.jpg", "gallery/a/1/1.jpg"), "with 0 queries and 1 gallery images"),
+        (("train/a/1.jpg", "query/c/1.jpg", "gallery/c/2.jpg"), "at least 2 identities, found 1"),
+    ],
+)
+def test_folders_that_make_no_dataset_are_one_line(
+    write_pictures: Pictures, tmp_path: Path, names: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        load_split("folder", write_pictures(tmp_path, names))
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: no such folder"):
+        load_split("folder", tmp_path / "gone")

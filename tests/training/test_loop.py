@@ -1,0 +1,353 @@
+"""A run can be trusted: it resumes bit for bit, stops loudly, and shares work fairly."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reid.config.settings import TrainConfig
+from reid.config.toml import config_to_toml, resolve_config
+from reid.data import load_split
+from reid.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from reid.training.checkpoint import load_checkpoint, save_checkpoint
+from reid.training.loop import train
+from reid.training.processes import Processes
+from reid.training.run import TrainingRun, start_run
+from reid.types import Split
+
+RECIPE = "msp_cnn_synthetic"
+
+
+def tiny(overrides: tuple[str, ...], *more: str) -> TrainConfig:
+    return resolve_config(RECIPE, None, [*overrides, *more])
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoint.pt").model
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_configuration_checkpoint_log_and_curves(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides)
+    result = train(config, people, tmp_path)
+    assert (result.step, result.num_steps, result.interrupted) == (10, 10, False)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"config.toml", "checkpoint.pt", "checkpoint.pt.json", "log.csv", "curves.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".part")]
+    rows = rows_of(tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(1, 11))
+    assert rows[0]["cross_correlation"] == ""
+    assert float(rows[9]["cross_correlation"]) >= 0
+    parts = [float(rows[9][name]) for name in ("softmax", "euclidean", "cross_correlation")]
+    assert float(rows[9]["loss"]) == pytest.approx(sum(parts), rel=1e-4)
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert checkpoint.config == config
+    assert checkpoint.step == 10
+
+
+class Interruption:
+    """A progress callback that asks for a stop, as Ctrl-C does, after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        if done == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [4, 8])
+def test_stopping_and_resuming_gives_the_same_weights_bit_for_bit(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, step: int, workers: int
+) -> None:
+    config = tiny(tiny_overrides, f"data.num_workers={workers}")
+    train(config, people, tmp_path / "whole")
+    stopped = train(config, people, tmp_path / "parts", progress=Interruption(step))
+    assert (stopped.interrupted, stopped.step) == (True, step)
+    resumed = train(config, people, tmp_path / "parts", resume=True)
+    assert not resumed.interrupted
+    assert equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
+    rows = rows_of(tmp_path / "parts")
+    assert [int(row["step"]) for row in rows] == list(range(1, 11))
+
+
+def test_a_killed_process_resumes_to_the_same_weights(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    overrides = [*tiny_overrides, "run.checkpoint_every_s=0", "stages.0.iterations=12"]
+    config = resolve_config(RECIPE, None, overrides)
+    train(tiny(tiny_overrides, "stages.0.iterations=12"), people, tmp_path / "whole")
+    out = tmp_path / "killed"
+    options = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "reid.cli", "train", RECIPE, "--data-root", str(people)]
+    child = subprocess.Popen(
+        [*command, "--out", str(out), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pt").exists() and child.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    child.kill()
+    child.wait()
+    train(config, people, out, resume=True)
+    assert equal(weights_of(tmp_path / "whole"), weights_of(out))
+
+
+def test_another_seed_gives_other_weights(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path / "a")
+    train(tiny(tiny_overrides, "run.seed=1"), people, tmp_path / "b")
+    assert not equal(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides, "stages.0.base_lr=1e30")
+    with pytest.raises(TrainingError, match=r"step \d+ \(stage one\).*not finite.*\.jpg"):
+        train(config, people, tmp_path)
+
+
+def test_gradients_accumulate_over_iter_size_passes(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides, "optimizer.iter_size=2"), people, tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert (checkpoint.step, checkpoint.position[2]) == (10, 20)
+
+
+class AnotherProcess(Processes):
+    """Beside this process another one, one of whose gradients overflowed."""
+
+    def average_gradients(self, network: nn.Module) -> None:
+        next(p.grad for p in network.parameters() if p.grad is not None).view(-1)[0] = torch.inf
+
+
+def test_a_step_whose_gradients_overflow_in_another_process_is_left_out_in_this_one(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[TrainingRun, list[torch.Tensor]]] = []
+
+    def start(*args: Any) -> tuple[TrainingRun, str]:
+        run, words = start_run(*args)
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        run.processes = AnotherProcess()
+        seen.append((run, [p.detach().clone() for p in run.network.parameters()]))
+        return run, words
+
+    monkeypatch.setattr("reid.training.loop.start_run", start)
+    train(tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1"), people, tmp_path)
+    ((run, before),) = seen
+    assert all(map(torch.equal, run.network.parameters(), before))
+    assert run.scaler.get_scale() == 2.0
+
+
+def test_data_without_anybody_to_train_on_is_refused_before_anything_is_measured(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load_without_training(*args: Any, **options: Any) -> Split:
+        return dataclasses.replace(load_split(*args, **options), train=())
+
+    monkeypatch.setattr("reid.training.loop.load_split", load_without_training)
+    with pytest.raises(DataError, match="at least two identities, found 0"):
+        train(tiny(tiny_overrides, "run.precision=auto"), people, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_fewer_images_is_refused(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path)
+
+    def load_fewer(*args: Any, **options: Any) -> Split:
+        split = load_split(*args, **options)
+        return dataclasses.replace(split, train=split.train[1:])
+
+    monkeypatch.setattr("reid.training.loop.load_split", load_fewer)
+    with pytest.raises(CheckpointError, match=r"trained on \d+ images, the data has \d+"):
+        train(tiny(tiny_overrides), people, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"arithmetic": {"device": "cpu"}},
+        {"arithmetic": {"device": "cpu", "precision": "int3", "channels_last": False}},
+        {"solver": {}},
+        {"losses": 3},
+        {"world_size": "one"},
+    ],
+    ids=str,
+)
+def test_a_damaged_training_state_is_one_error(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    config = tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1")
+    train(config, people, tmp_path)
+    whole = load_checkpoint(tmp_path / "checkpoint.pt")
+    broken = dataclasses.replace(whole, training={**whole.training, **damage})
+    save_checkpoint(tmp_path / "checkpoint.pt", broken)
+    with pytest.raises(CheckpointError, match="training state is damaged"):
+        train(config, people, tmp_path, resume=True)
+
+
+def test_a_history_of_other_sizes_than_its_parameter_is_damage(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1")
+    train(config, people, tmp_path)
+    whole = load_checkpoint(tmp_path / "checkpoint.pt")
+    whole.training["solver"]["state"][0]["history"] = torch.zeros(3)
+    save_checkpoint(tmp_path / "checkpoint.pt", whole)
+    with pytest.raises(CheckpointError, match=r"training state is damaged.*history: expected"):
+        train(config, people, tmp_path, resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(OutputError, match="--resume, or choose another folder"):
+        train(tiny(tiny_overrides), people, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_with_other_settings_names_the_first_that_differs(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(tiny(tiny_overrides), people, tmp_path)
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum was 0\.9, is 0\.5"):
+        train(tiny(tiny_overrides, "optimizer.momentum=0.5"), people, tmp_path, resume=True)
+    free = ("run.log_every=3", "run.keep_freed_memory=off")
+    train(tiny(tiny_overrides, *free), people, tmp_path, resume=True)
+
+
+def test_a_processor_is_asked_to_keep_freed_memory_as_the_setting_says(
+    tiny_overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("reid.training.loop.keep_freed_memory", asked.append)
+    config = tiny(tiny_overrides, "run.device=cpu", "run.keep_freed_memory=off")
+    with pytest.raises(DataError):
+        train(config, tmp_path, tmp_path / "run")
+    assert asked == ["off"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.0.loss_weights.softmaxx=1", "did you mean 'softmax'"),
+        ("stages.0.loss_weights.softmax=-1", "is below 0"),
+        ("stages.0.loss_weights={softmax=0.0}", "has no loss with a weight above 0"),
+        ("network.name=msp_cmn", "did you mean 'msp_cnn'"),
+        ("preprocess.crop_width=4", "at least 16x8"),
+        ("run.precision=fp16", "trains on CUDA only"),
+        ("run.seed=-1", "run.seed is 0 to"),
+        ("optimizer.iter_size=0", "iter_size must be at least 1"),
+        ("losses.label_smoothing=1.5", r"label_smoothing is in \[0, 1\]"),
+        ("losses.correlation_rows=4", "correlation_rows is odd"),
+        ("stages=[]", "nothing to train"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_before_the_folder_is_made(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path, override: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(tiny(tiny_overrides, override), people, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_below_a_file_is_an_output_error(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a part of the path is a file"):
+        train(tiny(tiny_overrides), people, tmp_path / "file" / "run")
+
+
+def in_two_processes(
+    config: TrainConfig, people: Path, folder: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Train with torchrun and two processes into ``folder/run``; each process's weights."""
+    script = folder / "both.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from reid import train\n"
+        "from reid.training import run as training_run\n"
+        "from reid.config.toml import config_from_toml\n"
+        "runs = []\n"
+        "start = training_run.start_run\n"
+        "def keep(*args):\n"
+        "    run, words = start(*args)\n"
+        "    runs.append(run)\n"
+        "    return run, words\n"
+        "train.start_run = keep\n"
+        "config = config_from_toml(Path(sys.argv[1]).read_text(), 'test')\n"
+        "train.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
+        "rank = runs[0].processes.rank\n"
+        "torch.save(runs[0].network.state_dict(), f'{sys.argv[3]}/rank{rank}.pt')\n"
+    )
+    (folder / "config.toml").write_text(config_to_toml(config))
+    out = folder / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    arguments = [str(script), str(folder / "config.toml"), str(people), str(out)]
+    subprocess.run(
+        [*launcher, "--standalone", *arguments],
+        check=True,
+        timeout=300,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    return first, second
+
+
+def test_two_processes_share_the_work_and_end_with_one_network(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny(tiny_overrides)
+    first, second = in_two_processes(config, people, tmp_path)
+    assert equal(first, second)
+    (tmp_path / "saving").mkdir()
+    often = tiny(tiny_overrides, "run.checkpoint_every_s=0")
+    assert equal(first, in_two_processes(often, people, tmp_path / "saving")[0])
+    assert equal(first, weights_of(tmp_path / "run"))
+    train(config, people, tmp_path / "alone")
+    assert not equal(first, weights_of(tmp_path / "alone"))
