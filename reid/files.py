@@ -1,9 +1,15 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and reading none that is no file."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
+import re
+import secrets
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,50 +17,155 @@ from typing import BinaryIO
 
 from reid.errors import output_errors
 
+PRIVATE = 0o600
+"""The mode of a file that shows people: for its owner alone."""
+
 _CHUNK_BYTES = 1 << 20
+_FOLDER_SUFFIX = ".files"
+_PART = re.compile(r"\d+(-[0-9a-f]{8})?\.part")
+"""How temporary names end, also those of earlier versions, which had no random part."""
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; on success flush it and rename it to ``path``.
+def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``; on success flush it and rename it to ``path``.
 
-    On any failure the temporary file is removed and ``path`` is as it was.
-    Raises OutputError where the folder cannot be written.
+    On any failure the temporary file is removed and ``path`` is as it was. What killed
+    processes left of ``path`` before is removed too. The new file follows the umask, or is for
+    its owner alone where ``private``. Raises OutputError where the folder cannot be written.
     """
-    temporary = _temporary_name(path)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+        temporary, held = _temporary_file(path, PRIVATE if private else 0o666)
         try:
             yield temporary
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+            os.close(held)
+
+
+@contextmanager
+def staging_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``, from which its user moves what is whole.
+
+    It is removed at the end, and so is what killed processes left before. Raises OutputError
+    where it cannot be written.
+    """
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+        mark, held = _temporary_file(path, PRIVATE)
+        folder = mark.with_name(mark.name + _FOLDER_SUFFIX)
+        try:
+            folder.mkdir()
+            yield folder
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            mark.unlink(missing_ok=True)
+            os.close(held)
 
 
 def check_writable(path: Path) -> None:
     """Raise OutputError where ``path`` could not be written, before the work that goes into it."""
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary_name(path)
-        temporary.touch()
+        temporary, held = _temporary_file(path, PRIVATE)
         temporary.unlink()
+        os.close(held)
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` outlive a power cut. A file system may not support it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writers have died; they hold no lock any more."""
+    head = f".{path.name}."
+    for found in _names(path.parent):
+        if found.startswith(head) and _PART.fullmatch(found, len(head)):
+            _remove_if_abandoned(path.with_name(found))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # a folder that may be written but not listed
+        return []
+
+
+def _remove_if_abandoned(temporary: Path) -> None:
+    """Remove a temporary file, and the folder of its name, unless a process holds its lock."""
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except IsADirectoryError:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a version that held no lock
+        return
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(temporary.with_name(temporary.name + _FOLDER_SUFFIX), ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+    except OSError:  # in use, or not ours to remove
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _temporary_file(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file beside ``path``, which nobody can have prepared, and its descriptor with a lock.
+
+    The lock says that its writer lives; the operating system lets go of it when the writer dies.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, mode)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a process that looks for leftovers was quicker; it removes it
+            os.close(descriptor)
+            continue
+        except OSError:  # a file system without locks: its leftovers stay
+            pass
+        if os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, private: bool = False
+) -> None:
     """Call ``write`` with an open binary file that becomes ``path`` when it returns."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path, private=private) as temporary, open(temporary, "wb") as file:
         write(file)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Replace ``path`` by ``text`` (UTF-8) in one step."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode()), private=private)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether ``path`` is a file with an end: no pipe, device or socket, which reads might hang on.
+
+    Raises OSError where there is nothing of that name.
+    """
+    return stat.S_ISREG(os.stat(path).st_mode)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from reid.errors import DataError, MissingPackageError, output_errors
+from reid.errors import DataError, MissingPackageError
+from reid.files import staging_folder
 from reid.progress import progress_bar, say
 from reid.types import Image
 
@@ -46,22 +46,21 @@ def extract(mat: Path, kind: str) -> Path:
     OutputError where it cannot be written, MissingPackageError without h5py.
     """
     folder = mat.with_name(f"images_{kind}")
-    staging = mat.with_name(f".images_{kind}.{os.getpid()}.part")
     say(f"{mat}: writing its {kind} images to {folder}, once")
-    with _opened(mat) as file, output_errors(folder), progress_bar("extracting") as bar:
-        try:
-            staging.mkdir()
-            cells = list(_cells(mat, file, kind))
-            for done, (name, reference) in enumerate(cells, start=1):
-                image = _image(mat, file, reference, name)
-                if image is not None:
-                    _, encoded = cv2.imencode(".png", image)
-                    (staging / name).write_bytes(encoded.tobytes())
-                bar.show(done, len(cells))
-            if not folder.is_dir():  # another process may have been as quick
-                os.replace(staging, folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with (
+        _opened(mat) as file,
+        staging_folder(folder) as staging,
+        progress_bar("extracting") as bar,
+    ):
+        cells = list(_cells(mat, file, kind))
+        for done, (name, reference) in enumerate(cells, start=1):
+            image = _image(mat, file, reference, name)
+            if image is not None:
+                _, encoded = cv2.imencode(".png", image)
+                (staging / name).write_bytes(encoded.tobytes())
+            bar.show(done, len(cells))
+        if not folder.is_dir():  # another process may have been as quick
+            os.replace(staging, folder)
     return folder
 
 

@@ -8,7 +8,6 @@ of them can be published and the whole toolkit tried without a dataset.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ import numpy as np
 from reid.data.readers.market_layout import FOLDERS
 from reid.data.synthetic.people import Appearance, random_appearance
 from reid.data.synthetic.scene import Camera, make_cameras, photograph
-from reid.errors import DataError, OutputError, output_errors
+from reid.errors import DataError, OutputError
+from reid.files import staging_folder
 from reid.types import DISTRACTOR_ID, JUNK_ID, Image
 
 # The purposes of random streams: each image draws from (seed, purpose, ...) alone, so it
@@ -89,14 +89,10 @@ def write_synthetic(
         *_nobodies(DISTRACTOR_ID, _DISTRACTOR, num_distractors, cameras),
         *_nobodies(JUNK_ID, _JUNK, num_junk, cameras),
     ]
-    staging = root / f".synthetic.{os.getpid()}.part"
-    with output_errors(root):
-        try:
-            _write_all(staging, shots, cameras, seed, progress)
-            for folder in reversed(FOLDERS.values()):
-                os.replace(staging / folder, root / folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with staging_folder(root / "synthetic") as staging:
+        _write_all(staging, shots, cameras, seed, progress)
+        for folder in reversed(FOLDERS.values()):
+            os.replace(staging / folder, root / folder)
     written = [shot.subset for shot in shots]
     return SyntheticCounts(
         train_identities=num_train_identities,
