@@ -7,12 +7,13 @@ import struct
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from reid.errors import CheckpointError
+from reid.files import is_regular
 
 _DAMAGE = (
     RuntimeError,
@@ -39,10 +40,12 @@ def load_without_code(path: Path, what: str, absent: str, refused: str) -> Any:
     it holds more, are words for the messages. Raises CheckpointError.
     """
     try:
-        _refuse_compressed(path)
-        with warnings.catch_warnings():
+        if not is_regular(path):
+            raise CheckpointError(f"{path} is not a {what}: expected a file; {absent}")
+        with open(path, "rb") as file, warnings.catch_warnings():
+            _check_archive(file)
             warnings.simplefilter("ignore")  # about a foreign pickle, which is refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no {what} {path}; {absent}") from None
     except pickle.UnpicklingError:
@@ -72,9 +75,17 @@ def misfit(name: str, own: Tensor, found: object) -> str:
     return ""
 
 
-def _refuse_compressed(path: Path) -> None:
-    """``torch.save`` does not compress: a file that would grow in memory is none of its files."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+def _check_archive(file: BinaryIO) -> None:
+    """Raise BadZipFile for an archive that is compressed, or whose contents are not as written.
+
+    ``torch.save`` does not compress: a file that would grow in memory is not one of its files. It
+    does store a CRC-32 of each tensor, which ``torch.load`` does not compare. Files in the format
+    before PyTorch 1.6 are no archives and hold no checksums.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise zipfile.BadZipFile("compressed")
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
+    file.seek(0)

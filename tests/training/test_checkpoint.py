@@ -219,13 +219,62 @@ def test_a_checkpoint_of_an_unknown_network_names_the_known_ones(
         runner_from_checkpoint(path, "cpu")
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full, a device that is always full")
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, checkpoint)
     before = path.read_bytes()
-    (tmp_path / f".checkpoint.pt.{os.getpid()}.part").symlink_to("/dev/full")
+
+    def full(path: Path, mode: int) -> tuple[Path, int]:
+        temporary = path.with_name("on_a_full_disk")
+        temporary.symlink_to("/dev/full")
+        return temporary, os.open(temporary, os.O_RDWR)
+
+    monkeypatch.setattr("reid.files._temporary_file", full)
     with pytest.raises(OutputError, match="the disk is full"):
         save_checkpoint(path, checkpoint)
     assert path.read_bytes() == before
+
+
+def test_a_checkpoint_whose_signs_were_flipped_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    content = bytearray(path.read_bytes())
+    tensor = checkpoint.model["fc7.weight"].numpy().tobytes()
+    start = bytes(content).index(tensor)
+    for place in range(start + 3, start + len(tensor), 4):
+        content[place] ^= 0x80
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+        load_checkpoint(path)
+
+
+def test_no_flipped_byte_of_a_checkpoint_is_believed(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    small = dataclasses.replace(checkpoint, model={"w": torch.arange(64.0), "n": torch.ones(3)})
+    save_checkpoint(path, small)
+    content = path.read_bytes()
+    rng = random.Random(0)
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        try:
+            found = load_checkpoint(path)
+        except CheckpointError:
+            continue
+        assert (found.config, found.manifest, found.step) == (small.config, small.manifest, 7)
+        assert all(torch.equal(found.model[key], value) for key, value in small.model.items())
+
+
+def test_a_pipe_in_place_of_a_checkpoint_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
