@@ -17,13 +17,13 @@ from reid.errors import DataError
 from reid.types import Image
 
 from .readers import Decoded, Frames, Lost
-from .sources import Source
+from .sources import CameraSource
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
 """Between two attempts to open a stream that broke: doubled from the first to the longest."""
 
-Read = Callable[[Source], Frames]
+Read = Callable[[CameraSource], Frames]
 Wait = Callable[[float], bool]
 """Waits so many seconds; true if the camera was stopped meanwhile."""
 
@@ -62,7 +62,7 @@ class Counts:
     """How often a device or stream was lost."""
 
 
-class Camera:
+class CameraThread:
     """Reads ``source`` in a thread that runs ``run``.
 
     ``arrived`` guards what the thread and its reader share, and wakes both. A live source keeps
@@ -71,7 +71,7 @@ class Camera:
 
     def __init__(
         self,
-        source: Source,
+        source: CameraSource,
         arrived: threading.Condition,
         news: deque[News],
         read: Read,

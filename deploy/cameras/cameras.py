@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from .camera import Camera, Counts, Frame, News, Read
+from .camera import CameraThread, Counts, Frame, News, Read
 from .readers import read_source
-from .sources import Source
+from .sources import CameraSource
 
 POLL_S = 0.1
 """How long a round waits for a frame before it comes back empty."""
@@ -24,10 +24,12 @@ class Cameras:
     round when there is a new one, and waits for nobody.
     """
 
-    def __init__(self, sources: Sequence[Source], read: Read = read_source) -> None:
+    def __init__(self, sources: Sequence[CameraSource], read: Read = read_source) -> None:
         self._arrived = threading.Condition()
         self._news: deque[News] = deque()
-        self._cameras = [Camera(source, self._arrived, self._news, read) for source in sources]
+        self._cameras = [
+            CameraThread(source, self._arrived, self._news, read) for source in sources
+        ]
         self._threads = ThreadPoolExecutor(max(1, len(sources)), thread_name_prefix="camera")
         self._running: list[Future[None]] = []
 
@@ -63,7 +65,7 @@ class Cameras:
     def _over(self) -> bool:
         return all(camera.finished for camera in self._cameras)
 
-    def _ready(self) -> list[Camera]:
+    def _ready(self) -> list[CameraThread]:
         """Whose frames a round takes: live sources' that are new, files' if all have theirs."""
         files = [c for c in self._cameras if not (c.source.live or c.finished)]
         in_step = all(camera.waiting for camera in files)

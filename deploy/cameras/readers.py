@@ -20,7 +20,7 @@ from reid.data.images import IMAGE_SUFFIXES, read_image
 from reid.errors import DataError
 from reid.types import Image
 
-from .sources import Source, is_text
+from .sources import CameraSource, is_text
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
 os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
@@ -63,7 +63,7 @@ Frames = Generator[Decoded | Lost, None, None]
 """Ends where the file ends or the stream breaks; raises DataError where it cannot be opened."""
 
 
-def read_source(source: Source) -> Frames:
+def read_source(source: CameraSource) -> Frames:
     """The frames of a source, opened with the first one that is asked for."""
     if source.kind == "folder":
         return _folder(Path(source.url))
@@ -88,7 +88,7 @@ def _folder(folder: Path) -> Frames:
         yield item
 
 
-def _video(source: Source) -> Frames:
+def _video(source: CameraSource) -> Frames:
     """A video file; frames that its container announces and nobody saw are lost at its end."""
     capture = _opened(source, _stream_backend())
     try:
@@ -108,7 +108,7 @@ def _video(source: Source) -> Frames:
         capture.release()
 
 
-def _live(source: Source) -> Frames:
+def _live(source: CameraSource) -> Frames:
     """A device or a network stream, until it breaks."""
     backend = cv2.CAP_V4L2 if source.kind == "device" else _stream_backend()
     capture = _opened(source, backend)
@@ -142,7 +142,7 @@ def _stream_backend() -> int:
     return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in built_in else cv2.CAP_ANY
 
 
-def _opened(source: Source, backend: int) -> Any:
+def _opened(source: CameraSource, backend: int) -> Any:
     """An open capture. Raises DataError, without the address."""
     if not is_text(source.url):
         raise DataError(f"{source.name} ({source.shown}): its path is no UTF-8; rename it")
@@ -167,7 +167,7 @@ def _opened(source: Source, backend: int) -> Any:
     return capture
 
 
-def frame_rate(source: Source) -> float:
+def frame_rate(source: CameraSource) -> float:
     """Frames per second that a video file tells; FOLDER_FPS for anything else.
 
     0 for a file that cannot be opened: who reads it is told.

@@ -24,7 +24,7 @@ _NO_TEXT = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CameraSource:
     """One source. ``kind`` is ``video``, ``folder``, ``device`` or ``stream``.
 
     ``url`` is what the decoder opens and may hold a password: nothing prints it. ``shown`` is
@@ -44,7 +44,7 @@ def is_text(name: str) -> bool:
     return not _NO_TEXT.search(name)
 
 
-def parse_sources(words: Sequence[str], live: bool = False) -> tuple[Source, ...]:
+def parse_sources(words: Sequence[str], live: bool = False) -> tuple[CameraSource, ...]:
     """Sources from ``NAME=URL`` or ``URL``; ``live`` makes files play at their own speed.
 
     Without NAME a source is called after its file, folder, device or host. Raises ConfigError
@@ -67,7 +67,7 @@ def parse_sources(words: Sequence[str], live: bool = False) -> tuple[Source, ...
     return sources
 
 
-def _source(word: str, live: bool) -> Source:
+def _source(word: str, live: bool) -> CameraSource:
     named = _NAMED.fullmatch(word)
     name, url = named.groups() if named else ("", word)
     scheme = _SCHEME.fullmatch(url)
@@ -76,7 +76,7 @@ def _source(word: str, live: bool) -> Source:
     device = _DEVICE.fullmatch(url)
     if device:
         file = f"/dev/video{device[1]}"
-        return Source(name or f"video{device[1]}", "device", file, file, True)
+        return CameraSource(name or f"video{device[1]}", "device", file, file, True)
     path = Path(url)
     if not path.exists():
         shown = "what looks like an address" if _SECRETIVE.search(url) else url
@@ -86,10 +86,10 @@ def _source(word: str, live: bool) -> Source:
             f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}"
         )
     kind = "folder" if path.is_dir() else "video"
-    return Source(name or path.resolve().stem, kind, str(path.resolve()), str(path), live)
+    return CameraSource(name or path.resolve().stem, kind, str(path.resolve()), str(path), live)
 
 
-def _stream(name: str, url: str, scheme: str, rest: str) -> Source:
+def _stream(name: str, url: str, scheme: str, rest: str) -> CameraSource:
     if scheme not in SCHEMES:
         raise ConfigError(
             f"sources of the scheme {scheme}:// are not known; one of {', '.join(SCHEMES)}"
@@ -97,7 +97,7 @@ def _stream(name: str, url: str, scheme: str, rest: str) -> Source:
     host = _host(rest)
     if not (name or host):
         raise ConfigError(f"a {scheme}:// source without a clear host needs a name: NAME=URL")
-    return Source(name or host, "stream", url, f"{scheme}://{host or '...'}", True)
+    return CameraSource(name or host, "stream", url, f"{scheme}://{host or '...'}", True)
 
 
 def _host(rest: str) -> str:

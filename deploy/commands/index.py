@@ -106,7 +106,7 @@ def index(
         raise click.UsageError("a video's file tells when it ended; give --time its beginning")
     start_s = seconds_from_text(time) if videos and time else None
     stills = [path for path in images if path not in videos]
-    sightings = labelled(list_images(stills), camera, time) if stills else []
+    entries = labelled(list_images(stills), camera, time) if stills else []
     root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
     with (
         closing(open_matcher(model, device, threads, batch)) as matcher,
@@ -120,7 +120,7 @@ def index(
             found: dict[str, Any] = {"deleted": opened.delete(where)}
         else:
             with progress_bar("opening") as bar:
-                parts = [index_images(opened, matcher, part.of_images(sightings, root), bar.phase)]
+                parts = [index_images(opened, matcher, part.of_images(entries, root), bar.phase)]
                 if videos:
                     with closing(open_detector(detector, device, threads)) as finder:
                         parts += [

@@ -57,7 +57,7 @@ def search(
     from reid.files import write_text
     from reid.matching import open_matcher
 
-    from ..gallery import Sighting, Where
+    from ..gallery import GalleryEntry, Where
     from ..gallery.listing import names_from
     from ..gallery.opening import open_gallery
     from ..gallery.results import Answer, page_of, text_of, to_json
@@ -76,12 +76,12 @@ def search(
     ):
         found = opened.search(matcher.describe(queries), k, where)
         answers = [
-            Answer(Sighting(str(path)), matches)
+            Answer(GalleryEntry(str(path)), matches)
             for path, matches in zip(images, found, strict=True)
         ]
         if page is not None:
             note = f"{opened.name}, {len(opened):,} images"
-            write_text(page, page_of(answers, "Search", note, opened.sighting))
+            write_text(page, page_of(answers, "Search", note, opened.entry))
     body = {
         "gallery": opened.name,
         "queries": [

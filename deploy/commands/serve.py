@@ -57,8 +57,8 @@ def serve(
 
     from ..gallery.opening import open_gallery
     from ..serve.access import Access
-    from ..serve.answers import Answers
     from ..serve.server import GalleryServer
+    from ..serve.service import GalleryService
 
     access = Access(host, token)
     with (
@@ -68,7 +68,7 @@ def serve(
                 gallery, matcher, engine=engine, shortlist=shortlist, threads=threads, say=say
             )
         ) as opened,
-        GalleryServer(host, port, access, Answers(opened, matcher)) as server,
+        GalleryServer(host, port, access, GalleryService(opened, matcher)) as server,
     ):
         opened.prepare()
         click.echo(server.url)

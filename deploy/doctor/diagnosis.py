@@ -25,7 +25,7 @@ SINGLE_PRECISION = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What was looked at, what was found: ``ok``, ``fault`` or ``not checked``."""
 
     check: str

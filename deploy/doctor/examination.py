@@ -15,7 +15,7 @@ from reid.runtime import Runner, open_runner
 from reid.types import FloatArray
 
 from ..bundle.golden import Golden, answers_of, find_golden, load_golden
-from .diagnosis import HEALTHY, SINGLE_PRECISION, Finding, explain, misread, worst
+from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
 from .machine import Machine, missing, this_machine
 
 BATCHES = (1, 5, 64)
@@ -28,7 +28,7 @@ class Examination:
 
     model: str
     machine: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def healthy(self) -> bool:
@@ -63,13 +63,13 @@ def examine(
     machine = machine or this_machine()
     golden = _golden(model, golden_file)
     answers = None if answers_file is None else load_answers(answers_file, golden)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     lacking = _missing(model)
     for module in lacking:
         line = machine.install_line(module)
-        findings.append(Finding("libraries", "fault", f"{module} is not installed: {line}"))
+        findings.append(CheckResult("libraries", "fault", f"{module} is not installed: {line}"))
     if not lacking:
-        findings.append(Finding("libraries", "ok", "all that this file needs is installed"))
+        findings.append(CheckResult("libraries", "ok", "all that this file needs is installed"))
         findings += _file(model, golden, answers, device)
     return Examination(str(model), machine.words(), tuple(findings))
 
@@ -115,28 +115,28 @@ def _missing(model: Path) -> list[str]:
 
 def _file(
     model: Path, golden: Golden | None, answers: FloatArray | None, device: str
-) -> list[Finding]:
+) -> list[CheckResult]:
     try:
         runner = open_runner(model, device)
     except ReidError as error:
-        return [Finding("file", "fault", str(error))]
+        return [CheckResult("file", "fault", str(error))]
     with closing(runner):
-        found = [Finding("file", "ok", f"opens: {runner.backend}")]
+        found = [CheckResult("file", "ok", f"opens: {runner.backend}")]
         if golden is None:
             words = "no golden crops beside the model; `reid bundle` writes them, or name --golden"
-            return [*found, Finding("answers", "not checked", words)]
+            return [*found, CheckResult("answers", "not checked", words)]
         found.append(_same_model(runner, golden))
         try:
             return [*found, *_answers(runner, golden), *_others(runner, golden, answers)]
         except ReidError as error:
-            return [*found, Finding("answers", "fault", str(error))]
+            return [*found, CheckResult("answers", "fault", str(error))]
 
 
-def _same_model(runner: Runner, golden: Golden) -> Finding:
+def _same_model(runner: Runner, golden: Golden) -> CheckResult:
     manifest = runner.manifest
     if manifest.checkpoint_sha256[:16] == golden.checkpoint:
-        return Finding("checkpoint", "ok", "the one that the golden answers come from")
-    return Finding(
+        return CheckResult("checkpoint", "ok", "the one that the golden answers come from")
+    return CheckResult(
         "checkpoint",
         "fault",
         f"the manifest names checkpoint {manifest.checkpoint_sha256[:16] or 'unknown'}, the golden "
@@ -145,22 +145,25 @@ def _same_model(runner: Runner, golden: Golden) -> Finding:
     )
 
 
-def _answers(runner: Runner, golden: Golden) -> list[Finding]:
+def _answers(runner: Runner, golden: Golden) -> list[CheckResult]:
     """The model by its own manifest: right answers in every batch, of the precision asked for."""
     inputs = runner.manifest.preprocess.batch(list(golden.crops))
     by_size = {size: answers_of(runner, inputs, size) for size in BATCHES}
     if any(answers.shape != golden.answers.shape for answers in by_size.values()):
         shapes = {answers.shape for answers in by_size.values()}
         words = f"the model gives {shapes.pop()}, the golden answers are {golden.answers.shape}"
-        return [Finding("answers", "fault", f"{words}: these crops are of another model")]
+        return [CheckResult("answers", "fault", f"{words}: these crops are of another model")]
     errors = {size: worst(answers, golden) for size, answers in by_size.items()}
     wrong = [size for size, error in errors.items() if not error < HEALTHY]
     if not wrong:
         words = f"golden, within {max(errors.values()):.1e} of people's distance from one another"
-        return [Finding("answers", "ok", words), _precision(runner, golden, max(errors.values()))]
+        return [
+            CheckResult("answers", "ok", words),
+            _precision(runner, golden, max(errors.values())),
+        ]
     if 1 not in wrong:
         words = f"right one by one, wrong in batches of {wrong[0]}: build the engine for batches"
-        return [Finding("answers", "fault", words)]
+        return [CheckResult("answers", "fault", words)]
     found = misread(by_size[1], golden)
     if not found:
         faults = explain(runner, runner.manifest.preprocess, golden, golden.answers)
@@ -171,37 +174,39 @@ def _answers(runner: Runner, golden: Golden) -> list[Finding]:
             else f"wrong by {errors[1]:.2g} of people's distance from one another, and no known "
             "preparation of the crops mends it: these are other weights, or a broken build"
         )
-    return [Finding("answers", "fault", found)]
+    return [CheckResult("answers", "fault", found)]
 
 
-def _precision(runner: Runner, golden: Golden, error: float) -> Finding:
+def _precision(runner: Runner, golden: Golden, error: float) -> CheckResult:
     """Numbers tell it: FP16 cannot give FP32's answers to the last digits."""
     asked = runner.manifest.precision
     if golden.precision != "fp32":
-        return Finding("precision", "not checked", f"the golden answers are {golden.precision}'s")
+        return CheckResult(
+            "precision", "not checked", f"the golden answers are {golden.precision}'s"
+        )
     if asked == "fp16" and error < SINGLE_PRECISION:
         words = (
             f"the manifest says fp16 and the answers are FP32's to {error:.0e}: the file computes "
             "in FP32; build it strongly typed from the fp16 ONNX (reid export --fp16 --trt)"
         )
-        return Finding("precision", "fault", words)
+        return CheckResult("precision", "fault", words)
     if asked == "fp32" and error > 10 * SINGLE_PRECISION:
         words = (
             f"the manifest says fp32 and the answers are off by {error:.0e}: the file computes in "
             "less than FP32 (TF32 or FP16); build an engine without TF32 (trtexec: --noTF32), or "
             "export again"
         )
-        return Finding("precision", "fault", words)
-    return Finding("precision", "ok", f"{asked}, as the manifest says (off by {error:.0e})")
+        return CheckResult("precision", "fault", words)
+    return CheckResult("precision", "ok", f"{asked}, as the manifest says (off by {error:.0e})")
 
 
-def _others(runner: Runner, golden: Golden, answers: FloatArray | None) -> list[Finding]:
+def _others(runner: Runner, golden: Golden, answers: FloatArray | None) -> list[CheckResult]:
     """The answers of another program, and what that program does wrongly."""
     if answers is None:
         return []
     error = worst(answers, golden)
     if error < HEALTHY:
-        return [Finding("their answers", "ok", f"golden, within {error:.1e}")]
+        return [CheckResult("their answers", "ok", f"golden, within {error:.1e}")]
     faults = misread(answers, golden)
     if not faults:
         faults = explain(runner, runner.manifest.preprocess, golden, answers)
@@ -210,4 +215,4 @@ def _others(runner: Runner, golden: Golden, answers: FloatArray | None) -> list[
         f"wrong by {error:.2g} of people's distance from one another, and no known fault gives "
         "these answers: is it the same model, and the crops in the order of their names?"
     )
-    return [Finding("their answers", "fault", words)]
+    return [CheckResult("their answers", "fault", words)]

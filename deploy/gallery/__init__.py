@@ -6,15 +6,15 @@ imported where one is wanted, for it needs faiss-cpu.
 
 from __future__ import annotations
 
-from .gallery import ANYWHERE, Box, Confirmation, Gallery, Match, Sighting, Summary, Where
+from .gallery import ANYWHERE, Box, Confirmation, Gallery, GalleryEntry, Match, Summary, Where
 
 __all__ = [
     "ANYWHERE",
     "Box",
     "Confirmation",
     "Gallery",
+    "GalleryEntry",
     "Match",
-    "Sighting",
     "Summary",
     "Where",
 ]

@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class GalleryEntry:
     """One image of a person, and all that is known of it.
 
     ``person`` and ``camera`` are names, empty where unknown; ``time_s`` is in seconds since 1970
@@ -66,7 +66,7 @@ class Match:
 
     id: int
     distance: float
-    sighting: Sighting
+    entry: GalleryEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ class Gallery(Protocol):
         """How many images it holds now."""
         ...
 
-    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+    def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """(N,): which of these images are not in the gallery yet."""
         ...
 
-    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
+    def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """Store described images and return how many: those that are there already are not.
 
         ``descriptions`` are the matcher's, of N images, ``sightings`` theirs in their order.
@@ -125,7 +125,7 @@ class Gallery(Protocol):
         """
         ...
 
-    def sighting(self, number: int) -> Sighting | None:
+    def entry(self, number: int) -> GalleryEntry | None:
         """What is known of the image ``Match.id``; None where there is none (any more)."""
         ...
 

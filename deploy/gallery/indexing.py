@@ -23,7 +23,7 @@ from reid.matching import Matcher, Progress
 from reid.matching.describing import READ_THREADS, Phase, read_ahead, silent
 from reid.types import Image, ImageRecord
 
-from .gallery import Box, Gallery, Sighting
+from .gallery import Box, Gallery, GalleryEntry
 
 IMAGES_AT_ONCE = 1024
 """Images of one transaction: seconds of work are lost where a run is killed."""
@@ -41,7 +41,7 @@ class Indexed:
 def index_images(
     gallery: Gallery,
     matcher: Matcher[Any],
-    sightings: Sequence[Sighting],
+    entries: Sequence[GalleryEntry],
     phase: Phase = silent,
     at_once: int = IMAGES_AT_ONCE,
 ) -> Indexed:
@@ -51,44 +51,44 @@ def index_images(
     finite, OutputError; what was added before stays.
     """
     start, added = time.perf_counter(), 0
-    progress = phase("describing", len(sightings))
-    parts = [sightings[at : at + at_once] for at in range(0, len(sightings), at_once)]
+    progress = phase("describing", len(entries))
+    parts = [entries[at : at + at_once] for at in range(0, len(entries), at_once)]
     for part, new in zip(parts, _unknown_ahead(gallery, parts), strict=True):
         progress(len(part) - len(new))
         added += add_images(gallery, matcher, _images(new), new, progress)
-    return Indexed(len(sightings), added, time.perf_counter() - start)
+    return Indexed(len(entries), added, time.perf_counter() - start)
 
 
 def add_images(
     gallery: Gallery,
     matcher: Matcher[Any],
     images: Iterable[Image],
-    sightings: Sequence[Sighting],
+    entries: Sequence[GalleryEntry],
     progress: Progress | None = None,
 ) -> int:
     """Describe images, (H, W, 3) uint8 BGR, and add them in one transaction; how many were new.
 
     Raises ModelFileError for an output that is not finite, and what ``Gallery.add`` raises.
     """
-    if not sightings:
+    if not entries:
         return 0
     descriptions = matcher.describe(images, progress)
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
         raise ModelFileError(
-            f"the model's output is NaN or infinite for {len(bad)} of {len(sightings)} images, "
-            f"the first {sightings[bad[0]].source}; check its weights, or use FP32"
+            f"the model's output is NaN or infinite for {len(bad)} of {len(entries)} images, "
+            f"the first {entries[bad[0]].source}; check its weights, or use FP32"
         )
-    return gallery.add(descriptions, sightings)
+    return gallery.add(descriptions, entries)
 
 
-def with_content(sighting: Sighting) -> Sighting:
+def with_content(entry: GalleryEntry) -> GalleryEntry:
     """The sighting with the hash of its file. Raises DataError where it cannot be read."""
     try:
-        content = Path(sighting.source).read_bytes()
+        content = Path(entry.source).read_bytes()
     except OSError as error:
-        raise DataError(f"{sighting.source}: cannot be read: {error.strerror or error}") from error
-    return dataclasses.replace(sighting, content=content_hash(content))
+        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
+    return dataclasses.replace(entry, content=content_hash(content))
 
 
 def content_hash(content: bytes) -> str:
@@ -120,11 +120,11 @@ class Shard:
     number: int
     of: int
 
-    def of_images(self, sightings: Sequence[Sighting], root: Path) -> list[Sighting]:
+    def of_images(self, entries: Sequence[GalleryEntry], root: Path) -> list[GalleryEntry]:
         """The part's images. Which those are depends on each one's path below ``root`` alone:
         processes that list different images, or list them elsewhere, take none twice."""
         base = os.path.realpath(root)
-        return [one for one in sightings if self._has(one.source, base)]
+        return [one for one in entries if self._has(one.source, base)]
 
     def of_files(self, files: Sequence[Path], root: Path) -> list[Path]:
         """The part's files, by the same rule."""
@@ -151,8 +151,8 @@ def shard_from(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def _unknown_ahead(
-    gallery: Gallery, parts: Sequence[Sequence[Sighting]]
-) -> Iterator[list[Sighting]]:
+    gallery: Gallery, parts: Sequence[Sequence[GalleryEntry]]
+) -> Iterator[list[GalleryEntry]]:
     """Each part's images that the gallery has not; files are hashed one part ahead."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
         ahead = [pool.submit(with_content, one) for one in (parts[0] if parts else ())]
@@ -164,8 +164,8 @@ def _unknown_ahead(
             yield [one for one, is_new in zip(hashed, unknown, strict=True) if is_new]
 
 
-def _images(sightings: Sequence[Sighting]) -> Iterator[Image]:
+def _images(entries: Sequence[GalleryEntry]) -> Iterator[Image]:
     """The people, decoded a little ahead."""
-    records = [ImageRecord(Path(one.source), 0, 0) for one in sightings]
-    for image, one in zip(read_ahead(records), sightings, strict=True):
+    records = [ImageRecord(Path(one.source), 0, 0) for one in entries]
+    for image, one in zip(read_ahead(records), entries, strict=True):
         yield cropped(image, one.box, one.source)

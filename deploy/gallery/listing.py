@@ -21,23 +21,23 @@ from reid.data.readers.person_folders import labelled_images
 from reid.errors import ConfigError, DataError, nearest
 from reid.types import DISTRACTOR_ID
 
-from .gallery import Box, Sighting, Where
+from .gallery import Box, GalleryEntry, Where
 from .times import seconds_from_text
 
 COLUMNS = ("path", "person_id", "camera_id", "time", "box")
 
 
-def list_images(sources: Sequence[Path]) -> list[Sighting]:
+def list_images(sources: Sequence[Path]) -> list[GalleryEntry]:
     """The images, by source and in the order of their names; ``source`` is an absolute path.
 
     Raises DataError where there is no image, or a line of a CSV file cannot be used.
     """
-    found: list[Sighting] = []
+    found: list[GalleryEntry] = []
     for source in sources:
         if source.suffix.lower() == ".csv":
             found += _from_csv(source)
         elif source.is_file():
-            found.append(Sighting(_absolute(source)))
+            found.append(GalleryEntry(_absolute(source)))
         else:
             found += _from_folder(source)
     if not found:
@@ -48,7 +48,7 @@ def list_images(sources: Sequence[Path]) -> list[Sighting]:
     return found
 
 
-def labelled(sightings: Sequence[Sighting], camera: str, time: str) -> list[Sighting]:
+def labelled(entries: Sequence[GalleryEntry], camera: str, time: str) -> list[GalleryEntry]:
     """With a camera and a time where they have none; ``time`` "file" is when each was written.
 
     Raises DataError for a time that is none.
@@ -62,7 +62,7 @@ def labelled(sightings: Sequence[Sighting], camera: str, time: str) -> list[Sigh
             if one.time_s is None
             else one.time_s,
         )
-        for one in sightings
+        for one in entries
     ]
 
 
@@ -91,22 +91,24 @@ def names_from(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for word in words for name in (word, _name(word) or word)))
 
 
-def _written_s(sighting: Sighting) -> float:
+def _written_s(entry: GalleryEntry) -> float:
     try:
-        return os.stat(sighting.source).st_mtime
+        return os.stat(entry.source).st_mtime
     except OSError as error:
-        raise DataError(f"{sighting.source}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
 
 
-def _from_folder(root: Path) -> list[Sighting]:
+def _from_folder(root: Path) -> list[GalleryEntry]:
     images = labelled_images(root)[0]
-    found = [Sighting(_absolute(one.path), _name(one.person), _name(one.camera)) for one in images]
+    found = [
+        GalleryEntry(_absolute(one.path), _name(one.person), _name(one.camera)) for one in images
+    ]
     placed = {one.source for one in found}
     loose = (_absolute(root / name) for name in scan(root)[0] if is_image(name))
-    return found + [Sighting(path) for path in loose if path not in placed]
+    return found + [GalleryEntry(path) for path in loose if path not in placed]
 
 
-def _from_csv(source: Path) -> list[Sighting]:
+def _from_csv(source: Path) -> list[GalleryEntry]:
     text = read_text_file(source)
     header = text.partition("\n")[0]
     reader = csv.DictReader(
@@ -126,7 +128,7 @@ def _from_csv(source: Path) -> list[Sighting]:
         base = os.path.realpath(source.parent)
         for row in reader:
             try:
-                found.append(_sighting(base, {name: row.get(name) or "" for name in COLUMNS}))
+                found.append(_entry(base, {name: row.get(name) or "" for name in COLUMNS}))
             except (DataError, ValueError) as error:
                 raise DataError(f"{source}, line {reader.line_num}: {error}") from None
     except csv.Error as error:
@@ -134,13 +136,13 @@ def _from_csv(source: Path) -> list[Sighting]:
     return found
 
 
-def _sighting(base: str, row: Mapping[str, str]) -> Sighting:
+def _entry(base: str, row: Mapping[str, str]) -> GalleryEntry:
     """Raises DataError or ValueError for what no image can have."""
     path, person, camera, time, box = (row[name].strip() for name in COLUMNS)
     place = os.path.realpath(os.path.join(base, path.replace("\\", "/")))  # as Windows writes it
     if not path or not place.startswith(base + os.sep):
         raise ValueError(f"{path!r} is no path in the CSV's folder, where images have to lie")
-    return Sighting(
+    return GalleryEntry(
         place,
         _name(person),
         _name(camera),

@@ -16,7 +16,7 @@ from reid.matching import Matcher, model_differences
 from reid.matching.columns import Column
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
+from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .search import Searcher
 from .segments import VECTOR, Segment, kept_rows, keys_of, new_rows
 from .store import SEGMENT_BYTES, Store
@@ -54,20 +54,20 @@ class LocalGallery:
         self._refresh()
         return sum(map(len, self._store.segments))
 
-    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+    def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``Gallery``."""
         self._refresh()
-        return self._new(keys_of(sightings))
+        return self._new(keys_of(entries))
 
-    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
+    def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """See ``Gallery``. A large addition is several files, all of which count, or none."""
-        if not sightings:
+        if not entries:
             return 0
         described = self._whole(descriptions)
         counts = {len(array) for array in described.values()}
-        if counts != {len(sightings)}:
-            raise ValueError(f"{len(sightings)} sightings of {counts} descriptions")
-        keys = keys_of(sightings)
+        if counts != {len(entries)}:
+            raise ValueError(f"{len(entries)} sightings of {counts} descriptions")
+        keys = keys_of(entries)
         row_bytes = sum(array[0].nbytes for array in described.values())
         step = max(1, SEGMENT_BYTES // row_bytes)
         with self._store.transaction():
@@ -78,7 +78,7 @@ class LocalGallery:
             for rows in (new[at : at + step] for at in range(0, len(new), step)):
                 some = {name: array[rows] for name, array in described.items()}
                 first_id = self._store.head.next_id + sum(map(len, parts))
-                parts.append(new_rows(some, [sightings[i] for i in rows], keys[rows], first_id))
+                parts.append(new_rows(some, [entries[i] for i in rows], keys[rows], first_id))
             if parts:
                 self._store.append(parts)
         return len(new)
@@ -118,13 +118,13 @@ class LocalGallery:
             for query, positions in enumerate(self._shortlists(queries, k, allowed))
         ]
 
-    def sighting(self, number: int) -> Sighting | None:
+    def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
         self._refresh()
         for segment in self._store.segments:
             row = int(np.searchsorted(segment.columns["id"], number))
             if row < len(segment) and segment.columns["id"][row] == number:
-                return segment.sighting(row, with_picture=True)
+                return segment.entry(row, with_picture=True)
         return None
 
     def summary(self) -> Summary:
@@ -247,7 +247,7 @@ class LocalGallery:
             if position >= 0:
                 segment, row = self._searcher.place(position)
                 number = int(segment.columns["id"][row])
-                found.append(Match(number, distance, segment.sighting(row)))
+                found.append(Match(number, distance, segment.entry(row)))
         return found
 
 

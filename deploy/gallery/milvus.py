@@ -23,17 +23,17 @@ from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, model_differences
 from reid.types import BoolArray, FloatArray
 
-from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
+from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .milvus_rows import (
     CONFIRMED_FIELDS,
     FIELDS,
     UNKNOWN_US,
     confirmation_of,
+    entry_of,
     filter_of,
     ids_of,
     make_collection,
     row_of,
-    sighting_of,
 )
 from .segments import VECTOR, microseconds
 
@@ -107,23 +107,23 @@ class MilvusGallery:
     def __len__(self) -> int:
         return self._count("")
 
-    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+    def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``Gallery``."""
-        ids = ids_of(sightings)
+        ids = ids_of(entries)
         known: set[int] = set()
         for at in range(0, len(ids), ROWS_AT_ONCE):
             rows = self._query(f"id in {ids[at : at + ROWS_AT_ONCE]}", ["id"])
             known.update(row["id"] for row in rows)
         return np.array([number not in known for number in ids], np.bool_)
 
-    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
+    def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """See ``Gallery``; a batch of 1000 images is a transaction."""
-        new = self.unknown(sightings)
+        new = self.unknown(entries)
         vectors = _vectors(self._matcher, descriptions)
         rows = {
-            number: row_of(number, vector, sighting)
-            for number, vector, sighting, is_new in zip(
-                ids_of(sightings), vectors, sightings, new, strict=True
+            number: row_of(number, vector, entry)
+            for number, vector, entry, is_new in zip(
+                ids_of(entries), vectors, entries, new, strict=True
             )
             if is_new
         }
@@ -158,16 +158,16 @@ class MilvusGallery:
             )
         return [
             [
-                Match(hit["id"], max(0.0, hit["distance"]) ** 0.5, sighting_of(hit["entity"]))
+                Match(hit["id"], max(0.0, hit["distance"]) ** 0.5, entry_of(hit["entity"]))
                 for hit in hits
             ]
             for hits in found
         ]
 
-    def sighting(self, number: int) -> Sighting | None:
+    def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
         rows = self._query(f"id == {int(number)}", [*_LABELS, "picture"])
-        return sighting_of(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     def summary(self) -> Summary:
         """See ``Gallery``; all labels are read, in batches."""

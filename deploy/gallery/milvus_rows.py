@@ -13,7 +13,7 @@ from pymilvus import DataType, MilvusClient
 from reid.errors import DataError
 from reid.types import FloatArray
 
-from .gallery import Confirmation, Sighting, Where
+from .gallery import Confirmation, GalleryEntry, Where
 from .segments import keys_of, microseconds
 
 MAX_BYTES = {"person": 512, "camera": 512, "source": 4096, "picture": 65_535}
@@ -44,29 +44,29 @@ def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, a
     client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
 
 
-def row_of(number: int, vector: FloatArray, sighting: Sighting) -> dict[str, Any]:
+def row_of(number: int, vector: FloatArray, entry: GalleryEntry) -> dict[str, Any]:
     """Raises DataError for what is longer than a field."""
     texts = {
-        "person": _unicode(sighting.person),
-        "camera": _unicode(sighting.camera),
-        "source": _unicode(sighting.source),
-        "picture": base64.b64encode(sighting.picture).decode("ascii"),
+        "person": _unicode(entry.person),
+        "camera": _unicode(entry.camera),
+        "source": _unicode(entry.source),
+        "picture": base64.b64encode(entry.picture).decode("ascii"),
     }
     for name, text in texts.items():
         size = len(text.encode())
         if size > MAX_BYTES[name]:
             raise DataError(
-                f"{sighting.source[:200]}: a {name} of {size:,} bytes; Milvus keeps up to "
+                f"{entry.source[:200]}: a {name} of {size:,} bytes; Milvus keeps up to "
                 f"{MAX_BYTES[name]:,}"
             )
-    time_us = UNKNOWN_US if sighting.time_s is None else microseconds(sighting.time_s)
-    box = json.dumps(sighting.box)
+    time_us = UNKNOWN_US if entry.time_s is None else microseconds(entry.time_s)
+    box = json.dumps(entry.box)
     return {"id": number, "vector": vector, "time_us": time_us, "box": box, **texts}
 
 
-def sighting_of(row: Any) -> Sighting:
+def entry_of(row: Any) -> GalleryEntry:
     box = json.loads(row["box"])
-    return Sighting(
+    return GalleryEntry(
         row["source"],
         row["person"],
         row["camera"],
@@ -102,7 +102,7 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def ids_of(sightings: Sequence[Sighting]) -> list[int]:
+def ids_of(entries: Sequence[GalleryEntry]) -> list[int]:
     """Keys as Milvus's signed primary keys."""
-    ids: list[int] = keys_of(sightings).view(np.int64).tolist()
+    ids: list[int] = keys_of(entries).view(np.int64).tolist()
     return ids

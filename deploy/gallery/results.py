@@ -12,7 +12,7 @@ from typing import Any
 from reid.errors import DataError
 from reid.report.html_page import page, paragraph
 
-from .gallery import Match, Sighting
+from .gallery import GalleryEntry, Match
 from .pictures import picture_of
 from .times import text_from_seconds
 
@@ -33,13 +33,13 @@ _STYLE = """<style>
 class Answer:
     """A query and its matches."""
 
-    query: Sighting
+    query: GalleryEntry
     matches: Sequence[Match]
 
 
 def to_json(match: Match) -> dict[str, Any]:
     """Plain values; what is not known is null."""
-    one = match.sighting
+    one = match.entry
     return {
         "id": match.id,
         "distance": match.distance,
@@ -57,7 +57,7 @@ def text_of(answers: Sequence[Answer]) -> str:
     for answer in answers:
         rows: list[tuple[str, ...]] = [_HEAD]
         for rank, match in enumerate(answer.matches, 1):
-            one = match.sighting
+            one = match.entry
             known = (one.person, one.camera, text_from_seconds(one.time_s))
             place = one.source + (f" {','.join(map(str, one.box))}" if one.box else "")
             words = (_printable(word) or "-" for word in (*known, place))
@@ -73,7 +73,7 @@ def text_of(answers: Sequence[Answer]) -> str:
 
 
 def page_of(
-    answers: Sequence[Answer], title: str, note: str, known: Callable[[int], Sighting | None]
+    answers: Sequence[Answer], title: str, note: str, known: Callable[[int], GalleryEntry | None]
 ) -> str:
     """A page that stands alone: queries, and their matches in the order of their distance.
 
@@ -84,7 +84,7 @@ def page_of(
         body.append(f"<h2>{html.escape(Path(answer.query.source).name)}</h2>")
         cells = [_figure(answer.query, "query", "<b>query</b>")]
         for rank, match in enumerate(answer.matches, 1):
-            one = known(match.id) or match.sighting
+            one = known(match.id) or match.entry
             words = [one.person, f"camera {one.camera}" if one.camera else ""]
             words.append(text_from_seconds(one.time_s))
             lines = [
@@ -104,10 +104,10 @@ def _printable(word: str) -> str:
     return word if word.isprintable() else ascii(word)
 
 
-def _figure(sighting: Sighting, kind: str, caption: str) -> str:
-    name = html.escape(sighting.source)
+def _figure(entry: GalleryEntry, kind: str, caption: str) -> str:
+    name = html.escape(entry.source)
     try:
-        encoded = base64.b64encode(picture_of(sighting)).decode("ascii")
+        encoded = base64.b64encode(picture_of(entry)).decode("ascii")
         image = f'<img alt="{name}" title="{name}" src="data:image/jpeg;base64,{encoded}">'
     except DataError:
         image = f'<div class="none" title="{name}">no picture</div>'

@@ -21,7 +21,7 @@ from reid.errors import DataError, ModelFileError
 from reid.matching.columns import Column, read_columns, write_columns
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .gallery import Sighting, Where
+from .gallery import GalleryEntry, Where
 
 FORMAT = "reid gallery segment 1"
 VECTOR = "vector"
@@ -91,12 +91,12 @@ class Segment:
             rows &= time_us < microseconds(where.until_s)
         return rows
 
-    def sighting(self, row: int, *, with_picture: bool = False) -> Sighting:
+    def entry(self, row: int, *, with_picture: bool = False) -> GalleryEntry:
         """What is known of a row; its hash is not kept, nor its picture told unless asked for."""
         person, camera = (self.names[name][int(self.columns[name][row])] for name in _NAMES)
         time_us = int(self.columns["time_us"][row])
         left, top, width, height = (int(edge) for edge in self.columns["box"][row])
-        return Sighting(
+        return GalleryEntry(
             source=self._text("source", row).decode("utf-8", "surrogateescape"),
             person=person,
             camera=camera,
@@ -116,20 +116,20 @@ class Segment:
         return self.columns[f"{name}.bytes"][start : int(ends[row])].tobytes()
 
 
-def key_of(sighting: Sighting) -> int:
+def key_of(entry: GalleryEntry) -> int:
     """64 bits of what makes two sightings one image's.
 
     Of ten million images two would be taken for one by chance once in 370,000 galleries.
     """
-    last = sighting.content or str(sighting.time_s)
-    text = "\0".join((sighting.source, str(sighting.box), last))
+    last = entry.content or str(entry.time_s)
+    text = "\0".join((entry.source, str(entry.box), last))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
-def keys_of(sightings: Sequence[Sighting]) -> Column:
+def keys_of(entries: Sequence[GalleryEntry]) -> Column:
     """(N,) uint64."""
-    return np.array([key_of(one) for one in sightings], np.uint64)
+    return np.array([key_of(one) for one in entries], np.uint64)
 
 
 def microseconds(time_s: float) -> int:
@@ -140,29 +140,29 @@ def microseconds(time_s: float) -> int:
 
 
 def new_rows(
-    described: Mapping[str, Column], sightings: Sequence[Sighting], keys: Column, first_id: int
+    described: Mapping[str, Column], entries: Sequence[GalleryEntry], keys: Column, first_id: int
 ) -> Segment:
     """Rows in memory, numbered from ``first_id`` on. Raises DataError for an impossible box."""
-    for one in sightings:
+    for one in entries:
         if one.box is not None and not (min(one.box[2:]) > 0 and max(map(abs, one.box)) < 2**31):
             raise DataError(f"{one.source}: a box is at least 1x1 pixel, found {one.box}")
     names: dict[str, list[str]] = {}
     columns: dict[str, Column] = {
-        "id": np.arange(first_id, first_id + len(sightings), dtype=np.int64),
+        "id": np.arange(first_id, first_id + len(entries), dtype=np.int64),
         "key": keys,
         "time_us": np.array(
-            [_UNKNOWN_US if s.time_s is None else microseconds(s.time_s) for s in sightings],
+            [_UNKNOWN_US if s.time_s is None else microseconds(s.time_s) for s in entries],
             np.int64,
         ),
-        "box": np.array([s.box or _NO_BOX for s in sightings], np.int32).reshape(-1, 4),
+        "box": np.array([s.box or _NO_BOX for s in entries], np.int32).reshape(-1, 4),
     }
     for name in _NAMES:
         codes: dict[str, int] = {}
-        numbers = [codes.setdefault(getattr(s, name), len(codes)) for s in sightings]
+        numbers = [codes.setdefault(getattr(s, name), len(codes)) for s in entries]
         columns[name], names[name] = np.array(numbers, np.int32), list(codes)
     texts = {
-        "source": [s.source.encode("utf-8", "surrogateescape") for s in sightings],
-        "picture": [s.picture for s in sightings],
+        "source": [s.source.encode("utf-8", "surrogateescape") for s in entries],
+        "picture": [s.picture for s in entries],
     }
     for name, parts in texts.items():
         columns[f"{name}.bytes"] = np.frombuffer(b"".join(parts), np.uint8)

@@ -14,10 +14,10 @@ from reid.matching.describing import Phase, silent
 from reid.types import FloatArray, Image
 
 from ..cameras.readers import Lost, read_source
-from ..cameras.sources import Source
+from ..cameras.sources import CameraSource
 from ..people.boxes import tidy
 from ..people.detector import PeopleDetector
-from .gallery import Box, Gallery, Sighting
+from .gallery import Box, Gallery, GalleryEntry
 from .indexing import Indexed, add_images, content_hash
 from .pictures import jpeg
 
@@ -49,7 +49,7 @@ def index_video(
     """
     start, progress = time.perf_counter(), phase("people", 0)
     found = added = 0
-    waiting: list[tuple[Image, Sighting]] = []
+    waiting: list[tuple[Image, GalleryEntry]] = []
     for person in people_in_video(detector, video, every_s, camera or video.stem, start_s):
         found += 1
         waiting.append(person)
@@ -64,11 +64,11 @@ def index_video(
 
 def people_in_video(
     detector: PeopleDetector, video: Path, every_s: float, camera: str, start_s: float | None
-) -> Iterator[tuple[Image, Sighting]]:
+) -> Iterator[tuple[Image, GalleryEntry]]:
     """Each person cut out, and what is known of them; frames that do not decode are left out."""
     path = str(video.resolve())
     next_s = 0.0
-    for frame in read_source(Source(video.stem, "video", path, str(video), live=False)):
+    for frame in read_source(CameraSource(video.stem, "video", path, str(video), live=False)):
         if isinstance(frame, Lost) or frame.time_s < next_s:
             continue
         next_s = frame.time_s + every_s
@@ -80,7 +80,7 @@ def people_in_video(
             picture = jpeg(crop)
             yield (
                 crop,
-                Sighting(
+                GalleryEntry(
                     path,
                     camera=camera,
                     time_s=None if start_s is None else start_s + frame.time_s,
@@ -98,10 +98,10 @@ def _whole_pixels(box: FloatArray) -> Box:
     return left, top, max(1, right - left), max(1, bottom - top)
 
 
-def _add(gallery: Gallery, matcher: Matcher[Any], people: list[tuple[Image, Sighting]]) -> int:
+def _add(gallery: Gallery, matcher: Matcher[Any], people: list[tuple[Image, GalleryEntry]]) -> int:
     """Those that are new."""
     if not people:
         return 0
-    unknown = gallery.unknown([sighting for _, sighting in people])
+    unknown = gallery.unknown([entry for _, entry in people])
     new = [one for one, is_new in zip(people, unknown, strict=True) if is_new]
     return add_images(gallery, matcher, [crop for crop, _ in new], [one for _, one in new])

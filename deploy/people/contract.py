@@ -44,7 +44,7 @@ _LARGEST_NUMBER = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class DetectorContract:
     """See the module. A height or width of 0 is the file's own."""
 
     format: str = "yolox"
@@ -90,11 +90,11 @@ class Contract:
         return across, down
 
 
-def read_contract(detector: Path) -> Contract:
+def read_contract(detector: Path) -> DetectorContract:
     """The contract beside a detector file, or YOLOX's. Raises ModelFileError."""
     path = detector.with_name(f"{detector.name}.json")
     if not path.exists():
-        return Contract()
+        return DetectorContract()
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(body, dict):
@@ -103,7 +103,7 @@ def read_contract(detector: Path) -> Contract:
         for key in ("mean", "std"):
             if key in body:
                 body[key] = tuple(float(value) for value in body[key])
-        return Contract(**body)
+        return DetectorContract(**body)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(
             f"{path} does not describe a detector ({error}); see deploy/people/contract.py for "

@@ -16,7 +16,7 @@ from reid.runtime.onnx_runner import ORT_ERRORS
 from reid.types import FloatArray, Image
 
 from .boxes import People, suppress
-from .contract import MAX_INPUT, Contract, read_contract
+from .contract import MAX_INPUT, DetectorContract, read_contract
 from .yolox import num_cells, people_from_yolox
 
 MIN_SCORE = 0.1
@@ -102,7 +102,7 @@ class OnnxDetector:
             likely &= label == person
         return People(boxes.reshape(-1, 4)[likely], columns[0][likely])
 
-    def _checked_input(self, contract: Contract) -> tuple[str, bool, list[int]]:
+    def _checked_input(self, contract: DetectorContract) -> tuple[str, bool, list[int]]:
         """The input's name, whether it takes several frames, and its height and width."""
         inputs = self._session.get_inputs()
         shape = inputs[0].shape if len(inputs) == 1 else []

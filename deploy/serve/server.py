@@ -1,4 +1,4 @@
-"""HTTP around ``Answers``: limits, checks and the page's files."""
+"""HTTP around ``GalleryService``: limits, checks and the page's files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from reid.errors import ConfigError, ReidError
 
 from .access import Access, Refusal
-from .answers import Answers
+from .service import GalleryService
 
 MAX_BODY_BYTES = 32 << 20
 MAX_CONFIRMATION_BYTES = 4096
@@ -51,8 +51,8 @@ class GalleryServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, access: Access, answers: Answers) -> None:
-        self.access, self.answers = access, answers
+    def __init__(self, host: str, port: int, access: Access, service: GalleryService) -> None:
+        self.access, self.service = access, service
         self.files = {
             path: (resources.files(__package__).joinpath(name).read_bytes(), kind)
             for path, (name, kind) in _FILES.items()
@@ -131,18 +131,18 @@ class Handler(BaseHTTPRequestHandler):
         self._patience.cancel()
         self._answer(
             {
-                "/api/gallery": lambda query: self.server.answers.summary(),
-                "/api/confirmed": lambda query: self.server.answers.confirmed(),
+                "/api/gallery": lambda query: self.server.service.summary(),
+                "/api/confirmed": lambda query: self.server.service.confirmed(),
             }
         )
 
     def do_POST(self) -> None:
         """What sends an image or a verdict."""
-        answers = self.server.answers
+        service = self.server.service
         self._answer(
             {
-                "/api/search": lambda query: answers.search(self._body(MAX_BODY_BYTES), query),
-                "/api/confirm": lambda query: answers.confirm(self._body(MAX_CONFIRMATION_BYTES)),
+                "/api/search": lambda query: service.search(self._body(MAX_BODY_BYTES), query),
+                "/api/confirm": lambda query: service.confirm(self._body(MAX_CONFIRMATION_BYTES)),
             }
         )
 
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.access.require_token(self.headers)
             if self.command == "GET" and parts.path.startswith("/api/picture/"):
                 number = parts.path.removeprefix("/api/picture/")
-                self._send(HTTPStatus.OK, self.server.answers.picture(number), "image/jpeg")
+                self._send(HTTPStatus.OK, self.server.service.picture(number), "image/jpeg")
                 return
             if parts.path not in routes:
                 raise Refusal(HTTPStatus.NOT_FOUND, "nothing there")

@@ -27,7 +27,7 @@ from ..cameras.camera import Frame, News
 from .track import Track
 
 
-class Seen(NamedTuple):
+class TrackedFrame(NamedTuple):
     """One frame and the tracks that were found in it."""
 
     frame: Frame
@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 class Sink(Protocol):
     """Where results go."""
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """The frames of one round."""
         ...
 
@@ -81,7 +81,7 @@ class EventWriter:
                 file.write("\n")
         return cls(file, path)
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """A line for each person. Raises OutputError, of stdout OSError."""
         events = [person_event(one.frame, track) for one in seen for track in one.tracks]
         self._write("".join(json.dumps(event, allow_nan=False) + "\n" for event in events))

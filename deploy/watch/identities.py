@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..gallery import Gallery
+from .appearance import AppearanceModel
 from .assignment import assign
-from .looks import Wardrobe
 from .track import Identity, Track
 
 MIN_DESCRIBED = 3
@@ -33,10 +33,10 @@ class Identities:
     """
 
     def __init__(
-        self, wardrobe: Wardrobe, gallery: Gallery | None = None, capacity: int = 0
+        self, model: AppearanceModel, gallery: Gallery | None = None, capacity: int = 0
     ) -> None:
-        usual = PAIR_CAPACITY if wardrobe.compares_pairs else CAPACITY
-        self._wardrobe, self._gallery = wardrobe, gallery
+        usual = PAIR_CAPACITY if model.compares_pairs else CAPACITY
+        self._model, self._gallery = model, gallery
         self._capacity = capacity or usual
         self._known: dict[int, Identity] = {}
         self._people: dict[str, Identity] = {}
@@ -55,13 +55,13 @@ class Identities:
         due = [
             track
             for track in tracks
-            if track.identity is None and track.looks.count >= MIN_DESCRIBED
+            if track.identity is None and track.appearance.count >= MIN_DESCRIBED
         ]
         if due:
             taken = {track.identity.number for track in tracks if track.identity is not None}
             if self._gallery is not None:
                 due = self._by_gallery(due, self._gallery, taken)
-            for track in self._by_looks(due, taken):
+            for track in self._by_appearance(due, taken):
                 self._give(track, self._new(), None)
         for track in tracks:
             if track.identity is not None:
@@ -75,13 +75,13 @@ class Identities:
         for track in sorted(tracks, key=lambda track: track.number):
             identity = track.identity
             if identity is not None and identity.number in holders:
-                if track.looks in identity.tracks:
-                    identity.tracks.remove(track.looks)
+                if track.appearance in identity.tracks:
+                    identity.tracks.remove(track.appearance)
                 track.identity = track.distance = None
                 # The younger's looks, and others like it, may have taken the place of the elder's.
-                looks = holders[identity.number].looks
-                if looks not in identity.tracks:
-                    identity.tracks.append(looks)
+                appearance = holders[identity.number].appearance
+                if appearance not in identity.tracks:
+                    identity.tracks.append(appearance)
             elif identity is not None:
                 holders[identity.number] = track
 
@@ -90,11 +90,11 @@ class Identities:
         known = []
         for track in due:
             # A pair network's looks may be two descriptions: the nearer match counts.
-            found = gallery.search(self._wardrobe.description([track.looks]), NEIGHBOURS)
-            named = [match for matches in found for match in matches if match.sighting.person]
+            found = gallery.search(self._model.description([track.appearance]), NEIGHBOURS)
+            named = [match for matches in found for match in matches if match.entry.person]
             best = min(named, key=lambda match: match.distance, default=None)
-            if best is not None and best.distance <= self._wardrobe.limit:
-                known.append((best.distance, best.sighting.person, track))
+            if best is not None and best.distance <= self._model.limit:
+                known.append((best.distance, best.entry.person, track))
         for distance, person, track in sorted(known, key=lambda one: one[0]):
             identity = self._people.get(person) or self._new(person)
             if identity.number not in taken:
@@ -102,16 +102,16 @@ class Identities:
                 self._give(track, identity, distance)
         return [track for track in due if track.identity is None]
 
-    def _by_looks(self, due: list[Track], taken: set[int]) -> list[Track]:
+    def _by_appearance(self, due: list[Track], taken: set[int]) -> list[Track]:
         """Name those who were seen before, together at the least distance; the others come back."""
         known = [identity for identity in self._known.values() if identity.number not in taken]
-        columns = [looks for identity in known for looks in identity.tracks]
+        columns = [appearance for identity in known for appearance in identity.tracks]
         if not (due and columns):
             return due
         starts = np.cumsum([0, *(len(identity.tracks) for identity in known[:-1])])
-        table = self._wardrobe.distances([track.looks for track in due], columns)
+        table = self._model.distances([track.appearance for track in due], columns)
         nearest = np.minimum.reduceat(table, starts, axis=1)
-        pairs = assign(self._wardrobe.relative(nearest), 1.0)
+        pairs = assign(self._model.relative(nearest), 1.0)
         for row, column in pairs:
             self._give(due[row], known[column], float(nearest[row, column]))
         named = {row for row, _ in pairs}
@@ -128,7 +128,7 @@ class Identities:
     def _give(self, track: Track, identity: Identity, distance: float | None) -> None:
         track.identity, track.distance = identity, distance
         # The looks themselves: what the track learns later is known of the identity too.
-        identity.tracks.append(track.looks)
+        identity.tracks.append(track.appearance)
 
     def _forget(self) -> None:
         while len(self._known) > self._capacity:

@@ -18,7 +18,7 @@ from reid.types import Image
 
 from ..cameras.camera import News
 from ..cameras.sources import is_text
-from .events import Seen
+from .events import TrackedFrame
 from .track import Track
 
 TILE_WIDTH = 960
@@ -39,7 +39,7 @@ class Wall:
         self._places = {name: divmod(index, across) for index, name in enumerate(cameras)}
         self._canvas: Image = np.zeros((0, 0, 3), np.uint8)
 
-    def show(self, seen: Sequence[Seen]) -> Image:
+    def show(self, seen: Sequence[TrackedFrame]) -> Image:
         """The whole wall after a round; drawn over in the next."""
         for one in seen:
             picture = drawn(one)
@@ -62,7 +62,7 @@ class Wall:
         return np.zeros((cell[0] * self._grid[0], cell[1] * self._grid[1], 3), np.uint8)
 
 
-def drawn(seen: Seen) -> Image:
+def drawn(seen: TrackedFrame) -> Image:
     """A copy of the frame with a box for each track, the colour its identity's."""
     picture: Image = seen.frame.image.copy()
     cv2.putText(picture, seen.frame.camera, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3)
@@ -111,7 +111,7 @@ class VideoSink:
         if path.suffix.lower() != ".mp4" or not is_text(str(self._temporary)):
             raise ConfigError(f"{path}: the annotated video is an .mp4 file of a UTF-8 name")
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """One round."""
         wall = self._wall.show(seen)
         if self._writer is None:
@@ -189,7 +189,7 @@ class WindowSink:
                 "install opencv-python in place of opencv-python-headless"
             ) from error
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """Show one round."""
         cv2.imshow(_WINDOW, self._wall.show(seen))
         cv2.waitKey(1)

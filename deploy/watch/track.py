@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reid.types import FloatArray
 
-from .looks import Looks
+from .appearance import Appearance
 from .motion import Motion
 
 TRACKS_KEPT = 4
@@ -20,7 +20,7 @@ class Identity:
 
     number: int
     person: str = ""
-    tracks: deque[Looks] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
+    tracks: deque[Appearance] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
     seen: int = 0
     """The round in which it was last seen."""
 
@@ -31,7 +31,7 @@ class Track:
 
     number: int
     motion: Motion
-    looks: Looks
+    appearance: Appearance
     box: FloatArray
     score: float
     seen_s: float

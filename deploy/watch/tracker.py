@@ -18,8 +18,8 @@ import numpy as np
 from reid.types import BoolArray, FloatArray, IntArray
 
 from ..people.boxes import People, overlaps
+from .appearance import Appearance, AppearanceModel
 from .assignment import assign
-from .looks import Looks, Wardrobe
 from .motion import GATE, Motion
 from .track import Track
 
@@ -52,7 +52,7 @@ USUAL = TrackSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FramePlan:
     """What a frame asks for. ``sure`` are pairs of a track and a box's number."""
 
     people: People
@@ -67,15 +67,15 @@ class Plan:
 class Tracker:
     """Tracks of one camera. For each frame call ``plan``, describe what it wants, ``update``."""
 
-    def __init__(self, wardrobe: Wardrobe, settings: TrackSettings = USUAL) -> None:
+    def __init__(self, model: AppearanceModel, settings: TrackSettings = USUAL) -> None:
         self.tracks: list[Track] = []
         self.num_tracks = 0
         """How many were confirmed so far."""
-        self._wardrobe, self._settings = wardrobe, settings
+        self._model, self._settings = model, settings
         self._numbers = itertools.count(1)
         self._time_s: float | None = None
 
-    def plan(self, people: People, time_s: float) -> Plan:
+    def plan(self, people: People, time_s: float) -> FramePlan:
         """Expect the tracks at ``time_s``; find who is where beyond doubt, and whom to describe."""
         settings = self._settings
         since_s = 0.0 if self._time_s is None else time_s - self._time_s
@@ -96,31 +96,31 @@ class Tracker:
         fresh = {box for track, box in sure if 0 <= time_s - track.described_s < settings.refresh_s}
         wanted = [int(box) for box in np.flatnonzero(strong) if box not in fresh]
         among = overlaps(people.boxes, people.boxes) > settings.near_overlap
-        return Plan(people, time_s, sure, among.sum(axis=1) > 1, wanted)
+        return FramePlan(people, time_s, sure, among.sum(axis=1) > 1, wanted)
 
     def update(
-        self, plan: Plan, looks: Mapping[int, Looks], width: int, height: int
+        self, plan: FramePlan, appearance: Mapping[int, Appearance], width: int, height: int
     ) -> list[Track]:
         """Link the plan's boxes, of which ``looks`` has the described ones.
 
         Returns the confirmed tracks that were found in this frame of ``width`` x ``height``.
         """
         found = {track.number: box for track, box in plan.sure}
-        found |= self._by_looks(plan, looks, found)
+        found |= self._by_appearance(plan, appearance, found)
         found |= self._by_overlap(plan, found)
         for track in self.tracks:
             box = found.get(track.number)
             if box is None:
                 track.missed = True
                 continue
-            self._follow(track, plan, box, looks.get(box))
+            self._follow(track, plan, box, appearance.get(box))
         self.tracks = [track for track in self.tracks if self._goes_on(track, width, height)]
-        for box in sorted(looks.keys() - set(found.values())):
-            self._begin(plan, box, looks[box])
+        for box in sorted(appearance.keys() - set(found.values())):
+            self._begin(plan, box, appearance[box])
         return [track for track in self.tracks if track.confirmed and not track.missed]
 
-    def _by_looks(
-        self, plan: Plan, looks: Mapping[int, Looks], found: Mapping[int, int]
+    def _by_appearance(
+        self, plan: FramePlan, appearance: Mapping[int, Appearance], found: Mapping[int, int]
     ) -> dict[int, int]:
         """All others and the strong boxes, by motion and appearance: track number -> box.
 
@@ -137,21 +137,22 @@ class Tracker:
         places = plan.people.boxes[boxes]
         costs = np.asarray((1 - overlaps(self._boxes(tracks), places)) / 2, np.float32)
         allowed = np.array([track.motion.distances(places) for track in tracks]) <= GATE
-        described = [column for column, box in enumerate(boxes) if box in looks]
-        unlike = np.ones_like(costs)
-        unlike[:, described] = (
-            self._wardrobe.unlike(
-                [track.looks for track in tracks], [looks[boxes[column]] for column in described]
+        described = [column for column, box in enumerate(boxes) if box in appearance]
+        relative_distances = np.ones_like(costs)
+        relative_distances[:, described] = (
+            self._model.relative_distances(
+                [track.appearance for track in tracks],
+                [appearance[boxes[column]] for column in described],
             )
             / self._settings.tolerance
         )
-        costs += unlike / 2
+        costs += relative_distances / 2
         away_s = plan.time_s - np.array([track.seen_s for track in tracks])
         lost = away_s[:, None] > self._settings.forgive_s
-        costs[~allowed | (lost & (unlike > 1))] = np.inf
+        costs[~allowed | (lost & (relative_distances > 1))] = np.inf
         return {tracks[row].number: boxes[column] for row, column in assign(costs, 1.0)}
 
-    def _by_overlap(self, plan: Plan, found: Mapping[int, int]) -> dict[int, int]:
+    def _by_overlap(self, plan: FramePlan, found: Mapping[int, int]) -> dict[int, int]:
         """Tracks that were found in the last frame, and the weak boxes: track number -> box."""
         tracks = [t for t in self.tracks if t.number not in found and not t.missed]
         boxes: IntArray = np.flatnonzero(plan.people.scores < self._settings.high_score)
@@ -159,18 +160,24 @@ class Tracker:
         pairs = assign(costs, 1 - self._settings.weak_overlap)
         return {tracks[row].number: int(boxes[column]) for row, column in pairs}
 
-    def _follow(self, track: Track, plan: Plan, box: int, looks: Looks | None) -> None:
+    def _follow(
+        self, track: Track, plan: FramePlan, box: int, appearance: Appearance | None
+    ) -> None:
         track.box, track.score = plan.people.boxes[box], float(plan.people.scores[box])
         track.motion.correct(track.box)
         track.seen_s, track.missed = plan.time_s, False
         track.hits += 1
         self._confirm(track)
-        if looks is None:
+        if appearance is None:
             return
         track.described_s = plan.time_s
-        unlike = self._wardrobe.unlike([track.looks], [looks])[0, 0] if plan.crowded[box] else 0
-        if unlike <= self._settings.tolerance:
-            track.looks.add(looks)
+        relative_distances = (
+            self._model.relative_distances([track.appearance], [appearance])[0, 0]
+            if plan.crowded[box]
+            else 0
+        )
+        if relative_distances <= self._settings.tolerance:
+            track.appearance.add(appearance)
 
     def _goes_on(self, track: Track, width: int, height: int) -> bool:
         if not track.missed:
@@ -180,12 +187,12 @@ class Tracker:
         out_of_sight_s = (self._time_s or 0.0) - track.seen_s
         return track.confirmed and not gone and 0 <= out_of_sight_s <= self._settings.keep_s
 
-    def _begin(self, plan: Plan, box: int, looks: Looks) -> None:
+    def _begin(self, plan: FramePlan, box: int, appearance: Appearance) -> None:
         place = plan.people.boxes[box]
         track = Track(
             number=next(self._numbers),
             motion=Motion(place),
-            looks=looks,
+            appearance=appearance,
             box=place,
             score=float(plan.people.scores[box]),
             seen_s=plan.time_s,

@@ -14,9 +14,9 @@ from ..cameras.camera import Frame
 from ..gallery import Gallery
 from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
-from .events import Seen
+from .appearance import Appearance, AppearanceModel
+from .events import TrackedFrame
 from .identities import Identities
-from .looks import Looks, Wardrobe
 from .tracker import USUAL, Tracker, TrackSettings
 
 
@@ -24,7 +24,7 @@ class Watcher:
     """Follows people through rounds of frames, over all cameras.
 
     ``limit`` is the distance from which two looks are two people's (by default the matcher's kind
-    says, see ``Wardrobe``); people under ``min_height`` pixels are left out.
+    says, see ``AppearanceModel``); people under ``min_height`` pixels are left out.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Watcher:
     ) -> None:
         self.described = 0
         self._detector, self._settings, self._min_height = detector, settings, min_height
-        self._wardrobe = Wardrobe(matcher, limit)
-        self.identities = Identities(self._wardrobe, gallery)
+        self._model = AppearanceModel(matcher, limit)
+        self.identities = Identities(self._model, gallery)
         self.trackers: dict[str, Tracker] = {}
 
-    def look_at(self, frames: Sequence[Frame]) -> list[Seen]:
+    def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
         """One round, of at most one frame of each camera."""
         people = [
             tidy(found, frame.image.shape[1], frame.image.shape[0], self._min_height)
@@ -56,33 +56,35 @@ class Watcher:
             tracker.plan(found, frame.time_s)
             for tracker, found, frame in zip(trackers, people, frames, strict=True)
         ]
-        looks = self._describe(frames, people, [plan.wanted for plan in plans])
+        appearance = self._describe(frames, people, [plan.wanted for plan in plans])
         self.identities.begin_round()
         seen = []
-        for frame, tracker, plan, known in zip(frames, trackers, plans, looks, strict=True):
+        for frame, tracker, plan, known in zip(frames, trackers, plans, appearance, strict=True):
             height, width = frame.image.shape[:2]
             tracks = tracker.update(plan, known, width, height)
             self.identities.name(tracks)
-            seen.append(Seen(frame, tracks))
+            seen.append(TrackedFrame(frame, tracks))
         return seen
 
     def _describe(
         self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
-    ) -> list[dict[int, Looks]]:
+    ) -> list[dict[int, Appearance]]:
         """The looks of the wanted boxes of all cameras, by one call of the model."""
         places = [(index, box) for index, boxes in enumerate(wanted) for box in boxes]
         crops = [cut_out(frames[index].image, people[index].boxes[box]) for index, box in places]
         scores = [float(people[index].scores[box]) for index, box in places]
-        found: list[dict[int, Looks]] = [{} for _ in frames]
-        for (index, box), looks in zip(places, self._wardrobe.describe(crops, scores), strict=True):
-            if looks is not None:
-                found[index][box] = looks
+        found: list[dict[int, Appearance]] = [{} for _ in frames]
+        for (index, box), appearance in zip(
+            places, self._model.describe(crops, scores), strict=True
+        ):
+            if appearance is not None:
+                found[index][box] = appearance
         self.described += len(crops)
         return found
 
     def _tracker(self, camera: str) -> Tracker:
         if camera not in self.trackers:
-            self.trackers[camera] = Tracker(self._wardrobe, self._settings)
+            self.trackers[camera] = Tracker(self._model, self._settings)
         return self.trackers[camera]
 
 

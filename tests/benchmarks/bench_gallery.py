@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from reid.deploy.gallery import Gallery, Sighting, Where
+from reid.deploy.gallery import Gallery, GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.vectors import faiss
 from reid.files import write_text
@@ -72,14 +72,14 @@ def fill(gallery: Gallery, people: People, rows: int) -> float:
     for at in range(0, rows, ADDED_AT_ONCE):
         chosen = order[at : at + ADDED_AT_ONCE]
         vectors = people.images(chosen, seed=at + 2)
-        sightings = [
-            Sighting(
+        entries = [
+            GalleryEntry(
                 f"/images/{at + i}.jpg", str(p), f"c{(at + i) % 12}", float(at + i), content="x"
             )
             for i, p in enumerate(chosen.tolist())
         ]
         start = time.perf_counter()
-        gallery.add(vectors, sightings)
+        gallery.add(vectors, entries)
         seconds += time.perf_counter() - start
     return seconds
 

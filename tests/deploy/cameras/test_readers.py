@@ -11,7 +11,7 @@ import pytest
 
 from reid.deploy.cameras import readers
 from reid.deploy.cameras.readers import Decoded, Lost, frame_rate, read_source
-from reid.deploy.cameras.sources import Source, parse_sources
+from reid.deploy.cameras.sources import CameraSource, parse_sources
 from reid.errors import DataError
 
 NUM_FRAMES = 20
@@ -29,7 +29,7 @@ def write_video(path: Path, code: str = "MJPG", size: tuple[int, int] = (64, 48)
     return path
 
 
-def source_of(path: Path) -> Source:
+def source_of(path: Path) -> CameraSource:
     (source,) = parse_sources([str(path)])
     return source
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reid.deploy.gallery import Sighting, Where
+from reid.deploy.gallery import GalleryEntry, Where
 from reid.deploy.gallery.listing import labelled, list_images, where_from
 from reid.deploy.gallery.times import seconds_from_text, text_from_seconds
 from reid.errors import ConfigError, DataError
@@ -19,8 +19,8 @@ def put(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"x")
 
 
-def labels(sightings: list[Sighting], root: Path) -> dict[str, tuple[str, str]]:
-    return {os.path.relpath(one.source, root): (one.person, one.camera) for one in sightings}
+def labels(entries: list[GalleryEntry], root: Path) -> dict[str, tuple[str, str]]:
+    return {os.path.relpath(one.source, root): (one.person, one.camera) for one in entries}
 
 
 def test_folders_tell_person_and_camera(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
     )
     base = os.path.realpath(tmp_path)
     assert list_images([tmp_path / "l.csv"]) == [
-        Sighting(f"{base}/img/a.jpg", "alice", "gate", 1777629600.0, (10, 20, 30, 60)),
-        Sighting(f"{base}/img/b.jpg"),
+        GalleryEntry(f"{base}/img/a.jpg", "alice", "gate", 1777629600.0, (10, 20, 30, 60)),
+        GalleryEntry(f"{base}/img/b.jpg"),
     ]
 
 
@@ -103,7 +103,7 @@ def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
 def test_what_images_tell_is_not_overwritten(tmp_path: Path) -> None:
     put(tmp_path, "alice/gate/1.jpg")
     known = list_images([tmp_path])
-    unknown = Sighting(known[0].source, time_s=5.0)
+    unknown = GalleryEntry(known[0].source, time_s=5.0)
     os.utime(known[0].source, (100, 100))
     assert [one.camera for one in labelled([*known, unknown], "x", "60")] == ["gate", "x"]
     assert [one.time_s for one in labelled([*known, unknown], "", "60")] == [60.0, 5.0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Confirmation, Gallery, Sighting, Where
+from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
 from reid.deploy.gallery.lock import locked
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, OutputError, ReidError
@@ -33,24 +33,28 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
     distances = np.linalg.norm(vectors[[7, 31], None] - vectors[None], axis=2)
     assert [ids(matches) for matches in found] == np.argsort(distances, axis=1)[:, :3].tolist()
     assert [m.distance for m in found[0]] == pytest.approx(np.sort(distances[0])[:3], abs=1e-3)
-    assert found[1][0].sighting == Sighting("/images/31.jpg", "p3", "c1", 1860.0)
+    assert found[1][0].entry == GalleryEntry("/images/31.jpg", "p3", "c1", 1860.0)
 
 
 def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
-    full = Sighting("rtsp://a/1", "älice", "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j")
-    gallery.add(people_vectors(1, 3), [Sighting("a.jpg", content="1"), full, Sighting("b", "x")])
-    assert gallery.sighting(1) == full
-    assert gallery.sighting(0) == Sighting("a.jpg")
-    assert gallery.sighting(3) is None
-    assert gallery.sighting(-1) is None
+    full = GalleryEntry(
+        "rtsp://a/1", "älice", "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
+    )
+    gallery.add(
+        people_vectors(1, 3), [GalleryEntry("a.jpg", content="1"), full, GalleryEntry("b", "x")]
+    )
+    assert gallery.entry(1) == full
+    assert gallery.entry(0) == GalleryEntry("a.jpg")
+    assert gallery.entry(3) is None
+    assert gallery.entry(-1) is None
 
 
 def test_an_image_is_described_once(gallery: Gallery) -> None:
     vectors = people_vectors(2, 10)
-    sightings = sightings_of(20)
-    assert gallery.add(vectors[:12], sightings[:12]) == 12
-    assert gallery.unknown(sightings).tolist() == [False] * 12 + [True] * 8
-    twice = [*sightings, *sightings[12:]]
+    entries = sightings_of(20)
+    assert gallery.add(vectors[:12], entries[:12]) == 12
+    assert gallery.unknown(entries).tolist() == [False] * 12 + [True] * 8
+    twice = [*entries, *entries[12:]]
     assert gallery.add(np.concatenate([vectors, vectors[12:]]), twice) == 8
     assert len(gallery) == 20
 
@@ -107,7 +111,7 @@ def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: W
     left = gallery.search(vectors[2:3], 40)[0]
     assert sorted(ids(left)) == [i for i in range(40) if i not in gone]
     for match in left:
-        assert match.sighting.source == f"/images/{match.id}.jpg"
+        assert match.entry.source == f"/images/{match.id}.jpg"
         assert match.distance == pytest.approx(
             float(np.linalg.norm(vectors[match.id] - vectors[2])), abs=1e-3
         )
@@ -126,7 +130,7 @@ def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
 
 
 def test_an_image_of_unknown_time_is_in_no_span(gallery: Gallery) -> None:
-    gallery.add(people_vectors(1, 2), [Sighting("a", time_s=5.0), Sighting("b")])
+    gallery.add(people_vectors(1, 2), [GalleryEntry("a", time_s=5.0), GalleryEntry("b")])
     query = people_vectors(1, 1)
     assert ids(gallery.search(query, 5, Where(since_s=-1e9))[0]) == [0]
     assert len(gallery.search(query, 5)[0]) == 2
@@ -235,7 +239,7 @@ def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: Vect
     for thread in threads:
         thread.join()
     found = gallery.search(vectors[:1], 100)[0]
-    assert sorted(m.sighting.source for m in found) == sorted(f"/images/{i}.jpg" for i in range(80))
+    assert sorted(m.entry.source for m in found) == sorted(f"/images/{i}.jpg" for i in range(80))
 
 
 def test_a_pair_network_s_gallery_ranks_by_its_own_distance(
@@ -307,7 +311,7 @@ def test_an_impossible_box_is_refused_and_nothing_is_added(
     gallery: Gallery, box: tuple[int, int, int, int]
 ) -> None:
     with pytest.raises(DataError, match="a box is at least 1x1 pixel"):
-        gallery.add(people_vectors(1, 1), [Sighting("a", box=box)])
+        gallery.add(people_vectors(1, 1), [GalleryEntry("a", box=box)])
     assert len(gallery) == 0
 
 
@@ -355,7 +359,7 @@ def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
         other.confirm(Confirmation("ab", 20, True, 0.0))
     else:
         with pytest.raises(DataError):
-            other.add(vectors[:1], [Sighting("a", box=(0, 0, 0, 5))])
+            other.add(vectors[:1], [GalleryEntry("a", box=(0, 0, 0, 5))])
     found = other.search(vectors[:1], 100, where)[0]
     assert sorted(ids(found)) == [i for i in range(10, 60) if i % 3 == 0]
 
@@ -396,9 +400,9 @@ def test_confirmations_of_wrong_kinds_are_damage(gallery: Gallery) -> None:
 
 
 def test_a_file_whose_name_is_no_utf_8_is_found_again(gallery: Gallery) -> None:
-    known = Sighting(os.fsdecode(b"/images/\xff.jpg"), os.fsdecode(b"b\xf6b"), content="1")
+    known = GalleryEntry(os.fsdecode(b"/images/\xff.jpg"), os.fsdecode(b"b\xf6b"), content="1")
     gallery.add(people_vectors(1, 1), [known])
-    found = gallery.sighting(0)
+    found = gallery.entry(0)
     assert found is not None
     assert (found.source, found.person) == (known.source, known.person)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Confirmation, Gallery, Sighting, Where
+from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, ReidError
 from reid.matching import PairMatcher, VectorMatcher
@@ -60,7 +60,7 @@ def gallery(name: str, matcher: VectorMatcher) -> Iterator[Gallery]:
 
 
 def people(matches):
-    return [match.sighting.source for match in matches]
+    return [match.entry.source for match in matches]
 
 
 def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
@@ -76,14 +76,16 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
 
 
 def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
-    full = Sighting("rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j")
+    full = GalleryEntry(
+        "rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
+    )
     vectors = people_vectors(1, 2)
-    gallery.add(vectors, [full, Sighting("b")])
+    gallery.add(vectors, [full, GalleryEntry("b")])
     (first, second), _ = gallery.search(vectors, 2)
-    assert gallery.sighting(first.id) == full
-    assert gallery.sighting(second.id) == Sighting("b")
-    assert gallery.sighting(12345) is None
-    odd = Sighting("c", "b\udcf6b", content="1")  # of a folder's name that is no UTF-8
+    assert gallery.entry(first.id) == full
+    assert gallery.entry(second.id) == GalleryEntry("b")
+    assert gallery.entry(12345) is None
+    odd = GalleryEntry("c", "b\udcf6b", content="1")  # of a folder's name that is no UTF-8
     gallery.add(people_vectors(1, 3)[2:], [odd])
     assert people(gallery.search(vectors[:1], 5, Where(people=(odd.person,)))[0]) == ["c"]
     assert people(gallery.search(vectors[:1], 5, Where(people=(full.person,)))[0]) == ["rtsp://a/1"]
@@ -144,7 +146,7 @@ def test_a_pair_network_is_sent_to_a_folder(name: str, pair_matcher: PairMatcher
 
 def test_a_text_too_long_for_its_field_is_named_and_nothing_is_added(gallery: Gallery) -> None:
     with pytest.raises(DataError, match=r"a: a person of 600 bytes; Milvus keeps up to 512"):
-        gallery.add(people_vectors(1, 2), [Sighting("b"), Sighting("a", "x" * 600)])
+        gallery.add(people_vectors(1, 2), [GalleryEntry("b"), GalleryEntry("a", "x" * 600)])
     assert len(gallery) == 0
 
 

@@ -97,7 +97,7 @@ def test_rows_that_came_or_went_since_are_right_at_once(
         # Lower than elsewhere: some queries show people of whom nothing is left.
         assert recall(reader.search(queries, 10), exact) >= 0.85
         gone = {"p0", "p70", "p149"}
-        found = {m.sighting.person for matches in reader.search(queries, 30) for m in matches}
+        found = {m.entry.person for matches in reader.search(queries, 30) for m in matches}
         assert not found & gone
 
 

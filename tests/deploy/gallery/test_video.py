@@ -82,7 +82,7 @@ def test_one_frame_a_second_gives_its_people_with_time_box_and_picture(
     assert summary.cameras == ("yard",)
     assert (summary.first_s, summary.last_s) == pytest.approx((1000.0, 1000.0 + SECONDS - 1))
     (matches,) = gallery.search(matcher.describe([np.full((60, 24, 3), (0, 255, 255), np.uint8)]))
-    best = gallery.sighting(matches[0].id)
+    best = gallery.entry(matches[0].id)
     assert best is not None
     assert best.box is not None
     left, top, width, height = best.box

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reid.deploy.people.boxes import People, nobody
-from reid.deploy.watch.looks import Looks, Wardrobe
+from reid.deploy.watch.appearance import Appearance, AppearanceModel
 from reid.matching import unit_vectors
 from reid.types import BoolArray, FloatArray, Image
 
@@ -92,11 +92,11 @@ def frame_of(people: Mapping[Colour, int], width: int = 160, height: int = 80) -
     return image
 
 
-def looks_of(*values: float, score: float = 0.9) -> Looks:
+def looks_of(*values: float, score: float = 0.9) -> Appearance:
     """Looks of one vector, of length 1."""
-    return Looks({"vector": unit_vectors(np.array([values], np.float32))}, score)
+    return Appearance({"vector": unit_vectors(np.array([values], np.float32))}, score)
 
 
 @pytest.fixture
-def wardrobe() -> Wardrobe:
-    return Wardrobe(ColourMatcher())
+def model() -> AppearanceModel:
+    return AppearanceModel(ColourMatcher())

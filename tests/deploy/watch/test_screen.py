@@ -11,7 +11,7 @@ import pytest
 
 from reid.deploy.cameras.camera import Frame, News
 from reid.deploy.watch import screen
-from reid.deploy.watch.events import Seen
+from reid.deploy.watch.events import TrackedFrame
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.screen import VideoSink, Wall, WindowSink, drawn
 from reid.deploy.watch.track import Identity, Track
@@ -21,8 +21,8 @@ from tests.deploy.watch.conftest import looks_of
 BOX = np.array([30, 40, 60, 90], np.float32)
 
 
-def seen(camera: str = "a", grey: int = 0, size: tuple[int, int] = (100, 160)) -> Seen:
-    return Seen(Frame(camera, 0, 0.0, np.full((*size, 3), grey, np.uint8), 0.0), [])
+def seen(camera: str = "a", grey: int = 0, size: tuple[int, int] = (100, 160)) -> TrackedFrame:
+    return TrackedFrame(Frame(camera, 0, 0.0, np.full((*size, 3), grey, np.uint8), 0.0), [])
 
 
 def track(number: int | None) -> Track:
@@ -40,7 +40,7 @@ def frames_of(path: Path) -> list[np.ndarray]:  # type: ignore[type-arg]
 
 def test_a_track_has_its_box_in_the_colour_of_its_identity() -> None:
     frame = seen().frame
-    pictures = [drawn(Seen(frame, [track(number)])) for number in (None, 1, 2, 1)]
+    pictures = [drawn(TrackedFrame(frame, [track(number)])) for number in (None, 1, 2, 1)]
     corners = [tuple(picture[90, 45].tolist()) for picture in pictures]
     assert corners[0] == (160, 160, 160)
     assert len({*corners}) == 3

@@ -11,9 +11,9 @@ import pytest
 from reid.deploy.cameras.camera import Frame, News
 from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, Lost
-from reid.deploy.cameras.sources import Source
+from reid.deploy.cameras.sources import CameraSource
 from reid.deploy.people.boxes import People
-from reid.deploy.watch.events import Seen, person_event
+from reid.deploy.watch.events import TrackedFrame, person_event
 from reid.deploy.watch.watcher import Watcher, cut_out
 from reid.deploy.watch.watching import WatchReport, watch
 from reid.errors import DataError
@@ -39,7 +39,7 @@ class Notebook:
         self.people: list[dict[str, Any]] = []
         self.told: list[News] = []
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         self.people += [person_event(one.frame, track) for one in seen for track in one.tracks]
 
     def news(self, news: News) -> None:
@@ -52,13 +52,13 @@ class Notebook:
 def look(
     scenes: Mapping[str, Scene], matcher: ColourMatcher | None = None, **options: Any
 ) -> tuple[WatchReport, Notebook, Watcher]:
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         for number, item in enumerate(scenes[source.name]):
             if isinstance(item, Exception):
                 raise item
             yield Lost(item) if isinstance(item, int) else Decoded(item, number / 8)
 
-    sources = [Source(name, "video", name, name, live=False) for name in scenes]
+    sources = [CameraSource(name, "video", name, name, live=False) for name in scenes]
     notebook = Notebook()
     watcher = Watcher(ColourDetector(), matcher or ColourMatcher())
     report = watch(Cameras(sources, read), watcher, [notebook], **options)
@@ -155,7 +155,7 @@ def test_what_happens_to_a_source_is_told_after_its_frames() -> None:
             super().__init__()
             self.order: list[str] = []
 
-        def frames(self, seen: Sequence[Seen]) -> None:
+        def frames(self, seen: Sequence[TrackedFrame]) -> None:
             self.order += ["frame"] * len(seen)
 
         def news(self, news: News) -> None:
@@ -163,10 +163,10 @@ def test_what_happens_to_a_source_is_told_after_its_frames() -> None:
 
     diary = Diary()
 
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         yield from [Decoded(frame_of({}), 0.0)] * 3
 
-    source = Source("a", "video", "a", "a", live=False)
+    source = CameraSource("a", "video", "a", "a", live=False)
     watch(Cameras([source], read), Watcher(ColourDetector(), ColourMatcher()), [diary])
     assert diary.order == ["frame"] * 3 + ["ended"]
 

@@ -30,7 +30,7 @@ Query = Mapping[str, Sequence[str]]
 """A URL's query, each name with its values."""
 
 
-class Answers:
+class GalleryService:
     """Answers from one gallery and one matcher, used by one thread at a time."""
 
     def __init__(self, gallery: Gallery, matcher: Matcher[Any]) -> None:
@@ -80,12 +80,12 @@ class Answers:
         if not number.isascii() or not number.lstrip("-").isdecimal() or len(number) > 20:
             raise DataError("a picture's number is one")
         with self._turn:
-            sighting = self._gallery.sighting(max(-(2**63), min(int(number), 2**63 - 1)))
-        if sighting is None:
+            entry = self._gallery.entry(max(-(2**63), min(int(number), 2**63 - 1)))
+        if entry is None:
             raise DataError("no such image in the gallery (any more)")
         try:
             with self._decoding:
-                return picture_of(sighting)
+                return picture_of(entry)
         except DataError:
             # Where its file lies is told to who may see the gallery's rows, not by this error.
             raise DataError("this image has no picture (any more)") from None
@@ -103,7 +103,7 @@ class Answers:
         if not is_name or type(number) is not int or type(same) is not bool:
             raise DataError("a confirmation names a query, an image of the gallery, and a verdict")
         with self._turn:
-            if abs(number) >= 2**63 or self._gallery.sighting(number) is None:
+            if abs(number) >= 2**63 or self._gallery.entry(number) is None:
                 raise DataError("no such image in the gallery (any more)")
             self._gallery.confirm(Confirmation(query, number, same, time.time()))
         return {"confirmed": same}

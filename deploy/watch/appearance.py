@@ -38,7 +38,7 @@ MEAN_OF = 50
 _VECTOR = "vector"
 
 
-class Looks:
+class Appearance:
     """What one person looked like: the mean of vectors, or the clearest and the newest description.
 
     ``clearest`` is by the detector's score. A network that compares pairs has no mean.
@@ -49,7 +49,7 @@ class Looks:
         self.count = 1
         self._score = score
 
-    def add(self, other: Looks) -> None:
+    def add(self, other: Appearance) -> None:
         """Take in a newer description of the same person."""
         self.count += other.count
         (row,) = other.rows
@@ -63,7 +63,7 @@ class Looks:
             self.rows = [self.rows[0], row]
 
 
-class Wardrobe:
+class AppearanceModel:
     """Describes people and compares their looks, with the model behind ``matcher``.
 
     ``limit`` is the distance at which two looks stop being one person's: VECTOR_LIMIT or
@@ -85,7 +85,7 @@ class Wardrobe:
                 f"that scores pairs has minus its score; found {self.limit} (--max-distance)"
             )
 
-    def describe(self, crops: Sequence[Image], scores: Sequence[float]) -> list[Looks | None]:
+    def describe(self, crops: Sequence[Image], scores: Sequence[float]) -> list[Appearance | None]:
         """The looks of each crop, described all at once; None where they are not finite."""
         if not crops:
             return []
@@ -97,18 +97,18 @@ class Wardrobe:
             for index in range(len(next(iter(piece.values()))))
         ]
         return [
-            Looks(row, score) if good else None
+            Appearance(row, score) if good else None
             for row, score, good in zip(rows, scores, finite, strict=True)
         ]
 
-    def distances(self, first: Sequence[Looks], second: Sequence[Looks]) -> FloatArray:
+    def distances(self, first: Sequence[Appearance], second: Sequence[Appearance]) -> FloatArray:
         """(F, S): the matcher's distance of each two looks, of their rows the nearest two.
 
         Those that a shortlist leaves out have another, which is above every limit of scores.
         """
         if not (first and second):
             return np.zeros((len(first), len(second)), np.float32)
-        rows, columns = ([len(looks.rows) for looks in some] for some in (first, second))
+        rows, columns = ([len(appearance.rows) for appearance in some] for some in (first, second))
         best = SHORTLIST if self._has_shortlist and sum(columns) > SHORTLIST else 0
         tiles = self._matcher.tiles(self.description(first), self.description(second), best=best)
         table = tiles(slice(0, sum(rows)))
@@ -126,12 +126,14 @@ class Wardrobe:
         scores = np.maximum(-distances, 1e-6)
         return np.asarray(-self.limit / scores, np.float32)
 
-    def unlike(self, first: Sequence[Looks], second: Sequence[Looks]) -> FloatArray:
+    def relative_distances(
+        self, first: Sequence[Appearance], second: Sequence[Appearance]
+    ) -> FloatArray:
         """(F, S): the distances in units of the limit."""
         return self.relative(self.distances(first, second))
 
-    def description(self, some: Sequence[Looks]) -> Any:
+    def description(self, some: Sequence[Appearance]) -> Any:
         """All rows of the looks as the matcher's own description."""
-        rows = [row for looks in some for row in looks.rows]
+        rows = [row for appearance in some for row in appearance.rows]
         piece = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         return self._matcher.from_pieces([piece])
