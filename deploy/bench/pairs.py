@@ -1,8 +1,8 @@
-"""How long 1250 pairs take, the figure by which CSN's paper speaks of speed.
+"""Time of 1250 pairs, the figure that CSN's paper gives for speed.
 
-Guo and Cheung (CVPR 2018): 1250 pairs in 1.6 s on a TitanX. Three times are taken:
-the graph of two images, in which a query is described anew for each gallery image; a stored
-query against the stored gallery, as ``PairMatcher`` compares them; the gallery's description.
+Guo and Cheung (CVPR 2018): 1250 pairs in 1.6 s on a TitanX. Three timings: the graph of two
+images, which computes the query's feature maps again for each gallery image; a stored query
+against the stored gallery, as ``PairMatcher`` compares them; the gallery's feature maps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .pairs_report import PairsReport, WayTiming
 from .setting import gpu_memory_mb, setting_of
 
 PAIR_BATCH = 16
-"""Pairs of a batch of the two-image graph: an exported one needs some 35 MB for each."""
+"""Pairs per batch of the two-image graph: an exported one needs about 35 MB per pair."""
 
 PAIR_SHARE = 10
-"""The two-image graph is timed for as many times the seconds that a query is repeated for."""
+"""The two-image graph is timed for this many times the seconds of the repeated query."""
 
 QUERIES = 5
-"""Different queries, which take turns."""
+"""Different queries, used in turn."""
 
 DRAWN = 256
-"""Different crops that are drawn; a larger gallery holds them again."""
+"""Different synthetic crops; a larger gallery repeats them."""
 
 _KIB = 1 << 10
 
@@ -50,7 +50,7 @@ def bench_pairs(
     device: str = "auto",
     progress: Progress = lambda done, total, words: None,
 ) -> PairsReport:
-    """Open ``model`` and time ``pairs`` pairs each way, on drawn crops.
+    """Open ``model`` and time ``pairs`` pairs each way, on synthetic crops.
 
     The whole gallery is described. A query is repeated for ``seconds``, MIN_BATCHES times at
     least; the two-image graph runs for PAIR_SHARE times as long at most. Raises ConfigError for
@@ -95,7 +95,7 @@ def _opened(model: Path, device: str, threads: int, stack: ExitStack) -> dict[st
             "or 'compare' file of an export"
         )
     file = ModelFile.at(model).path
-    beside = [file.name.replace(f".{stage}.", ".pair.") for stage in ("describe", "compare")]
+    beside = [file.name.replace(f".{graph}.", ".pair.") for graph in ("describe", "compare")]
     for name in beside:
         if "pair" not in runners and name != file.name and file.with_name(name).is_file():
             runners["pair"] = stack.enter_context(
@@ -111,14 +111,14 @@ def _check_pair(pair: Runner, compare: Runner, name: str) -> None:
     if pair.manifest.stage != "pair" or facts[0] != facts[1]:
         raise ModelFileError(
             f"{name} is not the two-image graph of the checkpoint and precision of the files "
-            "beside it; export them again from one run, or take it away"
+            "beside it; export them again from one run, or remove it"
         )
 
 
 def _describe(
     matcher: PairMatcher, count: int, progress: Progress
 ) -> tuple[PairDescriptions, WayTiming]:
-    """The gallery, and the time from batch to batch of describing it."""
+    """The gallery's features, and the time of each batch that computed them."""
     crops = draw_crops(min(count, DRAWN))
     matcher.describe(crops[:1])
     ends, sizes = [time.perf_counter_ns()], [0]
@@ -136,8 +136,8 @@ def _describe(
 def _compare(
     matcher: PairMatcher, gallery: PairDescriptions, seconds: float, progress: Progress
 ) -> tuple[WayTiming, float]:
-    """Whole queries, piece by piece as a ranking goes; and the time spent on their float32."""
-    # Others each time: a stage may keep what it laid out of the last query.
+    """Whole queries, piece by piece as in a ranking; and the time of the conversion to float32."""
+    # Different queries in turn: a graph may keep the layout of the last query.
     described = matcher.describe(draw_crops(QUERIES, seed=1))
     drawn = [described.row(number) for number in range(QUERIES)]
     first, arrays = next(matcher.gallery_batches(gallery))
@@ -161,7 +161,7 @@ def _compare(
 
 
 def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> WayTiming:
-    """The two-image graph on a query beside each gallery image, until the time is up."""
+    """The two-image graph on a query with each gallery image, until the time is up."""
     prepare = runner.manifest.preprocess.batch
     batch = min(pairs, PAIR_BATCH)
     second = prepare(draw_crops(batch))
@@ -188,7 +188,7 @@ def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> Wa
 def _way(
     durations_ns: Sequence[int], seconds: float, timed: int, batch_size: int, share: float = 1.0
 ) -> WayTiming:
-    """Of what was timed in ``seconds``, ``share`` times as many were asked for."""
+    """``share`` times as many were requested as were timed in ``seconds``."""
     latency = Latency.from_batches(durations_ns, batch_size)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB / 1e6
     return WayTiming(

@@ -20,15 +20,17 @@ from . import gallery_options
 @click.argument("images", nargs=-1, required=True, type=options.FILE)
 @gallery_options.gallery
 @click.option(
-    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each."
+    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Matches per image."
 )
 @gallery_options.people
 @gallery_options.cameras
 @gallery_options.since
 @gallery_options.until
-@gallery_options.engine
+@gallery_options.index
 @gallery_options.shortlist
-@click.option("--html", "page", type=options.FILE, help="Write a page with the pictures there.")
+@click.option(
+    "--html", "page", type=options.FILE, help="Write a page with the pictures to this file."
+)
 @options.device
 @options.threads
 @options.as_json
@@ -41,17 +43,17 @@ def search(
     cameras: tuple[str, ...],
     since: str,
     until: str,
-    engine: str,
+    index_kind: str,
     shortlist: int,
     page: Path | None,
     device: str,
     threads: int,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Find in a gallery whom each of IMAGES shows, nearest first.
+    """Search a gallery for the person in each of IMAGES; nearest first.
 
     The gallery was made by `reid index` with the same MODEL. Distances are Euclidean, or minus
-    the score of a network that compares pairs: the smaller, the more alike.
+    the score of a network that compares pairs: smaller is more alike.
     """
     from reid.data.images import read_image
     from reid.files import write_text
@@ -70,7 +72,7 @@ def search(
         closing(open_matcher(model, device, threads)) as matcher,
         closing(
             open_gallery(
-                gallery, matcher, engine=engine, shortlist=shortlist, threads=threads, say=say
+                gallery, matcher, index=index_kind, shortlist=shortlist, threads=threads, say=say
             )
         ) as opened,
     ):

@@ -1,9 +1,9 @@
 """Images for a gallery: a user's folders, a CSV file, or single files.
 
-Folders may be laid out in any way that ``reid.data.readers.person_folders`` knows, or not at all:
-images whose person nothing tells are of nobody known. A CSV file has a column ``path`` and any
-of ``person_id``, ``camera_id``, ``time`` (see ``seconds_from_text``) and ``box`` (left, top,
-width, height in pixels, parted by spaces); its paths are relative to its folder and stay in it.
+Folders may have any layout of ``reid.data.readers.person_folders``, or none: images without a
+label get no person. A CSV file has a column ``path`` and any of ``person_id``, ``camera_id``,
+``time`` (see ``seconds_from_text``) and ``box`` (left, top, width, height in pixels, separated by
+spaces); its paths are relative to its folder and must stay inside it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ COLUMNS = ("path", "person_id", "camera_id", "time", "box")
 
 
 def list_images(sources: Sequence[Path]) -> list[GalleryEntry]:
-    """The images, by source and in the order of their names; ``source`` is an absolute path.
+    """The images of each source, sorted by name; ``GalleryEntry.source`` is an absolute path.
 
-    Raises DataError where there is no image, or a line of a CSV file cannot be used.
+    Raises DataError if there is no image, or for a malformed line of a CSV file.
     """
     found: list[GalleryEntry] = []
     for source in sources:
@@ -42,16 +42,16 @@ def list_images(sources: Sequence[Path]) -> list[GalleryEntry]:
             found += _from_folder(source)
     if not found:
         raise DataError(
-            f"{', '.join(map(str, sources))}: no image there; expected a folder of .jpg, .png or "
+            f"{', '.join(map(str, sources))}: no image found; expected a folder of .jpg, .png or "
             ".bmp files, or a CSV file that names them"
         )
     return found
 
 
 def labelled(entries: Sequence[GalleryEntry], camera: str, time: str) -> list[GalleryEntry]:
-    """With a camera and a time where they have none; ``time`` "file" is when each was written.
+    """Entries with this camera and time where they have none; ``time`` "file" is each file's time.
 
-    Raises DataError for a time that is none.
+    Raises DataError for a malformed time.
     """
     given = seconds_from_text(time) if time not in ("", "file") else None
     return [
@@ -87,7 +87,7 @@ def where_from(conditions: Sequence[str]) -> Where:
 
 
 def names_from(words: Sequence[str]) -> tuple[str, ...]:
-    """Names to filter by: as they are written, and as ``list_images`` keeps them (0002 is 2)."""
+    """Names to filter by: as written, and as ``list_images`` stores them (0002 as 2)."""
     return tuple(dict.fromkeys(name for word in words for name in (word, _name(word) or word)))
 
 
@@ -115,7 +115,7 @@ def _from_csv(source: Path) -> list[GalleryEntry]:
         io.StringIO(text, newline=""),
         delimiter=";" if header.count(";") > header.count(",") else ",",
         restval="",
-        strict=True,  # else a quote that nothing closes takes in the lines that follow
+        strict=True,  # otherwise an unclosed quote would swallow the following lines
     )
     found = []
     try:
@@ -137,11 +137,11 @@ def _from_csv(source: Path) -> list[GalleryEntry]:
 
 
 def _entry(base: str, row: Mapping[str, str]) -> GalleryEntry:
-    """Raises DataError or ValueError for what no image can have."""
+    """Raises DataError or ValueError for malformed values."""
     path, person, camera, time, box = (row[name].strip() for name in COLUMNS)
-    place = os.path.realpath(os.path.join(base, path.replace("\\", "/")))  # as Windows writes it
+    place = os.path.realpath(os.path.join(base, path.replace("\\", "/")))  # a Windows path
     if not path or not place.startswith(base + os.sep):
-        raise ValueError(f"{path!r} is no path in the CSV's folder, where images have to lie")
+        raise ValueError(f"{path!r} is not inside the CSV file's folder; images must be there")
     return GalleryEntry(
         place,
         _name(person),
@@ -164,7 +164,7 @@ def _box(words: str) -> Box:
 
 
 def _name(word: int | str | None) -> str:
-    """As its owner calls it; a number without leading zeros, nobody (-1, 0) not at all."""
+    """A stored name: numbers without leading zeros; empty for no person (-1, 0)."""
     text = "" if word is None else str(word)
     if text.lstrip("-").isascii() and text.lstrip("-").isdecimal() and len(text) < 19:
         return str(int(text)) if int(text) > DISTRACTOR_ID else ""

@@ -1,4 +1,4 @@
-"""What a search found, for people and for programs: a table, JSON, or a page with pictures."""
+"""Search results as a table, as JSON, or as a page with pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Answer:
 
 
 def to_json(match: Match) -> dict[str, Any]:
-    """Plain values; what is not known is null."""
+    """Plain values; unknown ones are null."""
     one = match.entry
     return {
         "id": match.id,
@@ -75,9 +75,9 @@ def text_of(answers: Sequence[Answer]) -> str:
 def page_of(
     answers: Sequence[Answer], title: str, note: str, known: Callable[[int], GalleryEntry | None]
 ) -> str:
-    """A page that stands alone: queries, and their matches in the order of their distance.
+    """A self-contained page: each query with its matches, nearest first.
 
-    ``known`` gives the sighting of an id with its picture.
+    ``known`` gives the entry of an id with its picture.
     """
     body = [_STYLE, paragraph(note, "lead")]
     for answer in answers:
@@ -95,12 +95,12 @@ def page_of(
         body.append(f'<div class="ranked">{"".join(cells)}</div>')
         if not answer.matches:
             body.append(paragraph("Nothing found.", "note"))
-    # A file's name may hold bytes that are no UTF-8, which a page cannot.
+    # A file's name may not be valid UTF-8, which a page must be.
     return page(title, body).encode("utf-8", "replace").decode()
 
 
 def _printable(word: str) -> str:
-    """As it is, or escaped: a name that commands the terminal stays a name."""
+    """The name, escaped if it holds control characters for the terminal."""
     return word if word.isprintable() else ascii(word)
 
 

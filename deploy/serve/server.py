@@ -1,4 +1,4 @@
-"""HTTP around ``GalleryService``: limits, checks and the page's files."""
+"""The HTTP server around ``GalleryService``: limits, checks and the page's files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_CONNECTIONS = 32
 MAX_QUERY_FIELDS = 1000
 
 READ_S = 30.0
-"""A request that has not arrived by then is given up."""
+"""Time limit for a request to arrive."""
 
 _CHUNK_BYTES = 1 << 16
 _FILES = {
@@ -46,7 +46,7 @@ _HEADERS = {
 class GalleryServer(ThreadingHTTPServer):
     """Serves a gallery on ``host``:``port`` once ``serve_forever`` is called.
 
-    Raises ConfigError for an address that cannot be taken.
+    Raises ConfigError if it cannot listen there.
     """
 
     daemon_threads = True
@@ -73,27 +73,27 @@ class GalleryServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The page's URL."""
         host, port = self.server_address[:2]
         name = f"[{host!s}]" if ":" in str(host) else host
         return f"http://{name!s}:{port}/"
 
     def server_bind(self) -> None:
-        """As the base class's, without asking a name server what this machine is called."""
+        """As the base class, without a DNS lookup of this machine's name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "reid", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or hang up where too many are being answered."""
+        """Answer in a thread, or close the connection if there are too many."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """The thread's work."""
+        """Answer one request; runs in its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -101,33 +101,33 @@ class GalleryServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request a connection; every answer is JSON, a picture or one of the page's files."""
+    """One request per connection; the response is JSON, a picture or one of the page's files."""
 
     server: GalleryServer
     server_version, sys_version = "reid", ""
     timeout = READ_S
 
     def setup(self) -> None:
-        """Begin, with an end to the patience for what trickles in."""
+        """Start the time limit for the whole request."""
         super().setup()
         self._patience = threading.Timer(READ_S, self._hang_up)
         self._patience.daemon = True
         self._patience.start()
 
     def finish(self) -> None:
-        """End."""
+        """Stop the time limit."""
         self._patience.cancel()
         super().finish()
 
     def handle(self) -> None:
-        """As the base class; who hangs up early hears nothing and disturbs nobody."""
+        """As the base class, but ignores clients that close the connection early."""
         try:
             super().handle()
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def do_GET(self) -> None:
-        """The page's files, and what is read."""
+        """The page's files, and requests that only read."""
         self._patience.cancel()
         self._answer(
             {
@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        """What sends an image or a verdict."""
+        """Requests with an image or a confirmation."""
         service = self.server.service
         self._answer(
             {
@@ -147,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: addresses hold what people look for."""
+        """Log nothing: URLs show what people search for."""
 
     def _answer(self, routes: dict[str, Callable[[dict[str, list[str]]], Any]]) -> None:
         try:
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(HTTPStatus.OK, self.server.service.picture(number), "image/jpeg")
                 return
             if parts.path not in routes:
-                raise Refusal(HTTPStatus.NOT_FOUND, "nothing there")
+                raise Refusal(HTTPStatus.NOT_FOUND, "no such page")
             query = parse_qs(parts.query, max_num_fields=MAX_QUERY_FIELDS)
             self._send_json(HTTPStatus.OK, routes[parts.path](query))
         except Refusal as error:
@@ -170,21 +170,23 @@ class Handler(BaseHTTPRequestHandler):
         except ReidError as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": " ".join(str(error).split())})
         except ValueError:
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": "an address that is none"})
+            self._send_json(HTTPStatus.BAD_REQUEST, {"error": "malformed URL"})
 
     def _body(self, most: int) -> bytes:
-        """All of the request's body. Raises Refusal for none, or too much of it."""
+        """The request's body. Raises Refusal without one, and for one that is too large."""
         said = self.headers.get("Content-Length", "")
         if not said.isascii() or not said.isdecimal() or len(said) > 12:
-            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "Content-Length is needed")
+            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "the header Content-Length is needed")
         if int(said) > most:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most:,} bytes")
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most:,} bytes"
+            )
         content = bytearray()
         deadline = time.monotonic() + READ_S
         while len(content) < int(said):
             part = self.rfile.read(min(_CHUNK_BYTES, int(said) - len(content)))
             if not part or time.monotonic() > deadline:
-                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body is not all there")
+                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive completely")
             content += part
         self._patience.cancel()
         return bytes(content)

@@ -1,4 +1,4 @@
-"""What people look like, in the words of any Matcher, and how unlike they are."""
+"""The appearance of people, as any Matcher's features, and distances between appearances."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reid.matching import Matcher, unit_vectors
 from reid.types import FloatArray, Image
 
 Row = Mapping[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]
-"""One image's stored description: named arrays, (1, ...) each."""
+"""One image's features: named arrays, (1, ...) each."""
 
 VECTOR_LIMIT = 0.65
-"""Distance of unit vectors beyond which two looks are taken for two people's.
+"""Distance of unit vectors above which two appearances count as two people.
 
-[inferred] Another model has another. Of MSP-CNN trained on Market-1501, this lets 32 % of one
-person's means in two cameras pass for one, and 0.1 % of two people's (50 test people); at 0.8 it
-is 59 % and 0.6 %, and people of tests/benchmarks/bench_watch.py's video were taken for others.
+[inferred] It depends on the model. For MSP-CNN trained on Market-1501 it rarely links two people,
+and misses more than half of the links of one person over two cameras; a higher limit mixed up
+people in the video of tests/benchmarks/bench_watch.py.
 """
 
 PAIR_LIMIT = -0.7
@@ -30,18 +30,20 @@ PAIR_LIMIT = -0.7
 """
 
 SHORTLIST = 20
-"""Of more looks than this, a network that compares pairs sees those nearest by its vector."""
+"""With more appearances than this, a network that compares pairs compares only the nearest ones by
+vector."""
 
 MEAN_OF = 50
-"""A mean takes in a new description as if so many stood behind it at most: it follows the light."""
+"""A mean counts as this many features at most, so that it follows changes of light."""
 
 _VECTOR = "vector"
 
 
 class Appearance:
-    """What one person looked like: the mean of vectors, or the clearest and the newest description.
+    """The appearance of one person: the mean of vectors, or two feature maps.
 
-    ``clearest`` is by the detector's score. A network that compares pairs has no mean.
+    Feature maps have no mean: a network that compares pairs keeps those with the highest
+    detector score and the newest.
     """
 
     def __init__(self, row: Row, score: float) -> None:
@@ -50,7 +52,7 @@ class Appearance:
         self._score = score
 
     def add(self, other: Appearance) -> None:
-        """Take in a newer description of the same person."""
+        """Add newer features of the same person."""
         self.count += other.count
         (row,) = other.rows
         if row.keys() == {_VECTOR}:
@@ -64,12 +66,11 @@ class Appearance:
 
 
 class AppearanceModel:
-    """Describes people and compares their looks, with the model behind ``matcher``.
+    """Computes and compares appearances with ``matcher``.
 
-    ``limit`` is the distance at which two looks stop being one person's: VECTOR_LIMIT or
-    PAIR_LIMIT by default. The matcher describes one grey image at once, which tells its kind and
-    has the model ready when the first person comes. Raises ConfigError for a limit that no
-    distance of that kind can be held against.
+    ``limit`` is the largest distance of one person's appearances: VECTOR_LIMIT or PAIR_LIMIT by
+    default. One grey image is run at once, which shows the kind of features and warms the model
+    up. Raises ConfigError for a limit with the wrong sign for that kind of distance.
     """
 
     def __init__(self, matcher: Matcher[Any], limit: float | None = None) -> None:
@@ -81,12 +82,12 @@ class AppearanceModel:
         self.limit = usual if limit is None else limit
         if not 0 < self.limit / usual < math.inf:
             raise ConfigError(
-                f"the largest distance has the sign of {usual} for this network, of which one "
-                f"that scores pairs has minus its score; found {self.limit} (--max-distance)"
+                f"the largest distance must have the sign of {usual} for this network (a pair's "
+                f"distance is minus its score); found {self.limit}: change --max-distance"
             )
 
     def describe(self, crops: Sequence[Image], scores: Sequence[float]) -> list[Appearance | None]:
-        """The looks of each crop, described all at once; None where they are not finite."""
+        """The appearance in each crop, all in one call; None where the features are not finite."""
         if not crops:
             return []
         described = self._matcher.describe(crops)
@@ -102,9 +103,9 @@ class AppearanceModel:
         ]
 
     def distances(self, first: Sequence[Appearance], second: Sequence[Appearance]) -> FloatArray:
-        """(F, S): the matcher's distance of each two looks, of their rows the nearest two.
+        """(F, S): the matcher's distances, between the nearest rows of each two appearances.
 
-        Those that a shortlist leaves out have another, which is above every limit of scores.
+        Those outside a shortlist get a distance above every limit of scores.
         """
         if not (first and second):
             return np.zeros((len(first), len(second)), np.float32)
@@ -117,9 +118,9 @@ class AppearanceModel:
         return np.asarray(nearest, np.float32)
 
     def relative(self, distances: FloatArray) -> FloatArray:
-        """Distances in units of the limit: 0 and more, above 1 another person.
+        """Distances divided by the limit: 0 or more; above 1 is another person.
 
-        For a score s with the limit s0 that is s0 / s.
+        For a score s with the limit s0 it is s0 / s.
         """
         if self.limit > 0:
             return np.asarray(distances / self.limit, np.float32)
@@ -129,11 +130,11 @@ class AppearanceModel:
     def relative_distances(
         self, first: Sequence[Appearance], second: Sequence[Appearance]
     ) -> FloatArray:
-        """(F, S): the distances in units of the limit."""
+        """(F, S): the distances divided by the limit."""
         return self.relative(self.distances(first, second))
 
     def description(self, some: Sequence[Appearance]) -> Any:
-        """All rows of the looks as the matcher's own description."""
+        """All rows of the appearances as the matcher's own features."""
         rows = [row for appearance in some for row in appearance.rows]
         piece = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         return self._matcher.from_pieces([piece])

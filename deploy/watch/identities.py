@@ -1,4 +1,4 @@
-"""Who is who over all cameras: each track's looks against those of everybody seen before."""
+"""Identities over all cameras: each track is compared with everyone seen before."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .assignment import assign
 from .track import Identity, Track
 
 MIN_DESCRIBED = 3
-"""Descriptions of a track before it gets its identity (a choice: the first ones are of somebody
-who is half in the picture)."""
+"""Features of a track before it gets its identity (a choice: in the first ones the person is often
+only half in the picture)."""
 
 CAPACITY, PAIR_CAPACITY = 1000, 100
-"""Identities that are remembered; then those go that were unseen for longest. A network that
-compares pairs keeps up to 8 descriptions of some 200 kB of each."""
+"""Largest number of identities; beyond it those not seen for longest are dropped. A network that
+compares pairs keeps up to 8 feature maps of about 200 kB for each."""
 
 NEIGHBOURS = 5
-"""Images of a gallery among which the nearest that has a name is looked for."""
+"""Nearest images of the gallery among which a named one is searched for."""
 
 
 class Identities:
-    """Gives tracks their identities; numbers count from 1 and never return.
+    """Gives tracks their identities; numbers count from 1 and are never reused.
 
-    A track keeps its identity, but in one camera no two tracks of one frame have the same. A
-    ``gallery`` of named people is asked first: everybody it knows is one identity with that name.
-    ``capacity`` 0 is the matcher's kind's own.
+    A track keeps its identity, but two tracks of one frame never have the same. A ``gallery`` of
+    named people is searched first: each of them is one identity with that name. ``capacity`` 0 is
+    the default for the kind of matcher.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Identities:
         self._numbers = itertools.count(1)
         self._round = 0
         self.num_given = 0
-        """How many numbers were given."""
+        """How many identities were created."""
 
     def begin_round(self) -> None:
-        """Called before the cameras of a round are named: the clock of forgetting."""
+        """Start a round, before its cameras are processed: identities age by rounds."""
         self._round += 1
 
     def name(self, tracks: Sequence[Track]) -> None:
-        """Give the tracks of one camera's frame their identities, those that are due."""
+        """Give an identity to the tracks of one camera's frame that have enough features."""
         self._part(tracks)
         due = [
             track
@@ -70,7 +70,7 @@ class Identities:
 
     @staticmethod
     def _part(tracks: Sequence[Track]) -> None:
-        """Of two tracks of one identity the younger was mistaken for the elder, who is back."""
+        """Of two tracks of one identity the newer one was mistaken for the older, now back."""
         holders: dict[int, Track] = {}
         for track in sorted(tracks, key=lambda track: track.number):
             identity = track.identity
@@ -78,7 +78,7 @@ class Identities:
                 if track.appearance in identity.tracks:
                     identity.tracks.remove(track.appearance)
                 track.identity = track.distance = None
-                # The younger's looks, and others like it, may have taken the place of the elder's.
+                # The newer track's appearance may have replaced the older one's.
                 appearance = holders[identity.number].appearance
                 if appearance not in identity.tracks:
                     identity.tracks.append(appearance)
@@ -86,10 +86,10 @@ class Identities:
                 holders[identity.number] = track
 
     def _by_gallery(self, due: list[Track], gallery: Gallery, taken: set[int]) -> list[Track]:
-        """Name those whom the gallery knows, the likest first; the others come back."""
+        """Give people from the gallery their identity, nearest first; returns the other tracks."""
         known = []
         for track in due:
-            # A pair network's looks may be two descriptions: the nearer match counts.
+            # A pair network may keep two feature maps per appearance: the nearer match counts.
             found = gallery.search(self._model.description([track.appearance]), NEIGHBOURS)
             named = [match for matches in found for match in matches if match.entry.person]
             best = min(named, key=lambda match: match.distance, default=None)
@@ -103,7 +103,7 @@ class Identities:
         return [track for track in due if track.identity is None]
 
     def _by_appearance(self, due: list[Track], taken: set[int]) -> list[Track]:
-        """Name those who were seen before, together at the least distance; the others come back."""
+        """Re-identify people seen before, at the least total distance; returns the others."""
         known = [identity for identity in self._known.values() if identity.number not in taken]
         columns = [appearance for identity in known for appearance in identity.tracks]
         if not (due and columns):
@@ -127,7 +127,7 @@ class Identities:
 
     def _give(self, track: Track, identity: Identity, distance: float | None) -> None:
         track.identity, track.distance = identity, distance
-        # The looks themselves: what the track learns later is known of the identity too.
+        # The same object, so that later features of the track belong to the identity too.
         identity.tracks.append(track.appearance)
 
     def _forget(self) -> None:

@@ -1,4 +1,4 @@
-"""One person in one camera, and one person over all of them."""
+"""One person in one camera, and one person over all cameras."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .appearance import Appearance
 from .motion import Motion
 
 TRACKS_KEPT = 4
-"""Of an identity the looks of so many newest tracks are compared: sides and cameras differ."""
+"""Newest tracks of an identity whose appearance is kept: people look different from each side and
+in each camera."""
 
 
 @dataclass
 class Identity:
-    """One person. ``person`` is the gallery's name for it, empty where it has none."""
+    """One person. ``person`` is the name in the gallery, empty without one."""
 
     number: int
     person: str = ""
@@ -27,7 +28,7 @@ class Identity:
 
 @dataclass
 class Track:
-    """One person in one camera. ``box`` (4,) and ``score`` are the newest that were found."""
+    """One person in one camera. ``box`` (4,) and ``score`` are the newest."""
 
     number: int
     motion: Motion
@@ -42,4 +43,4 @@ class Track:
     """Not found in the newest frame."""
     identity: Identity | None = None
     distance: float | None = None
-    """To the looks that its identity was recognised by; None for someone new."""
+    """The distance with which it was re-identified; None for a new person."""

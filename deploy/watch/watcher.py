@@ -1,4 +1,4 @@
-"""One round of frames: find people, describe those that are in doubt, link them, name them."""
+"""One round of frames: detect people, compute features where needed, link tracks, re-identify."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .tracker import USUAL, Tracker, TrackSettings
 
 
 class Watcher:
-    """Follows people through rounds of frames, over all cameras.
+    """Tracks people through rounds of frames, over all cameras.
 
-    ``limit`` is the distance from which two looks are two people's (by default the matcher's kind
-    says, see ``AppearanceModel``); people under ``min_height`` pixels are left out.
+    ``limit`` is the largest distance of one person (default: see ``AppearanceModel``); people
+    under ``min_height`` pixels are ignored.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Watcher:
         self.trackers: dict[str, Tracker] = {}
 
     def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
-        """One round, of at most one frame of each camera."""
+        """One round, with at most one frame of each camera."""
         people = [
             tidy(found, frame.image.shape[1], frame.image.shape[0], self._min_height)
             for frame, found in zip(
@@ -56,10 +56,10 @@ class Watcher:
             tracker.plan(found, frame.time_s)
             for tracker, found, frame in zip(trackers, people, frames, strict=True)
         ]
-        appearance = self._describe(frames, people, [plan.wanted for plan in plans])
+        appearances = self._describe(frames, people, [plan.wanted for plan in plans])
         self.identities.begin_round()
         seen = []
-        for frame, tracker, plan, known in zip(frames, trackers, plans, appearance, strict=True):
+        for frame, tracker, plan, known in zip(frames, trackers, plans, appearances, strict=True):
             height, width = frame.image.shape[:2]
             tracks = tracker.update(plan, known, width, height)
             self.identities.name(tracks)
@@ -69,7 +69,7 @@ class Watcher:
     def _describe(
         self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
     ) -> list[dict[int, Appearance]]:
-        """The looks of the wanted boxes of all cameras, by one call of the model."""
+        """Appearances of the wanted boxes of all cameras, with one call of the model."""
         places = [(index, box) for index, boxes in enumerate(wanted) for box in boxes]
         crops = [cut_out(frames[index].image, people[index].boxes[box]) for index, box in places]
         scores = [float(people[index].scores[box]) for index, box in places]
@@ -89,7 +89,7 @@ class Watcher:
 
 
 def cut_out(image: Image, box: FloatArray) -> Image:
-    """The part of a frame in a tidy box, rounded outwards."""
+    """The part of a frame in a box inside it, rounded outwards."""
     left, top = (int(np.floor(edge)) for edge in box[:2])
     right, bottom = (int(np.ceil(edge)) for edge in box[2:])
     return image[top:bottom, left:right]

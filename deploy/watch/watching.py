@@ -1,4 +1,4 @@
-"""The story: frames of all cameras -> people -> looks -> tracks -> identities -> events."""
+"""The main loop: frames of all cameras -> people -> features -> tracks -> identities -> events."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from .events import Sink
 from .watcher import Watcher
 
 LATENCIES_KEPT = 100_000
-"""Newest frames whose latencies the percentiles are of: a camera runs for months."""
+"""Newest frames whose latencies are kept for the percentiles: a camera runs for months."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchReport:
-    """What was watched, and how fast.
+    """Counts and speed of a run.
 
-    ``frames_per_s`` is of all cameras together, from the first frame on. Latency is from a frame's
-    arrival (live sources) or its being handed over (files) until its events were written, None
-    without frames. ``people`` counts boxes that were followed, ``described`` the crops that the
-    network saw.
+    ``frames_per_s`` is for all cameras together, from the first frame. Latency is from a frame's
+    arrival (live sources) or hand-over (files) until its events are written; None without frames.
+    ``people`` counts boxes with a track, ``described`` the crops that the network ran on.
     """
 
     rounds: int
@@ -50,17 +49,17 @@ class WatchReport:
         return dataclasses.asdict(self)
 
     def to_text(self) -> str:
-        """The lines for people."""
+        """The lines for the terminal."""
         lines = [
             f"{self.frames} frames in {self.seconds:.1f} s: {self.frames_per_s:.1f} frames/s; "
             f"latency p50 {self.latency_p50_ms or 0:.0f} ms, p99 {self.latency_p99_ms or 0:.0f} ms",
-            f"{self.people} boxes of people, {self.described} of them described; {self.tracks} "
+            f"{self.people} boxes of people, features of {self.described} of them; {self.tracks} "
             f"tracks, {self.identities} identities",
         ]
         for name, counts in self.cameras.items():
             lines.append(
-                f"{name}: {counts.frames} frames, {counts.dropped} superseded by newer ones, "
-                f"{counts.lost} undecodable, {counts.breaks} times lost"
+                f"{name}: {counts.frames} frames, {counts.dropped} dropped for newer ones, "
+                f"{counts.lost} undecodable, connection lost {counts.breaks} times"
             )
         return "\n".join(lines)
 
@@ -73,9 +72,9 @@ def watch(
     max_rounds: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> WatchReport:
-    """Watch until all sources have ended, ``max_rounds`` (0: no limit) are over, or ``stop``.
+    """Watch until all sources end, for ``max_rounds`` (0: no limit), or until ``stop()`` is true.
 
-    A source that fails is news for the sinks, and the others go on. Raises DataError where all
+    If one source fails, the sinks get the news and the others continue. Raises DataError if all
     fail before the first frame, and what the detector, the matcher, the gallery or a sink raises.
     """
     latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)

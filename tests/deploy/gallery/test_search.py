@@ -68,9 +68,9 @@ def test_an_engine_finds_what_exact_search_finds(
     full: str, matcher: VectorMatcher, engine: str, where: Where
 ) -> None:
     said: list[str] = []
-    gallery = open_gallery(full, matcher, engine=engine, say=said.append)
+    gallery = open_gallery(full, matcher, index=engine, say=said.append)
     gallery.prepare()
-    exact = open_gallery(full, matcher, engine="exact").search(QUERIES, 10, where)
+    exact = open_gallery(full, matcher, index="exact").search(QUERIES, 10, where)
     found = gallery.search(QUERIES, 10, where)
     assert [len(matches) for matches in found] == [len(matches) for matches in exact]
     assert recall(found, exact) >= 0.97
@@ -85,15 +85,15 @@ def test_an_engine_finds_what_exact_search_finds(
 def test_rows_that_came_or_went_since_are_right_at_once(
     full: str, matcher: VectorMatcher, engine: str
 ) -> None:
-    gallery = open_gallery(full, matcher, engine=engine)
+    gallery = open_gallery(full, matcher, index=engine)
     gallery.prepare()
     gallery.delete(Where(people=("p0", "p70", "p149")))
     late = people_vectors(5, 10, seed=9)
     gallery.add(late, sightings_of(50, NUM))
     assert ids(gallery.search(late[:3], 1)) == [[NUM], [NUM + 1], [NUM + 2]]
     queries = np.concatenate([VECTORS[[0, 700, 1499, 55]], late[20:21]])
-    for reader in (gallery, open_gallery(full, matcher, engine=engine)):
-        exact = open_gallery(full, matcher, engine="exact").search(queries, 10)
+    for reader in (gallery, open_gallery(full, matcher, index=engine)):
+        exact = open_gallery(full, matcher, index="exact").search(queries, 10)
         # Lower than elsewhere: some queries show people of whom nothing is left.
         assert recall(reader.search(queries, 10), exact) >= 0.85
         gone = {"p0", "p70", "p149"}
@@ -104,7 +104,7 @@ def test_rows_that_came_or_went_since_are_right_at_once(
 def test_codes_of_what_was_deleted_are_on_the_disk_no_more(
     full: str, matcher: VectorMatcher
 ) -> None:
-    gallery = open_gallery(full, matcher, engine="binary")
+    gallery = open_gallery(full, matcher, index="binary")
     gallery.prepare()
     gallery.delete(Where(people=("nobody",)))
     assert index_file(full).exists()
@@ -117,9 +117,9 @@ def test_codes_of_what_was_deleted_are_on_the_disk_no_more(
 def test_more_results_than_the_effort_was_chosen_for_are_found_too(
     full: str, matcher: VectorMatcher, engine: str
 ) -> None:
-    gallery = open_gallery(full, matcher, engine=engine)
+    gallery = open_gallery(full, matcher, index=engine)
     gallery.prepare()
-    exact = open_gallery(full, matcher, engine="exact").search(QUERIES, 50)
+    exact = open_gallery(full, matcher, index="exact").search(QUERIES, 50)
     assert recall(gallery.search(QUERIES, 50), exact) >= 0.97
 
 
@@ -127,10 +127,10 @@ def test_more_results_than_the_effort_was_chosen_for_are_found_too(
 def test_the_next_reader_takes_the_index_from_its_file(
     full: str, matcher: VectorMatcher, engine: str
 ) -> None:
-    first = open_gallery(full, matcher, engine=engine)
+    first = open_gallery(full, matcher, index=engine)
     first.prepare()
     said: list[str] = []
-    second = open_gallery(full, matcher, engine=engine, say=said.append)
+    second = open_gallery(full, matcher, index=engine, say=said.append)
     second.prepare()
     assert said == []
     assert ids(second.search(QUERIES, 10)) == ids(first.search(QUERIES, 10))
@@ -140,19 +140,19 @@ def test_the_next_reader_takes_the_index_from_its_file(
 def test_a_damaged_index_is_built_again_and_never_believed(
     full: str, matcher: VectorMatcher, engine: str
 ) -> None:
-    open_gallery(full, matcher, engine=engine).prepare()
+    open_gallery(full, matcher, index=engine).prepare()
     path, rng = index_file(full), np.random.default_rng(0)
     content = path.read_bytes()
-    exact = ids(open_gallery(full, matcher, engine="exact").search(QUERIES, 10))
+    exact = ids(open_gallery(full, matcher, index="exact").search(QUERIES, 10))
     for turn in range(12):
         spoilt = bytearray(content)
         for at in rng.integers(0, len(content), 3):
             spoilt[at] ^= 1 << rng.integers(0, 8)
         path.write_bytes(spoilt if turn % 3 else spoilt[: rng.integers(0, len(content))])
-        reader = open_gallery(full, matcher, engine=engine)
+        reader = open_gallery(full, matcher, index=engine)
         assert ids(reader.search(QUERIES, 10)) == exact
     said: list[str] = []
-    open_gallery(full, matcher, engine=engine, say=said.append).prepare()
+    open_gallery(full, matcher, index=engine, say=said.append).prepare()
     assert said[0] == f"building {engine} over 1,500 images"
     assert path.read_bytes() == content
 
@@ -212,7 +212,7 @@ def test_a_large_gallery_gets_one_by_itself(
 
 def test_an_index_is_built_again_once_it_is_stale(full: str, matcher: VectorMatcher) -> None:
     said: list[str] = []
-    gallery = open_gallery(full, matcher, engine="ivf", say=said.append)
+    gallery = open_gallery(full, matcher, index="ivf", say=said.append)
     gallery.prepare()
     gallery.add(people_vectors(20, 10, seed=4), sightings_of(200, NUM))
     gallery.prepare()
@@ -225,21 +225,21 @@ def test_an_index_is_built_again_once_it_is_stale(full: str, matcher: VectorMatc
 def test_an_index_of_another_gallery_is_not_taken(
     full: str, matcher: VectorMatcher, tmp_path: Path
 ) -> None:
-    open_gallery(full, matcher, engine="ivf").prepare()
-    other = open_gallery(str(tmp_path / "other"), matcher, create=True, engine="ivf")
+    open_gallery(full, matcher, index="ivf").prepare()
+    other = open_gallery(str(tmp_path / "other"), matcher, create=True, index="ivf")
     other.add(people_vectors(PEOPLE, EACH, seed=8), sightings_of(NUM))
     stolen = index_file(other.name)
     stolen.parent.mkdir()
     stolen.write_bytes(index_file(full).read_bytes())
     said: list[str] = []
-    open_gallery(other.name, matcher, engine="ivf", say=said.append).prepare()
+    open_gallery(other.name, matcher, index="ivf", say=said.append).prepare()
     assert said[0].startswith("building ivf")
 
 
 def test_another_gallery_in_the_folder_is_seen_as_another(
     full: str, matcher: VectorMatcher, tmp_path: Path
 ) -> None:
-    reader = open_gallery(full, matcher, engine="binary")
+    reader = open_gallery(full, matcher, index="binary")
     reader.prepare()
     Path(full).rename(tmp_path / "old")
     others = people_vectors(10, 10, seed=8)
@@ -253,7 +253,7 @@ def test_an_index_that_cannot_be_kept_serves_all_the_same(
 ) -> None:
     index_file(full).parent.write_text("a file where the folder should be")
     said: list[str] = []
-    gallery = open_gallery(full, matcher, engine="ivf", say=said.append)
+    gallery = open_gallery(full, matcher, index="ivf", say=said.append)
     gallery.prepare()
     assert said[2].startswith("the index is not kept: cannot write")
     assert len(gallery.search(QUERIES, 10)[0]) == 10
@@ -261,7 +261,7 @@ def test_an_index_that_cannot_be_kept_serves_all_the_same(
 
 def test_an_unknown_engine_names_the_nearest(full: str, matcher: VectorMatcher) -> None:
     with pytest.raises(ConfigError, match=r"found 'hsnw' \(did you mean 'hnsw'\?\)"):
-        open_gallery(full, matcher, engine="hsnw")
+        open_gallery(full, matcher, index="hsnw")
 
 
 def test_exact_search_over_parts_is_a_loop_over_all() -> None:
@@ -280,7 +280,7 @@ def test_exact_search_over_parts_is_a_loop_over_all() -> None:
 def test_nothing_is_left_to_filter_once_all_is_erased(
     full: str, matcher: VectorMatcher, engine: str
 ) -> None:
-    reader = open_gallery(full, matcher, engine=engine)
+    reader = open_gallery(full, matcher, index=engine)
     reader.prepare()
     open_gallery(full, matcher).delete(Where())
     assert reader.search(QUERIES[:1], 5, Where(cameras=("c1",))) == [[]]
@@ -299,7 +299,7 @@ def test_an_index_of_rows_that_were_erased_while_it_was_built_is_not_kept(
 
     monkeypatch.setattr(search_module, "built_index", slowly)
     said: list[str] = []
-    open_gallery(full, matcher, engine="binary", say=said.append).prepare()
+    open_gallery(full, matcher, index="binary", say=said.append).prepare()
     assert said[-1] == "the index is not kept: images were erased while it was built"
     assert not index_file(full).exists()
 
@@ -316,9 +316,9 @@ def test_what_a_killed_process_left_of_an_index_goes_with_the_rows(
 
 def test_an_index_that_another_process_built_is_taken_up(full: str, matcher: VectorMatcher) -> None:
     said: list[str] = []
-    reader = open_gallery(full, matcher, engine="binary", say=said.append)
+    reader = open_gallery(full, matcher, index="binary", say=said.append)
     reader.search(QUERIES, 10)
-    open_gallery(full, matcher, engine="binary").prepare()
+    open_gallery(full, matcher, index="binary").prepare()
     reader.prepare()
     assert said == []
 
