@@ -30,7 +30,7 @@ class People(NamedTuple):
         return People(self.boxes[chosen], self.scores[chosen])
 
 
-def nobody() -> People:
+def no_people() -> People:
     """No people."""
     return People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 

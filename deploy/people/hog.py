@@ -13,7 +13,7 @@ import numpy as np
 
 from reid.types import Image
 
-from .boxes import People, nobody, suppress
+from .boxes import People, no_people, suppress
 
 WINDOW = (64, 128)
 PERSON = (0.48, 0.68)
@@ -53,12 +53,12 @@ class HogDetector:
         scale = min(self._scale, (MOST_PIXELS / (frame.shape[0] * frame.shape[1])) ** 0.5)
         searched = cv2.resize(frame, None, fx=scale, fy=scale)
         if searched.shape[1] < WINDOW[0] or searched.shape[0] < WINDOW[1]:
-            return nobody()
+            return no_people()
         windows, margins = self._hog.detectMultiScale(
             searched, winStride=(8, 8), padding=(8, 8), scale=1.05
         )
         if not len(windows):
-            return nobody()
+            return no_people()
         left, top, width, height = np.asarray(windows, np.float32).T / np.float32(scale)
         across, down = width * (1 - PERSON[0]) / 2, height * (1 - PERSON[1]) / 2
         corners = (left + across, top + down, left + width - across, top + height - down)

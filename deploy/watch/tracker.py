@@ -76,7 +76,7 @@ class Tracker:
         self._time_s: float | None = None
 
     def plan(self, people: People, time_s: float) -> FramePlan:
-        """Predict the tracks to ``time_s``, link unambiguous boxes, and list those that need features."""
+        """Predict the tracks to ``time_s``, link unambiguous boxes, list which need features."""
         settings = self._settings
         since_s = 0.0 if self._time_s is None else time_s - self._time_s
         self._time_s = time_s

@@ -141,7 +141,7 @@ def test_a_graph_with_an_array_of_no_batch_spells_its_sizes_out(messages: Any) -
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (EMBED, "told apart by their GPU"),
+        (EMBED, "compute capability"),
         (engine_of(EMBED, "sm87"), "one graph in one precision"),
         (Manifest("msp_cnn", "embed", Preprocess()), "one graph in one precision"),
     ],

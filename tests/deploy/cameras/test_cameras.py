@@ -199,7 +199,7 @@ def test_a_stream_that_never_opens_is_named_once_however_often_it_is_tried() -> 
     )
     camera.run()
     assert [(one.state, one.words) for one in news] == [
-        ("lost", "a (rtsp://cam) cannot be opened; it is opened again and again")
+        ("lost", "a (rtsp://cam) cannot be opened; reconnecting")
     ]
 
 

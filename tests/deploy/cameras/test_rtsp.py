@@ -92,5 +92,5 @@ print(*lost, sep="\\n")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "hunter2" not in said
-    assert f"a (rtsp://127.0.0.1:{camera.port}) cannot be opened; check the address" in said
+    assert f"a (rtsp://127.0.0.1:{camera.port}) cannot be opened; check the URL" in said
     assert "b (http://127.0.0.1:1) cannot be opened" in said

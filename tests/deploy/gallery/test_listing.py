@@ -71,18 +71,18 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("pth,person_id\na.jpg,1\n", r"no column path \(did you mean 'pth'\?\)"),
-        ("path\n../a.jpg\n", r"line 2: '\.\./a\.jpg' is no path in the CSV's folder"),
-        ("path\n/etc/passwd\n", r"line 2: '/etc/passwd' is no path in the CSV's folder"),
+        ("path\n../a.jpg\n", r"line 2: '\.\./a\.jpg' is not inside the CSV file's folder"),
+        ("path\n/etc/passwd\n", r"line 2: '/etc/passwd' is not inside the CSV file's folder"),
         ("path,box\na.jpg,1 2 3\n", "line 2: a box is left, top, width and height"),
         ("path,box\na.jpg,1 2 0 3\n", "line 2: a box is .* at least 1x1; found '1 2 0 3'"),
         ("path,box\na.jpg,1 2 5 -3\n", "line 2: a box is .* at least 1x1"),
         ("path,box\na.jpg,1 2 5 9999999999\n", "line 2: a box is"),
         ('path\n"a.jpg\nb.jpg\n', r"not CSV \(unexpected end of data\)"),
         ("path,time\n\na.jpg,noon\n", "line 3: a time is written 2026-05-01"),
-        ("path,time\n,0\n", "line 2: '' is no path"),
+        ("path,time\n,0\n", "line 2: '' is not inside"),
         ("path\na\0.jpg\n", "line 2: a NUL character"),
         ("", "no column path"),
-        ("path\n", "no image there"),
+        ("path\n", "no image found"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -94,7 +94,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: st
 
 
 def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no image there; expected a folder of"):
+    with pytest.raises(DataError, match="no image found; expected a folder of"):
         list_images([tmp_path])
     with pytest.raises(DataError, match="no such folder"):
         list_images([tmp_path / "none"])

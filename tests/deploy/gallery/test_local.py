@@ -395,7 +395,7 @@ def test_a_file_nested_without_end_is_damage(
 def test_confirmations_of_wrong_kinds_are_damage(gallery: Gallery) -> None:
     row = {"query": "ab", "id": 1, "same": True, "time_s": "soon"}
     Path(gallery.name, "confirmed.json").write_text(json.dumps([row]))
-    with pytest.raises(ModelFileError, match="a confirmation is none"):
+    with pytest.raises(ModelFileError, match="malformed confirmation"):
         gallery.confirmed()
 
 
@@ -413,5 +413,5 @@ def test_another_model_s_gallery_in_the_folder_is_refused_whoever_noticed_it(
     Path(gallery.name).rename(tmp_path / "old")
     open_gallery(gallery.name, VectorMatcher(PixelRunner(precision="fp16")), create=True)
     gallery.confirm(Confirmation("ab", 1, True, 0.0))
-    with pytest.raises(ModelFileError, match="was described by another model"):
+    with pytest.raises(ModelFileError, match="made with another model"):
         gallery.search(people_vectors(1, 1), 1)

@@ -157,7 +157,7 @@ def test_a_silent_host_is_one_line_without_the_credentials(
     with pytest.raises(DataError) as caught:
         open_gallery("milvus://ann:s3cret@127.0.0.1:9/people", matcher)
     said = str(caught.value) + "".join(capfd.readouterr())
-    assert "milvus://127.0.0.1:9/people: Milvus says: " in said
+    assert "milvus://127.0.0.1:9/people: Milvus reports: " in said
     assert "s3cret" not in said
     assert "ann" not in said
     assert "\n" not in str(caught.value)

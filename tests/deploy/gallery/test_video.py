@@ -13,7 +13,7 @@ import pytest
 from reid.cli import main
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.video import index_video
-from reid.deploy.people.boxes import People, nobody
+from reid.deploy.people.boxes import People, no_people
 from reid.errors import DataError
 from reid.matching import VectorMatcher
 from reid.types import Image
@@ -36,7 +36,7 @@ class Bright:
         return [self._people(frame) for frame in frames]
 
     def _people(self, frame: Image) -> People:
-        found = nobody()
+        found = no_people()
         count, _, stats, _ = cv2.connectedComponentsWithStats(
             (frame[..., 1] > 128).astype(np.uint8)
         )
@@ -126,4 +126,4 @@ def test_the_command_takes_videos_beside_images(
     assert (found["images"], found["added"], found["total"]) == (5, 5, 5)
     assert detector.closed
     assert main([*order, "--time", "file"]) == 2
-    assert "give --time its beginning" in capsys.readouterr().err
+    assert "give --time its start" in capsys.readouterr().err

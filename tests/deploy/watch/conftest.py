@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.deploy.people.boxes import People, nobody
+from reid.deploy.people.boxes import People, no_people
 from reid.deploy.watch.appearance import Appearance, AppearanceModel
 from reid.matching import unit_vectors
 from reid.types import BoolArray, FloatArray, Image
@@ -80,7 +80,7 @@ class ColourDetector:
             if len(rows):
                 found.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         if not found:
-            return nobody()
+            return no_people()
         return People(np.array(found, np.float32), np.full(len(found), 0.9, np.float32))
 
 

@@ -136,9 +136,9 @@ def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: Appear
 
 @pytest.mark.parametrize("limit", [0.0, -0.7, float("nan"), float("inf")])
 def test_a_limit_of_the_other_kind_of_network_is_refused(limit: float) -> None:
-    with pytest.raises(ConfigError, match=r"has the sign of 0\.65"):
+    with pytest.raises(ConfigError, match=r"sign of 0\.65"):
         AppearanceModel(ColourMatcher(), limit)
-    with pytest.raises(ConfigError, match=r"has the sign of -0\.7"):
+    with pytest.raises(ConfigError, match=r"sign of -0\.7"):
         AppearanceModel(PairMatcher(DescribeRunner(), CompareRunner()), -limit)
 
 

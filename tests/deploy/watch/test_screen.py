@@ -130,9 +130,9 @@ def test_a_video_that_was_not_written_whole_is_no_video(
 
 
 def test_a_video_of_another_kind_or_in_no_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is an \.mp4 file"):
+    with pytest.raises(ConfigError, match=r"needs an \.mp4 file"):
         VideoSink(tmp_path / "out.avi", ["a"], 10, False)
-    with pytest.raises(ConfigError, match=r"of a UTF-8 name"):
+    with pytest.raises(ConfigError, match=r"UTF-8"):
         VideoSink(tmp_path / os.fsdecode(b"\xff.mp4"), ["a"], 10, False)
     (tmp_path / "file").touch()
     with (
