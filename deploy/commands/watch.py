@@ -94,7 +94,7 @@ def watch(
     from ..cameras.sources import parse_sources
     from ..people.boxes import MIN_HEIGHT
     from ..people.detector import open_detector
-    from ..watch.watcher import Watcher
+    from ..watch.watching import Watcher
     from ..watch.watching import watch as follow
 
     parsed = parse_sources(sources, live)

@@ -38,8 +38,7 @@ from reid.deploy.people.detector import PeopleDetector, open_detector
 from reid.deploy.watch.assignment import assign
 from reid.deploy.watch.events import TrackedFrame
 from reid.deploy.watch.tracker import USUAL
-from reid.deploy.watch.watcher import Watcher
-from reid.deploy.watch.watching import WatchReport, watch
+from reid.deploy.watch.watching import Watcher, WatchReport, watch
 from reid.files import write_text
 from reid.matching import Matcher, open_matcher
 from reid.types import FloatArray, Image, IntArray

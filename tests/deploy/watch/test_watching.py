@@ -14,8 +14,7 @@ from reid.deploy.cameras.readers import Decoded, Frames, Lost
 from reid.deploy.cameras.sources import CameraSource
 from reid.deploy.people.boxes import People
 from reid.deploy.watch.events import TrackedFrame, person_event
-from reid.deploy.watch.watcher import Watcher, cut_out
-from reid.deploy.watch.watching import WatchReport, watch
+from reid.deploy.watch.watching import Watcher, WatchReport, cut_out, watch
 from reid.errors import DataError
 from reid.types import Image
 from tests.deploy.watch.conftest import (
