@@ -68,7 +68,7 @@ def people_vectors(people: int, each: int, dim: int = DIM, seed: int = 0) -> Flo
     return unit_vectors((centres + noise).reshape(-1, dim).astype(np.float32))
 
 
-def sightings_of(count: int, first: int = 0) -> list[GalleryEntry]:
+def entries_of(count: int, first: int = 0) -> list[GalleryEntry]:
     """Person i // 10, camera i % 3, minute i."""
     return [
         GalleryEntry(

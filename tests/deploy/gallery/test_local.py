@@ -19,7 +19,7 @@ from reid.matching import PairMatcher, VectorMatcher
 from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
 from reid.types import ArraySpec, FloatArray, Image
-from tests.deploy.gallery.conftest import PREPROCESS, PixelRunner, people_vectors, sightings_of
+from tests.deploy.gallery.conftest import PREPROCESS, PixelRunner, entries_of, people_vectors
 
 
 def ids(matches):
@@ -28,7 +28,7 @@ def ids(matches):
 
 def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
     vectors = people_vectors(4, 10)
-    assert gallery.add(vectors, sightings_of(40)) == 40
+    assert gallery.add(vectors, entries_of(40)) == 40
     found = gallery.search(vectors[[7, 31]], k=3)
     distances = np.linalg.norm(vectors[[7, 31], None] - vectors[None], axis=2)
     assert [ids(matches) for matches in found] == np.argsort(distances, axis=1)[:, :3].tolist()
@@ -36,7 +36,7 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
     assert found[1][0].entry == GalleryEntry("/images/31.jpg", "p3", "c1", 1860.0)
 
 
-def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
+def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
     full = GalleryEntry(
         "rtsp://a/1", "älice", "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
     )
@@ -51,7 +51,7 @@ def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
 
 def test_an_image_is_described_once(gallery: Gallery) -> None:
     vectors = people_vectors(2, 10)
-    entries = sightings_of(20)
+    entries = entries_of(20)
     assert gallery.add(vectors[:12], entries[:12]) == 12
     assert gallery.unknown(entries).tolist() == [False] * 12 + [True] * 8
     twice = [*entries, *entries[12:]]
@@ -64,7 +64,7 @@ def test_what_another_added_is_found_at_the_next_search(
 ) -> None:
     other = open_gallery(gallery.name, matcher)
     vectors = people_vectors(2, 10)
-    gallery.add(vectors, sightings_of(20))
+    gallery.add(vectors, entries_of(20))
     assert ids(other.search(vectors[5:6], k=1)[0]) == [5]
     gallery.delete(Where(people=("p0",)))
     assert ids(other.search(vectors[5:6], k=20)[0])[0] >= 10
@@ -81,7 +81,7 @@ FILTERS = [
 
 
 def meets(where: Where, i: int) -> bool:
-    """The filter, spelt out for sighting i of ``sightings_of``."""
+    """The filter, spelt out for entry i of ``entries_of``."""
     return (
         (not where.people or f"p{i // 10}" in where.people)
         and (not where.cameras or f"c{i % 3}" in where.cameras)
@@ -94,7 +94,7 @@ def meets(where: Where, i: int) -> bool:
 def test_filters_choose_before_ranking(gallery: Gallery, where: Where) -> None:
     vectors = people_vectors(4, 10)
     for at in (0, 15, 30):  # three segments that the filter crosses
-        gallery.add(vectors[at : at + 15], sightings_of(40)[at : at + 15])
+        gallery.add(vectors[at : at + 15], entries_of(40)[at : at + 15])
     allowed = [i for i in range(40) if meets(where, i)]
     distances = np.linalg.norm(vectors[2] - vectors[allowed], axis=1)
     expected = np.array(allowed, np.int64)[np.argsort(distances)][:10].tolist()
@@ -105,7 +105,7 @@ def test_filters_choose_before_ranking(gallery: Gallery, where: Where) -> None:
 def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: Where) -> None:
     vectors = people_vectors(4, 10)
     for at in (0, 15, 30):
-        gallery.add(vectors[at : at + 15], sightings_of(40)[at : at + 15])
+        gallery.add(vectors[at : at + 15], entries_of(40)[at : at + 15])
     gone = [i for i in range(40) if meets(where, i)]
     assert gallery.delete(where) == len(gone)
     left = gallery.search(vectors[2:3], 40)[0]
@@ -119,7 +119,7 @@ def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: W
 
 def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
     vectors = people_vectors(2, 10)
-    gallery.add(vectors, sightings_of(20))
+    gallery.add(vectors, entries_of(20))
     gallery.delete(Where(people=("p1",)))
     content = b"".join(path.read_bytes() for path in Path(gallery.name).glob("segment-*"))
     assert vectors[3].tobytes() in content
@@ -139,7 +139,7 @@ def test_an_image_of_unknown_time_is_in_no_span(gallery: Gallery) -> None:
 def test_many_small_additions_make_few_files(gallery: Gallery) -> None:
     vectors = people_vectors(10, 10)
     for i in range(100):
-        gallery.add(vectors[i : i + 1], sightings_of(1, i))
+        gallery.add(vectors[i : i + 1], entries_of(1, i))
     assert len(list(Path(gallery.name).glob("segment-*"))) <= 8
     assert ids(gallery.search(vectors[42:43], 1)[0]) == [42]
 
@@ -149,13 +149,13 @@ def test_a_large_addition_is_divided_and_counts_at_once(
 ) -> None:
     monkeypatch.setattr("reid.deploy.gallery.local.SEGMENT_BYTES", 1000)
     vectors = people_vectors(4, 10)
-    gallery.add(vectors, sightings_of(40))
+    gallery.add(vectors, entries_of(40))
     assert len(list(Path(gallery.name).glob("segment-*"))) == 3
     assert ids(gallery.search(vectors[39:], 1)[0]) == [39]
 
 
 def test_the_summary_is_what_there_is_to_filter_by(gallery: Gallery) -> None:
-    gallery.add(people_vectors(2, 10), sightings_of(20))
+    gallery.add(people_vectors(2, 10), entries_of(20))
     gallery.delete(Where(people=("p0",)))
     found = gallery.summary()
     assert (found.images, found.people, found.cameras) == (10, ("p1",), ("c0", "c1", "c2"))
@@ -219,9 +219,9 @@ def test_a_writer_is_told_who_writes_already(
         locked(Path(gallery.name) / "writer.lock"),
         pytest.raises(OutputError, match=rf"is being written by process {os.getpid()} on .+ since"),
     ):
-        gallery.add(vectors, sightings_of(10))
+        gallery.add(vectors, entries_of(10))
     assert gallery.search(vectors, 1) == [[]] * 10  # a reader needs no lock
-    assert gallery.add(vectors, sightings_of(10)) == 10
+    assert gallery.add(vectors, entries_of(10)) == 10
 
 
 def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: VectorMatcher) -> None:
@@ -231,7 +231,7 @@ def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: Vect
         mine = open_gallery(gallery.name, matcher)
         for at in range(first, 80, 10):
             at %= 70
-            mine.add(vectors[at : at + 20], sightings_of(20, at))
+            mine.add(vectors[at : at + 20], entries_of(20, at))
 
     threads = [threading.Thread(target=write, args=(first,)) for first in (0, 10, 20)]
     for thread in threads:
@@ -249,7 +249,7 @@ def test_a_pair_network_s_gallery_ranks_by_its_own_distance(
     images: list[Image] = [rng.integers(0, 256, (8, 4, 3)).astype(np.uint8) for _ in range(30)]
     described = pair_matcher.describe(images)
     gallery = open_gallery(str(tmp_path), pair_matcher, create=True, shortlist=7)
-    gallery.add(described, sightings_of(30))
+    gallery.add(described, entries_of(30))
     queries = pair_matcher.describe(images[:4])
     found = gallery.search(queries, 5)
     # The cascade of reid eval: the seven best by the vector, then the network's distance.
@@ -291,7 +291,7 @@ def test_a_pair_network_without_a_vector_compares_everything(
     matcher = PairMatcher(NoVector("describe"), NoVector("compare"), half=False)
     described = matcher.describe(images)
     gallery = open_gallery(str(tmp_path), matcher, create=True)
-    gallery.add(described, sightings_of(30))
+    gallery.add(described, entries_of(30))
     gallery.prepare()
     expected = matcher.tiles(described, described)(slice(2, 4))
     found = gallery.search(matcher.describe(images[2:4]), 6)
@@ -330,7 +330,7 @@ def test_damage_is_one_line_or_harmless(
     gallery: Gallery, matcher: VectorMatcher, pattern: str
 ) -> None:
     vectors = people_vectors(3, 10)
-    gallery.add(vectors, sightings_of(30))
+    gallery.add(vectors, entries_of(30))
     (path,) = Path(gallery.name).glob(pattern)
     content, rng, refused = path.read_bytes(), np.random.default_rng(1), 0
     for _ in range(200):
@@ -350,11 +350,11 @@ def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
     gallery: Gallery, matcher: VectorMatcher, change: str
 ) -> None:
     vectors, where = people_vectors(6, 10), Where(cameras=("c0",))
-    gallery.add(vectors[:40], sightings_of(40))
+    gallery.add(vectors[:40], entries_of(40))
     other = open_gallery(gallery.name, matcher)
     other.search(vectors[:1], 100, where)
     gallery.delete(Where(people=("p0",)))
-    gallery.add(vectors[40:], sightings_of(20, 40))
+    gallery.add(vectors[40:], entries_of(20, 40))
     if change == "confirm":
         other.confirm(Confirmation("ab", 20, True, 0.0))
     else:
@@ -376,7 +376,7 @@ def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
 def test_numbers_that_no_gallery_could_go_on_with_are_damage(
     gallery: Gallery, matcher: VectorMatcher, name: str, content: object
 ) -> None:
-    gallery.add(people_vectors(1, 10), sightings_of(10))
+    gallery.add(people_vectors(1, 10), entries_of(10))
     head = Path(gallery.name, "gallery.json")
     head.write_text(json.dumps({**json.loads(head.read_text()), name: content}))
     with pytest.raises(ModelFileError, match=r"gallery\.json is damaged"):

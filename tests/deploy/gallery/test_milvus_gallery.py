@@ -16,7 +16,7 @@ from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, ReidError
 from reid.matching import PairMatcher, VectorMatcher
-from tests.deploy.gallery.conftest import people_vectors, sightings_of, vector_matcher
+from tests.deploy.gallery.conftest import entries_of, people_vectors, vector_matcher
 
 
 def old_pkg_resources() -> types.ModuleType:
@@ -65,8 +65,8 @@ def people(matches):
 
 def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
     vectors = people_vectors(4, 10)
-    assert gallery.add(vectors, sightings_of(40)) == 40
-    assert gallery.add(vectors[5:], sightings_of(35, 5)) == 0
+    assert gallery.add(vectors, entries_of(40)) == 40
+    assert gallery.add(vectors[5:], entries_of(35, 5)) == 0
     assert len(gallery) == 40
     found = gallery.search(vectors[[7, 31]], k=3)
     distances = np.linalg.norm(vectors[[7, 31], None] - vectors[None], axis=2)
@@ -75,7 +75,7 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
         assert [m.distance for m in matches] == pytest.approx(np.sort(row)[:3], abs=2e-3)
 
 
-def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
+def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
     full = GalleryEntry(
         "rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
     )
@@ -101,7 +101,7 @@ def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
 )
 def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, where: Where) -> None:
     vectors = people_vectors(4, 10)
-    gallery.add(vectors, sightings_of(40))
+    gallery.add(vectors, entries_of(40))
     chosen = [
         i
         for i in range(40)
@@ -116,7 +116,7 @@ def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, wher
 
 
 def test_the_summary_and_what_was_confirmed(gallery: Gallery) -> None:
-    gallery.add(people_vectors(2, 10), sightings_of(20))
+    gallery.add(people_vectors(2, 10), entries_of(20))
     found = gallery.summary()
     assert (found.images, found.people, found.cameras) == (20, ("p0", "p1"), ("c0", "c1", "c2"))
     assert (found.first_s, found.last_s) == (0.0, 1140.0)

@@ -24,7 +24,7 @@ from reid.deploy.gallery.vectors import Vectors
 from reid.errors import ConfigError
 from reid.matching import VectorMatcher, unit_vectors
 from reid.matching.columns import read_columns, write_columns
-from tests.deploy.gallery.conftest import people_vectors, sightings_of
+from tests.deploy.gallery.conftest import entries_of, people_vectors
 
 PEOPLE, EACH = 150, 10
 NUM = PEOPLE * EACH
@@ -42,8 +42,8 @@ def no_gallery_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def full(gallery: Gallery) -> str:
     """The name of a gallery of all vectors in two files."""
-    gallery.add(VECTORS[:1000], sightings_of(1000))
-    gallery.add(VECTORS[1000:], sightings_of(NUM - 1000, 1000))
+    gallery.add(VECTORS[:1000], entries_of(1000))
+    gallery.add(VECTORS[1000:], entries_of(NUM - 1000, 1000))
     return gallery.name
 
 
@@ -92,7 +92,7 @@ def test_rows_that_came_or_went_since_are_right_at_once(full: str, matcher: Vect
     gallery.prepare()
     gallery.delete(Where(people=("p0", "p70", "p149")))
     late = people_vectors(5, 10, seed=9)
-    gallery.add(late, sightings_of(50, NUM))
+    gallery.add(late, entries_of(50, NUM))
     assert ids(gallery.search(late[:3], 1)) == [[NUM], [NUM + 1], [NUM + 2]]
     queries = np.concatenate([VECTORS[[0, 700, 1499, 55]], late[20:21]])
     for reader in (gallery, open_gallery(full, matcher, index=KIND)):
@@ -228,10 +228,10 @@ def test_an_index_is_built_again_once_it_is_stale(full: str, matcher: VectorMatc
     said: list[str] = []
     gallery = open_gallery(full, matcher, index=KIND, say=said.append)
     gallery.prepare()
-    gallery.add(people_vectors(20, 10, seed=4), sightings_of(200, NUM))
+    gallery.add(people_vectors(20, 10, seed=4), entries_of(200, NUM))
     gallery.prepare()
     assert len(said) == 2
-    gallery.add(people_vectors(30, 10, seed=5), sightings_of(300, NUM + 200))
+    gallery.add(people_vectors(30, 10, seed=5), entries_of(300, NUM + 200))
     gallery.prepare()
     assert said[2] == "building a binary index of 2,000 images"
 
@@ -241,7 +241,7 @@ def test_an_index_of_another_gallery_is_not_taken(
 ) -> None:
     open_gallery(full, matcher, index=KIND).prepare()
     other = open_gallery(str(tmp_path / "other"), matcher, create=True, index=KIND)
-    other.add(people_vectors(PEOPLE, EACH, seed=8), sightings_of(NUM))
+    other.add(people_vectors(PEOPLE, EACH, seed=8), entries_of(NUM))
     stolen = index_file(other.name)
     stolen.parent.mkdir()
     stolen.write_bytes(index_file(full).read_bytes())
@@ -257,7 +257,7 @@ def test_another_gallery_in_the_folder_is_seen_as_another(
     reader.prepare()
     Path(full).rename(tmp_path / "old")
     others = people_vectors(10, 10, seed=8)
-    open_gallery(full, matcher, create=True).add(others, sightings_of(100))
+    open_gallery(full, matcher, create=True).add(others, entries_of(100))
     assert reader.search(others[:1], 1)[0][0].distance < 1e-3
     assert len(reader.search(QUERIES, 200)[0]) == 100
 

@@ -92,8 +92,8 @@ def frame_of(people: Mapping[Colour, int], width: int = 160, height: int = 80) -
     return image
 
 
-def looks_of(*values: float, score: float = 0.9) -> Appearance:
-    """Looks of one vector, of length 1."""
+def appearance_of(*values: float, score: float = 0.9) -> Appearance:
+    """The appearance of one vector, of length 1."""
     return Appearance({"vector": unit_vectors(np.array([values], np.float32))}, score)
 
 

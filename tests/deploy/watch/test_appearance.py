@@ -1,4 +1,4 @@
-"""Looks of either kind of matcher: what is kept, how they are compared."""
+"""Appearance with either kind of matcher: what is kept, how it is compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reid.deploy.watch.appearance import PAIR_LIMIT, VECTOR_LIMIT, Appearance, A
 from reid.errors import ConfigError
 from reid.matching import PairMatcher, unit_vectors
 from reid.types import FloatArray, Image
-from tests.deploy.watch.conftest import ColourMatcher, looks_of
+from tests.deploy.watch.conftest import ColourMatcher, appearance_of
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 
@@ -29,13 +29,13 @@ def vector(appearance: Appearance) -> FloatArray:
     return np.asarray(appearance.rows[0]["vector"][0], np.float32)
 
 
-def test_the_looks_of_a_track_are_the_mean_of_its_vectors() -> None:
+def test_the_appearance_of_a_track_is_the_mean_of_its_vectors() -> None:
     rng = np.random.default_rng(0)
     each = unit_vectors(rng.normal(size=(5, 3)).astype(np.float32) + 2)
-    appearance = looks_of(*each[0])
+    appearance = appearance_of(*each[0])
     mean = each[0]
     for count, one in enumerate(each[1:], start=2):
-        appearance.add(looks_of(*one))
+        appearance.add(appearance_of(*one))
         mean = mean + (one - mean) / count
         mean = mean / np.linalg.norm(mean)
     assert appearance.count == 5
@@ -45,11 +45,11 @@ def test_the_looks_of_a_track_are_the_mean_of_its_vectors() -> None:
 
 def test_a_long_track_follows_the_light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MEAN_OF", 4)
-    appearance = looks_of(1, 0, 0)
+    appearance = appearance_of(1, 0, 0)
     for _ in range(100):
-        appearance.add(looks_of(1, 0, 0))
+        appearance.add(appearance_of(1, 0, 0))
     for _ in range(20):
-        appearance.add(looks_of(0, 1, 0))
+        appearance.add(appearance_of(0, 1, 0))
     assert vector(appearance) == pytest.approx([0, 1, 0], abs=0.02)
 
 
@@ -142,7 +142,9 @@ def test_a_limit_of_the_other_kind_of_network_is_refused(limit: float) -> None:
         AppearanceModel(PairMatcher(DescribeRunner(), CompareRunner()), -limit)
 
 
-def test_looks_are_unlike_in_units_of_the_limit() -> None:
+def test_distances_are_relative_to_the_limit() -> None:
     model = AppearanceModel(ColourMatcher(), limit=0.5)
-    others = [looks_of(np.cos(angle), np.sin(angle), 0) for angle in 2 * np.arcsin([0.25, 0.5])]
-    assert model.relative_distances([looks_of(1, 0, 0)], others)[0] == pytest.approx([1, 2])
+    others = [
+        appearance_of(np.cos(angle), np.sin(angle), 0) for angle in 2 * np.arcsin([0.25, 0.5])
+    ]
+    assert model.relative_distances([appearance_of(1, 0, 0)], others)[0] == pytest.approx([1, 2])

@@ -15,7 +15,7 @@ from reid.deploy.watch.events import EventWriter, TrackedFrame
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.track import Identity, Track
 from reid.errors import OutputError
-from tests.deploy.watch.conftest import looks_of
+from tests.deploy.watch.conftest import appearance_of
 
 FRAME = Frame("door", 12, 1.23456, np.zeros((50, 50, 3), np.uint8), 0.0)
 BOX = np.array([9.6, 20.2, 30.4, 44.9], np.float32)
@@ -25,7 +25,7 @@ def track(number: int, identity: Identity | None, distance: float | None = None)
     return Track(
         number,
         Motion(BOX),
-        looks_of(1, 0, 0),
+        appearance_of(1, 0, 0),
         BOX,
         0.91234,
         0,

@@ -1,4 +1,4 @@
-"""Tracks of hand-made looks, in cameras of which everybody knows who walks there."""
+"""Tracks with given appearances, in cameras with known people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.track import Track
 from reid.matching import PairMatcher
 from reid.types import FloatArray
-from tests.deploy.watch.conftest import looks_of
+from tests.deploy.watch.conftest import appearance_of
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 RED, ORANGE, BLUE, GREEN = (1, 0, 0), (0.9, 0.4, 0), (0, 0, 1), (0, 1, 0)
@@ -23,7 +23,7 @@ BOX = np.array([0, 0, 20, 50], np.float32)
 
 
 def track_of(*colours: float, described: int = MIN_DESCRIBED) -> Track:
-    appearance = looks_of(*colours)
+    appearance = appearance_of(*colours)
     appearance.count = described
     return Track(1, Motion(BOX), appearance, BOX, 0.9, 0.0, 0.0)
 
@@ -79,11 +79,11 @@ def test_who_was_taken_for_somebody_out_of_sight_is_another_when_that_one_is_bac
     assert younger.distance is None
     # What the younger learns is not known of the elder any more.
     for _ in range(60):
-        younger.appearance.add(looks_of(*BLUE))
+        younger.appearance.add(appearance_of(*BLUE))
     assert named(identities, [], [track_of(*BLUE)]) == [[], [2]]
 
 
-def test_an_elder_is_known_again_though_the_looks_of_others_took_the_place_of_its_own(
+def test_an_older_track_is_known_again_after_others_replaced_its_appearance(
     model: AppearanceModel,
 ) -> None:
     identities = Identities(model)
@@ -97,7 +97,7 @@ def test_an_elder_is_known_again_though_the_looks_of_others_took_the_place_of_it
     assert named(identities, *both) == [[1, 2]] * 4
     for (younger,) in youngers:
         for _ in range(60):
-            younger.appearance.add(looks_of(*BLUE))
+            younger.appearance.add(appearance_of(*BLUE))
     assert named(identities, [], [track_of(*BLUE)], [track_of(*RED)]) == [[], [2], [1]]
 
 
@@ -106,7 +106,7 @@ def test_an_identity_stays_whatever_comes_later(model: AppearanceModel) -> None:
     red = track_of(*RED)
     named(identities, [red])
     for _ in range(60):
-        red.appearance.add(looks_of(*BLUE))
+        red.appearance.add(appearance_of(*BLUE))
     assert named(identities, [red]) == [[1]]
     # The identity has learned what its track did.
     assert named(identities, [], [track_of(*BLUE)]) == [[], [1]]
@@ -126,7 +126,7 @@ def test_a_track_gets_its_identity_when_it_was_described_often_enough(
     identities = Identities(model)
     red = track_of(*RED, described=MIN_DESCRIBED - 1)
     assert named(identities, [red]) == [[None]]
-    red.appearance.add(looks_of(*RED))
+    red.appearance.add(appearance_of(*RED))
     assert named(identities, [red]) == [[1]]
     assert red.distance is None  # nobody was recognised
     again = track_of(*ORANGE)
@@ -135,7 +135,7 @@ def test_a_track_gets_its_identity_when_it_was_described_often_enough(
 
 
 def vector(*colours: float) -> FloatArray:
-    return np.asarray(looks_of(*colours).rows[0]["vector"][0], np.float32)
+    return np.asarray(appearance_of(*colours).rows[0]["vector"][0], np.float32)
 
 
 def test_whoever_was_unseen_for_longest_is_forgotten_and_gets_no_old_number(
@@ -192,7 +192,8 @@ class NamedGallery:
 @pytest.fixture
 def gallery(model: AppearanceModel) -> Any:
     return NamedGallery(
-        model, {"anna": looks_of(*RED), "": looks_of(*GREEN), "bert": looks_of(*BLUE)}
+        model,
+        {"anna": appearance_of(*RED), "": appearance_of(*GREEN), "bert": appearance_of(*BLUE)},
     )
 
 

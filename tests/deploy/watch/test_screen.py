@@ -16,7 +16,7 @@ from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.screen import VideoSink, Wall, WindowSink, drawn
 from reid.deploy.watch.track import Identity, Track
 from reid.errors import ConfigError, OutputError
-from tests.deploy.watch.conftest import looks_of
+from tests.deploy.watch.conftest import appearance_of
 
 BOX = np.array([30, 40, 60, 90], np.float32)
 
@@ -27,7 +27,7 @@ def seen(camera: str = "a", grey: int = 0, size: tuple[int, int] = (100, 160)) -
 
 def track(number: int | None) -> Track:
     identity = None if number is None else Identity(number)
-    return Track(1, Motion(BOX), looks_of(1, 0, 0), BOX, 0.9, 0, 0, 5, True, False, identity)
+    return Track(1, Motion(BOX), appearance_of(1, 0, 0), BOX, 0.9, 0, 0, 5, True, False, identity)
 
 
 def frames_of(path: Path) -> list[np.ndarray]:  # type: ignore[type-arg]

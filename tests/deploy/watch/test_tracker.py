@@ -11,7 +11,7 @@ import pytest
 from reid.deploy.people.boxes import People
 from reid.deploy.watch.appearance import AppearanceModel
 from reid.deploy.watch.tracker import Track, Tracker, TrackSettings
-from tests.deploy.watch.conftest import ColourMatcher, looks_of
+from tests.deploy.watch.conftest import ColourMatcher, appearance_of
 
 FPS = 8
 """Times are whole eighths of a second, which are exact."""
@@ -34,7 +34,7 @@ def advance(tracker: Tracker, people: Iterable[Person], frame: int) -> tuple[lis
     boxes = np.array([[x, 50, x + 40, 150] for _, x, _ in crowd], np.float32).reshape(-1, 4)
     found = People(boxes, np.array([score for _, _, score in crowd], np.float32))
     plan = tracker.plan(found, frame / FPS)
-    appearance = {box: looks_of(*crowd[box][0]) for box in plan.wanted}
+    appearance = {box: appearance_of(*crowd[box][0]) for box in plan.wanted}
     return tracker.update(plan, appearance, WIDTH, HEIGHT), len(plan.wanted)
 
 
@@ -74,7 +74,7 @@ def meeting(second: tuple[float, float, float]) -> list[list[Person]]:
 
 
 @pytest.mark.parametrize("turning", [True, False])
-def test_people_who_meet_keep_their_tracks_by_their_looks(
+def test_people_who_meet_keep_their_tracks_by_their_appearance(
     model: AppearanceModel, turning: bool
 ) -> None:
     scene = meeting(BLUE) if turning else passing(BLUE)
@@ -95,7 +95,7 @@ def passing(second: tuple[float, float, float]) -> list[list[Person]]:
 
 
 def test_without_looks_people_who_turn_round_are_mistaken(model: AppearanceModel) -> None:
-    """The scene is hard: it is the looks that solve it."""
+    """The scene is hard: only appearance solves it."""
     scene = meeting(RED)
     shown, _ = follow(scene, model)
     assert shown[4][scene[4][0][1]] != shown[-1][scene[-1][0][1]]
@@ -170,7 +170,9 @@ def test_in_a_crowd_only_looks_that_agree_are_learned(model: AppearanceModel) ->
     left, right = sorted(tracker.tracks, key=lambda track: float(track.box[0]))[:2]
     assert left.appearance.count == before[0]
     assert left.box[0] == 100
-    np.testing.assert_allclose(left.appearance.rows[0]["vector"], looks_of(*RED).rows[0]["vector"])
+    np.testing.assert_allclose(
+        left.appearance.rows[0]["vector"], appearance_of(*RED).rows[0]["vector"]
+    )
     assert right.appearance.count == before[1] + 1  # alone: described again after half a second
 
 
