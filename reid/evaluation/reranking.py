@@ -83,12 +83,14 @@ def reranked_tiles(
         block = euclidean(rows)
         block **= 2
         block *= settings.weight / greatest[: len(query)][rows, None]
-        for row, number in zip(block, range(*rows.indices(len(query))), strict=True):
-            of_row = slice(of_queries.indptr[number], of_queries.indptr[number + 1])
-            shared = by_entry[of_queries.indices[of_row]]
-            values = np.repeat(of_queries.data[of_row], np.diff(shared.indptr))
-            least = np.minimum(values, shared.data)
-            overlap = np.bincount(shared.indices, least, len(gallery))
+        row_ends = of_queries.indptr[rows.start : rows.stop + 1]
+        entries = slice(row_ends[0], row_ends[-1])
+        shared = by_entry[of_queries.indices[entries]]
+        values = np.repeat(of_queries.data[entries], np.diff(shared.indptr))
+        least = np.minimum(values, shared.data)
+        ends = shared.indptr[row_ends - row_ends[0]]
+        for row, start, end in zip(block, ends[:-1], ends[1:], strict=True):
+            overlap = np.bincount(shared.indices[start:end], least[start:end], len(gallery))
             # Both sums are 1, so the sum of the greater entries is 2 less that of the lesser.
             row += (1 - settings.weight) * (1 - overlap / (2 - overlap))
         np.maximum(block, 0, out=block)  # rounding may leave the like just below zero

@@ -117,7 +117,7 @@ def test_the_two_image_graph_is_extrapolated_and_says_so(
     assert report.naive.timed == 48
     assert report.naive.seconds == pytest.approx(3 * 100 / 48)
     assert report.naive.per_s == pytest.approx(48 / 3)
-    words = "100 pairs in 6.25 s (extrapolated from 48), 16.0 a second; 3 batches of 16:"
+    words = "100 pairs in 6.25 s (extrapolated from 48), 16.0 per second; 3 batches of 16:"
     assert words in report.to_text()
 
 

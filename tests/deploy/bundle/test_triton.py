@@ -170,7 +170,7 @@ def test_the_command_writes_a_repository_that_the_doctor_finds(
 
 def test_a_name_that_leaves_the_folder_is_refused(served: Served, tmp_path: Path) -> None:
     for name in ("../up", "a/b", ".."):
-        with pytest.raises(ConfigError, match="one folder's name"):
+        with pytest.raises(ConfigError, match="name of one folder"):
             bundle_triton([served.file()], tmp_path / "out", name=name)
     assert not (tmp_path / "out").exists()
 
