@@ -39,7 +39,7 @@ MEAN_OF = 50
 _VECTOR = "vector"
 
 
-class Appearance:
+class PersonAppearance:
     """The appearance of one person: the mean of vectors, or two feature maps.
 
     Feature maps have no mean: a network that compares pairs keeps those with the highest
@@ -51,7 +51,7 @@ class Appearance:
         self.count = 1
         self._score = score
 
-    def add(self, other: Appearance) -> None:
+    def add(self, other: PersonAppearance) -> None:
         """Add newer features of the same person."""
         self.count += other.count
         (row,) = other.rows
@@ -86,7 +86,9 @@ class AppearanceModel:
                 f"distance is minus its score); found {self.limit}: change --max-distance"
             )
 
-    def describe(self, crops: Sequence[Image], scores: Sequence[float]) -> list[Appearance | None]:
+    def describe(
+        self, crops: Sequence[Image], scores: Sequence[float]
+    ) -> list[PersonAppearance | None]:
         """The appearance in each crop, all in one call; None where the features are not finite."""
         if not crops:
             return []
@@ -98,11 +100,13 @@ class AppearanceModel:
             for index in range(len(next(iter(piece.values()))))
         ]
         return [
-            Appearance(row, score) if good else None
+            PersonAppearance(row, score) if good else None
             for row, score, good in zip(rows, scores, finite, strict=True)
         ]
 
-    def distances(self, first: Sequence[Appearance], second: Sequence[Appearance]) -> FloatArray:
+    def distances(
+        self, first: Sequence[PersonAppearance], second: Sequence[PersonAppearance]
+    ) -> FloatArray:
         """(F, S): the matcher's distances, between the nearest rows of each two appearances.
 
         Those outside a shortlist get a distance above every limit of scores.
@@ -128,12 +132,12 @@ class AppearanceModel:
         return np.asarray(-self.limit / scores, np.float32)
 
     def relative_distances(
-        self, first: Sequence[Appearance], second: Sequence[Appearance]
+        self, first: Sequence[PersonAppearance], second: Sequence[PersonAppearance]
     ) -> FloatArray:
         """(F, S): the distances divided by the limit."""
         return self.relative(self.distances(first, second))
 
-    def description(self, some: Sequence[Appearance]) -> Any:
+    def description(self, some: Sequence[PersonAppearance]) -> Any:
         """All rows of the appearances as the matcher's own features."""
         rows = [row for appearance in some for row in appearance.rows]
         piece = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

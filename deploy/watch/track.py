@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reid.types import FloatArray
 
-from .appearance import Appearance
+from .appearance import PersonAppearance
 from .motion import Motion
 
 TRACKS_KEPT = 4
@@ -21,7 +21,7 @@ class Identity:
 
     number: int
     person: str = ""
-    tracks: deque[Appearance] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
+    tracks: deque[PersonAppearance] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
     seen: int = 0
     """The round in which it was last seen."""
 
@@ -32,7 +32,7 @@ class Track:
 
     number: int
     motion: Motion
-    appearance: Appearance
+    appearance: PersonAppearance
     box: FloatArray
     score: float
     seen_s: float

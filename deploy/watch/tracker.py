@@ -18,7 +18,7 @@ import numpy as np
 from reid.types import BoolArray, FloatArray, IntArray
 
 from ..people.boxes import People, overlaps
-from .appearance import Appearance, AppearanceModel
+from .appearance import AppearanceModel, PersonAppearance
 from .assignment import assign
 from .motion import GATE, Motion
 from .track import Track
@@ -99,7 +99,7 @@ class Tracker:
         return FramePlan(people, time_s, sure, among.sum(axis=1) > 1, wanted)
 
     def update(
-        self, plan: FramePlan, appearances: Mapping[int, Appearance], width: int, height: int
+        self, plan: FramePlan, appearances: Mapping[int, PersonAppearance], width: int, height: int
     ) -> list[Track]:
         """Link the plan's boxes to tracks; ``appearances`` has those of the wanted boxes.
 
@@ -120,7 +120,7 @@ class Tracker:
         return [track for track in self.tracks if track.confirmed and not track.missed]
 
     def _by_appearance(
-        self, plan: FramePlan, appearances: Mapping[int, Appearance], found: Mapping[int, int]
+        self, plan: FramePlan, appearances: Mapping[int, PersonAppearance], found: Mapping[int, int]
     ) -> dict[int, int]:
         """Link the other tracks and strong boxes by motion and appearance: track number -> box.
 
@@ -161,7 +161,7 @@ class Tracker:
         return {tracks[row].number: int(boxes[column]) for row, column in pairs}
 
     def _follow(
-        self, track: Track, plan: FramePlan, box: int, appearance: Appearance | None
+        self, track: Track, plan: FramePlan, box: int, appearance: PersonAppearance | None
     ) -> None:
         track.box, track.score = plan.people.boxes[box], float(plan.people.scores[box])
         track.motion.correct(track.box)
@@ -187,7 +187,7 @@ class Tracker:
         out_of_sight_s = (self._time_s or 0.0) - track.seen_s
         return track.confirmed and not gone and 0 <= out_of_sight_s <= self._settings.keep_s
 
-    def _begin(self, plan: FramePlan, box: int, appearance: Appearance) -> None:
+    def _begin(self, plan: FramePlan, box: int, appearance: PersonAppearance) -> None:
         place = plan.people.boxes[box]
         track = Track(
             number=next(self._numbers),

@@ -20,7 +20,7 @@ from ..cameras.cameras import Cameras
 from ..gallery import Gallery
 from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
-from .appearance import Appearance, AppearanceModel
+from .appearance import AppearanceModel, PersonAppearance
 from .events import Sink, TrackedFrame
 from .identities import Identities
 from .tracker import USUAL, Tracker, TrackSettings
@@ -77,12 +77,12 @@ class Watcher:
 
     def _describe(
         self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
-    ) -> list[dict[int, Appearance]]:
+    ) -> list[dict[int, PersonAppearance]]:
         """Appearances of the wanted boxes of all cameras, with one call of the model."""
         places = [(index, box) for index, boxes in enumerate(wanted) for box in boxes]
         crops = [cut_out(frames[index].image, people[index].boxes[box]) for index, box in places]
         scores = [float(people[index].scores[box]) for index, box in places]
-        found: list[dict[int, Appearance]] = [{} for _ in frames]
+        found: list[dict[int, PersonAppearance]] = [{} for _ in frames]
         for (index, box), appearance in zip(
             places, self._model.describe(crops, scores), strict=True
         ):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reid.deploy.people.boxes import People, no_people
-from reid.deploy.watch.appearance import Appearance, AppearanceModel
+from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.matching import unit_vectors
 from reid.types import BoolArray, FloatArray, Image
 
@@ -92,9 +92,9 @@ def frame_of(people: Mapping[Colour, int], width: int = 160, height: int = 80) -
     return image
 
 
-def appearance_of(*values: float, score: float = 0.9) -> Appearance:
+def appearance_of(*values: float, score: float = 0.9) -> PersonAppearance:
     """The appearance of one vector, of length 1."""
-    return Appearance({"vector": unit_vectors(np.array([values], np.float32))}, score)
+    return PersonAppearance({"vector": unit_vectors(np.array([values], np.float32))}, score)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reid.deploy.watch import appearance as module
-from reid.deploy.watch.appearance import PAIR_LIMIT, VECTOR_LIMIT, Appearance, AppearanceModel
+from reid.deploy.watch.appearance import PAIR_LIMIT, VECTOR_LIMIT, AppearanceModel, PersonAppearance
 from reid.errors import ConfigError
 from reid.matching import PairMatcher, unit_vectors
 from reid.types import FloatArray, Image
@@ -25,7 +25,7 @@ def pairs() -> AppearanceModel:
     return AppearanceModel(PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4))
 
 
-def vector(appearance: Appearance) -> FloatArray:
+def vector(appearance: PersonAppearance) -> FloatArray:
     return np.asarray(appearance.rows[0]["vector"][0], np.float32)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reid.deploy.gallery import ANYWHERE, GalleryEntry, Match, Where
-from reid.deploy.watch.appearance import Appearance, AppearanceModel
+from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.deploy.watch.identities import CAPACITY, MIN_DESCRIBED, PAIR_CAPACITY, Identities
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.track import Track
@@ -171,7 +171,7 @@ class NamedGallery:
 
     name = "people"
 
-    def __init__(self, model: AppearanceModel, people: dict[str, Appearance]) -> None:
+    def __init__(self, model: AppearanceModel, people: dict[str, PersonAppearance]) -> None:
         self._model, self._people = model, people
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:

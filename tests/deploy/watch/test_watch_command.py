@@ -171,11 +171,11 @@ REFUSALS: dict[str, tuple[Refused, str]] = {
     ),
     "a secret": (
         lambda f: ["--source", "a=ftp://u:hunter2@cam/x"],
-        "sources of the scheme ftp:// are not known",
+        "unknown scheme ftp://",
     ),
     "no mp4": (
         lambda f: ["--source", str(f["video"]), "--video", "out.mkv"],
-        "is an .mp4 file",
+        ".mp4 file",
     ),
 }
 
