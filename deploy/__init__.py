@@ -1,4 +1,4 @@
-"""From exported file to answers at the camera, on machines that have no torch.
+"""Running exported models: galleries, cameras, benchmarks, bundles. Needs no torch.
 
-Imports ``reid`` and never ``reid.export``; the two meet through a model file and its manifest.
+Imports ``reid`` and never ``reid.export``: they share only the model file and its manifest.
 """

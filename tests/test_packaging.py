@@ -26,7 +26,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
     *("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "cv2", "matplotlib", "h5py"),
-    *("google.protobuf", "faiss", "pymilvus"),
+    *("google.protobuf", "faiss", "pymilvus", "scipy"),
 )
 SHIPPED = (".py", ".toml", ".prototxt", ".html", ".css", ".js")
 OPENCV = {"cv2": "opencv-python-headless"}

@@ -1,1 +1,1 @@
-"""How fast a model file is here: latency, throughput, power, pairs."""
+"""Benchmarks of a model file on this machine: latency, throughput, power, pairs."""

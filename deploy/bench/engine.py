@@ -1,4 +1,4 @@
-"""What is timed of a TensorRT engine beyond any other file, and how that stands to trtexec."""
+"""Additional timings of a TensorRT engine, and how they compare with trtexec's."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ TRTEXEC = (
     "trtexec 11 copies off, graph on, spin wait on (see execution graph); here the driver chooses "
     "how to wait"
 )
-"""What makes the rows comparable with trtexec's, on one line."""
+"""How the rows compare with trtexec's, on one line."""
 
-NO_GRAPHS = (
-    "CUDA graphs: none here; they need an engine of TensorRT, and cuda-python without pycuda"
-)
+NO_GRAPHS = "no CUDA graphs: they need a TensorRT engine, and cuda-python without pycuda"
 
 
 def notes_on(runner: Runner, *, no_graphs: bool) -> tuple[str, ...]:
-    """Lines for the report; ``no_graphs``: they were asked for and there are none."""
+    """Lines for the report; ``no_graphs``: they were requested and are not available."""
     notes = [TRTEXEC] if isinstance(runner, TensorRtRunner) else []
     return (*notes, NO_GRAPHS) if no_graphs else tuple(notes)
 
 
 def engine_rows(runner: Runner, graphs: bool) -> tuple[str, ...]:
-    """The fields of BatchTiming that this runner has beyond everybody's."""
+    """The additional fields of BatchTiming for this runner."""
     if not isinstance(runner, TensorRtRunner):
         return ()
     return ("execution", "network_graph", "execution_graph") if graphs else ("execution",)
@@ -42,9 +40,9 @@ def engine_durations(
     rows: Sequence[str],
     tick: Callable[[float], None],
 ) -> dict[str, list[int]]:
-    """Nanoseconds of ``num_batches`` batches for each row; ``tick`` is told the rows done.
+    """Nanoseconds of ``num_batches`` batches for each row; ``tick`` gets the number of rows done.
 
-    ``execution`` is timed by the CPU's clock, from the launch until it sees the work done.
+    ``execution`` is timed by the CPU's clock, from the launch until the work is done.
     """
     if not isinstance(runner, TensorRtRunner):
         return {}
@@ -54,7 +52,7 @@ def engine_durations(
         runner.use_cuda_graphs(row.endswith("graph"))
         alone = row.startswith("execution")
         step = partial(runner.compute, len(crops)) if alone else partial(runner.run, arrays)
-        step()  # what is done once only, such as recording a graph
+        step()  # one-time work, such as recording a CUDA graph
         found[row] = []
         for done in range(num_batches):
             began = time.perf_counter_ns()

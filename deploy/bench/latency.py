@@ -1,13 +1,13 @@
-"""How fast a model file answers here: latency percentiles and crops per second.
+"""Latency percentiles and crops per second of a model file on this machine.
 
-Three times are taken in one loop for each batch size: turning crops into the input array
-(``preprocess``), the runner from host array to host array (``network``), and both one after
-the other (``together``). Copies to and from the device are therefore inside.
+Each batch size has three timings, from one loop: crops to input array (``preprocess``), the
+runner from host array to host array (``network``), and their sum (``together``). Copies to and
+from the device are included.
 
-A TensorRT engine has more rows: ``execution`` is the network alone, on what lies on the GPU,
-from its launch until the CPU sees it done; where CUDA graphs are asked for, ``network graph``
-and ``execution graph`` are the same two launched as graphs. One batch is in flight at a time,
-so the rows stand beside trtexec's latencies, not beside its throughput.
+A TensorRT engine has more rows: ``execution`` is the network alone, on data that is on the GPU
+already, from its launch until the CPU sees it finish. If CUDA graphs are requested, ``network
+graph`` and ``execution graph`` are the same two launched as CUDA graphs. One batch is in flight
+at a time, so compare the rows with trtexec's latencies, not with its throughput.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .setting import Setting, setting_of
 
 BATCH_SIZES = (1, 8, 32)
 MIN_BATCHES = 5
-"""Fewest batches that are timed, where one batch takes longer than the time given."""
+"""At least this many batches are timed, even if they take longer than the time given."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, total, words)."""
+"""Called with (done, total, text)."""
 
 Tick = Callable[[float], None]
 """Called with the seconds that have passed."""
@@ -40,7 +40,7 @@ Tick = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Percentiles over batches in milliseconds, and the rate that the sum of them makes."""
+    """Percentiles over batches in milliseconds, and the rate over all batches."""
 
     p50_ms: float
     p90_ms: float
@@ -62,10 +62,10 @@ ROWS = ("preprocess", "network", "together", "execution", "network graph", "exec
 class BatchTiming:
     """The figures of one batch size, over ``num_batches`` timed batches.
 
-    ``execution`` and the two of CUDA graphs are timed after the others, as many times each;
-    None where the runner has no such thing.
-    ``watts``, the clocks and ``crops_per_joule`` (preprocessing and network together) are means
-    over the timed batches, None where no ``meter`` tells.
+    ``execution`` and the two CUDA graph timings come after the others, with as many batches each;
+    None if the runner does not support them. ``watts``, the clocks and ``crops_per_joule``
+    (preprocessing and network together) are means over the timed batches; None if power cannot
+    be read.
     """
 
     batch_size: int
@@ -83,7 +83,7 @@ class BatchTiming:
     crops_per_joule: float | None = None
 
     def rows(self) -> list[str]:
-        """Lines of the table: what was timed, its percentiles and rate."""
+        """Lines of the table: the timing's name, its percentiles and rate."""
         timed = {what: getattr(self, what.replace(" ", "_")) for what in ROWS}
         return [
             f"{self.batch_size:>5} {self.num_batches:>6}  {what:<15} "
@@ -94,32 +94,32 @@ class BatchTiming:
         ]
 
     def power_words(self) -> str:
-        """``batch 8: 12.3 W (rails VDD_IN), 35.1 crops per joule, GPU 1300 MHz, memory ...``."""
+        """``batch 8: 12.3 W (rails VDD_IN), 35.1 crops/J, GPU 1300 MHz, memory ...``."""
         clocks = {"GPU": self.gpu_mhz, "memory": self.memory_mhz}
         words = [f"batch {self.batch_size}: {self.watts:.1f} W ({self.meter})"]
-        words.append(f"{self.crops_per_joule:.1f} crops per joule")
+        words.append(f"{self.crops_per_joule:.1f} crops/J")
         words += [f"{name} {mhz:.0f} MHz" for name, mhz in clocks.items() if mhz is not None]
         return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport(Setting):
-    """What was measured."""
+    """The result of ``bench``."""
 
     warmup_s: float
     seconds: float
     timings: tuple[BatchTiming, ...]
     notes: tuple[str, ...] = ()
     includes_host_copies: bool = True
-    """In the rows called network and together; never in execution."""
+    """Of the rows network and together; never of execution."""
 
     def to_text(self) -> str:
-        """The table for people."""
+        """The table for the terminal."""
         alone = any(timing.execution for timing in self.timings)
         lines = [
             *self.heading(),
             *self.notes,
-            f"host copies included{' but in execution' * alone}; milliseconds a batch",
+            f"host copies included{' except in execution' * alone}; milliseconds per batch",
             "",
             f"{'batch':>5} {'n':>6}  {'what':<15} {'p50':>9} {'p90':>9} {'p99':>9} {'crops/s':>10}",
             *(row for timing in self.timings for row in timing.rows()),
@@ -138,11 +138,11 @@ def bench(
     cuda_graphs: bool = False,
     progress: Progress = lambda done, total, words: None,
 ) -> BenchReport:
-    """Time ``runner`` on drawn crops for ``seconds`` at each batch size, after a warm-up.
+    """Time ``runner`` on synthetic crops for ``seconds`` at each batch size, after a warm-up.
 
-    ``cuda_graphs`` asks for the rows of CUDA graphs, where the runner can have them.
-    ``threads`` is what the runner was opened with, for the report. ``progress`` is called
-    after each batch with (percent done, 100, words). Raises ConfigError for a batch size below
+    ``cuda_graphs`` adds the rows of CUDA graphs if the runner supports them. ``threads`` is what
+    the runner was opened with, for the report. ``progress`` is called after each batch with
+    (percent done, 100, text). Raises ConfigError for a batch size below
     1 or a time that is not positive, and what the runner raises.
     """
     if not batch_sizes or min(batch_sizes) < 1:
@@ -179,10 +179,10 @@ def bench(
 
 
 def draw_crops(count: int, seed: int = 0) -> list[Image]:
-    """``count`` person-shaped crops as a detector cuts them: 96-320 high, 0.4 as wide, BGR.
+    """``count`` person-shaped crops as a detector cuts them: 96-320 pixels high, 0.4 as wide, BGR.
 
-    Coarse patches of colour with sensor noise. Only the sizes matter to the time, and
-    these make every crop go through the resize.
+    Coarse patches of colour with noise. Only the sizes affect the timing; with these every crop
+    is resized.
     """
     rng = np.random.default_rng(seed)
     crops = []
@@ -205,7 +205,7 @@ def _time_batches(
     rows: tuple[str, ...],
     tick: Tick,
 ) -> BatchTiming:
-    """Warm up, then time batches until ``seconds`` have passed and MIN_BATCHES are done."""
+    """Warm up, then time batches for ``seconds``, MIN_BATCHES at least."""
     _batch_times(runner, crops, warmup_s, 1, tick)
     with measured(meter) as power:
         times = _batch_times(
@@ -256,6 +256,6 @@ def _batch_times(
 def _percent(
     progress: Progress, index: int, batch_sizes: Sequence[int], each_s: float, passed_s: float
 ) -> None:
-    """Tell ``progress`` how much of all batch sizes is done, ``passed_s`` into one of them."""
+    """Report progress over all batch sizes, ``passed_s`` into one of them."""
     share = (index + min(1.0, passed_s / each_s)) / len(batch_sizes)
     progress(int(100 * share), 100, f"batch {batch_sizes[index]}")

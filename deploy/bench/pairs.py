@@ -1,8 +1,8 @@
-"""How long 1250 pairs take, the figure by which CSN's paper speaks of speed.
+"""Time of 1250 pairs, the figure that CSN's paper gives for speed.
 
-Guo and Cheung (CVPR 2018): 1250 pairs in 1.6 s on a TitanX. Three times are taken:
-the graph of two images, in which a query is described anew for each gallery image; a stored
-query against the stored gallery, as ``PairMatcher`` compares them; the gallery's description.
+Guo and Cheung (CVPR 2018): 1250 pairs in 1.6 s on a TitanX. Three timings: the graph of two
+images, which computes the query's feature maps again for each gallery image; a stored query
+against the stored gallery, as ``PairMatcher`` compares them; the gallery's feature maps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -23,22 +24,107 @@ from reid.model_file.opening import ModelFile
 from reid.runtime import Runner, open_runner, open_runners
 
 from .latency import MIN_BATCHES, Latency, Progress, draw_crops
-from .pairs_report import PairsReport, WayTiming
-from .setting import gpu_memory_mb, setting_of
+from .setting import Setting, gpu_memory_mb, setting_of
 
 PAIR_BATCH = 16
-"""Pairs of a batch of the two-image graph: an exported one needs some 35 MB for each."""
+"""Pairs per batch of the two-image graph: an exported one needs about 35 MB per pair."""
 
 PAIR_SHARE = 10
-"""The two-image graph is timed for as many times the seconds that a query is repeated for."""
+"""The two-image graph is timed for this many times the seconds of the repeated query."""
 
 QUERIES = 5
-"""Different queries, which take turns."""
+"""Different queries, used in turn."""
 
 DRAWN = 256
-"""Different crops that are drawn; a larger gallery holds them again."""
+"""Different synthetic crops; a larger gallery repeats them."""
 
 _KIB = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class WayTiming:
+    """One way to compare 1250 pairs (or to compute 1250 images): ``seconds`` for all of them.
+
+    ``timed`` is how many were timed; if fewer than requested, ``seconds`` is extrapolated.
+    ``per_s`` is the rate. The percentiles are over ``num_runs`` batches of ``batch_size``, or over
+    whole queries in pieces of it. ``peak_mb`` is the process's peak memory so far (resident,
+    libraries included), ``gpu_mb`` the GPU memory of all processes afterwards, by nvidia-smi; None
+    without a GPU.
+    """
+
+    seconds: float
+    timed: int
+    batch_size: int
+    num_runs: int
+    per_s: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    peak_mb: float
+    gpu_mb: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairsReport(Setting):
+    """The three ways. ``naive`` is None if the two-image graph was not exported.
+
+    ``widening_s`` is the part of ``compare`` that converts stored float16 to float32; the rest is
+    the time with a gallery stored in float32. None if the network reads float16 itself.
+    """
+
+    pairs: int
+    naive: WayTiming | None
+    compare: WayTiming
+    widening_s: float | None
+    describe: WayTiming
+    naive_over_compare: float | None
+    float16_kb_per_image: float
+    float32_kb_per_image: float
+
+    def to_text(self) -> str:
+        """The lines for the terminal."""
+        lines = [
+            *self.heading(),
+            ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+            "",
+            "(a) two-image graph, both images computed for each pair; preprocessing not included",
+            "    not exported"
+            if self.naive is None
+            else f"    {self.pairs} pairs in {_timing(self.naive, self.pairs, 'batches of')}",
+            f"(b) one stored query against {self.pairs} stored images",
+            f"    {self.pairs} pairs in {_timing(self.compare, self.pairs, 'queries by')}",
+            *self._widening(),
+            "(c) feature maps of the gallery; preprocessing and storing included",
+            f"    {self.pairs} images in {_timing(self.describe, self.pairs, 'batches of')}",
+            "",
+        ]
+        if self.naive_over_compare is not None:
+            lines.append(f"(b) is {self.naive_over_compare:.1f} times as fast as (a)")
+        for kind, each in (("16", self.float16_kb_per_image), ("32", self.float32_kb_per_image)):
+            whole = each * self.pairs / 1000
+            lines.append(f"stored as float{kind}: {each:.1f} kB per image, gallery {whole:.1f} MB")
+        lines.append(f"peak memory of the process, libraries included: {self._peaks('peak_mb')}")
+        if self.compare.gpu_mb is not None:
+            lines.append(f"GPU memory in use, by all processes: {self._peaks('gpu_mb')}")
+        return "\n".join(lines)
+
+    def _widening(self) -> list[str]:
+        if self.widening_s is None:
+            return []
+        held_s = self.compare.seconds - self.widening_s
+        return [
+            f"    of which {self.widening_s:.2f} s convert stored float16 to float32: stored in "
+            f"float32, with twice the memory, {self.pairs} pairs in {held_s:.2f} s"
+        ]
+
+    def _peaks(self, field: str) -> str:
+        """In the order of the timings."""
+        ways = {"feature maps": self.describe, "comparing": self.compare, "two-image": self.naive}
+        return ", ".join(
+            f"{name} {getattr(way, field):.0f} MB"
+            for name, way in ways.items()
+            if way is not None and getattr(way, field) is not None
+        )
 
 
 def bench_pairs(
@@ -50,7 +136,7 @@ def bench_pairs(
     device: str = "auto",
     progress: Progress = lambda done, total, words: None,
 ) -> PairsReport:
-    """Open ``model`` and time ``pairs`` pairs each way, on drawn crops.
+    """Open ``model`` and time ``pairs`` pairs each way, on synthetic crops.
 
     The whole gallery is described. A query is repeated for ``seconds``, MIN_BATCHES times at
     least; the two-image graph runs for PAIR_SHARE times as long at most. Raises ConfigError for
@@ -95,7 +181,7 @@ def _opened(model: Path, device: str, threads: int, stack: ExitStack) -> dict[st
             "or 'compare' file of an export"
         )
     file = ModelFile.at(model).path
-    beside = [file.name.replace(f".{stage}.", ".pair.") for stage in ("describe", "compare")]
+    beside = [file.name.replace(f".{graph}.", ".pair.") for graph in ("describe", "compare")]
     for name in beside:
         if "pair" not in runners and name != file.name and file.with_name(name).is_file():
             runners["pair"] = stack.enter_context(
@@ -111,14 +197,14 @@ def _check_pair(pair: Runner, compare: Runner, name: str) -> None:
     if pair.manifest.stage != "pair" or facts[0] != facts[1]:
         raise ModelFileError(
             f"{name} is not the two-image graph of the checkpoint and precision of the files "
-            "beside it; export them again from one run, or take it away"
+            "beside it; export them again from one run, or remove it"
         )
 
 
 def _describe(
     matcher: PairMatcher, count: int, progress: Progress
 ) -> tuple[PairDescriptions, WayTiming]:
-    """The gallery, and the time from batch to batch of describing it."""
+    """The gallery's features, and the time of each batch that computed them."""
     crops = draw_crops(min(count, DRAWN))
     matcher.describe(crops[:1])
     ends, sizes = [time.perf_counter_ns()], [0]
@@ -136,8 +222,8 @@ def _describe(
 def _compare(
     matcher: PairMatcher, gallery: PairDescriptions, seconds: float, progress: Progress
 ) -> tuple[WayTiming, float]:
-    """Whole queries, piece by piece as a ranking goes; and the time spent on their float32."""
-    # Others each time: a stage may keep what it laid out of the last query.
+    """Whole queries, piece by piece as in a ranking; and the time of the conversion to float32."""
+    # Different queries in turn: a graph may keep the layout of the last query.
     described = matcher.describe(draw_crops(QUERIES, seed=1))
     drawn = [described.row(number) for number in range(QUERIES)]
     first, arrays = next(matcher.gallery_batches(gallery))
@@ -161,7 +247,7 @@ def _compare(
 
 
 def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> WayTiming:
-    """The two-image graph on a query beside each gallery image, until the time is up."""
+    """The two-image graph on a query with each gallery image, until the time is up."""
     prepare = runner.manifest.preprocess.batch
     batch = min(pairs, PAIR_BATCH)
     second = prepare(draw_crops(batch))
@@ -188,7 +274,7 @@ def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> Wa
 def _way(
     durations_ns: Sequence[int], seconds: float, timed: int, batch_size: int, share: float = 1.0
 ) -> WayTiming:
-    """Of what was timed in ``seconds``, ``share`` times as many were asked for."""
+    """``share`` times as many were requested as were timed in ``seconds``."""
     latency = Latency.from_batches(durations_ns, batch_size)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB / 1e6
     return WayTiming(
@@ -202,4 +288,14 @@ def _way(
         p99_ms=latency.p99_ms,
         peak_mb=peak_mb,
         gpu_mb=gpu_memory_mb(),
+    )
+
+
+def _timing(way: WayTiming, asked: int, runs: str) -> str:
+    """``1.55 s, 806.5 per second; 5 queries by 128: p50 1550.0 ms, p90 ... ms, p99 1600.0 ms``."""
+    extrapolated = "" if way.timed == asked else f" (extrapolated from {way.timed})"
+    return (
+        f"{way.seconds:.2f} s{extrapolated}, {way.per_s:.1f} per second; {way.num_runs} {runs} "
+        f"{way.batch_size}: p50 {way.p50_ms:.1f} ms, p90 {way.p90_ms:.1f} ms, "
+        f"p99 {way.p99_ms:.1f} ms"
     )

@@ -1,7 +1,7 @@
-"""Watts and clocks while something runs, where the machine tells them.
+"""Power and clocks during a benchmark, if the machine reports them.
 
-A Jetson's rails are in the kernel's hwmon files (INA3221), a desktop GPU is asked through
-nvidia-smi. Anything else has no meter, and nothing is made up for it.
+A Jetson's power rails are in the kernel's hwmon files (INA3221); a desktop GPU is read through
+nvidia-smi. Any other machine has no meter, and its power stays unknown.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Protocol
 
 HWMON = Path("/sys/class/hwmon")
 SAMPLE_S = 0.1
-"""Between two looks at the rails; nvidia-smi is asked for the same."""
+"""Interval between two samples, of the rails and of nvidia-smi."""
 
 TOTAL_RAILS = ("VDD_IN", "VIN")
-"""A Jetson module's whole input, where one rail is that: Orin Nano and NX, Thor [inferred]."""
+"""The rail of a Jetson module's whole input, if it has one: Orin Nano and NX, Thor [inferred]."""
 
 FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
-"""AGX Orin's memory rail comes out of its 5 V input [inferred]: it is not counted beside it."""
+"""AGX Orin's memory rail is fed by its 5 V input [inferred], so it is not counted again."""
 
 NOT_CONNECTED = "NC"
-"""What the second chip of AGX Orin calls two of its channels."""
+"""Name of two unconnected channels of AGX Orin's second chip."""
 
 _QUERY = "power.draw,clocks.sm,clocks.mem"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Watts of the module or card; clocks in MHz, 0 where unknown."""
+    """Watts of the module or card; clocks in MHz, 0 if unknown."""
 
     watts: float
     gpu_mhz: float = 0.0
@@ -54,7 +54,7 @@ class Meter(Protocol):
 
 @dataclass(slots=True)
 class Power:
-    """What a meter saw of a span: filled when the span ends; without samples nothing is known."""
+    """The samples of a measured block, filled when it ends; empty without a meter."""
 
     meter: str = ""
     samples: list[Sample] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Power:
 
 @contextmanager
 def measured(meter: Meter | None) -> Iterator[Power]:
-    """The power of what runs inside; empty without a meter."""
+    """Measure the power of the block; empty without a meter."""
     power = Power()
     if meter is None:
         yield power
@@ -92,9 +92,9 @@ def measured(meter: Meter | None) -> Iterator[Power]:
 
 
 def open_meter(on_gpu: bool, hwmon: Path = HWMON, nvidia_smi: str = "nvidia-smi") -> Meter | None:
-    """The machine's meter, None where it has none that answers.
+    """The machine's power meter; None if it has none that works.
 
-    A Jetson's rails tell of CPU and GPU alike; a card's own meter only of work ``on_gpu``.
+    A Jetson's rails cover CPU and GPU; a card's own meter only work ``on_gpu``.
     """
     rails = _rails(hwmon)
     if rails:
@@ -110,14 +110,14 @@ Rail = tuple[Path, Path]
 
 
 def _rails(hwmon: Path) -> dict[str, Rail]:
-    """Name -> its files: the module's whole input, or all rails that together are it."""
+    """Name -> its files: the module's whole input, or all rails that add up to it."""
     found: dict[str, Rail] = {}
     for chip in sorted(hwmon.glob("*")):
         if _text(chip / "name") != "ina3221":
             continue
         for label in sorted(chip.glob("in*_label")):
             number = label.name.removeprefix("in").removesuffix("_label")
-            # Switched off, its values cannot be read; not connected, they mean nothing.
+            # A disabled channel cannot be read; an unconnected one means nothing.
             if _text(chip / f"in{number}_enable") == "0" or _text(label) == NOT_CONNECTED:
                 continue
             files = chip / f"in{number}_input", chip / f"curr{number}_input"
@@ -136,7 +136,7 @@ def _text(file: Path) -> str:
 
 
 class RailMeter:
-    """A Jetson's rails, read in a thread of their own; watts are their sum."""
+    """A Jetson's power rails, read in a thread; the watts are their sum."""
 
     def __init__(self, rails: dict[str, Rail]) -> None:
         self._rails = rails
@@ -164,7 +164,7 @@ class RailMeter:
                     for volts, amperes in self._rails.values()
                 )
             except ValueError:
-                pass  # a rail that gave nothing this time
+                pass  # a rail without a reading this time
             else:
                 self._samples.append(Sample(watts))
             if self._ended.wait(SAMPLE_S):
@@ -172,16 +172,16 @@ class RailMeter:
 
 
 def first_visible(environment: Mapping[str, str] = os.environ) -> str:
-    """The GPU that CUDA calls its first: its index or UUID, as nvidia-smi takes either.
+    """CUDA's first GPU: its index or UUID; nvidia-smi takes either.
 
-    Without CUDA_DEVICE_ORDER=PCI_BUS_ID an index counts the fastest GPU first for CUDA and the
-    first slot first for nvidia-smi; the two differ where GPUs of several kinds are mixed.
+    Without CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA numbers the fastest GPU first, nvidia-smi the first
+    slot; the numbers differ on machines with different GPUs.
     """
     return environment.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip() or "0"
 
 
 class SmiMeter:
-    """One GPU as nvidia-smi tells it."""
+    """One GPU, read through nvidia-smi."""
 
     def __init__(self, nvidia_smi: str = "nvidia-smi", gpu: str = "0") -> None:
         self.name = "nvidia-smi"
@@ -195,7 +195,7 @@ class SmiMeter:
         self._open = ExitStack()
 
     def answers(self) -> bool:
-        """Whether it is there and tells the power."""
+        """Whether nvidia-smi is there and reports power."""
         try:
             found = subprocess.run(
                 self._command, capture_output=True, text=True, timeout=10, check=True
@@ -206,11 +206,11 @@ class SmiMeter:
 
     def start(self) -> None:
         with ExitStack() as stack:
-            # A pipe would be full after some minutes, and nvidia-smi would wait.
-            self._told = stack.enter_context(tempfile.TemporaryFile("w+"))
+            # A file, because a pipe would fill up after some minutes and block nvidia-smi.
+            self._output = stack.enter_context(tempfile.TemporaryFile("w+"))
             self._process = subprocess.Popen(
                 [*self._command, f"--loop-ms={int(1000 * SAMPLE_S)}"],
-                stdout=self._told,
+                stdout=self._output,
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
@@ -223,12 +223,12 @@ class SmiMeter:
         self._process.wait()
         self._process = None
         with self._open:
-            self._told.seek(0)
-            return _samples(self._told.read())
+            self._output.seek(0)
+            return _samples(self._output.read())
 
 
 def _samples(lines: str) -> list[Sample]:
-    """Of ``87.31, 1980, 2619`` lines; those with words in place of numbers are left out."""
+    """From lines such as ``87.31, 1980, 2619``; lines without numbers are skipped."""
     found = []
     for line in lines.splitlines():
         try:

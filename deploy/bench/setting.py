@@ -1,4 +1,4 @@
-"""What a benchmark ran on: the model, the machine, the versions of what can matter to speed."""
+"""What a benchmark ran on: model, machine, library versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DISTRIBUTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is measured, on what. ``threads`` 0 means the backend's own choice."""
+    """The model and the machine. ``threads`` 0 means the backend's default."""
 
     network: str
     file_sha256: str
@@ -46,9 +46,9 @@ class Setting:
         return dataclasses.asdict(self)
 
     def heading(self) -> list[str]:
-        """Two lines for people."""
+        """Two lines for the terminal."""
         size = "x".join(str(edge) for edge in self.input_shape)
-        threads = f"threads {self.threads or 'as the backend chooses'}"
+        threads = f"threads {self.threads or 'default'}"
         return [
             f"{self.network} {self.precision} {size}, {self.backend}",
             f"{self.cpu}, {self.num_cpus} CPUs, {threads}; GPU: {', '.join(self.gpus) or 'none'}",
@@ -56,7 +56,7 @@ class Setting:
 
 
 def setting_of(runner: Runner, threads: int) -> dict[str, Any]:
-    """The fields of a Setting, of a runner that was opened with ``threads``."""
+    """The fields of a Setting for a runner that was opened with ``threads``."""
     manifest = runner.manifest
     return {
         "network": manifest.network,
@@ -73,7 +73,7 @@ def setting_of(runner: Runner, threads: int) -> dict[str, Any]:
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's model as the kernel names it, or its architecture."""
+    """The processor's model by the kernel, or its architecture."""
     names = _values_after("model name", cpuinfo)
     return names[0] if names else platform.machine()
 
@@ -82,7 +82,7 @@ def gpu_names(
     driver: Path = Path("/proc/driver/nvidia/gpus"),
     board: Path = Path("/proc/device-tree/model"),
 ) -> tuple[str, ...]:
-    """The NVIDIA GPUs that the driver lists; of a Jetson its board's name; empty without one."""
+    """The NVIDIA GPUs that the driver lists, or a Jetson board's name; empty without a GPU."""
     listed = tuple(
         name
         for information in sorted(driver.glob("*/information"))
@@ -95,7 +95,7 @@ def gpu_names(
 
 
 def _values_after(key: str, file: Path) -> list[str]:
-    """The values of ``key : value`` lines of one of the kernel's text files, if it is there."""
+    """The values of the ``key : value`` lines in a kernel's text file; none without it."""
     if not file.is_file():
         return []
     pairs = (line.partition(":") for line in file.read_text(encoding="utf-8").splitlines())
@@ -103,7 +103,7 @@ def _values_after(key: str, file: Path) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what is installed and can matter to speed, Python included."""
+    """Versions of the installed packages that can affect speed, and of Python."""
     found = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
@@ -114,7 +114,7 @@ def _versions() -> dict[str, str]:
 
 
 def gpu_memory_mb() -> float | None:
-    """What all processes hold on all NVIDIA GPUs, as nvidia-smi says; None where it cannot."""
+    """Memory of all processes on all NVIDIA GPUs by nvidia-smi; None without it."""
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

@@ -2,7 +2,7 @@
 
 Both resize a box to the network's size without keeping its aspect and compute one line,
 y = scale * (x - offset), so a crop or a scale per channel has to be in the graph
-(``reid export --pixels``). The same words have other numbers in the two files.
+(``reid export --pixels``). The same options have different numbers in the two files.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ REID_TYPES = {"nvdeepsort": 1, "nvdcf": 2}
 def affine(preprocess: Preprocess) -> tuple[float, tuple[float, float, float]]:
     """(scale, offsets in channel order) of y = scale * (x - offset).
 
-    Raises ConfigError for a preprocessing that is more than that.
+    Raises ConfigError for any other preprocessing.
     """
     if preprocess.interpolation not in SCALING_FILTER:
         raise ConfigError(
-            f"this model resizes by {preprocess.interpolation!r}, and DeepStream by "
-            f"{' or '.join(SCALING_FILTER)} only; use `reid bundle triton`, whose clients resize, "
-            "or train with one of them"
+            f"this model resizes with {preprocess.interpolation!r}, DeepStream only with "
+            f"{' or '.join(SCALING_FILTER)}; use `reid bundle triton`, whose clients resize, "
+            "or train with one of these"
         )
     problem = ""
     if (preprocess.crop_height, preprocess.crop_width) != (
@@ -97,7 +97,7 @@ def tracker_block(manifest: Manifest, model_file: str, batch: int, tracker: str)
 
 
 def infer_file(manifest: Manifest, model_file: str, batch: int, person_class: int) -> str:
-    """``nvinfer``'s configuration: run on each person, give the vector as a tensor."""
+    """``nvinfer``'s configuration: run on each person, output the vector as a tensor."""
     scale, offsets = affine(manifest.preprocess)
     key = "model-engine-file" if manifest.engine else "onnx-file"
     lines = {
@@ -132,7 +132,7 @@ def infer_file(manifest: Manifest, model_file: str, batch: int, person_class: in
 
 
 def _number(value: float) -> str:
-    """All digits that a float32 needs, and no more."""
+    """With the digits of a float32."""
     return f"{value:.9g}"
 
 

@@ -1,4 +1,4 @@
-"""Golden crops: images and the answers that a model must give for them, wherever it runs."""
+"""Golden crops: images with the outputs that a model must give for them on any machine."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _ANSWERS, _CROP = "answers", "crop_"
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """N crops, (H, W, 3) uint8 BGR of their own sizes, and their answers, (N, D) float32.
+    """N crops, (H, W, 3) uint8 BGR of different sizes, and their expected outputs ``answers``,
+    (N, D) float32.
 
-    ``precision`` is that of the model that gave the answers, ``checkpoint`` the first digits of
-    its checkpoint's SHA-256.
+    ``precision`` is that of the model that computed the answers, ``checkpoint`` the first digits
+    of its checkpoint's SHA-256.
     """
 
     crops: tuple[Image, ...]
@@ -41,16 +42,16 @@ class Golden:
 
     @property
     def spread(self) -> float:
-        """How far an answer lies from the mean of all, typically: what errors are shares of."""
+        """The median distance of an answer from the mean answer: errors are relative to it."""
         distances = np.linalg.norm(self.answers - self.answers.mean(axis=0), axis=1)
         return float(np.median(distances))
 
 
 def golden_crops(count: int = NUM_CROPS, seed: int = 1) -> list[Image]:
-    """Crops on which every way of preparing them wrongly shows: (H, W, 3) uint8 BGR.
+    """Crops that show every mistake in preprocessing: (H, W, 3) uint8 BGR.
 
-    Patches of colour, none grey, under fine stripes; 90 to 400 high, so that they shrink and
-    grow, and 0.3 to 0.7 as wide, so that stretching is not padding.
+    Patches of colour, none grey, under fine stripes; 90 to 400 pixels high, so that they are
+    enlarged and reduced, and 0.3 to 0.7 as wide, so that stretching differs from padding.
     """
     rng = np.random.default_rng(seed)
     crops = []
@@ -68,14 +69,14 @@ def golden_crops(count: int = NUM_CROPS, seed: int = 1) -> list[Image]:
 
 
 def answers_of(runner: Runner, inputs: FloatArray, batch_size: int = NUM_CROPS) -> FloatArray:
-    """All that a graph of images gives for (N, 3, H, W), as rows (N, D) float32.
+    """All outputs of a graph for images (N, 3, H, W), as rows (N, D) float32.
 
-    Raises ModelFileError for a graph that does not take images one by one.
+    Raises ModelFileError for a graph whose input is not one image.
     """
     specs = runner.manifest.input_arrays
     if len(specs) != 1 or specs[0].shape != runner.manifest.preprocess.input_shape:
         raise ModelFileError(
-            f"golden crops are for a graph that takes an image; {runner.manifest.network}'s "
+            f"golden crops need a graph that takes one image; {runner.manifest.network}'s "
             f"{runner.manifest.stage!r} takes {', '.join(spec.words() for spec in specs)}: name "
             "the graph that describes images"
         )
@@ -88,12 +89,12 @@ def answers_of(runner: Runner, inputs: FloatArray, batch_size: int = NUM_CROPS) 
 
 
 def golden_of(runner: Runner, crops: Sequence[Image]) -> Golden:
-    """The crops with this model's own answers. Raises what ``answers_of`` raises."""
+    """The crops with this model's outputs as answers. Raises what ``answers_of`` raises."""
     manifest = runner.manifest
     answers = answers_of(runner, manifest.preprocess.batch(list(crops)))
     if not np.isfinite(answers).all():
         raise ModelFileError(
-            "the model's answers to the golden crops are not all finite; check its weights"
+            "the model's outputs for the golden crops are not all finite; check its weights"
         )
     return Golden(
         tuple(crops),
@@ -105,9 +106,9 @@ def golden_of(runner: Runner, crops: Sequence[Image]) -> Golden:
 
 
 def save_golden(golden: Golden, folder: Path) -> Path:
-    """Write ``golden.safetensors`` and the crops as PNG files, which any program can be fed.
+    """Write ``golden.safetensors``, and the crops as PNG files for any other program.
 
-    Returns the first one's path. Raises OutputError.
+    Returns the path of the first. Raises OutputError.
     """
     arrays = {f"{_CROP}{index:03d}": crop for index, crop in enumerate(golden.crops)}
     texts = {
@@ -150,7 +151,7 @@ def load_golden(path: Path) -> Golden:
         )
         rows = answers.dtype == np.float32 and answers.ndim == 2 and len(answers) == len(crops)
         if not crops or not images or not rows or not np.isfinite(answers).all():
-            raise ValueError("its arrays are not crops with an answer each")
+            raise ValueError("its arrays are not crops with one answer each")
         return Golden(crops, answers, model["network"], model["checkpoint"], model["precision"])
     except (
         OSError,
@@ -166,9 +167,9 @@ def load_golden(path: Path) -> Golden:
 
 
 def find_golden(model: Path) -> Path | None:
-    """The golden crops of the bundle that a model file lies in, None where there are none.
+    """The golden crops of the bundle around a model file; None without any.
 
-    Triton keeps a model two folders below its repository.
+    In a Triton repository the model is two folders down.
     """
     for folder in (model.parent, *model.parent.parents[:2]):
         if (folder / FOLDER / FILE).is_file():

@@ -14,7 +14,7 @@ from reid.types import ArraySpec
 CONFIG_FILE = "config.pbtxt"
 VERSION = "1"
 PLATFORMS = {"plan": "tensorrt_plan", "onnx": "onnxruntime_onnx"}
-"""Kind of the model file -> the word of its backend."""
+"""Kind of the model file -> Triton's name of its backend."""
 
 MAX_QUEUE_DELAY_US = 1000
 """How long a request may wait for others to fill a batch."""
@@ -22,7 +22,7 @@ MAX_QUEUE_DELAY_US = 1000
 
 @dataclass(frozen=True, slots=True)
 class TritonModel:
-    """One file of the model: where it is, its manifest, its name in the version's folder."""
+    """One file of the model: its path, its manifest, its name in the version's folder."""
 
     source: Path
     manifest: Manifest
@@ -37,13 +37,13 @@ class TritonModel:
 
 
 def triton_models(files: Sequence[tuple[Path, Manifest]]) -> list[TritonModel]:
-    """Names for the files of one model. Raises ConfigError where they are not of one model."""
+    """Names for the files of one model. Raises ConfigError for files of different models."""
     kinds = {"plan" if manifest.engine else "onnx" for _, manifest in files}
     facts = {(m.network, m.stage, m.checkpoint_sha256, m.precision, m.preprocess) for _, m in files}
     if len(kinds) > 1 or len(facts) > 1:
         raise ConfigError(
             "a model folder of Triton holds one graph in one precision, as an ONNX file or as "
-            f"engines; found {', '.join(file.name for file, _ in files)}: bundle them apart"
+            f"engines; found {', '.join(file.name for file, _ in files)}: bundle them separately"
         )
     (kind,) = kinds
     named = [TritonModel(file, manifest, f"model.{kind}") for file, manifest in files]
@@ -56,8 +56,8 @@ def triton_models(files: Sequence[tuple[Path, Manifest]]) -> list[TritonModel]:
     capabilities = [one.compute_capability for one in named]
     if "" in capabilities or len(set(capabilities)) < len(capabilities):
         raise ConfigError(
-            "several engines are told apart by their GPU's compute capability; found "
-            f"{', '.join(c or 'none' for c in capabilities)}: give one for each"
+            "several engines must differ in their GPU's compute capability; found "
+            f"{', '.join(c or 'none' for c in capabilities)}: give one engine for each"
         )
     profiles = [_profiles(one.manifest) for one in named]
     if len(set(map(len, profiles))) > 1:
@@ -71,15 +71,15 @@ def triton_models(files: Sequence[tuple[Path, Manifest]]) -> list[TritonModel]:
 
 def model_name(manifest: Manifest) -> str:
     """``msp_cnn_fp16``, ``csn_describe_fp32``: Triton's name of the model."""
-    stage = "" if manifest.stage == "embed" else f"_{manifest.stage}"
-    return f"{manifest.network}{stage}_{manifest.precision}"
+    graph = "" if manifest.stage == "embed" else f"_{manifest.stage}"
+    return f"{manifest.network}{graph}_{manifest.precision}"
 
 
 def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str:
     """``config.pbtxt``, protobuf text of inference.ModelConfig.
 
-    A graph with an array that has no batch axis (the query of ``compare``) is configured
-    without Triton's batching, its sizes spelt out.
+    A graph with an array without a batch axis (the query of ``compare``) is configured without
+    Triton's batching, with explicit sizes.
     """
     manifest = models[0].manifest
     specs = (*manifest.input_arrays, *manifest.output_arrays)
@@ -110,9 +110,9 @@ def _profiles(manifest: Manifest) -> tuple[BatchProfile, ...]:
 
 
 def _instance_group(profiles: int) -> str:
-    """Every profile named: without it Triton runs the first alone.
+    """All profiles by name: otherwise Triton uses only the first.
 
-    Triton takes for each batch the profile whose tuned size is nearest (pull requests 919 and
+    Triton uses for each batch the profile whose tuned size is nearest (pull requests 919 and
     1987 of triton-inference-server/server).
     """
     indices = ", ".join(_quoted(str(index)) for index in range(profiles))
@@ -123,7 +123,7 @@ def _array(field: str, spec: ArraySpec, batching: bool) -> str:
     sizes = list(spec.shape)
     if not batching:
         sizes.insert(0, -1 if spec.batched else 1)
-    # A scalar per image has no size of its own, and Triton asks for one.
+    # A scalar per image has no dimension, and Triton needs one.
     reshape = ""
     if not sizes:
         sizes, reshape = [1], " reshape { shape: [ ] }"
@@ -148,6 +148,6 @@ def _parameter(key: str, text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As protobuf's text format has strings."""
+    """A string of protobuf's text format."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

@@ -20,7 +20,7 @@ from .golden import FOLDER, Golden, golden_crops, golden_of, save_golden
 from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
 
 DEFAULT_BATCH = 16
-"""Boxes of one call, where no engine says how many it takes."""
+"""Images per call, unless an engine has its own limit."""
 
 
 def bundle_deepstream(
@@ -34,15 +34,15 @@ def bundle_deepstream(
 ) -> list[Path]:
     """Write the tracker's block, nvinfer's file, the model and the golden crops into ``out``.
 
-    ``reference`` gives the golden answers, else ``golden_of_model`` says who. Returns the files.
-    Raises ConfigError for a model that DeepStream cannot feed, ModelFileError, ManifestError,
+    ``reference`` computes the golden answers; by default see ``golden_of_model``. Returns the
+    files. Raises ConfigError for a model that DeepStream cannot run, ModelFileError, ManifestError,
     OutputError.
     """
     file, manifest = _opened(model)
     if manifest.outputs or manifest.inputs:
         raise ConfigError(
-            f"DeepStream keeps one vector of a person, and {manifest.network}'s "
-            f"{manifest.stage!r} graph gives {len(manifest.output_arrays)} arrays; use "
+            f"DeepStream keeps one vector per person, and {manifest.network}'s "
+            f"{manifest.stage!r} graph outputs {len(manifest.output_arrays)} arrays; use "
             "`reid bundle triton`"
         )
     if manifest.precision not in INFER_MODE:
@@ -73,7 +73,7 @@ def bundle_triton(
 ) -> list[Path]:
     """Write a model repository: ``<name>/config.pbtxt``, ``<name>/1/`` and the golden crops.
 
-    Several engines of one graph are for several GPUs. A graph without images has no golden
+    Several engines of one graph are for several GPUs. A graph that takes no images has no golden
     crops. Returns the files. Raises as ``bundle_deepstream``.
     """
     named = triton_models([_opened(model) for model in models])
@@ -81,7 +81,7 @@ def bundle_triton(
     size = min(_batch(one.manifest, batch) for one in named)
     name = name or model_name(manifest)
     if Path(name).name != name or name in (".", ".."):
-        raise ConfigError(f"a model's name is one folder's name, found {name!r}")
+        raise ConfigError(f"a model's name is the name of one folder, found {name!r}")
     takes_images = manifest.input_arrays[0].shape == manifest.preprocess.input_shape
     takes_images = takes_images and len(manifest.input_arrays) == 1
     golden = golden_of_model(named[0].source, manifest, reference) if takes_images else None
@@ -95,10 +95,10 @@ def bundle_triton(
 
 
 def golden_of_model(file: Path, manifest: Manifest, reference: Path | None) -> Golden:
-    """Golden crops with answers: of ``reference``, of the FP32 file beside the model, or its own.
+    """Golden crops with answers of ``reference``, of the FP32 file beside the model, or of itself.
 
-    Answers in FP32 also tell whether an FP16 model computes in FP16. Raises ModelFileError where
-    none of them can run here.
+    With answers in FP32 the doctor can check that an FP16 model computes in FP16. Raises
+    ModelFileError if none of them can run here.
     """
     crops = golden_crops()
     source = reference or _single_precision(file, manifest) or file
@@ -109,12 +109,12 @@ def golden_of_model(file: Path, manifest: Manifest, reference: Path | None) -> G
         if reference is not None:
             raise
         raise ModelFileError(
-            f"{source.name} cannot answer golden crops here ({error}); name a file that can, of "
-            "the same checkpoint, by --reference"
+            f"{source.name} cannot run here on the golden crops ({error}); name a file of the "
+            "same checkpoint that can with --reference"
         ) from None
     if golden.checkpoint != manifest.checkpoint_sha256[:16]:
         raise ConfigError(
-            f"{source} comes from another checkpoint than {file.name}; name a reference of the same"
+            f"{source} and {file.name} come from different checkpoints; name another --reference"
         )
     return golden
 
@@ -128,7 +128,7 @@ def _single_precision(file: Path, manifest: Manifest) -> Path | None:
 
 
 def _opened(model: Path) -> tuple[Path, Manifest]:
-    """The file and its manifest; a run cannot be served, nor an engine that no server opens.
+    """The file and its manifest; refuses a run, and an engine that no server can open.
 
     Raises ConfigError, ManifestError, ModelFileError.
     """
@@ -142,13 +142,13 @@ def _opened(model: Path) -> tuple[Path, Manifest]:
     if manifest.engine and engine_info(manifest, file.path).flavour != "tensorrt":
         raise ConfigError(
             f"{file.path.name} is an engine of TensorRT for RTX, which DeepStream and Triton "
-            "cannot open; bundle the .onnx file, or an engine that TensorRT built"
+            "cannot open; bundle the .onnx file, or an engine built by TensorRT"
         )
     return file.path, manifest
 
 
 def _batch(manifest: Manifest, asked: int | None) -> int:
-    """The most images of one call. Raises ConfigError for more than an engine takes."""
+    """The largest batch. Raises ConfigError for more than an engine takes."""
     largest = manifest.engine.largest_batch if manifest.engine else asked or DEFAULT_BATCH
     if asked is not None and asked > largest:
         raise ConfigError(

@@ -1,5 +1,5 @@
-"""Cameras: video files, image folders, V4L2 devices and network streams, a thread for each.
+"""Cameras: video files, image folders, V4L2 devices and network streams, each in its thread.
 
-``parse_sources`` reads what a user names, ``Cameras`` runs them and hands out rounds of frames.
-A network address may hold a password: it is given to the decoder, and shown nowhere.
+``parse_sources`` parses the sources, ``Cameras`` reads them and yields rounds of frames. A URL
+may hold a password: only the decoder gets it, and it is never shown.
 """

@@ -1,4 +1,4 @@
-"""One source in its own thread: read, hand over, and open again what broke."""
+"""One source in its own thread: read it, hand over its frames, reconnect when it breaks."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from reid.errors import DataError
 from reid.types import Image
 
 from .readers import Decoded, Frames, Lost
-from .sources import Source
+from .sources import CameraSource
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
-"""Between two attempts to open a stream that broke: doubled from the first to the longest."""
+"""Delay before reconnecting to a stream: doubled from the first to the longest."""
 
-Read = Callable[[Source], Frames]
+Read = Callable[[CameraSource], Frames]
 Wait = Callable[[float], bool]
-"""Waits so many seconds; true if the camera was stopped meanwhile."""
+"""Waits this many seconds; true if the camera was stopped meanwhile."""
 
 
 class Frame(NamedTuple):
-    """A frame on its way through the toolkit.
+    """One frame of a camera.
 
-    ``number`` is its place among all that its source gave, those that were lost or superseded
-    included. ``time_s``: see ``Decoded``. ``ready_s`` is the monotonic time at which it arrived
-    (live sources) or was handed over (files), from which latency is counted.
+    ``number`` counts all frames of its source, lost and dropped ones too. ``time_s``: see
+    ``Decoded``. ``ready_s`` is the monotonic time at which it arrived (live sources) or was
+    handed over (files); latency is counted from it.
     """
 
     camera: str
@@ -53,25 +53,25 @@ class News(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of a source's frames: handed over, superseded by a newer one, undecodable."""
+    """Frames of a source: handed over, dropped for a newer one, undecodable."""
 
     frames: int = 0
     dropped: int = 0
     lost: int = 0
     breaks: int = 0
-    """How often a device or stream was lost."""
+    """How often the connection to a device or stream was lost."""
 
 
-class Camera:
-    """Reads ``source`` in a thread that runs ``run``.
+class CameraThread:
+    """Reads ``source``; a thread runs ``run``.
 
-    ``arrived`` guards what the thread and its reader share, and wakes both. A live source keeps
-    its newest frame; any other waits until its frame was taken. ``wait`` is for tests.
+    ``arrived`` guards what the thread and its consumer share, and wakes both. A live source keeps
+    only its newest frame; any other waits until its frame is taken. ``wait`` is for tests.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: CameraSource,
         arrived: threading.Condition,
         news: deque[News],
         read: Read,
@@ -90,16 +90,16 @@ class Camera:
 
     @property
     def waiting(self) -> bool:
-        """A frame is there to be taken."""
+        """Whether a frame can be taken."""
         return self._slot is not None
 
     @property
     def finished(self) -> bool:
-        """Nothing more will come."""
+        """No more frames will come."""
         return self._over and self._slot is None
 
     def take(self) -> Frame | None:
-        """The frame that is there; called with ``arrived`` held."""
+        """The frame that is ready; call it with ``arrived`` held."""
         frame, self._slot = self._slot, None
         if frame is None:
             return None
@@ -107,7 +107,7 @@ class Camera:
         return frame if self.source.live else frame._replace(ready_s=time.monotonic())
 
     def stop(self) -> None:
-        """Ask the thread to end; it does so after the frame that it is reading."""
+        """Ask the thread to end, after the frame that it is reading."""
         self._stopped.set()
 
     def run(self) -> None:
@@ -115,10 +115,10 @@ class Camera:
         try:
             if self.source.kind in ("video", "folder"):
                 problem = self._read_once()
-                with self._arrived:  # its end is told after its last frame
+                with self._arrived:  # report the end after the last frame
                     self._arrived.wait_for(self._accepts)
                 if not self._stopped.is_set():
-                    self._tell("failed" if problem else "ended", problem or "its end was reached")
+                    self._tell("failed" if problem else "ended", problem or "end of the file")
             else:
                 self._keep_open()
         finally:
@@ -130,7 +130,7 @@ class Camera:
         delays = backoff_delays(self.source.name)
         while True:
             before = self._position
-            problem = self._read_once() or f"{self.source.name} gives no more frames"
+            problem = self._read_once() or f"{self.source.name} sends no more frames"
             if self._position > before:
                 delays = backoff_delays(self.source.name)
             if self._stopped.is_set():
@@ -138,12 +138,12 @@ class Camera:
             if not self._broken:
                 self._broken = True
                 self.counts.breaks += 1
-                self._tell("lost", f"{problem}; it is opened again and again")
+                self._tell("lost", f"{problem}; reconnecting")
             if self._wait(next(delays)):
                 return
 
     def _read_once(self) -> str:
-        """Open, and hand over what comes; what went wrong, in words, or nothing."""
+        """Open the source and hand over its frames; returns what went wrong, or an empty string."""
         try:
             with closing(self._read(self.source)) as frames:
                 for item in frames:
@@ -163,7 +163,7 @@ class Camera:
             return
         if self._broken:
             self._broken = False
-            self._tell("back", "it gives frames again")
+            self._tell("back", "receiving frames again")
         number, self._position = self._position, self._position + 1
         if self.source.live and self.source.kind in ("video", "folder"):
             self._keep_pace(item.time_s)
@@ -175,11 +175,11 @@ class Camera:
             self._arrived.notify_all()
 
     def _accepts(self) -> bool:
-        """The place of the newest frame is free, or may be taken."""
+        """Whether a new frame may be stored."""
         return self.source.live or not self.waiting or self._stopped.is_set()
 
     def _keep_pace(self, time_s: float) -> None:
-        """Wait until a file that is played live would have come to ``time_s``."""
+        """Wait until ``time_s`` of a file that is played at its own speed."""
         now = time.monotonic()
         self._began_s = self._began_s or now - time_s
         if (ahead_s := self._began_s + time_s - now) > 0:
@@ -190,10 +190,10 @@ class Camera:
 
 
 def backoff_delays(name: str) -> Iterator[float]:
-    """Seconds until the next attempt: doubled each time to the longest, shortened at random.
+    """Seconds until the next attempt: doubled up to the longest, then shortened at random.
 
-    By up to a half, so that many cameras of one switch do not come back in step; the numbers
-    are each camera's own and the same in every run.
+    By up to a half, so that the cameras of one switch do not all reconnect at once. The random
+    numbers depend on the camera's name only, so every run has the same.
     """
     rng = random.Random(name)
     delay_s = FIRST_DELAY_S

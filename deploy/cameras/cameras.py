@@ -1,4 +1,4 @@
-"""Several cameras at once, and the frames that they have ready, round by round."""
+"""Several cameras at once; their frames come in rounds."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from .camera import Camera, Counts, Frame, News, Read
+from .camera import CameraThread, Counts, Frame, News, Read
 from .readers import read_source
-from .sources import Source
+from .sources import CameraSource
 
 POLL_S = 0.1
-"""How long a round waits for a frame before it comes back empty."""
+"""How long a round waits for a frame before it is returned empty."""
 
 
 class Cameras:
-    """All sources, each in its thread. Use as a context manager.
+    """All sources, each in its thread. A context manager.
 
-    Files are read in step: a round has the next frame of each of them or of none, so that what
-    is made of files does not depend on how fast their threads are. A live source's frame is in a
-    round when there is a new one, and waits for nobody.
+    Files are read in step: a round has the next frame of every file or of none, so that the
+    result does not depend on the speed of the threads. A live source's frame is in a round if it
+    is new.
     """
 
-    def __init__(self, sources: Sequence[Source], read: Read = read_source) -> None:
+    def __init__(self, sources: Sequence[CameraSource], read: Read = read_source) -> None:
         self._arrived = threading.Condition()
         self._news: deque[News] = deque()
-        self._cameras = [Camera(source, self._arrived, self._news, read) for source in sources]
+        self._cameras = [
+            CameraThread(source, self._arrived, self._news, read) for source in sources
+        ]
         self._threads = ThreadPoolExecutor(max(1, len(sources)), thread_name_prefix="camera")
         self._running: list[Future[None]] = []
 
     @property
     def counts(self) -> dict[str, Counts]:
-        """Camera -> what became of its frames."""
+        """Camera -> its frame counts."""
         return {camera.source.name: camera.counts for camera in self._cameras}
 
     def rounds(self) -> Iterator[list[Frame]]:
         """At most one frame of each camera, until all have ended.
 
-        An empty round comes when nothing arrived for POLL_S, so that the caller can look at
-        ``news`` and decide whether to go on.
+        A round is empty if nothing arrived for POLL_S, so that the caller can read ``news`` and
+        decide whether to continue.
         """
         while True:
             with self._arrived:
@@ -50,21 +52,21 @@ class Cameras:
                 self._arrived.notify_all()
             for thread in self._running:
                 if over or thread.done():
-                    thread.result()  # what a thread did not expect is raised here
+                    thread.result()  # raises a thread's unexpected error
             yield [frame for frame in frames if frame is not None]
             if over:
                 return
 
     def news(self) -> Iterator[News]:
-        """What happened to the sources since the last call."""
+        """Changes of the sources' state since the last call."""
         while self._news:
             yield self._news.popleft()
 
     def _over(self) -> bool:
         return all(camera.finished for camera in self._cameras)
 
-    def _ready(self) -> list[Camera]:
-        """Whose frames a round takes: live sources' that are new, files' if all have theirs."""
+    def _ready(self) -> list[CameraThread]:
+        """Cameras of the next round: live sources with a new frame; files if all have one."""
         files = [c for c in self._cameras if not (c.source.live or c.finished)]
         in_step = all(camera.waiting for camera in files)
         return [c for c in self._cameras if c.waiting and (c.source.live or in_step)]

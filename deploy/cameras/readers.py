@@ -1,7 +1,7 @@
-"""From a source to frames: what OpenCV decodes, with what it could not decode counted.
+"""Frames of a source, decoded by OpenCV; undecodable frames are counted.
 
-FFmpeg and OpenCV print addresses, passwords included, in their own messages. Both are silenced
-for the whole process when this module is imported: FFmpeg reads its level once, from
+FFmpeg and OpenCV print URLs with their passwords in their own messages. Importing this module
+silences both for the whole process: FFmpeg reads its log level once, from
 OPENCV_FFMPEG_LOGLEVEL, when the first video is opened.
 """
 
@@ -20,33 +20,33 @@ from reid.data.images import IMAGE_SUFFIXES, read_image
 from reid.errors import DataError
 from reid.types import Image
 
-from .sources import Source, is_text
+from .sources import CameraSource, is_text
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
 os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
-# RTSP over TCP is OpenCV's default, and has to be said again beside another option: frames of
-# damaged packets are left out instead of smeared.
+# RTSP over TCP is OpenCV's default, and must be repeated with any other option. The other one
+# drops the frames of damaged packets, which would be smeared.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;discardcorrupt")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 FOLDER_FPS = 10.0
-"""Frames per second that an image folder stands for, and a video that does not say (a choice)."""
+"""Frame rate of an image folder, and of a video without one (a choice)."""
 
 STREAM_TIMEOUT_MS = 5000
-"""How long a network stream may take to open, and to give a frame (a choice)."""
+"""Time limit for opening a network stream and for each frame (a choice)."""
 
 MAX_MISSED = 25
-"""Frames in a row that cannot be decoded and are no end yet (a choice: a second of them)."""
+"""Undecodable frames in a row that end a source (a choice: one second of them)."""
 
 MAX_PIXELS = 1 << 26
-"""The largest frame, twice that of an 8K camera: a file that asks for more is refused, an image
-of a folder that does is lost."""
+"""The largest frame, twice an 8K camera's. A larger video is refused; a larger image of a folder
+counts as lost."""
 
 
 class Decoded(NamedTuple):
     """One frame, (height, width, 3) uint8 BGR.
 
-    ``time_s`` is its place in the file, or for a device or stream the Unix time of its arrival.
+    ``time_s`` is its time in the file, or for a device or stream the Unix time of its arrival.
     """
 
     image: Image
@@ -54,17 +54,17 @@ class Decoded(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """So many frames that were there and could not be decoded."""
+    """Number of frames that could not be decoded."""
 
     frames: int
 
 
 Frames = Generator[Decoded | Lost, None, None]
-"""Ends where the file ends or the stream breaks; raises DataError where it cannot be opened."""
+"""Ends with the file, or when the stream breaks; raises DataError if it cannot be opened."""
 
 
-def read_source(source: Source) -> Frames:
-    """The frames of a source, opened with the first one that is asked for."""
+def read_source(source: CameraSource) -> Frames:
+    """The frames of a source, which is opened for the first one."""
     if source.kind == "folder":
         return _folder(Path(source.url))
     if source.kind == "video":
@@ -88,8 +88,8 @@ def _folder(folder: Path) -> Frames:
         yield item
 
 
-def _video(source: Source) -> Frames:
-    """A video file; frames that its container announces and nobody saw are lost at its end."""
+def _video(source: CameraSource) -> Frames:
+    """A video file; frames that its container announces and that did not come are lost."""
     capture = _opened(source, _stream_backend())
     try:
         announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -108,7 +108,7 @@ def _video(source: Source) -> Frames:
         capture.release()
 
 
-def _live(source: Source) -> Frames:
+def _live(source: CameraSource) -> Frames:
     """A device or a network stream, until it breaks."""
     backend = cv2.CAP_V4L2 if source.kind == "device" else _stream_backend()
     capture = _opened(source, backend)
@@ -120,9 +120,9 @@ def _live(source: Source) -> Frames:
 
 
 def _read(capture: Any) -> Generator[Image | Lost, None, None]:
-    """Frames until MAX_MISSED in a row fail, or a stream gives none for STREAM_TIMEOUT_MS.
+    """Frames until MAX_MISSED in a row fail, or a stream sends none for STREAM_TIMEOUT_MS.
 
-    OpenCV says of a spoilt frame and of the end the same; what follows tells them apart.
+    OpenCV reports a damaged frame and the end in the same way; the next frames show which.
     """
     missed, newest_s = 0, time.monotonic()
     while missed < MAX_MISSED and time.monotonic() - newest_s < STREAM_TIMEOUT_MS / 1000:
@@ -137,15 +137,15 @@ def _read(capture: Any) -> Generator[Image | Lost, None, None]:
 
 
 def _stream_backend() -> int:
-    """FFmpeg, or whatever an OpenCV without it has."""
+    """FFmpeg, or any other backend if OpenCV has no FFmpeg."""
     built_in = cv2.videoio_registry.getStreamBackends()
     return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in built_in else cv2.CAP_ANY
 
 
-def _opened(source: Source, backend: int) -> Any:
-    """An open capture. Raises DataError, without the address."""
+def _opened(source: CameraSource, backend: int) -> Any:
+    """An open capture. Raises DataError, without the URL."""
     if not is_text(source.url):
-        raise DataError(f"{source.name} ({source.shown}): its path is no UTF-8; rename it")
+        raise DataError(f"{source.name} ({source.shown}): its path is not valid UTF-8; rename it")
     options: list[int] = []
     if source.kind == "stream" and backend == cv2.CAP_FFMPEG:
         timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
@@ -153,24 +153,24 @@ def _opened(source: Source, backend: int) -> Any:
     capture = cv2.VideoCapture(source.url, backend, options)
     if not capture.isOpened():
         remedy = {
-            "video": "expected a video that OpenCV's FFmpeg decodes, and not cut short",
+            "video": "expected a complete video that OpenCV's FFmpeg can decode",
             "device": "is a camera plugged in, and may this user read it (group video)?",
-        }.get(source.kind, "check the address, the user and password, and that the camera is on")
+        }.get(source.kind, "check the URL, the user and password, and that the camera is on")
         raise DataError(f"{source.name} ({source.shown}) cannot be opened; {remedy}")
     size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
     if size[0] * size[1] > MAX_PIXELS:
         capture.release()
         raise DataError(
             f"{source.name} ({source.shown}) has frames of {size[0]}x{size[1]}; at most "
-            f"{MAX_PIXELS} pixels are taken"
+            f"{MAX_PIXELS} pixels are supported"
         )
     return capture
 
 
-def frame_rate(source: Source) -> float:
-    """Frames per second that a video file tells; FOLDER_FPS for anything else.
+def frame_rate(source: CameraSource) -> float:
+    """Frames per second of a video file; FOLDER_FPS for anything else.
 
-    0 for a file that cannot be opened: who reads it is told.
+    0 for a file that cannot be opened: reading it raises the error.
     """
     if source.kind != "video":
         return FOLDER_FPS

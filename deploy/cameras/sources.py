@@ -1,4 +1,4 @@
-"""What a user names as a source: ``NAME=URL`` or ``URL``, and what of it may be shown."""
+"""Sources as a user writes them, ``NAME=URL`` or ``URL``, and the part that may be shown."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d{1,5})?")
 _DEVICE = re.compile(r"(?:/dev/video)?(\d{1,4})")
 _SECRETIVE = re.compile(r"[@?]|:/|//")
-"""What a mistyped address has, and hardly a file: it may hold a password."""
+"""Signs of a mistyped URL, rare in file names: it may hold a password."""
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
-"""What Python makes of a file name's bytes that are no UTF-8."""
+"""How Python decodes bytes of a file name that are not valid UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CameraSource:
     """One source. ``kind`` is ``video``, ``folder``, ``device`` or ``stream``.
 
-    ``url`` is what the decoder opens and may hold a password: nothing prints it. ``shown`` is
-    the part that messages may name. A ``live`` source gives its newest frame; one that is not
-    gives every frame in its order.
+    ``url`` is for the decoder and may hold a password: nothing prints it. ``shown`` is the part
+    for messages. A ``live`` source gives its newest frame, any other every frame in order.
     """
 
     name: str
@@ -40,24 +39,25 @@ class Source:
 
 
 def is_text(name: str) -> bool:
-    """Whether OpenCV may be given a name: one that is no UTF-8 ends the whole process there."""
+    """Whether a name is valid UTF-8: OpenCV ends the whole process for any other."""
     return not _NO_TEXT.search(name)
 
 
-def parse_sources(words: Sequence[str], live: bool = False) -> tuple[Source, ...]:
+def parse_sources(words: Sequence[str], live: bool = False) -> tuple[CameraSource, ...]:
     """Sources from ``NAME=URL`` or ``URL``; ``live`` makes files play at their own speed.
 
-    Without NAME a source is called after its file, folder, device or host. Raises ConfigError
-    for two sources of one name or one that is no UTF-8, for a file that is not there, and for an
-    address of an unknown kind; no message shows more of an address than its scheme, host and
-    port.
+    Without NAME a source is named after its file, folder, device or host. Raises ConfigError
+    for two sources with one name, a name that is not valid UTF-8, a missing file, and a URL with
+    an unknown scheme; messages show no more of a URL than its scheme, host and port.
     """
     if not words:
-        raise ConfigError("there is no source; name one: a video, a folder, /dev/video0, rtsp://…")
+        raise ConfigError("no source given; name one: a video, a folder, /dev/video0, rtsp://…")
     sources = tuple(_source(word, live) for word in words)
     for source in sources:
         if not is_text(source.name):
-            raise ConfigError(f"{source.shown}: its name is no UTF-8; name it: --source NAME=URL")
+            raise ConfigError(
+                f"{source.shown}: its name is not valid UTF-8; give it one: --source NAME=URL"
+            )
     counts = Counter(source.name for source in sources)
     for name, count in counts.items():
         if count > 1:
@@ -67,7 +67,7 @@ def parse_sources(words: Sequence[str], live: bool = False) -> tuple[Source, ...
     return sources
 
 
-def _source(word: str, live: bool) -> Source:
+def _source(word: str, live: bool) -> CameraSource:
     named = _NAMED.fullmatch(word)
     name, url = named.groups() if named else ("", word)
     scheme = _SCHEME.fullmatch(url)
@@ -76,35 +76,33 @@ def _source(word: str, live: bool) -> Source:
     device = _DEVICE.fullmatch(url)
     if device:
         file = f"/dev/video{device[1]}"
-        return Source(name or f"video{device[1]}", "device", file, file, True)
+        return CameraSource(name or f"video{device[1]}", "device", file, file, True)
     path = Path(url)
     if not path.exists():
-        shown = "what looks like an address" if _SECRETIVE.search(url) else url
+        shown = "this URL" if _SECRETIVE.search(url) else url
         raise ConfigError(
-            f"{shown}: no such video or folder; expected [NAME=]URL, NAME of letters, digits and "
+            f"{shown}: no such video or folder; expected [NAME=]URL: NAME of letters, digits and "
             "._- only, URL a file, a folder, /dev/videoN, or one of "
             f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}"
         )
     kind = "folder" if path.is_dir() else "video"
-    return Source(name or path.resolve().stem, kind, str(path.resolve()), str(path), live)
+    return CameraSource(name or path.resolve().stem, kind, str(path.resolve()), str(path), live)
 
 
-def _stream(name: str, url: str, scheme: str, rest: str) -> Source:
+def _stream(name: str, url: str, scheme: str, rest: str) -> CameraSource:
     if scheme not in SCHEMES:
-        raise ConfigError(
-            f"sources of the scheme {scheme}:// are not known; one of {', '.join(SCHEMES)}"
-        )
+        raise ConfigError(f"unknown scheme {scheme}://; expected one of {', '.join(SCHEMES)}")
     host = _host(rest)
     if not (name or host):
-        raise ConfigError(f"a {scheme}:// source without a clear host needs a name: NAME=URL")
-    return Source(name or host, "stream", url, f"{scheme}://{host or '...'}", True)
+        raise ConfigError(f"this {scheme}:// URL has no clear host, so it needs a name: NAME=URL")
+    return CameraSource(name or host, "stream", url, f"{scheme}://{host or '...'}", True)
 
 
 def _host(rest: str) -> str:
-    """``host:port`` of what follows ``://``, or empty where a password may be mistaken for it.
+    """``host:port`` of the text after ``://``; empty if it may be part of a password.
 
-    Passwords with ``/``, ``?`` or ``#`` in them end the address early for a parser; an ``@``
-    behind the first of these shows that.
+    A password with ``/``, ``?`` or ``#`` ends the host too early for a parser; an ``@`` after the
+    first of these shows that.
     """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host = authority.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""The commands of the floor that runs exported files: options, one call, one print.
+"""The commands for exported models: parse the options, make one call, print.
 
-Heavy libraries are imported inside the functions: ``--help`` needs none of them.
+Heavy libraries are imported inside the functions, so that ``--help`` needs none of them.
 """

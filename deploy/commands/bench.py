@@ -22,26 +22,26 @@ from reid.progress import progress_bar
     multiple=True,
     default=(1, 8, 32),
     show_default=True,
-    help="A batch size to time; give it several times for several.",
+    help="A batch size to time; repeatable.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=2.0,
     show_default=True,
-    help="How long to time each batch size, after a warm-up of a quarter of it.",
+    help="How long to time each batch size, after a warm-up of a quarter of that.",
 )
 @click.option(
     "--pairs",
     type=click.IntRange(min=1),
-    help="Time this many pairs instead, with a network that compares two images: a graph of two "
-    "images, a stored query against a stored gallery, and the gallery's description. --seconds "
-    "is then how long the query is repeated, and a tenth of what the first may take.",
+    help="Time this many pairs instead, for a network that compares two images: with the graph of "
+    "two images, and with a stored query against a stored gallery. --seconds is then how long "
+    "the query is repeated; the graph of two images is timed for ten times as long at most.",
 )
 @click.option(
     "--cuda-graph",
     is_flag=True,
-    help="Time an engine launched as a CUDA graph too (--useCudaGraph of trtexec).",
+    help="Also time an engine launched as a CUDA graph (trtexec's --useCudaGraph).",
 )
 @options.device
 @options.threads
@@ -56,11 +56,12 @@ def bench(
     device: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Measure MODEL here: milliseconds a batch (p50, p90, p99) and crops per second.
+    """Measure MODEL on this machine: milliseconds per batch (p50, p90, p99), crops per second, and
+    crops/J if power can be read.
 
     MODEL is a run folder, a checkpoint, an .onnx or an .engine. Preprocessing and network
-    are timed apart and together, on drawn crops; copies to and from the device are included. Of
-    an engine the network is also timed alone, without them.
+    are timed separately and together, on synthetic crops, including copies to and from the
+    device. For an engine the network is also timed without the copies.
     """
     from reid.runtime import open_runner
 
@@ -69,13 +70,15 @@ def bench(
 
     if pairs is not None:
         if cuda_graph:
-            raise click.UsageError("--cuda-graph is for images one by one: leave out --pairs")
+            raise click.UsageError(
+                "--cuda-graph cannot be combined with --pairs: leave out --pairs"
+            )
         if (
             click.get_current_context().get_parameter_source("batch_sizes")
             is not ParameterSource.DEFAULT
         ):
             raise click.UsageError(
-                "--batch is for images one by one; of --pairs the pieces have their own sizes: "
+                "--batch cannot be combined with --pairs, which has its own batch sizes: "
                 "leave --batch out"
             )
         with progress_bar("bench") as bar:

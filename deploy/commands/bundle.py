@@ -13,18 +13,19 @@ from reid.progress import say
 
 _out = click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")
 _batch = click.option(
-    "--batch", type=options.BATCH, help="Images of one call (else: the engine's)."
+    "--batch", type=options.BATCH, help="Images per call (default: the engine's)."
 )
 _reference = click.option(
     "--reference",
     type=options.FILE,
-    help="The file whose answers are golden (else: the FP32 ONNX beside MODEL, or MODEL).",
+    help="The file that computes the golden answers (default: the FP32 ONNX beside MODEL, or "
+    "MODEL).",
 )
 
 
 @click.group()
 def bundle() -> None:
-    """Write what another server needs to run a model, from its manifest."""
+    """Write the files that DeepStream or Triton needs to run a model, from its manifest."""
 
 
 @bundle.command()
@@ -36,14 +37,14 @@ def bundle() -> None:
     type=click.Choice(["nvdcf", "nvdeepsort"]),
     default="nvdcf",
     show_default=True,
-    help="Which of DeepStream's trackers the ReID block is for.",
+    help="DeepStream's tracker that the ReID block is for.",
 )
 @click.option(
     "--person-class",
     type=options.COUNT,
     default=0,
     show_default=True,
-    help="The class of people among the detector's.",
+    help="The detector's class of people.",
 )
 @_reference
 @options.as_json
@@ -74,7 +75,7 @@ def deepstream(
 @click.argument("models", nargs=-1, required=True, type=options.MODEL)
 @_out
 @_batch
-@click.option("--name", default="", help="The model's name (else: network and precision).")
+@click.option("--name", default="", help="The model's name (default: network and precision).")
 @_reference
 @options.as_json
 def triton(

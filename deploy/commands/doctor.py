@@ -14,29 +14,29 @@ from reid.errors import MissingPackageError, ParityError
 
 @click.command()
 @click.argument("model", type=options.MODEL)
-@click.option("--golden", type=options.FILE, help="The golden crops (else: the bundle's).")
+@click.option("--golden", type=options.FILE, help="The golden crops (default: the bundle's).")
 @click.option(
     "--answers",
     type=options.FILE,
-    help="A .npy file with what your own program got for the golden crops' PNG files, in the order "
-    "of their names: its fault is looked for.",
+    help="A .npy file with your own program's outputs for the golden crops' PNG files, in the "
+    "order of their names: doctor then looks for faults in that program.",
 )
 @options.device
 @options.as_json
 def doctor(
     model: Path, golden: Path | None, answers: Path | None, device: str, as_json: bool
 ) -> dict[str, Any]:
-    """Say what is wrong with MODEL on this machine; exit code 3 where something is.
+    """Find out what is wrong with MODEL on this machine; exit code 3 if something is.
 
-    Golden crops, which `reid bundle` writes, are replayed, and the fault is named: channels in
-    another order, normalised twice or not at all, another resize, an engine of another GPU or
-    TensorRT version, FP32 where FP16 was asked for, a missing library and how to install it.
+    Runs the golden crops of `reid bundle` and names the fault: wrong channel order, normalised
+    twice or not at all, another resize, an engine for another GPU or TensorRT version, FP32
+    instead of FP16, a missing library and how to install it.
     """
     from ..doctor.machine import this_machine
 
     try:
         from ..doctor.examination import examine
-    except ModuleNotFoundError as error:  # images are read with OpenCV, and without it nothing is
+    except ModuleNotFoundError as error:  # nothing can be read without OpenCV
         line = this_machine().install_line(error.name or "")
         if not line:
             raise

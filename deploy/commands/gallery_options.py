@@ -1,31 +1,47 @@
-"""Options that the gallery's commands share, spelt once."""
+"""Options that the gallery's commands share."""
 
 from __future__ import annotations
 
 import click
 
-ENGINES = ("auto", "exact", "ivf", "hnsw", "binary")
+INDEXES = ("auto", "exact", "binary")
 """As in ``reid.deploy.gallery.search``, which is not imported for ``--help``."""
+
+
+class _Renamed(click.Option):
+    """An option whose later names are old ones: they work and are not shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help, with the first name only."""
+        names, self.opts = self.opts, self.opts[:1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = names
+
 
 gallery = click.option(
     "--gallery",
     required=True,
     help="The gallery: a folder, or milvus://[user:password@]host:port/collection.",
 )
-engine = click.option(
+index = click.option(
+    "--index",
     "--engine",
-    type=click.Choice(ENGINES),
+    "index_kind",
+    cls=_Renamed,
+    type=click.Choice(INDEXES),
     default="auto",
     show_default=True,
-    help="How a folder's gallery is searched: exactly, or by an index. auto is exact up to "
-    "50,000 images and by binary codes above, unless another index is there.",
+    help="How a gallery in a folder is searched: exactly, or by an index of binary codes. auto is "
+    "exact up to 50,000 images.",
 )
 shortlist = click.option(
     "--shortlist",
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="A network that compares pairs: compare that many images, the best by the vector.",
+    help="For a network that compares pairs: how many images to compare, the nearest by vector.",
 )
 people = click.option("--person", "people", multiple=True, help="Only this person; repeatable.")
 cameras = click.option("--camera", "cameras", multiple=True, help="Only this camera; repeatable.")

@@ -24,21 +24,21 @@ from . import gallery_options
     "--shard",
     default="",
     metavar="3/8",
-    help="Take the third of eight parts of the images; the other parts may be added at the same "
-    "time, on other machines too. Else as torchrun says (RANK, WORLD_SIZE).",
+    help="Add only the third of eight parts of the images; other processes or machines can add the "
+    "others at the same time. Default: torchrun's RANK and WORLD_SIZE, or all images.",
 )
-@click.option("--camera", default="", help="The camera of images that tell none.")
+@click.option("--camera", default="", help="The camera of images without one.")
 @click.option(
     "--time",
     default="",
     metavar="TIME",
-    help="The time of images that tell none, e.g. 2026-05-01T12:30 (UTC); 'file' is each file's. "
-    "Of a video: when it begins.",
+    help="The time of images without one, e.g. 2026-05-01T12:30 (UTC); 'file' takes each file's "
+    "time. For a video: its start.",
 )
 @click.option(
     "--detector",
     type=options.FILE,
-    help="Videos: the .onnx that finds people (see reid watch; else OpenCV's own).",
+    help="For videos: the people detector, an .onnx file (see reid watch; default: OpenCV's HOG).",
 )
 @click.option(
     "--every",
@@ -46,21 +46,21 @@ from . import gallery_options
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Videos: seconds between the frames that are looked at.",
+    help="For videos: seconds between two frames that are used.",
 )
 @click.option(
     "--delete",
     "deletions",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Erase images instead: person=NAME, camera=NAME, since=TIME, until=TIME; those that "
-    "meet all of them.",
+    help="Erase images instead: person=NAME, camera=NAME, since=TIME, until=TIME. Repeat to erase "
+    "only images that meet all conditions.",
 )
-@gallery_options.engine
+@gallery_options.index
 @click.option(
     "--batch",
     type=options.BATCH,
-    help="Images per call of the network (else: 64, or 128 of one that compares pairs).",
+    help="Images per call of the network (default: 64, or 128 for one that compares pairs).",
 )
 @options.device
 @options.threads
@@ -75,18 +75,18 @@ def index(
     detector: Path | None,
     every_s: float,
     deletions: tuple[str, ...],
-    engine: str,
+    index_kind: str,
     batch: int | None,
     device: str,
     threads: int,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Describe IMAGES with MODEL and add those that are new to a gallery.
+    """Compute features of IMAGES with MODEL and add the new ones to a gallery.
 
     IMAGES are folders (person/camera/image.jpg, person/image.jpg, names such as
     0002_c1_000451.jpg, or any), CSV files (path, person_id, camera_id, time, box), images, or
-    videos, of which the people are taken. Run it again to add, or to go on after a stop: what is
-    there is not described again.
+    videos, in which people are detected. Run it again to add more, or to continue after a stop:
+    images that are there are skipped.
     """
     from reid.matching import open_matcher
 
@@ -103,16 +103,16 @@ def index(
     where = where_from(deletions)
     videos = [path for path in images if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos and time == "file":
-        raise click.UsageError("a video's file tells when it ended; give --time its beginning")
+        raise click.UsageError("for a video, --time file is not possible: give --time its start")
     start_s = seconds_from_text(time) if videos and time else None
     stills = [path for path in images if path not in videos]
-    sightings = labelled(list_images(stills), camera, time) if stills else []
+    entries = labelled(list_images(stills), camera, time) if stills else []
     root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
     with (
         closing(open_matcher(model, device, threads, batch)) as matcher,
         closing(
             open_gallery(
-                gallery, matcher, create=bool(images), engine=engine, threads=threads, say=say
+                gallery, matcher, create=bool(images), index=index_kind, threads=threads, say=say
             )
         ) as opened,
     ):
@@ -120,7 +120,7 @@ def index(
             found: dict[str, Any] = {"deleted": opened.delete(where)}
         else:
             with progress_bar("opening") as bar:
-                parts = [index_images(opened, matcher, part.of_images(sightings, root), bar.phase)]
+                parts = [index_images(opened, matcher, part.of_images(entries, root), bar.phase)]
                 if videos:
                     with closing(open_detector(detector, device, threads)) as finder:
                         parts += [
@@ -154,4 +154,4 @@ def _in_words(found: dict[str, Any]) -> str:
         return f"{total}, {found['deleted']:,} deleted"
     known = found["images"] - found["added"]
     rate = found["added"] / max(found["seconds"], 1e-9)
-    return f"{total}, {found['added']:,} added ({rate:,.0f} a second), {known:,} were there"
+    return f"{total}, {found['added']:,} added ({rate:,.0f} per second), {known:,} were there"

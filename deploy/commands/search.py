@@ -20,15 +20,17 @@ from . import gallery_options
 @click.argument("images", nargs=-1, required=True, type=options.FILE)
 @gallery_options.gallery
 @click.option(
-    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each."
+    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Matches per image."
 )
 @gallery_options.people
 @gallery_options.cameras
 @gallery_options.since
 @gallery_options.until
-@gallery_options.engine
+@gallery_options.index
 @gallery_options.shortlist
-@click.option("--html", "page", type=options.FILE, help="Write a page with the pictures there.")
+@click.option(
+    "--html", "page", type=options.FILE, help="Write a page with the pictures to this file."
+)
 @options.device
 @options.threads
 @options.as_json
@@ -41,23 +43,23 @@ def search(
     cameras: tuple[str, ...],
     since: str,
     until: str,
-    engine: str,
+    index_kind: str,
     shortlist: int,
     page: Path | None,
     device: str,
     threads: int,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Find in a gallery whom each of IMAGES shows, nearest first.
+    """Search a gallery for the person in each of IMAGES; nearest first.
 
     The gallery was made by `reid index` with the same MODEL. Distances are Euclidean, or minus
-    the score of a network that compares pairs: the smaller, the more alike.
+    the score of a network that compares pairs: smaller is more alike.
     """
     from reid.data.images import read_image
     from reid.files import write_text
     from reid.matching import open_matcher
 
-    from ..gallery import Sighting, Where
+    from ..gallery import GalleryEntry, Where
     from ..gallery.listing import names_from
     from ..gallery.opening import open_gallery
     from ..gallery.results import Answer, page_of, text_of, to_json
@@ -70,18 +72,18 @@ def search(
         closing(open_matcher(model, device, threads)) as matcher,
         closing(
             open_gallery(
-                gallery, matcher, engine=engine, shortlist=shortlist, threads=threads, say=say
+                gallery, matcher, index=index_kind, shortlist=shortlist, threads=threads, say=say
             )
         ) as opened,
     ):
         found = opened.search(matcher.describe(queries), k, where)
         answers = [
-            Answer(Sighting(str(path)), matches)
+            Answer(GalleryEntry(str(path)), matches)
             for path, matches in zip(images, found, strict=True)
         ]
         if page is not None:
             note = f"{opened.name}, {len(opened):,} images"
-            write_text(page, page_of(answers, "Search", note, opened.sighting))
+            write_text(page, page_of(answers, "Search", note, opened.entry))
     body = {
         "gallery": opened.name,
         "queries": [

@@ -28,10 +28,10 @@ from . import gallery_options
     "--token",
     envvar="REID_TOKEN",
     default="",
-    help="What the page asks for; needed on any address but this machine's own. Better set as "
-    "REID_TOKEN, where no list of processes shows it.",
+    help="The token that the page asks for; needed on any address but this machine's own. Better "
+    "set it as REID_TOKEN: a list of processes shows options.",
 )
-@gallery_options.engine
+@gallery_options.index
 @gallery_options.shortlist
 @options.device
 @options.threads
@@ -41,34 +41,33 @@ def serve(
     host: str,
     port: int,
     token: str,
-    engine: str,
+    index_kind: str,
     shortlist: int,
     device: str,
     threads: int,
 ) -> None:
     """Search a gallery on a web page, until Ctrl-C.
 
-    Drop an image on the page, or draw a box on a frame; filter by camera and time; say of a
-    match whether it is the same person, which is kept in the gallery. The gallery was made by
-    `reid index` with the same MODEL. There is no encryption: beyond this machine use a tunnel
-    or a proxy.
+    Drop an image on the page, or draw a box on a frame; filter by camera and time; confirm or
+    reject a match, which is kept in the gallery. The gallery was made by `reid index` with the
+    same MODEL. There is no encryption: for other machines use a tunnel or a proxy.
     """
     from reid.matching import open_matcher
 
     from ..gallery.opening import open_gallery
     from ..serve.access import Access
-    from ..serve.answers import Answers
     from ..serve.server import GalleryServer
+    from ..serve.service import GalleryService
 
     access = Access(host, token)
     with (
         closing(open_matcher(model, device, threads)) as matcher,
         closing(
             open_gallery(
-                gallery, matcher, engine=engine, shortlist=shortlist, threads=threads, say=say
+                gallery, matcher, index=index_kind, shortlist=shortlist, threads=threads, say=say
             )
         ) as opened,
-        GalleryServer(host, port, access, Answers(opened, matcher)) as server,
+        GalleryServer(host, port, access, GalleryService(opened, matcher)) as server,
     ):
         opened.prepare()
         click.echo(server.url)

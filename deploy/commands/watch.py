@@ -22,25 +22,25 @@ from reid.progress import progress_bar
     multiple=True,
     required=True,
     metavar="[NAME=]URL",
-    help="A video file, a folder of images, /dev/videoN, or rtsp://... and the like; give it "
-    "several times for several cameras. A password in a URL is shown nowhere.",
+    help="A video file, a folder of images, /dev/videoN, or a URL such as rtsp://...; repeatable. "
+    "A password in a URL is never shown.",
 )
 @click.option(
-    "--live", is_flag=True, help="Play files at their own speed, leaving out frames if need be."
+    "--live", is_flag=True, help="Play files at their own speed, dropping frames if necessary."
 )
 @click.option(
     "--detector",
     type=options.FILE,
-    help="An ONNX people detector: YOLOX's form, or with a contract beside it. By default "
-    "OpenCV's own HOG, which is slow and finds upright people only.",
+    help="An ONNX people detector in YOLOX's format, or with a contract beside it. Default: "
+    "OpenCV's HOG, which is slow and finds upright people only.",
 )
 @click.option(
-    "--gallery", help="Name people by this gallery: a folder or milvus://host:port/collection."
+    "--gallery", help="A gallery of named people: a folder or milvus://host:port/collection."
 )
 @click.option(
     "--events",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="Append events to this file, a JSON object a line; - for stdout.",
+    help="Append events to this file, one JSON object per line; - for stdout.",
 )
 @click.option("--video", type=options.FILE, help="Write an annotated .mp4.")
 @click.option("--window", is_flag=True, help="Show the annotated cameras in a window.")
@@ -48,18 +48,19 @@ from reid.progress import progress_bar
     "--max-frames",
     type=options.COUNT,
     default=0,
-    help="Stop after so many rounds: a frame of each file, and of live sources those that are new.",
+    help="Stop after this many rounds; a round is one frame of each file and the new frames of "
+    "live sources.",
 )
 @click.option(
     "--max-distance",
     type=float,
-    help="Distance from which on two tracks are two people's; below 0 for a network that scores "
-    "pairs (minus the score). By default 0.65 for vectors and -0.7 for pairs.",
+    help="Largest distance of two tracks of one person; below 0 for a network that scores pairs "
+    "(minus the score). Default: 0.65 for vectors, -0.7 for pairs.",
 )
 @click.option(
     "--min-height",
     type=click.IntRange(min=1),
-    help="The smallest person in pixels of the frame: by default 24, for HOG 48.",
+    help="The smallest person, in pixels of the frame. Default: 24, for HOG 48.",
 )
 @options.device
 @options.threads
@@ -80,11 +81,11 @@ def watch(
     threads: int,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Follow people through cameras with MODEL: who is where, and who is the same.
+    """Track people through one or several cameras with MODEL, and re-identify them.
 
     MODEL is an .onnx, an .engine, a run folder or a checkpoint. Files are read frame by frame;
-    devices and streams give their newest frame and are opened again when they break. Ctrl-C
-    ends, with all files complete.
+    devices and streams give their newest frame and are reconnected when they break. Ctrl-C
+    stops; all output files are then complete.
     """
     from reid.matching import open_matcher
     from reid.training.stopping import StopRequest
@@ -93,7 +94,7 @@ def watch(
     from ..cameras.sources import parse_sources
     from ..people.boxes import MIN_HEIGHT
     from ..people.detector import open_detector
-    from ..watch.watcher import Watcher
+    from ..watch.watching import Watcher
     from ..watch.watching import watch as follow
 
     parsed = parse_sources(sources, live)
@@ -130,7 +131,7 @@ def watch(
 
 
 def _opened(name: str | None, matcher: Any, threads: int) -> Any:
-    """A gallery, whose engine is loaded for nobody else."""
+    """A gallery; FAISS is imported only if there is one."""
     if name is None:
         return None
     from ..gallery.opening import open_gallery
@@ -163,7 +164,7 @@ def _sinks(
 
 
 class _Teller:
-    """Counts frames on the progress bar, and says there what happens to the sources."""
+    """Counts frames on the progress bar, and prints changes of the sources."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar

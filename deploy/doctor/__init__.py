@@ -1,1 +1,1 @@
-"""What is wrong on this machine with this model file, found by replaying golden crops."""
+"""Finds out what is wrong with a model file on this machine, with golden crops."""

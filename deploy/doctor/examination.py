@@ -1,4 +1,4 @@
-"""One examination: libraries, file, precision, answers; and what to do about each."""
+"""The checks of ``reid doctor``: libraries, file, precision, answers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from reid.runtime import Runner, open_runner
 from reid.types import FloatArray
 
 from ..bundle.golden import Golden, answers_of, find_golden, load_golden
-from .diagnosis import HEALTHY, SINGLE_PRECISION, Finding, explain, misread, worst
+from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
 from .machine import Machine, missing, this_machine
 
 BATCHES = (1, 5, 64)
-"""Sizes in which the crops are replayed: one by one, in uneven pieces, all at once."""
+"""Batch sizes for the crops: one by one, in uneven pieces, all at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found of ``model``, check by check."""
+    """The results for ``model``, check by check."""
 
     model: str
     machine: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def healthy(self) -> bool:
-        """No fault; what was not checked is told apart."""
+        """Whether no check found a fault; some may not have been run."""
         return all(finding.status != "fault" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
@@ -54,22 +54,24 @@ def examine(
     device: str = "auto",
     machine: Machine | None = None,
 ) -> Examination:
-    """Look for what is wrong with a model file here.
+    """Check a model file on this machine.
 
-    ``answers_file`` holds what another program, fed with the golden crops, got of this model:
-    then its fault is looked for. Raises DataError for golden crops or answers that cannot be
-    read; what is wrong with the model or this machine is a finding, not an error.
+    ``answers_file`` holds this model's outputs for the golden crops from another program, which
+    is then checked too. Raises DataError for golden crops or answers that cannot be read; faults
+    of the model or this machine are results, not errors.
     """
     machine = machine or this_machine()
     golden = _golden(model, golden_file)
     answers = None if answers_file is None else load_answers(answers_file, golden)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     lacking = _missing(model)
     for module in lacking:
         line = machine.install_line(module)
-        findings.append(Finding("libraries", "fault", f"{module} is not installed: {line}"))
+        findings.append(CheckResult("libraries", "fault", f"{module} is not installed: {line}"))
     if not lacking:
-        findings.append(Finding("libraries", "ok", "all that this file needs is installed"))
+        findings.append(
+            CheckResult("libraries", "ok", "everything that this file needs is installed")
+        )
         findings += _file(model, golden, answers, device)
     return Examination(str(model), machine.words(), tuple(findings))
 
@@ -78,16 +80,16 @@ def load_answers(path: Path, golden: Golden | None) -> FloatArray:
     """(N, D) float32 of a ``.npy`` file, a row for each golden crop. Raises DataError."""
     if golden is None:
         raise DataError(
-            "answers can be judged beside golden crops only; name the bundle's golden.safetensors "
-            "by --golden"
+            "answers need golden crops to compare with; name the bundle's golden.safetensors "
+            "with --golden"
         )
     expected = golden.answers.shape
     try:
-        # Mapped: a header that tells of more than the file holds is refused before any memory.
+        # Memory-mapped, so that a header that announces more than the file holds allocates nothing.
         found = np.lib.format.open_memmap(path, mode="r")
         rows = np.array(found, np.float32).reshape(len(found), -1)
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is no .npy file of numbers ({error})") from None
+        raise DataError(f"{path} is not a .npy file of numbers ({error})") from None
     if rows.shape != expected:
         raise DataError(
             f"{path} holds answers of shape {rows.shape}, expected {expected}: one row for each of "
@@ -109,105 +111,117 @@ def _missing(model: Path) -> list[str]:
             engine = file.unchecked_manifest.engine
             flavour = engine.flavour if engine else flavour
         except ReidError:
-            pass  # told by opening the file
+            pass  # opening the file reports it
     return missing(file.suffix, flavour)
 
 
 def _file(
     model: Path, golden: Golden | None, answers: FloatArray | None, device: str
-) -> list[Finding]:
+) -> list[CheckResult]:
     try:
         runner = open_runner(model, device)
     except ReidError as error:
-        return [Finding("file", "fault", str(error))]
+        return [CheckResult("file", "fault", str(error))]
     with closing(runner):
-        found = [Finding("file", "ok", f"opens: {runner.backend}")]
+        found = [CheckResult("file", "ok", f"opens: {runner.backend}")]
         if golden is None:
-            words = "no golden crops beside the model; `reid bundle` writes them, or name --golden"
-            return [*found, Finding("answers", "not checked", words)]
+            words = (
+                "no golden crops beside the model; run `reid bundle`, or name them with --golden"
+            )
+            return [*found, CheckResult("answers", "not checked", words)]
         found.append(_same_model(runner, golden))
         try:
             return [*found, *_answers(runner, golden), *_others(runner, golden, answers)]
         except ReidError as error:
-            return [*found, Finding("answers", "fault", str(error))]
+            return [*found, CheckResult("answers", "fault", str(error))]
 
 
-def _same_model(runner: Runner, golden: Golden) -> Finding:
+def _same_model(runner: Runner, golden: Golden) -> CheckResult:
     manifest = runner.manifest
     if manifest.checkpoint_sha256[:16] == golden.checkpoint:
-        return Finding("checkpoint", "ok", "the one that the golden answers come from")
-    return Finding(
+        return CheckResult("checkpoint", "ok", "the one of the golden answers")
+    return CheckResult(
         "checkpoint",
         "fault",
         f"the manifest names checkpoint {manifest.checkpoint_sha256[:16] or 'unknown'}, the golden "
-        f"answers come from {golden.checkpoint or 'unknown'}: bundle this model anew, or copy the "
+        f"answers come from {golden.checkpoint or 'unknown'}: bundle this model again, or copy the "
         "right file",
     )
 
 
-def _answers(runner: Runner, golden: Golden) -> list[Finding]:
-    """The model by its own manifest: right answers in every batch, of the precision asked for."""
+def _answers(runner: Runner, golden: Golden) -> list[CheckResult]:
+    """Checks with the model's own manifest: correct answers in every batch size, and precision."""
     inputs = runner.manifest.preprocess.batch(list(golden.crops))
     by_size = {size: answers_of(runner, inputs, size) for size in BATCHES}
     if any(answers.shape != golden.answers.shape for answers in by_size.values()):
         shapes = {answers.shape for answers in by_size.values()}
-        words = f"the model gives {shapes.pop()}, the golden answers are {golden.answers.shape}"
-        return [Finding("answers", "fault", f"{words}: these crops are of another model")]
+        words = f"the model outputs {shapes.pop()}, the golden answers are {golden.answers.shape}"
+        return [
+            CheckResult("answers", "fault", f"{words}: these golden crops belong to another model")
+        ]
     errors = {size: worst(answers, golden) for size, answers in by_size.items()}
     wrong = [size for size, error in errors.items() if not error < HEALTHY]
     if not wrong:
-        words = f"golden, within {max(errors.values()):.1e} of people's distance from one another"
-        return [Finding("answers", "ok", words), _precision(runner, golden, max(errors.values()))]
+        words = f"equal to the golden answers within {max(errors.values()):.1e} of their spread"
+        return [
+            CheckResult("answers", "ok", words),
+            _precision(runner, golden, max(errors.values())),
+        ]
     if 1 not in wrong:
-        words = f"right one by one, wrong in batches of {wrong[0]}: build the engine for batches"
-        return [Finding("answers", "fault", words)]
+        words = f"correct one by one, wrong in batches of {wrong[0]}: build the engine for batches"
+        return [CheckResult("answers", "fault", words)]
     found = misread(by_size[1], golden)
     if not found:
         faults = explain(runner, runner.manifest.preprocess, golden, golden.answers)
         found = (
-            f"by its manifest the model answers wrongly, and rightly with {faults}: the manifest "
-            "is not this file's; copy both from the export, or export again"
+            f"wrong with the manifest's preprocessing, correct with {faults}: the manifest does "
+            "not belong to this file; copy both from the export, or export again"
             if faults
-            else f"wrong by {errors[1]:.2g} of people's distance from one another, and no known "
-            "preparation of the crops mends it: these are other weights, or a broken build"
+            else f"wrong by {errors[1]:.2g} of the golden answers' spread, with every known "
+            "preprocessing: these are other weights, or a broken build"
         )
-    return [Finding("answers", "fault", found)]
+    return [CheckResult("answers", "fault", found)]
 
 
-def _precision(runner: Runner, golden: Golden, error: float) -> Finding:
-    """Numbers tell it: FP16 cannot give FP32's answers to the last digits."""
+def _precision(runner: Runner, golden: Golden, error: float) -> CheckResult:
+    """From the numbers: FP16 cannot give FP32's answers to the last digits."""
     asked = runner.manifest.precision
     if golden.precision != "fp32":
-        return Finding("precision", "not checked", f"the golden answers are {golden.precision}'s")
+        return CheckResult(
+            "precision", "not checked", f"the golden answers were computed in {golden.precision}"
+        )
     if asked == "fp16" and error < SINGLE_PRECISION:
         words = (
-            f"the manifest says fp16 and the answers are FP32's to {error:.0e}: the file computes "
-            "in FP32; build it strongly typed from the fp16 ONNX (reid export --fp16 --trt)"
+            f"the manifest says fp16, and the answers match FP32 within {error:.0e}: the file "
+            "computes in FP32; build it strongly typed from the fp16 ONNX file (reid export --fp16 "
+            "--trt)"
         )
-        return Finding("precision", "fault", words)
+        return CheckResult("precision", "fault", words)
     if asked == "fp32" and error > 10 * SINGLE_PRECISION:
         words = (
-            f"the manifest says fp32 and the answers are off by {error:.0e}: the file computes in "
+            f"the manifest says fp32, and the answers are off by {error:.0e}: the file computes in "
             "less than FP32 (TF32 or FP16); build an engine without TF32 (trtexec: --noTF32), or "
             "export again"
         )
-        return Finding("precision", "fault", words)
-    return Finding("precision", "ok", f"{asked}, as the manifest says (off by {error:.0e})")
+        return CheckResult("precision", "fault", words)
+    return CheckResult("precision", "ok", f"{asked}, as the manifest says (off by {error:.0e})")
 
 
-def _others(runner: Runner, golden: Golden, answers: FloatArray | None) -> list[Finding]:
-    """The answers of another program, and what that program does wrongly."""
+def _others(runner: Runner, golden: Golden, answers: FloatArray | None) -> list[CheckResult]:
+    """Checks of another program's answers."""
     if answers is None:
         return []
     error = worst(answers, golden)
     if error < HEALTHY:
-        return [Finding("their answers", "ok", f"golden, within {error:.1e}")]
+        return [
+            CheckResult("their answers", "ok", f"equal to the golden answers within {error:.1e}")
+        ]
     faults = misread(answers, golden)
     if not faults:
         faults = explain(runner, runner.manifest.preprocess, golden, answers)
-        faults = faults and f"the crops were prepared with {faults}"
+        faults = faults and f"the crops were preprocessed with {faults}"
     words = faults or (
-        f"wrong by {error:.2g} of people's distance from one another, and no known fault gives "
-        "these answers: is it the same model, and the crops in the order of their names?"
+        f"wrong by {error:.2g} of the golden answers' spread, and no known fault explains "
+        "it: is it the same model, and are the crops in the order of their names?"
     )
-    return [Finding("their answers", "fault", words)]
+    return [CheckResult("their answers", "fault", words)]

@@ -1,8 +1,8 @@
-"""The ways in which crops are prepared wrongly, each as a preparation of its own.
+"""Common faults in preprocessing, each as a preparation of the crops.
 
-They are what users of re-identification report: BGR for RGB, normalised twice or not at all,
-another resize. A preparation is one choice for each of three questions; a fault is a choice that
-the manifest did not make.
+They are those that users of re-identification report: BGR for RGB, normalised twice or not at
+all, another resize. A preparation makes one choice of resize, channel order and normalisation; a
+fault is a choice that differs from the manifest.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from reid.model_file.preprocess import INTERPOLATIONS, Preprocess
 from reid.types import FloatArray, Image
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of RGB pixels of 0-1, as most image networks are fed."""
+"""For RGB pixels of 0-1, as for most image networks."""
 
 MAX_FAULTS = 2
-"""Faults that are looked for at once."""
+"""Most faults tried together."""
 
 Resize = Callable[[Preprocess, Image], Image]
 Values = Callable[[Preprocess, FloatArray], FloatArray]
@@ -32,7 +32,7 @@ _NEAREST = "nearest"
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How crops become a network's input, and in words what is wrong with it."""
+    """One way from crops to a network's input; ``faults`` says what is wrong with it."""
 
     faults: tuple[str, ...]
     resize: Resize
@@ -49,9 +49,9 @@ class Preparation:
 
 
 def preparations(preprocess: Preprocess, inside: Preprocess | None = None) -> Iterator[Preparation]:
-    """The right one, then those with one fault, then those with ``MAX_FAULTS``.
+    """The correct one, then those with one fault, then with up to ``MAX_FAULTS``.
 
-    ``inside`` is what the graph does by itself, where it does.
+    ``inside`` is the preprocessing inside the graph, if there is any.
     """
     axes = (_resizes(preprocess), _orders(preprocess), _values(preprocess, inside))
     for count in range(MAX_FAULTS + 1):
@@ -68,7 +68,7 @@ def _orders(preprocess: Preprocess) -> list[tuple[str, bool]]:
     other = "RGB" if preprocess.channel_order == "BGR" else "BGR"
     return [
         ("", False),
-        (f"channels in {other} order in place of {preprocess.channel_order}", True),
+        (f"channels in {other} order instead of {preprocess.channel_order}", True),
     ]
 
 
@@ -76,15 +76,15 @@ def _resizes(preprocess: Preprocess) -> list[tuple[str, Resize]]:
     right = preprocess.interpolation
     found: list[tuple[str, Resize]] = [("", partial(_stretched, right))]
     found += [
-        (f"resized by {name!r} in place of {right!r}", partial(_stretched, name))
+        (f"resized with {name!r} instead of {right!r}", partial(_stretched, name))
         for name in (*INTERPOLATIONS, _NEAREST)
         if name != right
     ]
-    found.append(("the box's aspect kept and the rest padded, in place of stretched", _letterboxed))
+    found.append(("the aspect ratio kept and the rest padded, instead of stretched", _letterboxed))
     size = f"{preprocess.crop_height}x{preprocess.crop_width}"
     whole = f"{preprocess.resize_height}x{preprocess.resize_width}"
     if size != whole:
-        words = f"resized straight to {size}, in place of {whole} and its centre"
+        words = f"resized to {size}, instead of to {whole} and centre-cropped"
         found.append((words, _uncropped))
     return found
 
@@ -92,20 +92,20 @@ def _resizes(preprocess: Preprocess) -> list[tuple[str, Resize]]:
 def _values(preprocess: Preprocess, inside: Preprocess | None) -> list[tuple[str, Values]]:
     found: list[tuple[str, Values]] = [("", _normalised)]
     if inside is not None:
-        words = "normalised twice: outside, and by the graph, which does it itself"
+        words = "normalised twice: outside and inside the graph"
         found.append((words, lambda _, pixels: _normalised(inside, pixels)))
     identity = preprocess.mean == (0.0, 0.0, 0.0) and preprocess.std == (1.0, 1.0, 1.0)
     if not identity:
         found += [
-            ("not normalised: pixels of 0-255 as they are", _as_they_are),
+            ("not normalised: pixels of 0-255", _as_they_are),
             ("normalised twice", _twice),
             ("pixels of 0-1 normalised as if they were 0-255", _scaled_first),
         ]
     return [
         *found,
-        ("pixels of 0-1 in place of 0-255, not normalised" if not identity else
-         "pixels of 0-1 in place of 0-255", _scaled),
-        ("normalised as ImageNet's networks are fed (0-1, mean 0.485 ..., scale 0.229 ...)",
+        ("pixels of 0-1 instead of 0-255, not normalised" if not identity else
+         "pixels of 0-1 instead of 0-255", _scaled),
+        ("normalised with ImageNet's mean and deviation (0-1, mean 0.485 ..., std 0.229 ...)",
          _as_imagenet),
     ]  # fmt: skip
 

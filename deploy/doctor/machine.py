@@ -1,4 +1,4 @@
-"""What machine this is, and the exact line that installs what it lacks."""
+"""This machine, and the command that installs a missing library on it."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ NEEDS = {
     ".plan": (("tensorrt",), ("pycuda", "cuda"), ("cv2",)),
     ".pt": (("torch",), ("cv2",)),
 }
-"""File suffix -> what has to be importable, one of each group."""
+"""File suffix -> modules that it needs, one of each group."""
 
 
 def is_installed(name: str) -> bool:
-    """Whether ``name`` can be imported, as far as can be told without importing it.
+    """Whether ``name`` can be imported, without importing it.
 
-    Other packages than cuda-python put parts into the namespace ``cuda``.
+    The namespace ``cuda`` is also used by other packages than cuda-python.
     """
     if name != "cuda":
         return importlib.util.find_spec(name) is not None
@@ -110,7 +110,7 @@ def missing(
     flavour: str = "tensorrt",
     found: Callable[[str], object] = is_installed,
 ) -> list[str]:
-    """The modules that a file of this kind lacks here; of a group the last is named."""
+    """The missing modules for a file of this kind; of a group the last."""
     groups = [
         tuple(flavour if name == "tensorrt" else name for name in group)
         for group in NEEDS.get(suffix, ())

@@ -1,20 +1,20 @@
-"""Described images to search in: their vectors, whom they show, where and when.
+"""Galleries: images of people with their features, identities, cameras and times.
 
-These are the words that all use; ``reid.deploy.gallery.opening`` opens a gallery and is
-imported where one is wanted, for it needs faiss-cpu.
+These are the shared types. ``reid.deploy.gallery.opening`` opens a gallery; it is imported only
+when needed, because it needs faiss-cpu.
 """
 
 from __future__ import annotations
 
-from .gallery import ANYWHERE, Box, Confirmation, Gallery, Match, Sighting, Summary, Where
+from .gallery import ANYWHERE, Box, Confirmation, Gallery, GalleryEntry, Match, Summary, Where
 
 __all__ = [
     "ANYWHERE",
     "Box",
     "Confirmation",
     "Gallery",
+    "GalleryEntry",
     "Match",
-    "Sighting",
     "Summary",
     "Where",
 ]

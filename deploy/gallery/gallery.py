@@ -1,8 +1,8 @@
-"""What a gallery is to those who use it: commands, cameras, the web page.
+"""The interface of a gallery, for commands, cameras and the web page.
 
-A gallery keeps the descriptions of images and what is known of each image, its sighting. One
-lies in a folder (``reid.deploy.gallery.local``), another in a Milvus collection
-(``reid.deploy.gallery.milvus``); ``reid.deploy.gallery.opening.open_gallery`` opens either.
+A gallery keeps the features of images and an entry with the labels of each. It is a folder
+(``reid.deploy.gallery.local``) or a Milvus collection (``reid.deploy.gallery.milvus``);
+``reid.deploy.gallery.opening.open_gallery`` opens either.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """One image of a person, and all that is known of it.
+class GalleryEntry:
+    """One image of a person and its labels.
 
-    ``person`` and ``camera`` are names, empty where unknown; ``time_s`` is in seconds since 1970
-    UTC, kept to the microsecond. ``source`` is the image's file, or what a camera is called;
-    with a ``box`` the person is that part of it. ``picture`` is a JPEG of the person for sources
-    that are no files.
+    ``person`` and ``camera`` are names, empty if unknown; ``time_s`` is in seconds since 1970
+    UTC, kept to the microsecond. ``source`` is the image's file or a camera's name; with a
+    ``box`` the person is that part of it. ``picture`` is a JPEG of the person if the source is not
+    an image file.
 
-    Two sightings are of one image where source, box and ``content`` (a hash of the file) agree,
-    or, without ``content`` (a live camera), source, box and time.
+    Two entries are the same image if source, box and ``content`` (a hash of the file) agree, or,
+    without ``content`` (a live camera), source, box and time.
     """
 
     source: str
@@ -41,10 +41,10 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which images: every condition holds, and of a condition's names one.
+    """A filter of images: all conditions must hold, with any of a condition's names.
 
-    No names: whoever, wherever. An image of unknown time is in no span of time. ``until_s`` is
-    not in the span itself.
+    Without names it accepts every person or camera. An image without a time is never in a time
+    range. ``until_s`` is exclusive.
     """
 
     people: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ ANYWHERE = Where()
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An image found: its number in the gallery, how far it is, what is known of it.
+    """One search result: the image's id in the gallery, its distance and its entry.
 
     ``distance`` is the matcher's: Euclidean for vectors, minus the score for a network that
     compares pairs.
@@ -66,12 +66,12 @@ class Match:
 
     id: int
     distance: float
-    sighting: Sighting
+    entry: GalleryEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A person at the screen said that an image does, or does not, show whom a query shows."""
+    """A user confirmed or denied that an image shows the query's person."""
 
     query: str
     """Hash of the query's image."""
@@ -82,7 +82,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is in a gallery; names in order, times in seconds since 1970 UTC."""
+    """What is in a gallery; names sorted, times in seconds since 1970 UTC."""
 
     images: int
     people: tuple[str, ...]
@@ -92,24 +92,24 @@ class Summary:
 
 
 class Gallery(Protocol):
-    """Used by one thread at a time. Every change is a transaction: all of it, or nothing."""
+    """For one thread at a time. Every change is a transaction: complete, or not made at all."""
 
     name: str
-    """Where it is, for people: without credentials."""
+    """Its location for messages, without credentials."""
 
     def __len__(self) -> int:
-        """How many images it holds now."""
+        """Number of images."""
         ...
 
-    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+    def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """(N,): which of these images are not in the gallery yet."""
         ...
 
-    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
-        """Store described images and return how many: those that are there already are not.
+    def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
+        """Add images and return how many were new; images that are there already are skipped.
 
-        ``descriptions`` are the matcher's, of N images, ``sightings`` theirs in their order.
-        Raises OutputError (a full disk, another writer), and the gallery is as it was.
+        ``descriptions`` are the matcher's features of N images, ``entries`` the labels in the same
+        order. Raises OutputError (a full disk, another writer); the gallery is then unchanged.
         """
         ...
 
@@ -120,31 +120,31 @@ class Gallery(Protocol):
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
         """For each query its up to ``k`` nearest images, nearest first.
 
-        What others added since is searched too. Raises ConfigError for ``k`` below 1,
+        Includes images that other processes added. Raises ConfigError for ``k`` below 1,
         ModelFileError for a damaged gallery.
         """
         ...
 
-    def sighting(self, number: int) -> Sighting | None:
-        """What is known of the image ``Match.id``; None where there is none (any more)."""
+    def entry(self, number: int) -> GalleryEntry | None:
+        """The entry of the image ``Match.id``; None if it is not there or was erased."""
         ...
 
     def summary(self) -> Summary:
-        """What there is to filter by."""
+        """The names and times to filter by."""
         ...
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """Keep what somebody said of a match. Raises OutputError."""
+        """Store a confirmation. Raises OutputError."""
         ...
 
     def confirmed(self) -> list[Confirmation]:
-        """All that was said, in order."""
+        """All confirmations, in order."""
         ...
 
     def prepare(self) -> None:
-        """Build what makes searching quick now, not at the next search."""
+        """Build the search index now, if the gallery needs one."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; may be called twice."""
+        """Release files and connections; may be called twice."""
         ...

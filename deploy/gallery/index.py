@@ -1,7 +1,11 @@
-"""An engine over the rows that were there when it was built, kept in a file of its own.
+"""Approximate search by binary codes, and the file that keeps them.
 
-The file is a cache: without it, or where it is stale or damaged, search is exact until the index
-is built again. Rows added since are searched exactly, rows deleted since are passed over.
+The MSP paper proposes hashing for large galleries. The codes propose candidates, from which exact
+distances then choose. The file is a cache: without it, or if it is stale or damaged, search is
+exact until the index is built again. It holds plain arrays, which are checked before they are
+used. Rows added since it was built are searched exactly, rows deleted since are skipped.
+
+Constants marked "inferred" are checked with ``tests/benchmarks/bench_gallery.py``.
 """
 
 from __future__ import annotations
@@ -20,13 +24,20 @@ from reid.errors import ModelFileError
 from reid.matching.columns import Column, read_columns, write_columns
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .engines import ENGINES, SEED, Engine, sample_of
-from .vectors import ROWS_AT_ONCE, Found, Vectors
+from .vectors import ROWS_AT_ONCE, Found, Vectors, faiss
 
 FORMAT = "reid gallery index 1"
 
+KIND = "binary"
+"""The word for this index in its file and on the command line."""
+
+RETIRED_KINDS = ("ivf", "hnsw")
+"""Kinds in files of older versions, which are no longer used: ivf was slower and larger than
+binary codes; hnsw kept a copy of all vectors in memory and had to be built again after each
+deletion."""
+
 TARGET_RECALL = 0.995
-"""Recall@10 that the effort is chosen for, a little above the 0.99 that is wanted."""
+"""Recall@10 that the effort is tuned for, a little above the wanted 0.99."""
 
 PROBES = 200
 """Rows that recall is measured with."""
@@ -34,70 +45,141 @@ PROBES = 200
 K = 10
 
 FILTERED_SHARE = 0.2
-"""Where a filter leaves a smaller share, search is exact; efforts for filters are tuned with this
-share of the rows, drawn at random and on one side, and the harder choice counts. A filter that
-leaves few of a person's images is hard: the nearest are then others, all about as far. Inferred."""
+"""If a filter leaves a smaller share of the rows, search is exact. Efforts for filters are tuned
+with this share, once drawn at random and once on one side; the larger one counts. A filter that
+leaves few images of a person is hard: the nearest are then other people, all about equally far.
+Inferred."""
+
+EFFORTS = (16, 32768)
+"""The least and the most candidates for ten results."""
+
+MIN_BITS = 64
+SEED = 0
+
+_SINGLE = np.dtype(np.float32)
+
+
+class BinaryCodes:
+    """Signs of random projections: finds the rows whose bits differ least from the query's."""
+
+    def __init__(self, arrays: Mapping[str, Column], vectors: Vectors) -> None:
+        """Raises ValueError for arrays that do not fit the vectors."""
+        codes, planes, middle = (arrays[name] for name in ("codes", "planes", "middle"))
+        num_bits = 8 * codes.shape[1] if codes.ndim == 2 else 0
+        if codes.dtype != np.uint8 or len(codes) != len(vectors) or not num_bits:
+            raise ValueError("the codes do not belong to this gallery")
+        expected = [(vectors.dim, num_bits), (vectors.dim,)]
+        if [planes.shape, middle.shape] != expected or {planes.dtype, middle.dtype} != {_SINGLE}:
+            raise ValueError("the planes do not belong to this gallery's vectors")
+        self.arrays = arrays
+        self._codes, self._planes, self._middle = map(np.ascontiguousarray, (codes, planes, middle))
+        self._last: tuple[BoolArray, IntArray, Column] | None = None
+
+    @classmethod
+    def built(cls, vectors: Vectors) -> BinaryCodes:
+        """Orthogonal planes through the mean of a sample, one bit per dimension.
+
+        They need half as many candidates as planes in random directions; learned planes (ITQ)
+        need no fewer.
+        """
+        num_bits = -(-max(MIN_BITS, vectors.dim) // 8) * 8
+        rng = np.random.default_rng(SEED)
+        rotation = np.linalg.qr(rng.standard_normal((num_bits, num_bits)))[0]
+        planes = rotation[: vectors.dim].astype(np.float32)
+        middle = _sample_of(vectors, ROWS_AT_ONCE).mean(axis=0)
+        codes = [
+            _bits(part[at : at + ROWS_AT_ONCE], planes, middle)
+            for part in vectors.parts
+            for at in range(0, len(part), ROWS_AT_ONCE)
+        ]
+        arrays = {"codes": np.concatenate(codes), "planes": planes, "middle": middle}
+        return cls(arrays, vectors)
+
+    def candidates(
+        self, queries: FloatArray, k: int, effort: int, allowed: BoolArray | None
+    ) -> IntArray:
+        """(Q, k or more) rows whose codes are nearest, -1 if there are fewer.
+
+        ``effort`` is how many for ten results; more results get proportionally more.
+        """
+        rows, codes = self._allowed(allowed)
+        count = min(len(codes), max(k, effort * k // 10))
+        if not count:
+            return np.full((len(queries), 1), -1, np.int64)
+        bits = _bits(queries, self._planes, self._middle)
+        found: IntArray = faiss.knn_hamming(bits, codes, count)[1].astype(np.int64)
+        return found if rows is None else np.where(found < 0, -1, rows[found])
+
+    def _allowed(self, allowed: BoolArray | None) -> tuple[IntArray | None, Column]:
+        """The allowed rows and their codes, cached for the next search with the same array."""
+        if allowed is None:
+            return None, self._codes
+        if self._last is None or self._last[0] is not allowed:
+            rows = np.flatnonzero(allowed)
+            self._last = (allowed, rows, self._codes[rows])
+        return self._last[1:]
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The least effort that reached the target, or the most there is; what it reached."""
+    """The least effort that reached the target, or the largest effort; and its recall."""
 
     effort: int
     recall: float
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """``ids`` (n,) are those of the engine's rows; ``filtered`` is for searches of some rows."""
+class SearchIndex:
+    """``ids`` (n,) are those of the codes' rows; ``filtered`` is for searches of some rows."""
 
-    engine: Engine
+    codes: BinaryCodes
     ids: IntArray
     plain: Tuned
     filtered: Tuned
 
     def words(self) -> str:
-        """For the terminal."""
-        plain, some, what = self.plain, self.filtered, self.engine.effort_is
+        """One line for the terminal."""
+        plain, some = self.plain, self.filtered
         return (
-            f"{self.engine.name} over {len(self.ids):,} images: recall@{K} {plain.recall:.3f} "
-            f"against exact search ({plain.effort:,} {what}), {some.recall:.3f} where a filter "
+            f"{KIND} index of {len(self.ids):,} images: recall@{K} {plain.recall:.3f} "
+            f"({plain.effort:,} candidates for ten results), {some.recall:.3f} with a filter that "
             f"leaves {FILTERED_SHARE:.0%} of the images ({some.effort:,})"
         )
 
 
-def built_index(name: str, vectors: Vectors, ids: IntArray) -> tuple[Index, float]:
-    """Build the engine ``name`` over all rows and tune it; returns the seconds it took too."""
+def built_index(vectors: Vectors, ids: IntArray) -> tuple[SearchIndex, float]:
+    """Build an index of all rows and tune it; returns also the seconds it took."""
     start = time.perf_counter()
-    engine: Engine = ENGINES[name].built(vectors)
+    codes = BinaryCodes.built(vectors)
     rng = np.random.default_rng(SEED)
     probes = np.sort(rng.choice(len(ids), min(PROBES, len(ids)), replace=False)).astype(np.int64)
     some = (rng.random(len(ids)) < FILTERED_SHARE, _on_one_side(vectors, FILTERED_SHARE))
-    plain, *others = (_tuned(engine, vectors, probes, allowed) for allowed in (None, *some))
+    plain, *others = (_tuned(codes, vectors, probes, allowed) for allowed in (None, *some))
     filtered = max(others, key=lambda tuned: (tuned.effort, -tuned.recall))
-    return Index(engine, ids, plain, filtered), time.perf_counter() - start
+    return SearchIndex(codes, ids, plain, filtered), time.perf_counter() - start
 
 
 def _on_one_side(vectors: Vectors, share: float) -> BoolArray:
     """(N,): the ``share`` of rows furthest along the direction in which rows differ most.
 
-    Much like one camera's images among those of others, which have another light: an engine
-    looks first where the query is, and an effort tuned with rows drawn at random alone missed 2
-    or 3 of 10 there.
+    Much like the images of one camera with another light. Candidates are nearest to the query
+    first, so an effort tuned only with rows drawn at random misses many of these rows.
     """
-    sample = sample_of(vectors, ROWS_AT_ONCE)
+    sample = _sample_of(vectors, ROWS_AT_ONCE)
     direction = np.linalg.eigh(np.cov(sample, rowvar=False, ddof=0).reshape(vectors.dim, -1))[1]
     along = np.concatenate([part @ direction[:, -1] for part in vectors.parts])
     return np.asarray(along >= np.quantile(along, 1 - share), np.bool_)
 
 
-def _tuned(engine: Engine, vectors: Vectors, probes: IntArray, allowed: BoolArray | None) -> Tuned:
-    """Double the effort until rows find their nearest others, with the target's recall."""
+def _tuned(
+    codes: BinaryCodes, vectors: Vectors, probes: IntArray, allowed: BoolArray | None
+) -> Tuned:
+    """Double the effort until the probes find their nearest others with the target recall."""
     queries = vectors.rows(probes)
     exact = _others(vectors.nearest(queries, K + 1, allowed).positions, probes)
-    effort, most = engine.efforts
+    effort, most = EFFORTS
     while True:
-        candidates = engine.candidates(queries, K + 1, effort, allowed)
+        candidates = codes.candidates(queries, K + 1, effort, allowed)
         found = _others(vectors.reranked(queries, candidates, K + 1).positions, probes)
         tuned = Tuned(effort, _recall(found, exact))
         if tuned.recall >= TARGET_RECALL or effort >= most:
@@ -106,28 +188,28 @@ def _tuned(engine: Engine, vectors: Vectors, probes: IntArray, allowed: BoolArra
 
 
 def nearest_by_index(
-    index: Index,
+    index: SearchIndex,
     vectors: Vectors,
     at: IntArray,
     queries: FloatArray,
     k: int,
     rows: BoolArray | None,
 ) -> Found:
-    """The nearest of the index's rows, or of some ``rows`` (n,) of them.
+    """The nearest of the index's rows, or of the ``rows`` (n,) among them.
 
-    ``at`` (n,) is where the engine's rows are among the vectors, -1 for those that are gone.
+    ``at`` (n,) is the position of each index row among the vectors, -1 for deleted ones.
     """
     tuned = index.plain if rows is None else index.filtered
-    found = index.engine.candidates(queries, k, tuned.effort, rows)
+    found = index.codes.candidates(queries, k, tuned.effort, rows)
     return vectors.reranked(queries, np.where(found < 0, -1, at[found]), k)
 
 
-def save_index(path: Path, index: Index, gallery: str) -> None:
+def save_index(path: Path, index: SearchIndex, gallery: str) -> None:
     """Write the cache atomically. Raises OutputError."""
-    columns = {"ids": index.ids, **index.engine.arrays}
+    columns = {"ids": index.ids, **index.codes.arrays}
     texts = {
         "gallery": gallery,
-        "engine": index.engine.name,
+        "engine": KIND,
         "tuned": json.dumps(
             [dataclasses.astuple(index.plain), dataclasses.astuple(index.filtered)]
         ),
@@ -136,37 +218,38 @@ def save_index(path: Path, index: Index, gallery: str) -> None:
     write_columns(path, FORMAT, texts, {name: [column] for name, column in columns.items()})
 
 
-def stored_engine(path: Path) -> str:
-    """The engine of the index in a file; empty where there is none."""
+def stored_kind(path: Path) -> str:
+    """The kind of the index in a file; empty if there is none."""
     try:
         return read_columns(path, FORMAT, "index of a gallery", "")[0].get("engine", "")
     except ModelFileError:
         return ""
 
 
-def load_index(path: Path, gallery: str, vectors: Vectors, ids: IntArray) -> Index | None:
-    """The index in a file; None where there is none of this gallery, or it cannot be used."""
+def load_index(path: Path, gallery: str, vectors: Vectors, ids: IntArray) -> SearchIndex | None:
+    """The index in a file; None if it is missing, of another gallery or kind, or damaged."""
     try:
         texts, columns = read_columns(path, FORMAT, "index of a gallery", "")
-        if texts["gallery"] != gallery or int(texts["crc32"]) != _checksum(columns):
+        if texts["engine"] != KIND or texts["gallery"] != gallery:
             return None
         known = columns.pop("ids")
+        if int(texts["crc32"]) != _checksum({"ids": known, **columns}):
+            return None
         if known.dtype != np.int64 or known.ndim != 1 or not (known[1:] > known[:-1]).all():
             return None
         at = places_of(known, ids)
-        kind = ENGINES[texts["engine"]]
-        if (at < 0).any():
-            if not kind.per_row or not (at >= 0).any():
-                return None
-            columns[kind.per_row] = columns[kind.per_row][at >= 0]
-        rows = vectors.some(at[at >= 0])
-        engine: Engine = kind(columns, rows)
-        least, most = engine.efforts
+        there = at >= 0
+        if not there.any():
+            return None
+        if not there.all():
+            columns["codes"] = columns["codes"][there]
+        codes = BinaryCodes(columns, vectors.some(at[there]))
+        least, most = EFFORTS
         plain, filtered = (
             Tuned(min(max(least, int(effort)), most), float(recall))
             for effort, recall in json.loads(texts["tuned"])
         )
-        return Index(engine, np.array(known[at >= 0]), plain, filtered)
+        return SearchIndex(codes, np.array(known[there]), plain, filtered)
     except (
         IndexError,
         KeyError,
@@ -180,8 +263,8 @@ def load_index(path: Path, gallery: str, vectors: Vectors, ids: IntArray) -> Ind
 
 
 def places_of(known: IntArray, ids: IntArray) -> IntArray:
-    """(n,): where each of ``known`` is in the ascending ``ids``, or -1."""
-    if np.array_equal(known, ids[: len(known)]):  # nothing was deleted: the usual case
+    """(n,): the position of each of ``known`` in the ascending ``ids``, or -1."""
+    if np.array_equal(known, ids[: len(known)]):  # nothing was deleted, the usual case
         return np.arange(len(known), dtype=np.int64)
     if not len(ids):
         return np.full(len(known), -1, np.int64)
@@ -190,7 +273,7 @@ def places_of(known: IntArray, ids: IntArray) -> IntArray:
 
 
 def _others(positions: IntArray, own: IntArray) -> IntArray:
-    """(Q, K): what was found less the query itself, or less the last."""
+    """(Q, K): the results without the query itself, or without the last one."""
     is_own = positions == own[:, None]
     is_own[~is_own.any(axis=1), -1] = True
     others: IntArray = positions[~is_own].reshape(len(positions), -1)
@@ -198,7 +281,7 @@ def _others(positions: IntArray, own: IntArray) -> IntArray:
 
 
 def _recall(found: IntArray, exact: IntArray) -> float:
-    """Of the exact ones that there are."""
+    """Share of the exact results that were found."""
     hits = sum(
         len(set(one) & set(other))
         for one, other in zip(found.tolist(), exact.tolist(), strict=True)
@@ -211,3 +294,16 @@ def _checksum(columns: Mapping[str, Column]) -> int:
     for name in sorted(columns):
         total = zlib.crc32(np.ascontiguousarray(columns[name]).data, total)
     return total
+
+
+def _bits(vectors: FloatArray, planes: FloatArray, middle: FloatArray) -> Column:
+    """(n, bits / 8) uint8: the side of each plane."""
+    return np.packbits((vectors - middle) @ planes > 0, axis=1)
+
+
+def _sample_of(vectors: Vectors, count: int) -> FloatArray:
+    """``count`` rows drawn at random, or all rows."""
+    if count >= len(vectors):
+        return np.concatenate(vectors.parts)
+    rng = np.random.default_rng(SEED)
+    return vectors.rows(np.sort(rng.choice(len(vectors), count, replace=False)))

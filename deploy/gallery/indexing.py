@@ -1,7 +1,7 @@
-"""Describing images into a gallery: only those it has not, in steps that each are kept.
+"""Adding images to a gallery: only new ones, in steps that are committed one by one.
 
-Several processes, on several machines, may fill one gallery: each takes its shard of the
-images. A run that was stopped goes on where it was when it is started again.
+Several processes, on several machines, can fill one gallery: each adds its shard of the images. A
+stopped run continues where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from reid.matching import Matcher, Progress
 from reid.matching.describing import READ_THREADS, Phase, read_ahead, silent
 from reid.types import Image, ImageRecord
 
-from .gallery import Box, Gallery, Sighting
+from .gallery import Box, Gallery, GalleryEntry
 
 IMAGES_AT_ONCE = 1024
-"""Images of one transaction: seconds of work are lost where a run is killed."""
+"""Images per transaction: a killed run loses seconds of work at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run did: ``added`` images of ``found``, the others were known, in ``seconds``."""
+    """The result of a run: ``added`` of ``found`` images were new; it took ``seconds``."""
 
     found: int
     added: int
@@ -41,65 +41,65 @@ class Indexed:
 def index_images(
     gallery: Gallery,
     matcher: Matcher[Any],
-    sightings: Sequence[Sighting],
+    entries: Sequence[GalleryEntry],
     phase: Phase = silent,
     at_once: int = IMAGES_AT_ONCE,
 ) -> Indexed:
-    """Describe the images that ``sightings`` name and add them.
+    """Compute the features of the images of ``entries`` and add them.
 
     Raises DataError for an image that cannot be read, ModelFileError for an output that is not
-    finite, OutputError; what was added before stays.
+    finite, OutputError; images added before the error stay.
     """
     start, added = time.perf_counter(), 0
-    progress = phase("describing", len(sightings))
-    parts = [sightings[at : at + at_once] for at in range(0, len(sightings), at_once)]
+    progress = phase("describing", len(entries))
+    parts = [entries[at : at + at_once] for at in range(0, len(entries), at_once)]
     for part, new in zip(parts, _unknown_ahead(gallery, parts), strict=True):
         progress(len(part) - len(new))
         added += add_images(gallery, matcher, _images(new), new, progress)
-    return Indexed(len(sightings), added, time.perf_counter() - start)
+    return Indexed(len(entries), added, time.perf_counter() - start)
 
 
 def add_images(
     gallery: Gallery,
     matcher: Matcher[Any],
     images: Iterable[Image],
-    sightings: Sequence[Sighting],
+    entries: Sequence[GalleryEntry],
     progress: Progress | None = None,
 ) -> int:
-    """Describe images, (H, W, 3) uint8 BGR, and add them in one transaction; how many were new.
+    """Add images, (H, W, 3) uint8 BGR, in one transaction; returns how many were new.
 
     Raises ModelFileError for an output that is not finite, and what ``Gallery.add`` raises.
     """
-    if not sightings:
+    if not entries:
         return 0
     descriptions = matcher.describe(images, progress)
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
         raise ModelFileError(
-            f"the model's output is NaN or infinite for {len(bad)} of {len(sightings)} images, "
-            f"the first {sightings[bad[0]].source}; check its weights, or use FP32"
+            f"the model's output is NaN or infinite for {len(bad)} of {len(entries)} images, "
+            f"the first {entries[bad[0]].source}; check its weights, or use FP32"
         )
-    return gallery.add(descriptions, sightings)
+    return gallery.add(descriptions, entries)
 
 
-def with_content(sighting: Sighting) -> Sighting:
-    """The sighting with the hash of its file. Raises DataError where it cannot be read."""
+def with_content(entry: GalleryEntry) -> GalleryEntry:
+    """The entry with the hash of its file. Raises DataError if it cannot be read."""
     try:
-        content = Path(sighting.source).read_bytes()
+        content = Path(entry.source).read_bytes()
     except OSError as error:
-        raise DataError(f"{sighting.source}: cannot be read: {error.strerror or error}") from error
-    return dataclasses.replace(sighting, content=content_hash(content))
+        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
+    return dataclasses.replace(entry, content=content_hash(content))
 
 
 def content_hash(content: bytes) -> str:
-    """What stands for a file's bytes: 128 bits in hexadecimal."""
+    """A hash of a file's bytes: 128 bits in hexadecimal."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def cropped(image: Image, box: Box | None, source: str) -> Image:
-    """The part of an image in a box, as far as it reaches; all of it without one.
+    """The part of an image in a box, clipped at the border; the whole image without a box.
 
-    Raises DataError for a box that lies outside.
+    Raises DataError for a box outside the image.
     """
     if box is None:
         return image
@@ -120,14 +120,14 @@ class Shard:
     number: int
     of: int
 
-    def of_images(self, sightings: Sequence[Sighting], root: Path) -> list[Sighting]:
-        """The part's images. Which those are depends on each one's path below ``root`` alone:
-        processes that list different images, or list them elsewhere, take none twice."""
+    def of_images(self, entries: Sequence[GalleryEntry], root: Path) -> list[GalleryEntry]:
+        """The shard's images. It depends only on each image's path below ``root``, so processes
+        never take the same image, even if they list different ones or mount them elsewhere."""
         base = os.path.realpath(root)
-        return [one for one in sightings if self._has(one.source, base)]
+        return [one for one in entries if self._has(one.source, base)]
 
     def of_files(self, files: Sequence[Path], root: Path) -> list[Path]:
-        """The part's files, by the same rule."""
+        """The shard's files, by the same rule."""
         base = os.path.realpath(root)
         return [file for file in files if self._has(str(file), base)]
 
@@ -140,7 +140,7 @@ class Shard:
 
 
 def shard_from(text: str, environment: Mapping[str, str]) -> Shard:
-    """``3/8``; without it what ``torchrun`` tells its processes. Raises ConfigError."""
+    """Parse ``3/8``; without it use ``torchrun``'s variables. Raises ConfigError."""
     if not text:
         rank, world = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         text = f"{int(rank) + 1 if rank.isdecimal() else rank}/{world}"
@@ -151,9 +151,9 @@ def shard_from(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def _unknown_ahead(
-    gallery: Gallery, parts: Sequence[Sequence[Sighting]]
-) -> Iterator[list[Sighting]]:
-    """Each part's images that the gallery has not; files are hashed one part ahead."""
+    gallery: Gallery, parts: Sequence[Sequence[GalleryEntry]]
+) -> Iterator[list[GalleryEntry]]:
+    """The new images of each part; files are hashed one part ahead."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
         ahead = [pool.submit(with_content, one) for one in (parts[0] if parts else ())]
         for number in range(len(parts)):
@@ -164,8 +164,8 @@ def _unknown_ahead(
             yield [one for one, is_new in zip(hashed, unknown, strict=True) if is_new]
 
 
-def _images(sightings: Sequence[Sighting]) -> Iterator[Image]:
-    """The people, decoded a little ahead."""
-    records = [ImageRecord(Path(one.source), 0, 0) for one in sightings]
-    for image, one in zip(read_ahead(records), sightings, strict=True):
+def _images(entries: Sequence[GalleryEntry]) -> Iterator[Image]:
+    """The cropped images, decoded a little ahead."""
+    records = [ImageRecord(Path(one.source), 0, 0) for one in entries]
+    for image, one in zip(read_ahead(records), entries, strict=True):
         yield cropped(image, one.box, one.source)

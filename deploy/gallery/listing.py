@@ -1,9 +1,9 @@
 """Images for a gallery: a user's folders, a CSV file, or single files.
 
-Folders may be laid out in any way that ``reid.data.readers.person_folders`` knows, or not at all:
-images whose person nothing tells are of nobody known. A CSV file has a column ``path`` and any
-of ``person_id``, ``camera_id``, ``time`` (see ``seconds_from_text``) and ``box`` (left, top,
-width, height in pixels, parted by spaces); its paths are relative to its folder and stay in it.
+Folders may have any layout of ``reid.data.readers.person_folders``, or none: images without a
+label get no person. A CSV file has a column ``path`` and any of ``person_id``, ``camera_id``,
+``time`` (see ``seconds_from_text``) and ``box`` (left, top, width, height in pixels, separated by
+spaces); its paths are relative to its folder and must stay inside it.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from reid.data.readers.person_folders import labelled_images
 from reid.errors import ConfigError, DataError, nearest
 from reid.types import DISTRACTOR_ID
 
-from .gallery import Box, Sighting, Where
+from .gallery import Box, GalleryEntry, Where
 from .times import seconds_from_text
 
 COLUMNS = ("path", "person_id", "camera_id", "time", "box")
 
 
-def list_images(sources: Sequence[Path]) -> list[Sighting]:
-    """The images, by source and in the order of their names; ``source`` is an absolute path.
+def list_images(sources: Sequence[Path]) -> list[GalleryEntry]:
+    """The images of each source, sorted by name; ``GalleryEntry.source`` is an absolute path.
 
-    Raises DataError where there is no image, or a line of a CSV file cannot be used.
+    Raises DataError if there is no image, or for a malformed line of a CSV file.
     """
-    found: list[Sighting] = []
+    found: list[GalleryEntry] = []
     for source in sources:
         if source.suffix.lower() == ".csv":
             found += _from_csv(source)
         elif source.is_file():
-            found.append(Sighting(_absolute(source)))
+            found.append(GalleryEntry(_absolute(source)))
         else:
             found += _from_folder(source)
     if not found:
         raise DataError(
-            f"{', '.join(map(str, sources))}: no image there; expected a folder of .jpg, .png or "
+            f"{', '.join(map(str, sources))}: no image found; expected a folder of .jpg, .png or "
             ".bmp files, or a CSV file that names them"
         )
     return found
 
 
-def labelled(sightings: Sequence[Sighting], camera: str, time: str) -> list[Sighting]:
-    """With a camera and a time where they have none; ``time`` "file" is when each was written.
+def labelled(entries: Sequence[GalleryEntry], camera: str, time: str) -> list[GalleryEntry]:
+    """Entries with this camera and time where they have none; ``time`` "file" is each file's time.
 
-    Raises DataError for a time that is none.
+    Raises DataError for a malformed time.
     """
     given = seconds_from_text(time) if time not in ("", "file") else None
     return [
@@ -62,7 +62,7 @@ def labelled(sightings: Sequence[Sighting], camera: str, time: str) -> list[Sigh
             if one.time_s is None
             else one.time_s,
         )
-        for one in sightings
+        for one in entries
     ]
 
 
@@ -87,33 +87,35 @@ def where_from(conditions: Sequence[str]) -> Where:
 
 
 def names_from(words: Sequence[str]) -> tuple[str, ...]:
-    """Names to filter by: as they are written, and as ``list_images`` keeps them (0002 is 2)."""
+    """Names to filter by: as written, and as ``list_images`` stores them (0002 as 2)."""
     return tuple(dict.fromkeys(name for word in words for name in (word, _name(word) or word)))
 
 
-def _written_s(sighting: Sighting) -> float:
+def _written_s(entry: GalleryEntry) -> float:
     try:
-        return os.stat(sighting.source).st_mtime
+        return os.stat(entry.source).st_mtime
     except OSError as error:
-        raise DataError(f"{sighting.source}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
 
 
-def _from_folder(root: Path) -> list[Sighting]:
+def _from_folder(root: Path) -> list[GalleryEntry]:
     images = labelled_images(root)[0]
-    found = [Sighting(_absolute(one.path), _name(one.person), _name(one.camera)) for one in images]
+    found = [
+        GalleryEntry(_absolute(one.path), _name(one.person), _name(one.camera)) for one in images
+    ]
     placed = {one.source for one in found}
     loose = (_absolute(root / name) for name in scan(root)[0] if is_image(name))
-    return found + [Sighting(path) for path in loose if path not in placed]
+    return found + [GalleryEntry(path) for path in loose if path not in placed]
 
 
-def _from_csv(source: Path) -> list[Sighting]:
+def _from_csv(source: Path) -> list[GalleryEntry]:
     text = read_text_file(source)
     header = text.partition("\n")[0]
     reader = csv.DictReader(
         io.StringIO(text, newline=""),
         delimiter=";" if header.count(";") > header.count(",") else ",",
         restval="",
-        strict=True,  # else a quote that nothing closes takes in the lines that follow
+        strict=True,  # otherwise an unclosed quote would swallow the following lines
     )
     found = []
     try:
@@ -126,7 +128,7 @@ def _from_csv(source: Path) -> list[Sighting]:
         base = os.path.realpath(source.parent)
         for row in reader:
             try:
-                found.append(_sighting(base, {name: row.get(name) or "" for name in COLUMNS}))
+                found.append(_entry(base, {name: row.get(name) or "" for name in COLUMNS}))
             except (DataError, ValueError) as error:
                 raise DataError(f"{source}, line {reader.line_num}: {error}") from None
     except csv.Error as error:
@@ -134,13 +136,13 @@ def _from_csv(source: Path) -> list[Sighting]:
     return found
 
 
-def _sighting(base: str, row: Mapping[str, str]) -> Sighting:
-    """Raises DataError or ValueError for what no image can have."""
+def _entry(base: str, row: Mapping[str, str]) -> GalleryEntry:
+    """Raises DataError or ValueError for malformed values."""
     path, person, camera, time, box = (row[name].strip() for name in COLUMNS)
-    place = os.path.realpath(os.path.join(base, path.replace("\\", "/")))  # as Windows writes it
+    place = os.path.realpath(os.path.join(base, path.replace("\\", "/")))  # a Windows path
     if not path or not place.startswith(base + os.sep):
-        raise ValueError(f"{path!r} is no path in the CSV's folder, where images have to lie")
-    return Sighting(
+        raise ValueError(f"{path!r} is not inside the CSV file's folder; images must be there")
+    return GalleryEntry(
         place,
         _name(person),
         _name(camera),
@@ -162,7 +164,7 @@ def _box(words: str) -> Box:
 
 
 def _name(word: int | str | None) -> str:
-    """As its owner calls it; a number without leading zeros, nobody (-1, 0) not at all."""
+    """A stored name: numbers without leading zeros; empty for no person (-1, 0)."""
     text = "" if word is None else str(word)
     if text.lstrip("-").isascii() and text.lstrip("-").isdecimal() and len(text) < 19:
         return str(int(text)) if int(text) > DISTRACTOR_ID else ""

@@ -16,7 +16,7 @@ from reid.matching import Matcher, model_differences
 from reid.matching.columns import Column
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
+from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .search import Searcher
 from .segments import VECTOR, Segment, kept_rows, keys_of, new_rows
 from .store import SEGMENT_BYTES, Store
@@ -24,21 +24,21 @@ from .store import SEGMENT_BYTES, Store
 CONFIRMED_NAME = "confirmed.json"
 
 SHORTLIST = 100
-"""Images that a network that compares pairs compares with a query, its best by the vector."""
+"""For a network that compares pairs: images compared with a query, the nearest by vector."""
 
 COMPARED_AT_ONCE = 128
-"""As many as ``reid.matching.pairs`` describes at once."""
+"""The batch size of ``reid.matching.pairs``."""
 
 
 class LocalGallery:
-    """The ``Gallery`` of one folder; ``say`` hears what building an index measured."""
+    """The ``Gallery`` of one folder; ``say`` gets one line about each step of building an index."""
 
     def __init__(
         self,
         folder: Path,
         matcher: Matcher[Any],
         *,
-        engine: str = "auto",
+        index: str = "auto",
         shortlist: int = SHORTLIST,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
@@ -47,27 +47,27 @@ class LocalGallery:
         self._matcher, self._shortlist = matcher, shortlist
         self._checked: list[Segment] | None = None
         self._require_same_model()
-        self._searcher = Searcher(self._store, engine, say)
+        self._searcher = Searcher(self._store, index, say)
         self._chosen: tuple[Where, list[Segment], BoolArray] | None = None
 
     def __len__(self) -> int:
         self._refresh()
         return sum(map(len, self._store.segments))
 
-    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+    def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``Gallery``."""
         self._refresh()
-        return self._new(keys_of(sightings))
+        return self._new(keys_of(entries))
 
-    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
-        """See ``Gallery``. A large addition is several files, all of which count, or none."""
-        if not sightings:
+    def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
+        """See ``Gallery``. Many images are stored in several files, in one transaction."""
+        if not entries:
             return 0
         described = self._whole(descriptions)
         counts = {len(array) for array in described.values()}
-        if counts != {len(sightings)}:
-            raise ValueError(f"{len(sightings)} sightings of {counts} descriptions")
-        keys = keys_of(sightings)
+        if counts != {len(entries)}:
+            raise ValueError(f"{len(entries)} entries for {counts} features")
+        keys = keys_of(entries)
         row_bytes = sum(array[0].nbytes for array in described.values())
         step = max(1, SEGMENT_BYTES // row_bytes)
         with self._store.transaction():
@@ -78,13 +78,13 @@ class LocalGallery:
             for rows in (new[at : at + step] for at in range(0, len(new), step)):
                 some = {name: array[rows] for name, array in described.items()}
                 first_id = self._store.head.next_id + sum(map(len, parts))
-                parts.append(new_rows(some, [sightings[i] for i in rows], keys[rows], first_id))
+                parts.append(new_rows(some, [entries[i] for i in rows], keys[rows], first_id))
             if parts:
                 self._store.append(parts)
         return len(new)
 
     def delete(self, where: Where) -> int:
-        """See ``Gallery``. Files that hold such images are written anew without them."""
+        """See ``Gallery``. Files with such images are written again without them."""
         with self._store.transaction():
             left: list[Segment] = []
             count = 0
@@ -96,7 +96,7 @@ class LocalGallery:
                 elif not chosen.all():
                     left.append(kept_rows(segment, ~chosen))
             if count:
-                self._searcher.forget_rows()  # first: a process killed here has lost a cache
+                self._searcher.forget_rows()  # first: a process killed here loses only a cache
                 self._store.replace(left)
         return count
 
@@ -118,13 +118,13 @@ class LocalGallery:
             for query, positions in enumerate(self._shortlists(queries, k, allowed))
         ]
 
-    def sighting(self, number: int) -> Sighting | None:
+    def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
         self._refresh()
         for segment in self._store.segments:
             row = int(np.searchsorted(segment.columns["id"], number))
             if row < len(segment) and segment.columns["id"][row] == number:
-                return segment.sighting(row, with_picture=True)
+                return segment.entry(row, with_picture=True)
         return None
 
     def summary(self) -> Summary:
@@ -147,7 +147,7 @@ class LocalGallery:
         )
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """See ``Gallery``. The table is written anew."""
+        """See ``Gallery``. The whole table is written again."""
         with self._store.transaction():
             table = [dataclasses.asdict(one) for one in (*self.confirmed(), confirmation)]
             write_text(self._store.folder / CONFIRMED_NAME, json.dumps(table, indent=1) + "\n")
@@ -161,7 +161,7 @@ class LocalGallery:
             for one in found:
                 values = zip(dataclasses.astuple(one), kinds, strict=True)
                 if not all(isinstance(value, kind) for value, kind in values):
-                    raise ValueError("a confirmation is none")
+                    raise ValueError("a malformed confirmation")
         except FileNotFoundError:
             return []
         except (OSError, RecursionError, TypeError, ValueError) as error:
@@ -169,7 +169,7 @@ class LocalGallery:
         return found
 
     def prepare(self) -> None:
-        """See ``Gallery``. A disk without room leaves the index in memory alone, and says so."""
+        """See ``Gallery``. If the disk is full the index stays in memory only, with a line."""
         self._refresh()
         self._searcher.prepare()
 
@@ -179,7 +179,7 @@ class LocalGallery:
 
     def _refresh(self) -> None:
         self._store.refresh()
-        if self._checked is not self._store.segments:  # found now, or by a transaction of ours
+        if self._checked is not self._store.segments:  # after a refresh or a transaction
             self._require_same_model()
 
     def _new(self, keys: Column) -> BoolArray:
@@ -194,8 +194,8 @@ class LocalGallery:
         differences = model_differences(self._store.head.model, self._matcher.identity)
         if differences:
             raise ModelFileError(
-                f"{self.name} was described by another model: {differences}; search it with that "
-                "model, or index the images into another gallery"
+                f"{self.name} was made with another model: {differences}; use it with that model, "
+                "or index the images into another gallery"
             )
         if self._store.segments:
             first = self._store.segments[0].described
@@ -203,13 +203,13 @@ class LocalGallery:
         self._checked = self._store.segments
 
     def _whole(self, descriptions: Any) -> dict[str, Column]:
-        """The arrays of all images in one piece."""
+        """The arrays of all images, concatenated."""
         pieces = self._matcher.pieces(descriptions)
         names = pieces[0] if pieces else ()
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
     def _allowed(self, where: Where) -> BoolArray:
-        """(N,), kept for the next search."""
+        """(N,), cached for the next search."""
         segments = self._store.segments
         if self._chosen is None or self._chosen[0] != where or self._chosen[1] is not segments:
             masks = [np.zeros(0, np.bool_), *(one.chosen(where) for one in segments)]
@@ -219,7 +219,7 @@ class LocalGallery:
     def _shortlists(
         self, queries: Mapping[str, Column], k: int, allowed: BoolArray | None
     ) -> list[IntArray]:
-        """Positions to compare with each query: its best by the vector, all where it has none."""
+        """Positions to compare with each query: the nearest by vector, or all without a vector."""
         if VECTOR in queries:
             best = max(k, self._shortlist)
             found = self._searcher.nearest(_single(queries[VECTOR]), best, allowed)
@@ -230,7 +230,7 @@ class LocalGallery:
     def _compared(
         self, descriptions: Any, query: int, positions: IntArray, k: int
     ) -> tuple[FloatArray, IntArray]:
-        """The ``k`` nearest of the positions by the network's own distance."""
+        """The ``k`` nearest of the positions by the network's distance."""
         distances = [np.zeros(0, np.float32)]
         for at in range(0, len(positions), COMPARED_AT_ONCE):
             piece = self._searcher.described(positions[at : at + COMPARED_AT_ONCE])
@@ -247,7 +247,7 @@ class LocalGallery:
             if position >= 0:
                 segment, row = self._searcher.place(position)
                 number = int(segment.columns["id"][row])
-                found.append(Match(number, distance, segment.sighting(row)))
+                found.append(Match(number, distance, segment.entry(row)))
         return found
 
 

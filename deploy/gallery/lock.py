@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that the system takes back when its holder dies."""
+"""One writer at a time: a lock that the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from reid.errors import OutputError, output_errors
 
 PATIENCE_S = 30.0
-"""How long a writer waits for another; a transaction takes about as long as its disk."""
+"""How long a writer waits for another one."""
 
 _PAUSE_S = 0.02
 _MAX_BYTES = 200
@@ -22,9 +22,9 @@ _MAX_BYTES = 200
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``. Raises OutputError that names the holder, or a full disk.
+    """Hold the lock file ``path``. Raises OutputError, which names the holder or a full disk.
 
-    Holds between processes and between threads, and over NFS 4 between machines.
+    Works between processes and threads, and over NFS 4 between machines.
     """
     with output_errors(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -48,7 +48,7 @@ def _acquire(file: int, path: Path) -> None:
                 holder = os.pread(file, _MAX_BYTES, 0).decode("utf-8", "replace").strip()
                 raise OutputError(
                     f"{path.parent} is being written by {holder or 'another process'}; "
-                    "wait until it is done, or end it"
+                    "wait for it, or stop it"
                 ) from None
         time.sleep(_PAUSE_S)
 

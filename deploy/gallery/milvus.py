@@ -1,9 +1,9 @@
 """A gallery in a Milvus collection: ``milvus://[user:password@]host:port/collection[?tls]``.
 
 Without a host the collection is in a file of Milvus Lite: ``milvus:FOLDER/file.db/collection``.
-A collection holds vectors; a network that compares pairs keeps its maps in a folder's gallery.
-An image's key is its primary key, so writing it twice is writing it once: that is what makes an
-addition that was cut short safe to repeat, for Milvus commits a batch, not a whole addition.
+A collection holds vectors; a network that compares pairs needs a gallery in a folder. Milvus
+commits batches, not whole transactions: an interrupted addition can be repeated safely, because an
+image's key is its primary key.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, model_differences
 from reid.types import BoolArray, FloatArray
 
-from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
+from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .milvus_rows import (
     CONFIRMED_FIELDS,
     FIELDS,
     UNKNOWN_US,
     confirmation_of,
+    entry_of,
     filter_of,
     ids_of,
     make_collection,
     row_of,
-    sighting_of,
 )
 from .segments import VECTOR, microseconds
 
 DEFAULT_PORT = 19530
 PATIENCE_S = 30.0
 ROWS_AT_ONCE = 1000
-"""Rows of one message; Milvus takes 64 MB."""
+"""Rows per message; Milvus accepts 64 MB."""
 
 _LABELS = ("person", "camera", "time_us", "source", "box")
 _COLLECTION = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
@@ -48,7 +48,7 @@ _FORMAT = "reid gallery 1"
 
 
 def open_milvus(name: str, matcher: Matcher[Any], create: bool) -> MilvusGallery:
-    """See ``open_gallery``. Raises ConfigError for a name that is none, or a pair network."""
+    """See ``open_gallery``. Raises ConfigError for a malformed name, or a pair network."""
     try:
         parts = urlsplit(name)
         host, port = parts.hostname, parts.port
@@ -56,17 +56,17 @@ def open_milvus(name: str, matcher: Matcher[Any], create: bool) -> MilvusGallery
         if not _COLLECTION.fullmatch(collection) or not (host or place):
             raise ValueError("no collection")
         if parts.query not in ("", "tls") or parts.fragment:
-            raise ValueError("not understood; without it the password would be sent as it is")
+            raise ValueError("unknown option; a misspelt tls would send the password unencrypted")
     except ValueError:
         raise ConfigError(
-            "a Milvus gallery is named milvus://host:port/collection, with ?tls behind it for an "
+            "a Milvus gallery is named milvus://host:port/collection, with ?tls at the end for an "
             "encrypted connection, or milvus:FILE.db/collection for Milvus Lite; found "
             f"{_without_secrets(name)}"
         ) from None
     if {VECTOR} != _described(matcher).keys():
         raise ConfigError(
-            "a Milvus collection holds vectors, and this network compares maps; make its gallery "
-            "in a folder: --gallery FOLDER"
+            "a Milvus collection holds vectors, but this network compares feature maps; make its "
+            "gallery in a folder: --gallery FOLDER"
         )
     user, password = (unquote(word or "") for word in (parts.username, parts.password))
     token = f"{user}:{password}" if user or password else ""
@@ -91,7 +91,7 @@ class MilvusGallery:
         self._collection, self._confirmed = collection, f"{collection}_confirmed"
         self._matcher = matcher
         self._secrets = [word for word in (token, *token.split(":")) if word]
-        # It would tell the address with every error; what matters is in the exception.
+        # It would log the URL with every error; the exception says what matters.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         with self._errors():
             self._client = MilvusClient(uri, token=token, timeout=PATIENCE_S)
@@ -107,23 +107,23 @@ class MilvusGallery:
     def __len__(self) -> int:
         return self._count("")
 
-    def unknown(self, sightings: Sequence[Sighting]) -> BoolArray:
+    def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``Gallery``."""
-        ids = ids_of(sightings)
+        ids = ids_of(entries)
         known: set[int] = set()
         for at in range(0, len(ids), ROWS_AT_ONCE):
             rows = self._query(f"id in {ids[at : at + ROWS_AT_ONCE]}", ["id"])
             known.update(row["id"] for row in rows)
         return np.array([number not in known for number in ids], np.bool_)
 
-    def add(self, descriptions: Any, sightings: Sequence[Sighting]) -> int:
-        """See ``Gallery``; a batch of 1000 images is a transaction."""
-        new = self.unknown(sightings)
+    def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
+        """See ``Gallery``; each batch of 1000 images is one transaction."""
+        new = self.unknown(entries)
         vectors = _vectors(self._matcher, descriptions)
         rows = {
-            number: row_of(number, vector, sighting)
-            for number, vector, sighting, is_new in zip(
-                ids_of(sightings), vectors, sightings, new, strict=True
+            number: row_of(number, vector, entry)
+            for number, vector, entry, is_new in zip(
+                ids_of(entries), vectors, entries, new, strict=True
             )
             if is_new
         }
@@ -158,19 +158,19 @@ class MilvusGallery:
             )
         return [
             [
-                Match(hit["id"], max(0.0, hit["distance"]) ** 0.5, sighting_of(hit["entity"]))
+                Match(hit["id"], max(0.0, hit["distance"]) ** 0.5, entry_of(hit["entity"]))
                 for hit in hits
             ]
             for hits in found
         ]
 
-    def sighting(self, number: int) -> Sighting | None:
+    def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
         rows = self._query(f"id == {int(number)}", [*_LABELS, "picture"])
-        return sighting_of(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     def summary(self) -> Summary:
-        """See ``Gallery``; all labels are read, in batches."""
+        """See ``Gallery``; reads all labels in batches."""
         rows = list(self._every(self._collection, ["person", "camera", "time_us"]))
         times = [row["time_us"] / 1e6 for row in rows if row["time_us"] != UNKNOWN_US]
         return Summary(
@@ -182,10 +182,10 @@ class MilvusGallery:
         )
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """See ``Gallery``; the table is a collection of its own."""
+        """See ``Gallery``; confirmations are in another collection."""
         row = {
             "id": microseconds(confirmation.time_s),
-            "vector": [0.0, 0.0],  # Milvus has no collection without one
+            "vector": [0.0, 0.0],  # Milvus needs a vector in every collection
             "said": json.dumps([confirmation.query, confirmation.id, confirmation.same]),
         }
         with self._errors():
@@ -203,7 +203,7 @@ class MilvusGallery:
         return [confirmation_of(said, time_us / 1e6) for time_us, said in rows]
 
     def prepare(self) -> None:
-        """Milvus keeps its own index."""
+        """Nothing to do: Milvus keeps its own index."""
 
     def close(self) -> None:
         """See ``Gallery``."""
@@ -223,13 +223,13 @@ class MilvusGallery:
             model = None
         if model is None:
             raise ModelFileError(
-                f"{self.name} is no gallery of this toolkit; name another collection"
+                f"{self.name} is not a gallery of this toolkit; name another collection"
             )
         differences = model_differences(model, self._matcher.identity)
         if differences:
             raise ModelFileError(
-                f"{self.name} was described by another model: {differences}; search it with that "
-                "model, or index the images into another collection"
+                f"{self.name} was made with another model: {differences}; use it with that model, "
+                "or index the images into another collection"
             )
 
     def _count(self, chosen: str) -> int:
@@ -251,18 +251,18 @@ class MilvusGallery:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Milvus's complaints in one line, without the secrets."""
+        """Milvus's errors as DataError in one line, without secrets."""
         try:
             yield
         except MilvusException as error:
             words = " ".join(str(error.message or error).split())
             for secret in self._secrets:
                 words = words.replace(secret, "***")
-            raise DataError(f"{self.name}: Milvus says: {words[:300]}") from None
+            raise DataError(f"{self.name}: Milvus reports: {words[:300]}") from None
 
 
 def _described(matcher: Matcher[Any]) -> dict[str, FloatArray]:
-    """The arrays of a description, of no image."""
+    """The arrays of the features of zero images."""
     pieces = matcher.pieces(matcher.describe([]))
     return {name: np.asarray(array) for name, array in pieces[0].items()} if pieces else {}
 

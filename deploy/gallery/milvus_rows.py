@@ -1,4 +1,4 @@
-"""A gallery's rows and filters as Milvus has them."""
+"""A gallery's rows and filters in Milvus's form."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pymilvus import DataType, MilvusClient
 from reid.errors import DataError
 from reid.types import FloatArray
 
-from .gallery import Confirmation, Sighting, Where
+from .gallery import Confirmation, GalleryEntry, Where
 from .segments import keys_of, microseconds
 
 MAX_BYTES = {"person": 512, "camera": 512, "source": 4096, "picture": 65_535}
-"""Field -> its longest text in UTF-8; a picture is written in base 64."""
+"""Field -> largest size in bytes of UTF-8; pictures are base 64."""
 
 Fields = Mapping[str, tuple[DataType, dict[str, int]]]
 
@@ -29,11 +29,11 @@ FIELDS: Fields = {
 CONFIRMED_FIELDS: Fields = {"said": (DataType.VARCHAR, {"max_length": 1024})}
 
 UNKNOWN_US = -(1 << 62)
-"""The time of an image of unknown time."""
+"""The time of an image without a time."""
 
 
 def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, about: str) -> None:
-    """An empty collection of such rows, with Milvus's own choice of an index."""
+    """Create an empty collection of such rows, with Milvus's automatic index."""
     schema = MilvusClient.create_schema(auto_id=False, description=about)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
@@ -44,29 +44,29 @@ def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, a
     client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
 
 
-def row_of(number: int, vector: FloatArray, sighting: Sighting) -> dict[str, Any]:
-    """Raises DataError for what is longer than a field."""
+def row_of(number: int, vector: FloatArray, entry: GalleryEntry) -> dict[str, Any]:
+    """A gallery entry as a row. Raises DataError for a text that is too long for its field."""
     texts = {
-        "person": _unicode(sighting.person),
-        "camera": _unicode(sighting.camera),
-        "source": _unicode(sighting.source),
-        "picture": base64.b64encode(sighting.picture).decode("ascii"),
+        "person": _unicode(entry.person),
+        "camera": _unicode(entry.camera),
+        "source": _unicode(entry.source),
+        "picture": base64.b64encode(entry.picture).decode("ascii"),
     }
     for name, text in texts.items():
         size = len(text.encode())
         if size > MAX_BYTES[name]:
             raise DataError(
-                f"{sighting.source[:200]}: a {name} of {size:,} bytes; Milvus keeps up to "
+                f"{entry.source[:200]}: a {name} of {size:,} bytes; Milvus keeps up to "
                 f"{MAX_BYTES[name]:,}"
             )
-    time_us = UNKNOWN_US if sighting.time_s is None else microseconds(sighting.time_s)
-    box = json.dumps(sighting.box)
+    time_us = UNKNOWN_US if entry.time_s is None else microseconds(entry.time_s)
+    box = json.dumps(entry.box)
     return {"id": number, "vector": vector, "time_us": time_us, "box": box, **texts}
 
 
-def sighting_of(row: Any) -> Sighting:
+def entry_of(row: Any) -> GalleryEntry:
     box = json.loads(row["box"])
-    return Sighting(
+    return GalleryEntry(
         row["source"],
         row["person"],
         row["camera"],
@@ -82,7 +82,7 @@ def confirmation_of(said: str, time_s: float) -> Confirmation:
 
 
 def filter_of(where: Where) -> str:
-    """In Milvus's language; names are quoted as JSON, so they cannot end their own quotes."""
+    """A filter in Milvus's language; names are quoted as JSON, so that none ends its quotes."""
     conditions = [
         f"{field} in {json.dumps([*map(_unicode, names)], ensure_ascii=False)}"
         for field, names in (("person", where.people), ("camera", where.cameras))
@@ -98,11 +98,11 @@ def filter_of(where: Where) -> str:
 
 
 def _unicode(text: str) -> str:
-    """Milvus keeps no others, and a file's name may hold bytes that are none."""
+    """Valid UTF-8, which Milvus needs and a file's name may not be."""
     return text.encode("utf-8", "replace").decode()
 
 
-def ids_of(sightings: Sequence[Sighting]) -> list[int]:
+def ids_of(entries: Sequence[GalleryEntry]) -> list[int]:
     """Keys as Milvus's signed primary keys."""
-    ids: list[int] = keys_of(sightings).view(np.int64).tolist()
+    ids: list[int] = keys_of(entries).view(np.int64).tolist()
     return ids

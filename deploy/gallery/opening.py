@@ -16,7 +16,7 @@ from .store import create_store
 from .vectors import faiss
 
 MILVUS = "milvus:"
-"""How a name begins that is no folder's."""
+"""Prefix of the name of a Milvus gallery."""
 
 
 def open_gallery(
@@ -24,21 +24,21 @@ def open_gallery(
     matcher: Matcher[Any],
     *,
     create: bool = False,
-    engine: str = AUTO,
+    index: str = AUTO,
     shortlist: int = SHORTLIST,
     threads: int = 0,
     say: Callable[[str], object] = lambda line: None,
 ) -> Gallery:
-    """Open the gallery ``name``, which ``matcher``'s model must have described.
+    """Open the gallery ``name``, made with ``matcher``'s model.
 
-    ``create`` makes a new one where there is none. Of a folder's gallery: ``engine`` is one of
+    ``create`` makes a new one if there is none. For a gallery in a folder: ``index`` is one of
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
-    pairs compares with a query, ``threads`` of exact search (0: all cores), and ``say`` hears
-    what building an index measured.
+    pairs compares with a query, ``threads`` those of exact search (0: all cores), and ``say`` gets
+    the lines about building an index.
 
     Raises ModelFileError for a gallery of another model, preprocessing or precision, or a
-    damaged one, DataError where there is none, ConfigError for an unknown engine or an
-    impossible name, OutputError where it cannot be made, MissingPackageError.
+    damaged one, DataError if there is none, ConfigError for an unknown index or a malformed
+    name, OutputError if it cannot be created, MissingPackageError.
     """
     if name.startswith(MILVUS):
         module = importlib.import_module("reid.deploy.gallery.milvus")
@@ -49,4 +49,4 @@ def open_gallery(
     folder = Path(name)
     if create:
         create_store(folder, matcher.identity)
-    return LocalGallery(folder, matcher, engine=engine, shortlist=shortlist, say=say)
+    return LocalGallery(folder, matcher, index=index, shortlist=shortlist, say=say)

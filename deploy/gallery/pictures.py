@@ -1,4 +1,4 @@
-"""Pictures of what a gallery holds: the person, small enough for a page."""
+"""Pictures of a gallery's images: the person, small enough for a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reid.data.images import decode_image
 from reid.errors import DataError
 from reid.types import Image
 
-from .gallery import Sighting
+from .gallery import GalleryEntry
 from .indexing import cropped
 
 LONGEST = 256
@@ -22,27 +22,27 @@ MAX_FILE_BYTES = 1 << 26
 _QUALITY = 85
 
 
-def picture_of(sighting: Sighting) -> bytes:
-    """A JPEG of the person: the one kept in the gallery, else from the source's file.
+def picture_of(entry: GalleryEntry) -> bytes:
+    """A JPEG of the person: the one in the gallery, otherwise from the source's file.
 
-    Always encoded anew, so that nothing but an image's pixels leaves a file. Raises DataError
-    where there is no image (any more).
+    Always encoded again, so that only pixels of a file are shown. Raises DataError if there is
+    no image, or its file is gone.
     """
-    content = sighting.picture
-    box = None if content else sighting.box
+    content = entry.picture
+    box = None if content else entry.box
     if not content:
-        path = Path(sighting.source)
+        path = Path(entry.source)
         try:
             if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-                raise DataError(f"{path}: no image file there (any more)")
+                raise DataError(f"{path}: no image file there; it may have been moved")
             content = path.read_bytes()
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error})") from error
-    return jpeg(cropped(decode_image(content, sighting.source), box, sighting.source))
+    return jpeg(cropped(decode_image(content, entry.source), box, entry.source))
 
 
 def jpeg(image: Image, longest: int = LONGEST) -> bytes:
-    """An image (H, W, 3) BGR as JPEG, made smaller where it is larger than ``longest``."""
+    """An image (H, W, 3) BGR as JPEG, reduced if it is larger than ``longest``."""
     scale = longest / max(image.shape[:2])
     if scale < 1:
         height, width = (max(1, round(edge * scale)) for edge in image.shape[:2])

@@ -1,4 +1,4 @@
-"""What a search found, for people and for programs: a table, JSON, or a page with pictures."""
+"""Search results as a table, as JSON, or as a page with pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from reid.errors import DataError
 from reid.report.html_page import page, paragraph
 
-from .gallery import Match, Sighting
+from .gallery import GalleryEntry, Match
 from .pictures import picture_of
 from .times import text_from_seconds
 
@@ -33,13 +33,13 @@ _STYLE = """<style>
 class Answer:
     """A query and its matches."""
 
-    query: Sighting
+    query: GalleryEntry
     matches: Sequence[Match]
 
 
 def to_json(match: Match) -> dict[str, Any]:
-    """Plain values; what is not known is null."""
-    one = match.sighting
+    """Plain values; unknown ones are null."""
+    one = match.entry
     return {
         "id": match.id,
         "distance": match.distance,
@@ -57,7 +57,7 @@ def text_of(answers: Sequence[Answer]) -> str:
     for answer in answers:
         rows: list[tuple[str, ...]] = [_HEAD]
         for rank, match in enumerate(answer.matches, 1):
-            one = match.sighting
+            one = match.entry
             known = (one.person, one.camera, text_from_seconds(one.time_s))
             place = one.source + (f" {','.join(map(str, one.box))}" if one.box else "")
             words = (_printable(word) or "-" for word in (*known, place))
@@ -73,18 +73,18 @@ def text_of(answers: Sequence[Answer]) -> str:
 
 
 def page_of(
-    answers: Sequence[Answer], title: str, note: str, known: Callable[[int], Sighting | None]
+    answers: Sequence[Answer], title: str, note: str, known: Callable[[int], GalleryEntry | None]
 ) -> str:
-    """A page that stands alone: queries, and their matches in the order of their distance.
+    """A self-contained page: each query with its matches, nearest first.
 
-    ``known`` gives the sighting of an id with its picture.
+    ``known`` gives the entry of an id with its picture.
     """
     body = [_STYLE, paragraph(note, "lead")]
     for answer in answers:
         body.append(f"<h2>{html.escape(Path(answer.query.source).name)}</h2>")
         cells = [_figure(answer.query, "query", "<b>query</b>")]
         for rank, match in enumerate(answer.matches, 1):
-            one = known(match.id) or match.sighting
+            one = known(match.id) or match.entry
             words = [one.person, f"camera {one.camera}" if one.camera else ""]
             words.append(text_from_seconds(one.time_s))
             lines = [
@@ -95,19 +95,19 @@ def page_of(
         body.append(f'<div class="ranked">{"".join(cells)}</div>')
         if not answer.matches:
             body.append(paragraph("Nothing found.", "note"))
-    # A file's name may hold bytes that are no UTF-8, which a page cannot.
+    # A file's name may not be valid UTF-8, which a page must be.
     return page(title, body).encode("utf-8", "replace").decode()
 
 
 def _printable(word: str) -> str:
-    """As it is, or escaped: a name that commands the terminal stays a name."""
+    """The name, escaped if it holds control characters for the terminal."""
     return word if word.isprintable() else ascii(word)
 
 
-def _figure(sighting: Sighting, kind: str, caption: str) -> str:
-    name = html.escape(sighting.source)
+def _figure(entry: GalleryEntry, kind: str, caption: str) -> str:
+    name = html.escape(entry.source)
     try:
-        encoded = base64.b64encode(picture_of(sighting)).decode("ascii")
+        encoded = base64.b64encode(picture_of(entry)).decode("ascii")
         image = f'<img alt="{name}" title="{name}" src="data:image/jpeg;base64,{encoded}">'
     except DataError:
         image = f'<div class="none" title="{name}">no picture</div>'

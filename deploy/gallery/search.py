@@ -1,4 +1,4 @@
-"""Which engine searches a folder's gallery, and how filters and late rows stay right with it."""
+"""Search in a folder's gallery, exactly or by an index; filters and new rows stay correct."""
 
 from __future__ import annotations
 
@@ -12,47 +12,43 @@ from reid.errors import ConfigError, OutputError, nearest, output_errors
 from reid.matching.columns import Column
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .engines import ENGINES, BinaryCodes
 from .index import (
     FILTERED_SHARE,
-    Index,
+    KIND,
+    RETIRED_KINDS,
+    SearchIndex,
     built_index,
     load_index,
     nearest_by_index,
     places_of,
     save_index,
-    stored_engine,
+    stored_kind,
 )
 from .segments import VECTOR, Segment
 from .store import Store
 from .vectors import Found, Vectors, merged
 
 AUTO, EXACT = "auto", "exact"
-CHOICES = (AUTO, EXACT, *ENGINES)
+CHOICES = (AUTO, EXACT, KIND)
 
 EXACT_ROWS = 50_000
-"""``auto`` searches as many exactly: 10 to 30 ms of one core at 256 dimensions. Inferred."""
-
-LARGE = "binary"
-"""What ``auto`` takes above. Of a million 256-d vectors on two busy cores it took 19 s to build
-(46 s since it is tuned for filters too), 4 ms a search and 32 MB; ``ivf`` took 102 s, 23 ms and
-1.2 GB for the same recall."""
+"""``auto`` searches up to this many rows exactly, and more by an index. Inferred."""
 
 FILTERED_ROWS = 20_000
-"""As few rows are searched exactly, whatever the engine. Inferred."""
+"""If a filter leaves no more rows than this, they are searched exactly. Inferred."""
 
 STALE_SHARE = 0.2
-"""``prepare`` builds anew where as many rows came or went since. Inferred."""
+"""``prepare`` builds again if more than this share of the rows was added or deleted. Inferred."""
 
 FILE = ("index", "index.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What a filter leaves, worked out once for many searches.
+    """What a filter leaves, computed once for many searches.
 
-    ``indexed`` is of the engine's rows, ``late`` of all rows those that the engine has not;
-    None is all of them, and none of them.
+    ``indexed`` selects rows of the index (None: all); ``late`` selects rows that are not in the
+    index (None: there are none).
     """
 
     allowed: BoolArray | None
@@ -65,27 +61,29 @@ class _Choice:
 class Searcher:
     """Nearest rows of a store, as of its last refresh."""
 
-    def __init__(self, store: Store, engine: str, say: Callable[[str], object]) -> None:
-        """Raises ConfigError for an unknown engine."""
-        if engine not in CHOICES:
+    def __init__(self, store: Store, choice: str, say: Callable[[str], object]) -> None:
+        """``choice`` is one of CHOICES. Raises ConfigError for any other."""
+        if choice not in CHOICES:
             raise ConfigError(
-                f"an engine is one of {', '.join(CHOICES)}; found {engine!r}"
-                f"{nearest(engine, CHOICES)}"
+                f"--index is one of {', '.join(CHOICES)}; found {choice!r}"
+                f"{nearest(choice, CHOICES)}"
             )
-        self._store, self._engine, self._say = store, engine, say
+        self._store, self._chosen, self._say = store, choice, say
         self._path = store.folder.joinpath(*FILE)
         self._segments: list[Segment] | None = None
-        self._index: Index | None = None
+        self._index: SearchIndex | None = None
         self._choice: _Choice | None = None
         self._tried: tuple[int, ...] | None = None
+        self._retired = ""
         self._gallery = store.head.id
 
     def nearest(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> Found:
         """The ``k`` nearest of the ``allowed`` (N,) rows, or of all."""
-        self._look()
+        self._update()
         self._load()
         vectors, index = self._vectors, self._index
         if index is None:
+            self._tell_of_retired()
             return vectors.nearest(queries, k, allowed)
         choice = self._choose(allowed)
         if choice.is_small:
@@ -100,10 +98,9 @@ class Searcher:
         return found
 
     def prepare(self) -> None:
-        """Build the index that this gallery's size or the caller's choice asks for, and tell."""
-        self._look()
-        name = self._wanted()
-        if not name or VECTOR not in self._store.segments[0].described:
+        """Build the index, if the gallery's size or the caller's choice needs one."""
+        self._update()
+        if not self._wanted() or VECTOR not in self._store.segments[0].described:
             return
         self._load()
         index, num_rows = self._index, len(self._vectors)
@@ -111,8 +108,8 @@ class Searcher:
             gone = int((self._at < 0).sum())
             if self._late.sum() + gone <= STALE_SHARE * num_rows:
                 return
-        self._say(f"building {name} over {num_rows:,} images")
-        index, seconds = built_index(name, self._vectors, self._ids)
+        self._say(f"building a {KIND} index of {num_rows:,} images")
+        index, seconds = built_index(self._vectors, self._ids)
         self._say(f"{index.words()}; built in {seconds:.0f} s")
         self._take(index)
         try:
@@ -120,18 +117,17 @@ class Searcher:
                 self._keep(index)
             self._tried = self._stamp()
         except OutputError as error:
-            self._say(f"the index is not kept: {error}")
+            self._say(f"the index is not saved: {error}")
 
     def forget_rows(self) -> None:
-        """Rows are being erased: what the index's file tells of them goes too.
+        """Delete the index's file, because it describes rows that are being erased.
 
-        The lists and links of an index describe nobody, binary codes do. Within a transaction,
-        so that nobody keeps an index of those rows after it. Raises OutputError.
+        Call it in a transaction, so that no other process saves an index of those rows later.
+        Raises OutputError.
         """
         self._remove_unfinished()
-        if stored_engine(self._path) == BinaryCodes.name:
-            with output_errors(self._path):
-                self._path.unlink()
+        with output_errors(self._path):
+            self._path.unlink(missing_ok=True)
 
     def place(self, position: int) -> tuple[Segment, int]:
         """The segment and the row in it."""
@@ -139,8 +135,8 @@ class Searcher:
         return self._store.segments[at], position - int(self._starts[at])
 
     def described(self, positions: IntArray) -> dict[str, Column]:
-        """The descriptions' arrays of some rows, in their order."""
-        self._look()
+        """The features' arrays of some rows, in their order."""
+        self._update()
         rows = [self.place(int(position)) for position in positions]
         names = rows[0][0].described
         return {
@@ -148,23 +144,23 @@ class Searcher:
             for name in names
         }
 
-    def _keep(self, index: Index) -> None:
-        """Write the index's file, if all its rows are there still. Raises OutputError."""
-        self._look()
+    def _keep(self, index: SearchIndex) -> None:
+        """Save the index, if all its rows are still there. Raises OutputError."""
+        self._update()
         if self._index is not index or (self._at < 0).any():
-            self._say("the index is not kept: images were erased while it was built")
+            self._say("the index is not saved: images were erased while it was built")
             return
         self._remove_unfinished()
         save_index(self._path, index, self._store.head.id)
 
     def _remove_unfinished(self) -> None:
-        """What a killed process left of an index's file. Raises OutputError."""
+        """Remove temporary files of a killed process. Raises OutputError."""
         with output_errors(self._path):
             for path in self._path.parent.glob("*.part"):
                 path.unlink(missing_ok=True)
 
-    def _look(self) -> None:
-        """Take up what the store's last refresh found."""
+    def _update(self) -> None:
+        """Update to the store's last refresh."""
         segments = self._store.segments
         if segments is self._segments:
             return
@@ -179,24 +175,31 @@ class Searcher:
         else:
             self._take(self._index)
 
-    def _wanted(self) -> str:
-        """The engine to build; empty for exact search."""
-        if self._engine == EXACT or not len(self._ids):
-            return ""
-        if self._engine != AUTO:
-            return self._engine
-        if len(self._ids) <= EXACT_ROWS:
-            return ""
-        return self._index.engine.name if self._index is not None else LARGE
+    def _wanted(self) -> bool:
+        """Whether to search by an index."""
+        if self._chosen == EXACT or not len(self._ids):
+            return False
+        return self._chosen == KIND or len(self._ids) > EXACT_ROWS
 
     def _load(self) -> None:
-        """Open the index's file, where it is another than at the last look."""
+        """Open the index's file, if it changed."""
         if not self._wanted() or (stamp := self._stamp()) == self._tried:
             return
         self._tried = stamp
         index = load_index(self._path, self._store.head.id, self._vectors, self._ids)
-        if index is not None and self._engine in (AUTO, index.engine.name):
+        if index is not None:
             self._take(index)
+        else:
+            self._retired = stored_kind(self._path)
+
+    def _tell_of_retired(self) -> None:
+        """Say once that the index's file is of a kind that is no longer used."""
+        if self._retired in RETIRED_KINDS:
+            self._say(
+                f"{self._path} is an index of the kind {self._retired}, which is no longer used: "
+                f"search is exact; to replace it, run reid index or reid serve with --index {KIND}"
+            )
+        self._retired = ""
 
     def _stamp(self) -> tuple[int, ...]:
         try:
@@ -205,15 +208,15 @@ class Searcher:
             return ()
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _take(self, index: Index) -> None:
-        """Which of its rows are where, and which rows it does not have."""
+    def _take(self, index: SearchIndex) -> None:
+        """Use the index: find the positions of its rows, and the rows that it does not have."""
         self._index, self._choice = index, None
         self._at = places_of(index.ids, self._ids)
         self._late = np.ones(len(self._ids), np.bool_)
         self._late[self._at[self._at >= 0]] = False
 
     def _choose(self, allowed: BoolArray | None) -> _Choice:
-        """What the filter leaves; the same array is the same filter."""
+        """What the filter leaves, cached for the same array."""
         if self._choice is not None and self._choice.allowed is allowed:
             return self._choice
         there, late, count = self._at >= 0, self._late, len(self._ids)

@@ -1,9 +1,9 @@
-"""A gallery's rows in files that are written once: descriptions, and a column for each label.
+"""A gallery's rows in files that are written once: features, and a column for each label.
 
-A file is a safetensors file. Its columns, n rows each: the descriptions' arrays as the matcher
-gave them (``described.NAME``), ``id`` and ``key`` (n,) int64 and uint64, ``time_us`` (n,) int64,
-``person`` and ``camera`` (n,) int32 into the names in the head, ``box`` (n, 4) int32; texts of
-unlike lengths (``source``, ``picture``) are their bytes one after the other and where each ends.
+A file is a safetensors file. Its columns, n rows each: the matcher's feature arrays
+(``described.NAME``), ``id`` and ``key`` (n,) int64 and uint64, ``time_us`` (n,) int64, ``person``
+and ``camera`` (n,) int32 as indices of the names in the header, ``box`` (n, 4) int32; texts
+(``source``, ``picture``) are stored as concatenated bytes and the end of each.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from reid.errors import DataError, ModelFileError
 from reid.matching.columns import Column, read_columns, write_columns
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .gallery import Sighting, Where
+from .gallery import GalleryEntry, Where
 
 FORMAT = "reid gallery segment 1"
 VECTOR = "vector"
-"""The array that images are searched by; a network that compares pairs may have none."""
+"""The array to search by; a network that compares pairs may have none."""
 
 _DESCRIBED = "described."
 _NAMES = ("person", "camera")
@@ -39,7 +39,7 @@ _SCALARS = {
     **dict.fromkeys(_NAMES, np.int32),
     "key": np.uint64,
 }
-"""Columns of one number a row."""
+"""Columns with one number per row."""
 
 
 class Segment:
@@ -60,22 +60,22 @@ class Segment:
 
     @cached_property
     def described(self) -> dict[str, Column]:
-        """The descriptions' arrays by their own names, (n, ...) each."""
+        """The feature arrays by name, (n, ...) each."""
         prefix = len(_DESCRIBED)
         return {k[prefix:]: v for k, v in self.columns.items() if k.startswith(_DESCRIBED)}
 
     @cached_property
     def vectors(self) -> FloatArray:
-        """(n, D) float32, on the disk still where they are stored so."""
+        """(n, D) float32; a memory map if they are stored as float32."""
         return np.asarray(self.described[VECTOR], np.float32)
 
     @cached_property
     def sorted_keys(self) -> Column:
-        """(n,) uint64, to look others up in."""
+        """(n,) uint64, sorted for look-ups."""
         return np.sort(self.columns["key"])
 
     def chosen(self, where: Where) -> BoolArray:
-        """(n,): which rows the conditions choose."""
+        """(n,): which rows meet the conditions."""
         rows = np.ones(len(self), np.bool_)
         for name, words in zip(_NAMES, (where.people, where.cameras), strict=True):
             if words:
@@ -91,12 +91,12 @@ class Segment:
             rows &= time_us < microseconds(where.until_s)
         return rows
 
-    def sighting(self, row: int, *, with_picture: bool = False) -> Sighting:
-        """What is known of a row; its hash is not kept, nor its picture told unless asked for."""
+    def entry(self, row: int, *, with_picture: bool = False) -> GalleryEntry:
+        """The entry of a row, without ``content``, which is not stored; its picture on request."""
         person, camera = (self.names[name][int(self.columns[name][row])] for name in _NAMES)
         time_us = int(self.columns["time_us"][row])
         left, top, width, height = (int(edge) for edge in self.columns["box"][row])
-        return Sighting(
+        return GalleryEntry(
             source=self._text("source", row).decode("utf-8", "surrogateescape"),
             person=person,
             camera=camera,
@@ -106,7 +106,7 @@ class Segment:
         )
 
     def times_us(self) -> IntArray:
-        """Those that are known."""
+        """The known times."""
         times = self.columns["time_us"]
         return np.asarray(times[times != _UNKNOWN_US], np.int64)
 
@@ -116,53 +116,53 @@ class Segment:
         return self.columns[f"{name}.bytes"][start : int(ends[row])].tobytes()
 
 
-def key_of(sighting: Sighting) -> int:
-    """64 bits of what makes two sightings one image's.
+def key_of(entry: GalleryEntry) -> int:
+    """A 64-bit hash of what identifies an image.
 
-    Of ten million images two would be taken for one by chance once in 370,000 galleries.
+    With ten million images a collision is expected in one of 370,000 galleries.
     """
-    last = sighting.content or str(sighting.time_s)
-    text = "\0".join((sighting.source, str(sighting.box), last))
+    last = entry.content or str(entry.time_s)
+    text = "\0".join((entry.source, str(entry.box), last))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
-def keys_of(sightings: Sequence[Sighting]) -> Column:
+def keys_of(entries: Sequence[GalleryEntry]) -> Column:
     """(N,) uint64."""
-    return np.array([key_of(one) for one in sightings], np.uint64)
+    return np.array([key_of(one) for one in entries], np.uint64)
 
 
 def microseconds(time_s: float) -> int:
-    """Whole microseconds. Raises DataError for a time that is none."""
+    """Whole microseconds. Raises DataError for an impossible time."""
     if not abs(time_s) < 1e12:
         raise DataError(f"a time is in seconds since 1970, found {time_s}")
     return round(time_s * 1e6)
 
 
 def new_rows(
-    described: Mapping[str, Column], sightings: Sequence[Sighting], keys: Column, first_id: int
+    described: Mapping[str, Column], entries: Sequence[GalleryEntry], keys: Column, first_id: int
 ) -> Segment:
     """Rows in memory, numbered from ``first_id`` on. Raises DataError for an impossible box."""
-    for one in sightings:
+    for one in entries:
         if one.box is not None and not (min(one.box[2:]) > 0 and max(map(abs, one.box)) < 2**31):
             raise DataError(f"{one.source}: a box is at least 1x1 pixel, found {one.box}")
     names: dict[str, list[str]] = {}
     columns: dict[str, Column] = {
-        "id": np.arange(first_id, first_id + len(sightings), dtype=np.int64),
+        "id": np.arange(first_id, first_id + len(entries), dtype=np.int64),
         "key": keys,
         "time_us": np.array(
-            [_UNKNOWN_US if s.time_s is None else microseconds(s.time_s) for s in sightings],
+            [_UNKNOWN_US if s.time_s is None else microseconds(s.time_s) for s in entries],
             np.int64,
         ),
-        "box": np.array([s.box or _NO_BOX for s in sightings], np.int32).reshape(-1, 4),
+        "box": np.array([s.box or _NO_BOX for s in entries], np.int32).reshape(-1, 4),
     }
     for name in _NAMES:
         codes: dict[str, int] = {}
-        numbers = [codes.setdefault(getattr(s, name), len(codes)) for s in sightings]
+        numbers = [codes.setdefault(getattr(s, name), len(codes)) for s in entries]
         columns[name], names[name] = np.array(numbers, np.int32), list(codes)
     texts = {
-        "source": [s.source.encode("utf-8", "surrogateescape") for s in sightings],
-        "picture": [s.picture for s in sightings],
+        "source": [s.source.encode("utf-8", "surrogateescape") for s in entries],
+        "picture": [s.picture for s in entries],
     }
     for name, parts in texts.items():
         columns[f"{name}.bytes"] = np.frombuffer(b"".join(parts), np.uint8)
@@ -177,7 +177,7 @@ def kept_rows(segment: Segment, keep: BoolArray) -> Segment:
     for name, column in segment.columns.items():
         if not name.endswith((".bytes", ".ends")):
             columns[name] = column[keep]
-    for name in _NAMES:  # without those of whom no row is left
+    for name in _NAMES:  # only names that are still used
         used, codes = np.unique(columns[name], return_inverse=True)
         names[name] = [segment.names[name][code] for code in used]
         columns[name] = codes.astype(np.int32)
@@ -189,7 +189,7 @@ def kept_rows(segment: Segment, keep: BoolArray) -> Segment:
 
 
 def write_segment(path: Path, segments: Sequence[Segment]) -> None:
-    """Write the segments' rows, one after the other, as one file. Raises OutputError."""
+    """Write the rows of all segments into one file. Raises OutputError."""
     names: dict[str, dict[str, int]] = {name: {} for name in _NAMES}
     columns: dict[str, list[Column]] = {name: [] for name in segments[0].columns}
     ends = dict.fromkeys(_TEXTS, 0)
@@ -209,7 +209,7 @@ def write_segment(path: Path, segments: Sequence[Segment]) -> None:
 
 
 def read_segment(path: Path, num_rows: int) -> Segment:
-    """Open a file of ``num_rows``. Raises ModelFileError where it is not what it should be."""
+    """Open a file of ``num_rows`` rows. Raises ModelFileError for a damaged file."""
     texts, columns = read_columns(path, FORMAT, "segment of a gallery", _REMEDY)
     try:
         names: dict[str, Any] = {name: json.loads(texts[name]) for name in _NAMES}
@@ -222,18 +222,18 @@ def read_segment(path: Path, num_rows: int) -> Segment:
 
 
 def _problem(columns: Mapping[str, Column], names: Mapping[str, Any], num_rows: int) -> str:
-    """What would break later; empty where all is well. Raises KeyError for a missing column."""
+    """What is wrong with the columns; empty if nothing is. Raises KeyError for a missing column."""
     for name, kind in _SCALARS.items():
         if columns[name].dtype != kind or columns[name].shape != (num_rows,):
-            return f"{name} is not {num_rows} numbers of its kind"
+            return f"{name} does not have {num_rows} numbers of the right type"
     if columns["box"].shape != (num_rows, 4) or columns["box"].dtype != np.int32:
-        return "box is not 4 numbers a row"
+        return "box does not have 4 numbers per row"
     for name in _NAMES:
         words, codes = names[name], columns[name]
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             return f"{name} has no list of names"
         if num_rows and not (codes.min() >= 0 and codes.max() < len(words)):
-            return f"{name} points beyond its names"
+            return f"{name} has an index without a name"
     for name in _TEXTS:
         ends, content = columns[f"{name}.ends"], columns[f"{name}.bytes"]
         rises = num_rows == 0 or (ends[0] >= 0 and bool((ends[1:] >= ends[:-1]).all()))
@@ -241,8 +241,8 @@ def _problem(columns: Mapping[str, Column], names: Mapping[str, Any], num_rows: 
         if not rises or not whole:
             return f"{name} has impossible ends"
     if not bool((columns["id"][1:] > columns["id"][:-1]).all()):
-        return "its rows are out of order"
+        return "its rows are not sorted"
     described = [column for name, column in columns.items() if name.startswith(_DESCRIBED)]
     if not described or any(column.shape[:1] != (num_rows,) for column in described):
-        return "it holds no descriptions of its rows"
+        return "it has no features for its rows"
     return ""

@@ -1,13 +1,13 @@
-"""A gallery's folder: segments that never change, and one small file that says which count.
+"""A gallery's folder: segment files that never change, and one small file that lists them.
 
-``gallery.json`` names the model and the segments, and is replaced in one step: that is the
-commit. Whatever a killed writer or a full disk leaves beside it is in no list, so nobody reads
-it, and the next writer removes it. Readers take no lock: they open what the list names, and
-look again where a writer replaced it meanwhile.
+``gallery.json`` names the model and the segments. Replacing it, in one step, is the commit. Files
+that a killed writer or a full disk leaves are not in the list: they are never read, and the next
+writer removes them. Readers take no lock: they open the listed files, and read the list again if
+a writer replaced it meanwhile.
 
-Inferred: own files, not SQLite beside them. A write-ahead log cannot be shared between
-machines and must be written to be read, which a full or read-only disk refuses; and two stores
-would have to be kept in step. The filters are comparisons of whole columns either way.
+Inferred: files of our own, without SQLite. Its write-ahead log cannot be shared between machines,
+and reading it needs write access, which a full or read-only disk does not give; and two stores
+would have to be kept consistent. Filters compare whole columns either way.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ FORMAT = "reid gallery 1"
 HEAD_NAME, LOCK_NAME = "gallery.json", "writer.lock"
 
 SEGMENT_BYTES = 1 << 27
-"""No file grows beyond it by merging; an addition is divided into files of this size."""
+"""Merging never makes a larger file; larger additions are divided into files of this size."""
 
 _FILE = re.compile(r"segment-\d{8,18}\.safetensors")
 _MAX_COUNT = 10**17
-"""No gallery comes near it; a file that says more could not be gone on with."""
+"""Far above any real gallery; a larger number means a damaged file."""
 _ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What counts: ``segments`` are (file name, rows), in the rows' order."""
+    """The content of ``gallery.json``: ``segments`` are (file name, rows), in the rows' order."""
 
     id: str
     model: Mapping[str, str]
@@ -52,13 +52,13 @@ class Head:
     segments: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> str:
-        """One line for each segment."""
+        """The text of the file."""
         body = {"format": FORMAT, **dataclasses.asdict(self)}
         return json.dumps(body, indent=1) + "\n"
 
 
 class Store:
-    """The segments that count, as of the last ``refresh`` or ``commit``."""
+    """The listed segments, as of the last ``refresh`` or commit."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class Store:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at what counts now: new ``segments``, or the same list. Raises ModelFileError."""
+        """Read the list again if it changed, and open new ``segments``. Raises ModelFileError."""
         for _ in range(_ATTEMPTS):
             seen = self._stamp()
             if seen == self._seen:
@@ -79,24 +79,24 @@ class Store:
             except ModelFileError:
                 if self._stamp() == seen:
                     raise
-                continue  # a writer replaced what the list named
+                continue  # a writer replaced the listed files
             self.head, self.segments, self._seen = head, segments, seen
             return
         raise ModelFileError(f"{self.folder} changes faster than it can be read; try again")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Be the only writer, looking at what counts now. Raises OutputError, ModelFileError."""
+        """Be the only writer, with a refreshed list. Raises OutputError, ModelFileError."""
         with locked(self.folder / LOCK_NAME):
             self.refresh()
             self._remove_leftovers()
             yield
 
     def append(self, parts: Sequence[Segment]) -> None:
-        """Add rows, numbered from ``head.next_id`` on, within a transaction; a file each.
+        """Add rows, numbered from ``head.next_id``, in a transaction; one file per part.
 
-        Small files that are last are written anew with the first, while those before are at
-        most twice as large: so there are few files, and a row is written about log2(N) times.
+        The last files are merged with the first part as long as each is at most twice as large
+        as what follows: this keeps the files few, and a row is written about log2(N) times.
         """
         kept, size = len(self.segments), parts[0].num_bytes
         while kept and self.segments[kept - 1].num_bytes <= min(2 * size, SEGMENT_BYTES - size):
@@ -108,12 +108,12 @@ class Store:
         self._commit(files, self.head.next_id + sum(map(len, parts)))
 
     def replace(self, segments: Sequence[Segment]) -> None:
-        """Let these be all, those that are in memory written, within a transaction."""
+        """Make these the only segments, in a transaction; those in memory are written."""
         files = [one if one.path is not None else [one] for one in segments]
         self._commit(files, self.head.next_id)
 
     def _commit(self, files: Sequence[Segment | list[Segment]], next_id: int) -> None:
-        """Write what is a list as one file each, then the head. Raises OutputError."""
+        """Write each list of segments as one file, then the head. Raises OutputError."""
         number, listed = self.head.next_file, []
         try:
             for file in files:
@@ -131,13 +131,13 @@ class Store:
             write_text(self.folder / HEAD_NAME, head.to_json())
             _sync(self.folder)
         finally:
-            self.refresh()  # which of the two heads counts, whatever went wrong
+            self.refresh()  # after an error: find out which of the two heads is there
             self._remove_leftovers()
 
     def _opened(self, head: Head) -> list[Segment]:
-        """The segments of a head, those that are open already as they are."""
+        """The segments of a head; those that are open already are reused."""
         known = {one.path.name: one for one in self.segments if one.path is not None}
-        if head.id != self.head.id:  # another gallery stands here now
+        if head.id != self.head.id:  # the folder now holds another gallery
             known = {}
         segments = []
         for name, num_rows in head.segments:
@@ -155,7 +155,7 @@ class Store:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _remove_leftovers(self) -> None:
-        """Files that do not count: of a killed writer, of a full disk, or merged into others."""
+        """Remove unlisted files: of a killed writer, of a full disk, or merged into others."""
         counted = {name for name, _ in self.head.segments}
         with output_errors(self.folder):
             for name in os.listdir(self.folder):
@@ -164,7 +164,7 @@ class Store:
 
 
 def create_store(folder: Path, model: Mapping[str, str]) -> None:
-    """Make an empty gallery where there is none. Raises OutputError for a folder in use."""
+    """Create an empty gallery if there is none. Raises OutputError if other files are there."""
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         others = {name for name in os.listdir(folder) if not name.endswith(".part")}
@@ -181,7 +181,7 @@ def create_store(folder: Path, model: Mapping[str, str]) -> None:
 
 
 def _read_head(folder: Path) -> Head:
-    """Raises DataError where there is no gallery, ModelFileError for a damaged one."""
+    """Raises DataError if there is no gallery, ModelFileError for a damaged one."""
     path = folder / HEAD_NAME
     try:
         body: dict[str, Any] = json.loads(path.read_bytes())
@@ -199,12 +199,12 @@ def _read_head(folder: Path) -> Head:
         names = [name for name, _ in segments]
         numbers = (head.next_id, head.next_file, *(rows for _, rows in segments))
         if not all(map(_FILE.fullmatch, names)) or len(set(names)) < len(names):
-            raise ValueError("a segment's name is none")
+            raise ValueError("invalid segment name")
         whole = all(type(number) is int and 0 <= number < _MAX_COUNT for number in numbers)
         if not whole or 0 in numbers[2:]:
-            raise ValueError("a count is none")
+            raise ValueError("invalid count")
         if not isinstance(head.id, str) or not isinstance(head.model, dict):
-            raise ValueError("its id or model is none")
+            raise ValueError("invalid id or model")
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise _damaged(path, error) from None
     return head
@@ -218,7 +218,7 @@ def _damaged(path: Path, error: Exception) -> ModelFileError:
 
 
 def _require_one_kind(folder: Path, segments: Sequence[Segment], head: Head) -> None:
-    """Rows of one order, descriptions of one kind: they are merged and searched together."""
+    """Check that all segments have the same feature arrays and that ids ascend over all of them."""
     kinds = {
         tuple(sorted((k, str(v.dtype), v.shape[1:]) for k, v in one.described.items()))
         for one in segments
@@ -233,7 +233,7 @@ def _require_one_kind(folder: Path, segments: Sequence[Segment], head: Head) -> 
 
 
 def _sync(folder: Path) -> None:
-    """Names of files written before are on the disk when this returns."""
+    """Flush the folder: the names of files written before are then on the disk."""
     with output_errors(folder):
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""Times as people write them, and as seconds since 1970 UTC."""
+"""Times as text, and as seconds since 1970 UTC."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from reid.errors import DataError
 
 
 def seconds_from_text(text: str) -> float:
-    """ISO 8601 (``2026-05-01T12:30``, ``...+02:00``, ``...Z``; UTC where it says nothing), or
-    seconds since 1970. Raises DataError for anything else, and for a date without its dashes:
-    as seconds, ``20260501`` is in 1970, and what is erased since then is everything."""
+    """ISO 8601 (``2026-05-01T12:30``, ``...+02:00``, ``...Z``; UTC by default), or seconds since
+    1970.
+
+    Raises DataError for anything else, and for a date without dashes: as seconds, ``20260501``
+    is in 1970, and erasing since then would erase everything.
+    """
     words = text.strip()
     try:
-        if words[4:5] != "-":  # else a year, a month and a day
+        if words[4:5] != "-":  # otherwise a date
             return _finite(float(_no_date(words)))
         # Python 3.10 reads no Z.
         when = datetime.fromisoformat(words[:-1] + "+00:00" if words.endswith("Z") else words)
@@ -26,12 +29,12 @@ def seconds_from_text(text: str) -> float:
 
 
 def text_from_seconds(time_s: float | None) -> str:
-    """``2026-05-01T12:30:00Z``, with parts of a second where there are; empty for no time."""
+    """``2026-05-01T12:30:00Z``, with milliseconds if needed; empty for no time."""
     if time_s is None:
         return ""
     try:
         when = datetime.fromtimestamp(time_s, timezone.utc)
-    except (ValueError, OverflowError, OSError):  # beyond the calendar
+    except (ValueError, OverflowError, OSError):  # outside the calendar
         return f"{time_s:.0f}"
     places = "milliseconds" if when.microsecond else "seconds"
     return when.isoformat(timespec=places).replace("+00:00", "Z")

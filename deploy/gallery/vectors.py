@@ -1,4 +1,4 @@
-"""Exact search: FAISS over the vectors where they lie, in the segments' memory maps."""
+"""Exact search: FAISS directly on the vectors in the segments' memory maps."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from reid.types import BoolArray, FloatArray, IntArray
 
 with warnings.catch_warnings():
-    # Of SWIG's own types, on Python 3.12 and later.
+    # About SWIG's own types, on Python 3.12 and later.
     warnings.simplefilter("ignore", DeprecationWarning)
     faiss: Any = importlib.import_module("faiss")  # its own type stubs lack what is used here
 
 ROWS_AT_ONCE = 1 << 16
-"""Rows that are copied at once where only some are searched: 64 MB of 256-d vectors."""
+"""Rows copied at once if only some are searched: 64 MB of 256-d vectors."""
 
 
 class Found(NamedTuple):
-    """(Q, k) squared distances, ascending, and positions; -1 and infinity where there is none."""
+    """(Q, k) squared distances, ascending, and positions; infinity and -1 if there are fewer."""
 
     squares: FloatArray
     positions: IntArray
 
 
 class Vectors:
-    """N vectors in parts, (n, D) float32 each, numbered through."""
+    """N vectors in parts, (n, D) float32 each, with positions 0 to N - 1."""
 
     def __init__(self, parts: Sequence[FloatArray], dim: int) -> None:
         self.parts, self.dim = parts, dim
@@ -47,7 +47,7 @@ class Vectors:
         return found
 
     def some(self, positions: IntArray) -> Vectors:
-        """Those at ascending ``positions``, copied only where they do not lie side by side."""
+        """The vectors at ascending ``positions``, copied only where they are not adjacent."""
         cuts = np.searchsorted(positions, self._starts)
         parts = []
         for part, start, first, last in zip(
@@ -61,7 +61,7 @@ class Vectors:
         return Vectors(parts, self.dim)
 
     def nearest(self, queries: FloatArray, k: int, allowed: BoolArray | None = None) -> Found:
-        """The up to ``k`` nearest of each query, of the ``allowed`` (N,) where given."""
+        """The up to ``k`` nearest of each query, only among the ``allowed`` (N,) if given."""
         founds = [_none(len(queries), k)]
         for part, start in zip(self.parts, self._starts, strict=False):
             if allowed is None:
@@ -110,6 +110,6 @@ def _none(num_queries: int, k: int) -> Found:
 def _nearest(
     queries: FloatArray, part: FloatArray, k: int, start: int, rows: IntArray | None = None
 ) -> Found:
-    """The nearest of a part, or of those ``rows`` of it that ``part`` holds."""
+    """The nearest of a part; ``rows`` are the positions of its rows if it is a selection."""
     squares, positions = faiss.knn(np.ascontiguousarray(queries), part, min(k, len(part)))
     return Found(squares, (positions if rows is None else rows[positions]) + start)

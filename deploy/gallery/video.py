@@ -1,4 +1,4 @@
-"""People out of videos, for a gallery: one look every so often, each person a picture."""
+"""Adding people from videos to a gallery: a frame at regular intervals, a picture per person."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from reid.matching.describing import Phase, silent
 from reid.types import FloatArray, Image
 
 from ..cameras.readers import Lost, read_source
-from ..cameras.sources import Source
+from ..cameras.sources import CameraSource
 from ..people.boxes import tidy
 from ..people.detector import PeopleDetector
-from .gallery import Box, Gallery, Sighting
+from .gallery import Box, Gallery, GalleryEntry
 from .indexing import Indexed, add_images, content_hash
 from .pictures import jpeg
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 
 MIN_SCORE = 0.5
-"""A detector's least score of a person who is kept (a choice)."""
+"""The least detector score of a person (a choice)."""
 
 PEOPLE_AT_ONCE = 256
-"""People of one transaction."""
+"""People per transaction."""
 
 
 def index_video(
@@ -41,15 +41,15 @@ def index_video(
     start_s: float | None = None,
     phase: Phase = silent,
 ) -> Indexed:
-    """Add the people of a frame every ``every_s`` seconds of a video, with their pictures.
+    """Add the people in a frame every ``every_s`` seconds of a video, with their pictures.
 
-    ``camera`` is the file's name where it is empty; with ``start_s``, when the video begins in
-    seconds since 1970, each has its time. People that are in the gallery already are not
-    described again. Raises DataError for a file that is no video, and what ``add_images`` raises.
+    An empty ``camera`` means the file's name; with ``start_s``, the video's start in seconds since
+    1970, each person gets a time. People that are in the gallery already are skipped. Raises
+    DataError for a file that is not a video, and what ``add_images`` raises.
     """
     start, progress = time.perf_counter(), phase("people", 0)
     found = added = 0
-    waiting: list[tuple[Image, Sighting]] = []
+    waiting: list[tuple[Image, GalleryEntry]] = []
     for person in people_in_video(detector, video, every_s, camera or video.stem, start_s):
         found += 1
         waiting.append(person)
@@ -64,11 +64,11 @@ def index_video(
 
 def people_in_video(
     detector: PeopleDetector, video: Path, every_s: float, camera: str, start_s: float | None
-) -> Iterator[tuple[Image, Sighting]]:
-    """Each person cut out, and what is known of them; frames that do not decode are left out."""
+) -> Iterator[tuple[Image, GalleryEntry]]:
+    """Crop and entry of each person; undecodable frames are skipped."""
     path = str(video.resolve())
     next_s = 0.0
-    for frame in read_source(Source(video.stem, "video", path, str(video), live=False)):
+    for frame in read_source(CameraSource(video.stem, "video", path, str(video), live=False)):
         if isinstance(frame, Lost) or frame.time_s < next_s:
             continue
         next_s = frame.time_s + every_s
@@ -80,7 +80,7 @@ def people_in_video(
             picture = jpeg(crop)
             yield (
                 crop,
-                Sighting(
+                GalleryEntry(
                     path,
                     camera=camera,
                     time_s=None if start_s is None else start_s + frame.time_s,
@@ -92,16 +92,16 @@ def people_in_video(
 
 
 def _whole_pixels(box: FloatArray) -> Box:
-    """Left, top, width, height of a box that lies in the frame, none of them empty."""
+    """Left, top, width, height of a box inside the frame, at least 1x1."""
     left, top = (int(edge) for edge in np.floor(box[:2]))
     right, bottom = (int(edge) for edge in np.ceil(box[2:]))
     return left, top, max(1, right - left), max(1, bottom - top)
 
 
-def _add(gallery: Gallery, matcher: Matcher[Any], people: list[tuple[Image, Sighting]]) -> int:
-    """Those that are new."""
+def _add(gallery: Gallery, matcher: Matcher[Any], people: list[tuple[Image, GalleryEntry]]) -> int:
+    """Add the new people; returns how many."""
     if not people:
         return 0
-    unknown = gallery.unknown([sighting for _, sighting in people])
+    unknown = gallery.unknown([entry for _, entry in people])
     new = [one for one, is_new in zip(people, unknown, strict=True) if is_new]
     return add_images(gallery, matcher, [crop for crop, _ in new], [one for _, one in new])

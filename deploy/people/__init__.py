@@ -1,5 +1,5 @@
-"""Finding people in frames: a detector file, or OpenCV's own HOG where there is none.
+"""Detecting people in frames: with a detector file, or by default with OpenCV's HOG.
 
-``reid.deploy.people.detector.open_detector`` opens either. A detector file is an ONNX of
-YOLOX's form, or any other with a contract beside it (``contract.py`` says what stands in it).
+``reid.deploy.people.detector.open_detector`` opens either. A detector file is an ONNX file in
+YOLOX's format, or any other with a contract beside it (see ``contract.py``).
 """

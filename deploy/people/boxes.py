@@ -1,6 +1,6 @@
-"""People as boxes with scores, and the arithmetic of boxes.
+"""People as boxes with scores, and operations on boxes.
 
-A box is left, top, right, bottom in pixels of its frame; right and bottom are not inside.
+A box is left, top, right, bottom in pixels of its frame; right and bottom are exclusive.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from reid.types import FloatArray, IntArray
 
 MAX_PEOPLE = 300
-"""The most that are kept of a frame, those of the highest scores."""
+"""The most people of a frame, those with the highest scores."""
 MIN_WIDTH, MIN_HEIGHT = 8, 24
-"""Pixels of a person that are enough to be described (a choice)."""
+"""The smallest person in pixels (a choice)."""
 _MOST_CANDIDATES = 10 * MAX_PEOPLE
-"""Of boxes that are compared: a detector gives some ten for each person."""
+"""The most boxes to compare: a detector outputs about ten per person."""
 
 
 class People(NamedTuple):
@@ -26,12 +26,12 @@ class People(NamedTuple):
     scores: FloatArray
 
     def of(self, chosen: IntArray) -> People:
-        """The chosen ones, in that order."""
+        """The chosen people, in that order."""
         return People(self.boxes[chosen], self.scores[chosen])
 
 
-def nobody() -> People:
-    """An empty frame's people."""
+def no_people() -> People:
+    """No people."""
     return People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
@@ -45,9 +45,9 @@ def overlaps(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def suppress(people: People, max_overlap: float) -> People:
-    """The best of those that overlap by more than ``max_overlap``; highest scores first.
+    """Greedy non-maximum suppression: the best of boxes that overlap by more than ``max_overlap``.
 
-    Greedy non-maximum suppression, until MAX_PEOPLE are kept.
+    Highest scores first, MAX_PEOPLE at most.
     """
     left = np.argsort(-people.scores, kind="stable")[:_MOST_CANDIDATES]
     kept: list[int] = []
@@ -59,9 +59,9 @@ def suppress(people: People, max_overlap: float) -> People:
 
 
 def tidy(people: People, width: int, height: int, min_height: int = MIN_HEIGHT) -> People:
-    """What can be cut out of a frame: clipped at its border, none that is then too small.
+    """Boxes that can be cut out of a frame: clipped at its border, and large enough after that.
 
-    Boxes that are not finite, empty or inside out go too, and those beyond MAX_PEOPLE.
+    Boxes that are not finite, empty or inverted are dropped, and all after the first MAX_PEOPLE.
     """
     finite = np.isfinite(people.boxes).all(axis=1) & np.isfinite(people.scores)
     boxes = np.where(finite[:, None], people.boxes, 0)

@@ -1,11 +1,11 @@
-"""What a detector file wants and gives: YOLOX's form, or what the JSON beside it says.
+"""Input and output of a detector file: YOLOX's, or as a JSON file beside it describes.
 
 A YOLOX file (as its own project exports it) needs no JSON: input (1 or any N, 3, H, W), BGR 0-255,
 letterboxed with 114; output (N, A, 5 + classes), not decoded, class 0 a person. Any other
-detector is described in ``<file>.json``, for ``detector.onnx`` in ``detector.onnx.json``:
+detector needs a contract, ``<file>.json``: for ``detector.onnx`` ``detector.onnx.json``:
 
     {"format": "boxes",            outputs are boxes, and need no decoding
-     "height": 640, "width": 640,  of the input, where the file leaves them open
+     "height": 640, "width": 640,  of the input, if the file leaves them open
      "channel_order": "RGB",       or BGR
      "mean": [0, 0, 0],            y = (x - mean) / std of values 0-255, in channel_order
      "std": [255, 255, 255],
@@ -14,10 +14,10 @@ detector is described in ``<file>.json``, for ``detector.onnx`` in ``detector.on
      "boxes": "boxes",             output (n, 4) or (1, n, 4): left, top, right, bottom in
                                    pixels of the input
      "scores": "scores",           output (n,), (1, n), or (1, n, classes)
-     "labels": "labels",           output (n,) or (1, n) of class numbers, "" where there is none
+     "labels": "labels",           output (n,) or (1, n) of class numbers, "" if there is none
      "person": 0}                  the class that is a person
 
-Every key but ``format`` may be left out; ``"format": "yolox"`` takes another input or class.
+Every key but ``format`` is optional; ``"format": "yolox"`` is for another input or class.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from .boxes import People
 
 FORMATS = ("yolox", "boxes")
 MAX_INPUT = 1 << 13
-"""Of the input's height and width."""
+"""Largest height and width of the input."""
 _LARGEST_NUMBER = 1e6
-"""Of a mean and a standard deviation of pixels, and 1 / this the smallest deviation."""
+"""Largest mean and standard deviation of pixels; 1 / this is the smallest deviation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
-    """See the module. A height or width of 0 is the file's own."""
+class DetectorContract:
+    """See the module's text. A height or width of 0 means the file's own."""
 
     format: str = "yolox"
     height: int = 0
@@ -61,7 +61,7 @@ class Contract:
     person: int = 0
 
     def prepare(self, frame: Image) -> FloatArray:
-        """(H, W, 3) BGR -> (3, height, width) float32 as the detector takes it."""
+        """(H, W, 3) BGR -> (3, height, width) float32, the detector's input."""
         height, width = frame.shape[:2]
         across, down = self._ratios(height, width)
         size = (max(1, round(width * across)), max(1, round(height * down)))
@@ -90,11 +90,11 @@ class Contract:
         return across, down
 
 
-def read_contract(detector: Path) -> Contract:
+def read_contract(detector: Path) -> DetectorContract:
     """The contract beside a detector file, or YOLOX's. Raises ModelFileError."""
     path = detector.with_name(f"{detector.name}.json")
     if not path.exists():
-        return Contract()
+        return DetectorContract()
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(body, dict):
@@ -103,16 +103,16 @@ def read_contract(detector: Path) -> Contract:
         for key in ("mean", "std"):
             if key in body:
                 body[key] = tuple(float(value) for value in body[key])
-        return Contract(**body)
+        return DetectorContract(**body)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(
             f"{path} does not describe a detector ({error}); see deploy/people/contract.py for "
-            "what stands in it"
+            "its keys"
         ) from None
 
 
 def _check(body: dict[str, Any]) -> None:
-    """Raises ValueError for an unknown key, a value of another kind or out of range."""
+    """Raises ValueError for an unknown key, a value of the wrong type or out of range."""
     if "format" not in body:
         raise ValueError(f"it needs a format: {' or '.join(FORMATS)}")
     for key, value in body.items():
@@ -127,7 +127,7 @@ def _whole(value: Any) -> bool:
 
 
 def _three_numbers(value: Any) -> bool:
-    """No NaN, and none that float32 has not."""
+    """Finite, and in the range of float32."""
     return (
         isinstance(value, list)
         and [type(x) in (int, float) for x in value] == [True] * 3

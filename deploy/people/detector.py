@@ -1,4 +1,4 @@
-"""What finds people in frames, whatever it is made of."""
+"""People detectors, and opening one."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .onnx_detector import OnnxDetector
 
 
 class PeopleDetector(Protocol):
-    """Frames in, people out."""
+    """Detects people in frames."""
 
     name: str
-    """What it is, for reports."""
+    """Its name in reports."""
 
     def detect(self, frames: Sequence[Image]) -> list[People]:
         """The people of each frame, (H, W, 3) uint8 BGR, in its pixels; highest score first.
 
-        Weak ones belong to it too, down to a score of about 0.1: a tracker knows what to do
-        with them. Boxes may reach over the frame's border.
+        Includes low scores, down to about 0.1, for the tracker. Boxes may extend over the
+        frame's border.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the file and the device; may be called twice."""
+        """Release the file and the device; may be called twice."""
         ...
 
 
 def open_detector(
     path: Path | None, device: str = "auto", threads: int = 0, min_height: int | None = None
 ) -> PeopleDetector:
-    """An ``.onnx`` detector, or for None OpenCV's HOG, for people of ``min_height`` pixels.
+    """Open an ``.onnx`` detector, or for None OpenCV's HOG for people from ``min_height`` pixels.
 
     Raises ModelFileError for any other file.
     """
@@ -45,7 +45,7 @@ def open_detector(
     if path.suffix.lower() != ".onnx" or not path.is_file():
         problem = "no such file" if not path.exists() else "not an .onnx file"
         raise ModelFileError(
-            f"{path}: {problem}; a detector is an ONNX of YOLOX's form or with a "
-            "contract beside it, or leave it out for OpenCV's own"
+            f"{path}: {problem}; expected an ONNX file in YOLOX's format or with a "
+            "contract beside it; without --detector OpenCV's HOG is used"
         )
     return OnnxDetector(path, device, threads)

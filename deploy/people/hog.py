@@ -1,7 +1,7 @@
-"""OpenCV's built-in people detector: no file, no network, upright and unhidden people only.
+"""OpenCV's built-in people detector: needs no file, finds upright and fully visible people only.
 
 Histograms of oriented gradients and a linear SVM (Dalal and Triggs, CVPR 2005) over windows of
-64x128 pixels, of which a person fills the middle.
+64x128 pixels with a person in the middle.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ import numpy as np
 
 from reid.types import Image
 
-from .boxes import People, nobody, suppress
+from .boxes import People, no_people, suppress
 
 WINDOW = (64, 128)
 PERSON = (0.48, 0.68)
-"""Share of the window's width and height that is given out as the person's box (measured)."""
+"""Share of the window's width and height that becomes the person's box (measured)."""
 
 MIN_HEIGHT = 48
-"""Of people that are found, in the frame's pixels: their windows are enlarged to 128 rows."""
+"""The smallest person in the frame's pixels: its window is enlarged to 128 rows."""
 
 MOST_PIXELS = 1 << 20
-"""Of the searched image, so that a large frame takes no longer: its smallest people are missed."""
+"""Limit of the searched image: larger frames are reduced and take no longer, but their smallest
+people are missed."""
 
 MAX_OVERLAP = 0.5
 
 
 class HogDetector:
-    """Finds people of ``min_height`` pixels and more, in frames of up to MOST_PIXELS.
+    """Detects people of at least ``min_height`` pixels; frames above MOST_PIXELS are reduced.
 
     An SVM's margin m, which is above 0, becomes the score 1 / (1 + exp(-2 m)) (a choice).
     """
@@ -46,18 +47,18 @@ class HogDetector:
         return [self._detect(frame) for frame in frames]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to release."""
 
     def _detect(self, frame: Image) -> People:
         scale = min(self._scale, (MOST_PIXELS / (frame.shape[0] * frame.shape[1])) ** 0.5)
         searched = cv2.resize(frame, None, fx=scale, fy=scale)
         if searched.shape[1] < WINDOW[0] or searched.shape[0] < WINDOW[1]:
-            return nobody()
+            return no_people()
         windows, margins = self._hog.detectMultiScale(
             searched, winStride=(8, 8), padding=(8, 8), scale=1.05
         )
         if not len(windows):
-            return nobody()
+            return no_people()
         left, top, width, height = np.asarray(windows, np.float32).T / np.float32(scale)
         across, down = width * (1 - PERSON[0]) / 2, height * (1 - PERSON[1]) / 2
         corners = (left + across, top + down, left + width - across, top + height - down)

@@ -1,4 +1,4 @@
-"""People by an ONNX file, run by ONNX Runtime."""
+"""A people detector in an ONNX file, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from reid.runtime.onnx_runner import ORT_ERRORS
 from reid.types import FloatArray, Image
 
 from .boxes import People, suppress
-from .contract import MAX_INPUT, Contract, read_contract
+from .contract import MAX_INPUT, DetectorContract, read_contract
 from .yolox import num_cells, people_from_yolox
 
 MIN_SCORE = 0.1
-"""The weakest that are given out."""
+"""The lowest score in the output."""
 
 MAX_OVERLAP = 0.45
-"""YOLOX's own threshold of its non-maximum suppression (its demo)."""
+"""The threshold of non-maximum suppression in YOLOX's demo."""
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3
@@ -33,13 +33,13 @@ _NUMBERS = {
     "tensor(double)",
     *(f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 }
-"""Types of outputs that are read."""
+"""Output types that can be read."""
 
 
 class OnnxDetector:
-    """A detector file, open; ``contract.py`` says what it has to be.
+    """An open detector file; see ``contract.py`` for its inputs and outputs.
 
-    Raises ModelFileError for a file that is none: no ONNX, other inputs, other outputs.
+    Raises ModelFileError for a file that is not ONNX or has other inputs or outputs.
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int = 0) -> None:
@@ -54,7 +54,7 @@ class OnnxDetector:
     def detect(self, frames: Sequence[Image]) -> list[People]:
         """See ``PeopleDetector``. A YOLOX file that takes several frames gets all in one run.
 
-        Boxes that are no numbers are given out as they are: ``tidy`` drops them.
+        Boxes with NaN are kept: ``tidy`` drops them.
         """
         prepared = [self._contract.prepare(frame) for frame in frames]
         step = len(frames) if self._batched and self._contract.format == "yolox" else 1
@@ -89,7 +89,7 @@ class OnnxDetector:
         return [people_from_yolox(one, height, width, person, MIN_SCORE) for one in output]
 
     def _listed(self, boxes: FloatArray, scores: FloatArray, *labels: FloatArray) -> People:
-        """The outputs of the format ``boxes``."""
+        """People from the outputs of the format ``boxes``."""
         person = self._contract.person
         shapes = f"it gives boxes {boxes.shape} and scores {scores.shape}"
         if scores.ndim == 3 and person < scores.shape[2]:
@@ -102,23 +102,25 @@ class OnnxDetector:
             likely &= label == person
         return People(boxes.reshape(-1, 4)[likely], columns[0][likely])
 
-    def _checked_input(self, contract: Contract) -> tuple[str, bool, list[int]]:
+    def _checked_input(self, contract: DetectorContract) -> tuple[str, bool, list[int]]:
         """The input's name, whether it takes several frames, and its height and width."""
         inputs = self._session.get_inputs()
         shape = inputs[0].shape if len(inputs) == 1 else []
         if len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)":
-            raise self._refusal(f"it takes {_listing(inputs)}")
+            raise self._refusal(f"its inputs are {_listing(inputs)}")
         size = [contract.height or shape[2], contract.width or shape[3]]
         fits = all(
             isinstance(one, int) and 0 < one <= MAX_INPUT and own in (one, None, str(own))
             for one, own in zip(size, shape[2:], strict=True)
         )
         if not fits or (isinstance(shape[0], int) and shape[0] != 1):
-            raise self._refusal(f"it takes {_listing(inputs)}, its height and width are {size}")
+            raise self._refusal(
+                f"its inputs are {_listing(inputs)}, its height and width are {size}"
+            )
         return inputs[0].name, not isinstance(shape[0], int), size
 
     def _checked_outputs(self) -> list[str]:
-        """Names of the outputs that are read; what the file tells of their shapes must fit."""
+        """Names of the outputs to read; the shapes that the file declares must fit."""
         outputs = self._session.get_outputs()
         contract = self._contract
         if contract.format == "boxes":
@@ -135,9 +137,8 @@ class OnnxDetector:
 
     def _refusal(self, found: str) -> ModelFileError:
         return ModelFileError(
-            f"{self._path} is no people detector that is known here: {found}; expected one of "
-            f"YOLOX's form, or a contract beside it in {self._path.name}.json "
-            "(deploy/people/contract.py says what stands there)"
+            f"{self._path} is not a known people detector: {found}; expected YOLOX's format, or a "
+            f"contract beside it in {self._path.name}.json (see deploy/people/contract.py)"
         )
 
 
@@ -147,7 +148,7 @@ def _session(path: Path, device: str, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads
-    # A waiting thread of this session would take the core from the network that comes next.
+    # A spinning thread of this session would take a core from the network that runs next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = [_CPU] if device == "cpu" else [_CUDA, _CPU]
     providers = [one for one in wanted if one in onnxruntime.get_available_providers()]
@@ -156,12 +157,12 @@ def _session(path: Path, device: str, threads: int) -> Any:
     except ORT_ERRORS as error:
         raise ModelFileError(
             f"{path} is not an ONNX file that ONNX Runtime {onnxruntime.__version__} can open "
-            f"({_first_line(error)}); give a detector, or none for OpenCV's own"
+            f"({_first_line(error)}); name another detector, or none for OpenCV's HOG"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    """What ONNX Runtime says, without its trace."""
+    """ONNX Runtime's message without its stack trace."""
     return str(error).strip().partition("\n")[0]
 
 

@@ -1,8 +1,8 @@
 """YOLOX's output -> boxes, as its project decodes it outside the graph.
 
-Anchor-free: each cell of three grids (strides 8, 16, 32, row by row) says where its box's centre
-is in cells from its corner, the logarithms of width and height in cells, how likely it holds a
-thing, and of which class (Ge et al., "YOLOX", 2021, section 2.1, "Anchor-free").
+Anchor-free: each cell of three grids (strides 8, 16, 32, row by row) gives its box's centre in
+cells from its corner, the logarithms of width and height in cells, an objectness score, and
+class scores (Ge et al., "YOLOX", 2021, section 2.1, "Anchor-free").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .boxes import People
 
 STRIDES = (8, 16, 32)
 _LARGEST_LOG = 10.0
-"""Of a box's size in cells: e^10 of them are larger than any input."""
+"""Limit of a box's size in cells: e^10 cells are larger than any input."""
 
 
 def num_cells(height: int, width: int) -> int:

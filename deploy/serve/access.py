@@ -1,4 +1,4 @@
-"""Who may ask: a token beyond this machine, and never a foreign page in somebody's browser."""
+"""Access control: other machines need a token; requests from other sites' pages are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OWN_SITE = ("same-origin", "none")
 
 
 class Refusal(Exception):
-    """A request that is answered with a status and one line."""
+    """A request is refused with this status and one line."""
 
     def __init__(self, status: HTTPStatus, line: str) -> None:
         super().__init__(line)
@@ -26,10 +26,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is asked of a request to the address ``host``; ``token`` is empty for none.
+    """The checks of a request to the address ``host``; an empty ``token`` asks for none.
 
-    Raises ConfigError for an address beyond this machine without a token, a short one, or one
-    that no header can hold.
+    Raises ConfigError for an address that other machines can reach without a token, for a token
+    that is too short, and for one that does not fit into a header.
     """
 
     host: str
@@ -42,7 +42,7 @@ class Access:
                 'python -c "import secrets; print(secrets.token_urlsafe())"'
             )
         if not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
-            raise ConfigError("a token is of ASCII letters, digits and signs, without spaces")
+            raise ConfigError("a token consists of ASCII letters, digits and signs, without spaces")
         if not self.token and not is_loopback(self.host):
             raise ConfigError(
                 f"{self.host} can be reached from other machines, so a token is needed: set "
@@ -50,26 +50,29 @@ class Access:
             )
 
     def require_own_page(self, headers: Message[str, str]) -> None:
-        """Refuse what another site's page could send through a browser on this machine.
+        """Refuse requests that another site's page sends through a browser on this machine.
 
-        The Host must be an address, this machine's name for itself or the one served on: a name
-        that an attacker makes point here (DNS rebinding) is none of them. What a browser says
-        of the page that asks (Origin, Sec-Fetch-Site) must be this page. Raises Refusal.
+        The Host must be an IP address, localhost or the name that is served on, which a name
+        that an attacker points here (DNS rebinding) is not. The page that the browser names
+        (Origin, Sec-Fetch-Site) must be this one. Raises Refusal.
         """
         host = headers.get("Host", "")
         name = _host_name(host)
         if name is None or not (name in ("localhost", self.host.lower()) or _is_address(name)):
-            raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, "this server is not called that")
+            raise Refusal(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "unknown host name; use the address that `reid serve` printed",
+            )
         origin = headers.get("Origin")
         own = origin is None or origin.lower() in (
             f"http://{host}".lower(),
             f"https://{host}".lower(),
         )
         if not own or headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
-            raise Refusal(HTTPStatus.FORBIDDEN, "another site's page may not ask")
+            raise Refusal(HTTPStatus.FORBIDDEN, "requests from another site's page are refused")
 
     def require_token(self, headers: Message[str, str]) -> None:
-        """Raises Refusal unless ``Authorization: Bearer TOKEN`` is there, if it has to be."""
+        """Raises Refusal without ``Authorization: Bearer TOKEN``, if a token is needed."""
         if not self.token:
             return
         said = headers.get("Authorization", "").encode("utf-8", "replace")
@@ -78,7 +81,7 @@ class Access:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether only this machine can reach the address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -88,10 +91,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_name(host: str) -> str | None:
-    """The name in a Host header, without the port; None where it is none."""
+    """The name in a Host header, without the port; None if it is malformed."""
     try:
         parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018  (raises where it is none)
+        parts.port  # noqa: B018  (raises for a malformed port)
     except ValueError:
         return None
     return parts.hostname if parts.netloc == host and "@" not in host else None

@@ -1,9 +1,9 @@
 "use strict";
-// Names and sources come from whoever filled the gallery: they are only ever set as text.
+// Names and sources are not trusted: they are only ever set as text.
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
-const MAX_BYTES = 32 * 1024 * 1024; // the server hangs up on more
+const MAX_BYTES = 32 * 1024 * 1024; // the server refuses more
 const state = { token: "", file: null, image: null, box: null, query: "", search: 0 };
 
 function trouble(words) {
@@ -18,7 +18,7 @@ async function ask(path, options = {}) {
   if (answer.status === 401) { showDoor(); throw new Error("The token is missing or wrong."); }
   if (!answer.ok) {
     const body = await answer.json().catch(() => ({}));
-    throw new Error(body.error || `The server says ${answer.status}.`);
+    throw new Error(body.error || `The server answered ${answer.status}.`);
   }
   return answer;
 }
@@ -33,7 +33,7 @@ function guarded(work) {
 function showDoor() {
   $("door").hidden = false;
   $("room").hidden = true;
-  $("about").textContent = "This gallery asks for a token.";
+  $("about").textContent = "This gallery needs a token.";
 }
 
 const open = guarded(async () => {
@@ -43,7 +43,7 @@ const open = guarded(async () => {
   $("room").hidden = false;
   const span = found.first ? `, ${local(found.first)} to ${local(found.last)}` : "";
   $("about").textContent = `${found.gallery}: ${found.images.toLocaleString("en")} images, ` +
-    `${found.cameras.length} cameras, ${found.people.length} people known by name${span}`;
+    `${found.cameras.length} cameras, ${found.people.length} named people${span}`;
   $("cameras").replaceChildren(...found.cameras.map((name) => {
     const label = document.createElement("label");
     const choice = Object.assign(document.createElement("input"), { type: "checkbox", value: name });
@@ -58,7 +58,7 @@ const take = guarded(async (file) => {
   if (!file) return;
   if (file.size > MAX_BYTES) throw new Error("This file is larger than 32 MB; send a smaller image.");
   const image = await createImageBitmap(file).catch(() => null);
-  if (!image) throw new Error("This file is no image that the browser can show.");
+  if (!image) throw new Error("The browser cannot show this file as an image.");
   Object.assign(state, { file, image, box: null });
   canvas.width = image.width;
   canvas.height = image.height;
@@ -133,7 +133,7 @@ function local(time) {
 
 const search = guarded(async () => {
   if (!state.file) return;
-  const turn = ++state.search;  // the answer to an older question comes too late
+  const turn = ++state.search;  // ignore the response to an older search
   $("words").textContent = "Searching …";
   const answer = await ask(`/api/search?${conditions()}`, {
     method: "POST", body: state.file, headers: { "Content-Type": "application/octet-stream" },
@@ -215,7 +215,7 @@ $("door").addEventListener("submit", (event) => {
   open();
 });
 
-// A link may hold the token behind the #, which no server sees: http://host:8080/#token=...
+// A link may hold the token after the #, which no server sees: http://host:8080/#token=...
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
 if (given) history.replaceState(null, "", location.pathname);
 state.token = given || sessionStorage.getItem("token") || "";

@@ -1,4 +1,4 @@
-"""HTTP around ``Answers``: limits, checks and the page's files."""
+"""The HTTP server around ``GalleryService``: limits, checks and the page's files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from reid.errors import ConfigError, ReidError
 
 from .access import Access, Refusal
-from .answers import Answers
+from .service import GalleryService
 
 MAX_BODY_BYTES = 32 << 20
 MAX_CONFIRMATION_BYTES = 4096
@@ -25,7 +25,7 @@ MAX_CONNECTIONS = 32
 MAX_QUERY_FIELDS = 1000
 
 READ_S = 30.0
-"""A request that has not arrived by then is given up."""
+"""Time limit for a request to arrive."""
 
 _CHUNK_BYTES = 1 << 16
 _FILES = {
@@ -46,13 +46,13 @@ _HEADERS = {
 class GalleryServer(ThreadingHTTPServer):
     """Serves a gallery on ``host``:``port`` once ``serve_forever`` is called.
 
-    Raises ConfigError for an address that cannot be taken.
+    Raises ConfigError if it cannot listen there.
     """
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, access: Access, answers: Answers) -> None:
-        self.access, self.answers = access, answers
+    def __init__(self, host: str, port: int, access: Access, service: GalleryService) -> None:
+        self.access, self.service = access, service
         self.files = {
             path: (resources.files(__package__).joinpath(name).read_bytes(), kind)
             for path, (name, kind) in _FILES.items()
@@ -73,27 +73,27 @@ class GalleryServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The page's URL."""
         host, port = self.server_address[:2]
         name = f"[{host!s}]" if ":" in str(host) else host
         return f"http://{name!s}:{port}/"
 
     def server_bind(self) -> None:
-        """As the base class's, without asking a name server what this machine is called."""
+        """As the base class, without a DNS lookup of this machine's name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "reid", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or hang up where too many are being answered."""
+        """Answer in a thread, or close the connection if there are too many."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """The thread's work."""
+        """Answer one request; runs in its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -101,53 +101,53 @@ class GalleryServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request a connection; every answer is JSON, a picture or one of the page's files."""
+    """One request per connection; the response is JSON, a picture or one of the page's files."""
 
     server: GalleryServer
     server_version, sys_version = "reid", ""
     timeout = READ_S
 
     def setup(self) -> None:
-        """Begin, with an end to the patience for what trickles in."""
+        """Start the time limit for the whole request."""
         super().setup()
         self._patience = threading.Timer(READ_S, self._hang_up)
         self._patience.daemon = True
         self._patience.start()
 
     def finish(self) -> None:
-        """End."""
+        """Stop the time limit."""
         self._patience.cancel()
         super().finish()
 
     def handle(self) -> None:
-        """As the base class; who hangs up early hears nothing and disturbs nobody."""
+        """As the base class, but ignores clients that close the connection early."""
         try:
             super().handle()
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def do_GET(self) -> None:
-        """The page's files, and what is read."""
+        """The page's files, and requests that only read."""
         self._patience.cancel()
         self._answer(
             {
-                "/api/gallery": lambda query: self.server.answers.summary(),
-                "/api/confirmed": lambda query: self.server.answers.confirmed(),
+                "/api/gallery": lambda query: self.server.service.summary(),
+                "/api/confirmed": lambda query: self.server.service.confirmed(),
             }
         )
 
     def do_POST(self) -> None:
-        """What sends an image or a verdict."""
-        answers = self.server.answers
+        """Requests with an image or a confirmation."""
+        service = self.server.service
         self._answer(
             {
-                "/api/search": lambda query: answers.search(self._body(MAX_BODY_BYTES), query),
-                "/api/confirm": lambda query: answers.confirm(self._body(MAX_CONFIRMATION_BYTES)),
+                "/api/search": lambda query: service.search(self._body(MAX_BODY_BYTES), query),
+                "/api/confirm": lambda query: service.confirm(self._body(MAX_CONFIRMATION_BYTES)),
             }
         )
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: addresses hold what people look for."""
+        """Log nothing: URLs show what people search for."""
 
     def _answer(self, routes: dict[str, Callable[[dict[str, list[str]]], Any]]) -> None:
         try:
@@ -159,10 +159,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.access.require_token(self.headers)
             if self.command == "GET" and parts.path.startswith("/api/picture/"):
                 number = parts.path.removeprefix("/api/picture/")
-                self._send(HTTPStatus.OK, self.server.answers.picture(number), "image/jpeg")
+                self._send(HTTPStatus.OK, self.server.service.picture(number), "image/jpeg")
                 return
             if parts.path not in routes:
-                raise Refusal(HTTPStatus.NOT_FOUND, "nothing there")
+                raise Refusal(HTTPStatus.NOT_FOUND, "no such page")
             query = parse_qs(parts.query, max_num_fields=MAX_QUERY_FIELDS)
             self._send_json(HTTPStatus.OK, routes[parts.path](query))
         except Refusal as error:
@@ -170,21 +170,23 @@ class Handler(BaseHTTPRequestHandler):
         except ReidError as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": " ".join(str(error).split())})
         except ValueError:
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": "an address that is none"})
+            self._send_json(HTTPStatus.BAD_REQUEST, {"error": "malformed URL"})
 
     def _body(self, most: int) -> bytes:
-        """All of the request's body. Raises Refusal for none, or too much of it."""
+        """The request's body. Raises Refusal without one, and for one that is too large."""
         said = self.headers.get("Content-Length", "")
         if not said.isascii() or not said.isdecimal() or len(said) > 12:
-            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "Content-Length is needed")
+            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "the header Content-Length is needed")
         if int(said) > most:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most:,} bytes")
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most:,} bytes"
+            )
         content = bytearray()
         deadline = time.monotonic() + READ_S
         while len(content) < int(said):
             part = self.rfile.read(min(_CHUNK_BYTES, int(said) - len(content)))
             if not part or time.monotonic() > deadline:
-                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body is not all there")
+                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive completely")
             content += part
         self._patience.cancel()
         return bytes(content)

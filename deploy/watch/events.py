@@ -1,4 +1,4 @@
-"""What watching tells: one JSON object a line, for each person of each frame and each source.
+"""Events: one JSON object per line, for each person of each frame and each change of a source.
 
     {"event": "person", "camera": "door", "time": 12.4, "frame": 124, "track": 3, "identity": 2,
      "person": "", "box": [310, 75, 33, 88], "score": 0.91, "distance": 0.62}
@@ -6,8 +6,8 @@
 
 ``time`` of a person is the frame's: seconds into a file, Unix time of a device or stream (a
 source's is always Unix time). ``box`` is left, top, width, height in pixels of the frame.
-``identity`` is null until the track was described often enough; ``person`` is the gallery's name
-for it; ``distance`` is to the looks it was recognised by, null for somebody who is new.
+``identity`` is null until the track has enough features; ``person`` is its name in the gallery;
+``distance`` is the one it was re-identified with, null for a new person.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from ..cameras.camera import Frame, News
 from .track import Track
 
 
-class Seen(NamedTuple):
-    """One frame and the tracks that were found in it."""
+class TrackedFrame(NamedTuple):
+    """One frame and its tracks."""
 
     frame: Frame
     tracks: Sequence[Track]
 
 
 class Sink(Protocol):
-    """Where results go."""
+    """Receives results."""
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """The frames of one round."""
         ...
 
     def news(self, news: News) -> None:
-        """What happened to a source."""
+        """A change of a source's state."""
         ...
 
 
 def person_event(frame: Frame, track: Track) -> dict[str, Any]:
-    """See the module."""
+    """The event of one person: see the module's text."""
     left, top, right, bottom = (round(float(edge)) for edge in track.box)
     identity = track.identity
     return {
@@ -65,14 +65,14 @@ def person_event(frame: Frame, track: Track) -> dict[str, Any]:
 
 
 class EventWriter:
-    """Writes events to an open text file, whole lines, so that a reader may follow it."""
+    """Writes events to an open text file, in whole lines, so that others can follow it."""
 
     def __init__(self, file: IO[str], name: Path = Path("-")) -> None:
         self._file, self._name = file, name
 
     @classmethod
     def appending(cls, path: Path) -> EventWriter:
-        """Append to ``path``, as a log; a half line that a power cut left is ended first."""
+        """Append to ``path``, as a log; ends an incomplete line of an earlier crash first."""
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
@@ -81,20 +81,20 @@ class EventWriter:
                 file.write("\n")
         return cls(file, path)
 
-    def frames(self, seen: Sequence[Seen]) -> None:
-        """A line for each person. Raises OutputError, of stdout OSError."""
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
+        """One line per person. Raises OutputError; OSError for stdout."""
         events = [person_event(one.frame, track) for one in seen for track in one.tracks]
         self._write("".join(json.dumps(event, allow_nan=False) + "\n" for event in events))
 
     def news(self, news: News) -> None:
-        """A line for a source. Raises OutputError, of stdout OSError."""
+        """One line per change. Raises OutputError; OSError for stdout."""
         event = {"event": "source", **news._asdict(), "time": round(time.time(), 3)}
         self._write(json.dumps(event) + "\n")
 
     def _write(self, lines: str) -> None:
         if not lines:
             return
-        # What becomes of stdout is the command's business: a reader that has seen enough is none.
+        # The command handles errors of stdout: a reader that closes it early is not an error.
         with nullcontext() if self._name == Path("-") else output_errors(self._name):
             self._file.write(lines)
             self._file.flush()

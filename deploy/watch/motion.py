@@ -1,9 +1,9 @@
-"""Where a box goes: four Kalman filters of constant velocity, one for each coordinate.
+"""Motion of a box: four Kalman filters of constant velocity, one for each coordinate.
 
-Coordinates are the centre, the width and the height. They are filtered apart, which a Kalman
-filter with diagonal noise does anyway, so a 2 x 2 covariance stands for each. Noise grows with
-the person's height, as DeepSORT has it (Wojke, Bewley and Paulus, ICIP 2017), but per second, not
-per frame: live cameras drop frames.
+Coordinates are the centre, the width and the height. They are filtered separately, as any Kalman
+filter with diagonal noise does, so each has a 2 x 2 covariance. Noise is proportional to the
+person's height, as in DeepSORT (Wojke, Bewley and Paulus, ICIP 2017), but per second, not per
+frame: live cameras drop frames.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ POSITION_NOISE = 0.15
 """Standard deviation of a detected coordinate, in heights of the person.
 
 [inferred] DeepSORT has 1/20, for a larger detector; boxes of a small one are less steady, and
-tests/benchmarks/bench_watch.py had a third fewer identity switches.
+tests/benchmarks/bench_watch.py had fewer identity switches.
 """
 
 VELOCITY_NOISE = 0.8
-"""How far a velocity wanders, in heights / s within a second.
+"""Standard deviation of a velocity's change in one second, in heights / s.
 
-DeepSORT's 1/160 of a height a frame, each frame: at 25 frames a second 25/160 heights / s, and
-after 25 of them five times as much.
+DeepSORT has 1/160 of a height per frame: at 25 frames/s 25/160 heights / s, and after 25 frames
+five times that.
 """
 
 START_VELOCITY = 1.0
-"""Standard deviation of a velocity that is not known yet, in heights / s
-[inferred]."""
+"""Standard deviation of an unknown velocity, in heights / s [inferred]."""
 
 GATE = 9.4877
-"""95 % of chi-square with four degrees of freedom: beyond it a box is somebody else's."""
+"""95 % of chi-square with four degrees of freedom: a box beyond it is someone else's."""
 
 LONGEST_STEP_S = 1.0
-"""What is taken for the time between two frames at most."""
+"""Longest time between two frames that is used."""
 
 
 class Motion:
@@ -50,12 +49,12 @@ class Motion:
 
     @property
     def box(self) -> FloatArray:
-        """(4,) left, top, right, bottom, as far as is known."""
+        """(4,) left, top, right, bottom: the current estimate."""
         centre, half = self._mean[:2], self._mean[2:] / 2
         return np.concatenate([centre - half, centre + half]).astype(np.float32)
 
     def predict(self, seconds: float, seen: bool) -> None:
-        """Go on for ``seconds``; one who was not ``seen`` in the last frame keeps its size."""
+        """Predict ``seconds`` ahead; a box not ``seen`` in the last frame keeps its size."""
         step = min(max(seconds, 1e-3), LONGEST_STEP_S)
         if not seen:
             self._velocity[2:] = 0
@@ -67,7 +66,7 @@ class Motion:
         self._vv += wander * step
 
     def correct(self, box: FloatArray) -> None:
-        """Take in where the person was found."""
+        """Update with the detected box."""
         gain_p = self._pp / self._spread()
         gain_v = self._pv / self._spread()
         surprise = _centred(box) - self._mean
@@ -78,7 +77,7 @@ class Motion:
         self._pp *= 1 - gain_p
 
     def distances(self, boxes: FloatArray) -> FloatArray:
-        """(n, 4) boxes -> (n,) squared Mahalanobis distances, to be held against GATE."""
+        """(n, 4) boxes -> (n,) squared Mahalanobis distances, to compare with GATE."""
         surprises = np.array([_centred(box) for box in boxes]).reshape(-1, 4) - self._mean
         return np.asarray((surprises**2 / self._spread()).sum(axis=1), np.float32)
 

@@ -1,4 +1,4 @@
-"""Frames with boxes drawn in, all cameras side by side: as a video file or in a window."""
+"""Frames with boxes drawn in, all cameras side by side, in a video file or a window."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from reid.types import Image
 
 from ..cameras.camera import News
 from ..cameras.sources import is_text
-from .events import Seen
+from .events import TrackedFrame
 from .track import Track
 
 TILE_WIDTH = 960
-"""Of a camera's picture where there are several, at most."""
+"""Largest width of a camera's picture if there are several."""
 
 LONGEST_STILL_S = 10.0
-"""Of one picture in a live video at most: a night without any camera is not written."""
+"""Longest time that a live video repeats one picture: a night without frames is not written."""
 
 _WINDOW = "reid watch"
 
 
 class Wall:
-    """The newest picture of each camera, in a grid whose cells are as the first picture."""
+    """The newest picture of each camera, in a grid with cells of the first picture's size."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
         across = math.ceil(math.sqrt(len(cameras)))
@@ -39,8 +39,8 @@ class Wall:
         self._places = {name: divmod(index, across) for index, name in enumerate(cameras)}
         self._canvas: Image = np.zeros((0, 0, 3), np.uint8)
 
-    def show(self, seen: Sequence[Seen]) -> Image:
-        """The whole wall after a round; drawn over in the next."""
+    def show(self, seen: Sequence[TrackedFrame]) -> Image:
+        """The whole picture after a round; the next call overwrites it."""
         for one in seen:
             picture = drawn(one)
             if not self._canvas.size:
@@ -62,8 +62,8 @@ class Wall:
         return np.zeros((cell[0] * self._grid[0], cell[1] * self._grid[1], 3), np.uint8)
 
 
-def drawn(seen: Seen) -> Image:
-    """A copy of the frame with a box for each track, the colour its identity's."""
+def drawn(seen: TrackedFrame) -> Image:
+    """A copy of the frame with a box for each track in the colour of its identity."""
     picture: Image = seen.frame.image.copy()
     cv2.putText(picture, seen.frame.camera, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3)
     for track in seen.tracks:
@@ -82,7 +82,7 @@ def _label(track: Track) -> str:
 
 
 def _colour(track: Track) -> tuple[int, int, int]:
-    """Grey for nobody yet; else far from the colours of the numbers next to it."""
+    """Grey without an identity; otherwise far from the colours of neighbouring numbers."""
     if track.identity is None:
         return (160, 160, 160)
     hue = int(track.identity.number * 0.618034 * 180) % 180
@@ -95,23 +95,23 @@ def _colour(track: Track) -> tuple[int, int, int]:
 class VideoSink:
     """An MP4 file (MPEG-4 part 2, which every OpenCV writes) of the wall. A context manager.
 
-    ``fps`` is of the file: a frame is written for each round of files, and as many as its clock
-    asks for where a source is ``live``, of LONGEST_STILL_S at most. The file appears, whole, when
-    it is closed. Raises OutputError where it cannot be written.
+    ``fps`` is the file's frame rate: files give one frame per round; if a source is ``live``,
+    frames are repeated to keep real time, for LONGEST_STILL_S at most. The complete file appears
+    when it is closed. Raises OutputError if it cannot be written.
     """
 
     def __init__(self, path: Path, cameras: Sequence[str], fps: float, live: bool) -> None:
         self._path, self._fps, self._live = path, fps, live
-        # The whole path, for FFmpeg takes what stands before a first colon for a protocol.
+        # An absolute path, because FFmpeg takes the text before a colon as a protocol.
         self._temporary = path.absolute().with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         self._wall = Wall(cameras)
         self._writer: Any = None
         self._written = 0
         self._began_s = 0.0
         if path.suffix.lower() != ".mp4" or not is_text(str(self._temporary)):
-            raise ConfigError(f"{path}: the annotated video is an .mp4 file of a UTF-8 name")
+            raise ConfigError(f"{path}: --video needs an .mp4 file whose name is valid UTF-8")
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """One round."""
         wall = self._wall.show(seen)
         if self._writer is None:
@@ -127,7 +127,7 @@ class VideoSink:
             self._written += 1
 
     def news(self, news: News) -> None:
-        """Nothing to be drawn."""
+        """Draws nothing."""
 
     def _open(self, wall: Image) -> None:
         with output_errors(self._path):
@@ -139,7 +139,9 @@ class VideoSink:
         self._began_s = time.monotonic()
         if not writer.isOpened():
             self._temporary.unlink()
-            raise OutputError(f"{self._path}: this OpenCV cannot write an MP4 video; leave it out")
+            raise OutputError(
+                f"{self._path}: this OpenCV cannot write MP4 videos; leave --video out"
+            )
         self._writer = writer
 
     def __enter__(self) -> VideoSink:
@@ -157,8 +159,8 @@ class VideoSink:
         try:
             with output_errors(self._path):
                 if _num_frames(self._temporary) != self._written:
-                    # OpenCV does not say that a write failed.
-                    raise OutputError(f"cannot write {self._path} whole; is the disk full?")
+                    # OpenCV does not report a failed write.
+                    raise OutputError(f"{self._path} is incomplete; is the disk full?")
                 with open(self._temporary, "rb") as written:
                     os.fsync(written.fileno())
                 os.replace(self._temporary, self._path)
@@ -175,7 +177,7 @@ def _num_frames(path: Path) -> int:
 
 
 class WindowSink:
-    """A window on this machine's screen. A context manager. Raises ConfigError without one."""
+    """A window on this machine's screen. A context manager. Raises ConfigError without a screen."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
         self._wall = Wall(cameras)
@@ -189,13 +191,13 @@ class WindowSink:
                 "install opencv-python in place of opencv-python-headless"
             ) from error
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """Show one round."""
         cv2.imshow(_WINDOW, self._wall.show(seen))
         cv2.waitKey(1)
 
     def news(self, news: News) -> None:
-        """Nothing to be drawn."""
+        """Draws nothing."""
 
     def __enter__(self) -> WindowSink:
         return self

@@ -1,4 +1,4 @@
-"""One person in one camera, and one person over all of them."""
+"""One person in one camera, and one person over all cameras."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import dataclass, field
 
 from reid.types import FloatArray
 
-from .looks import Looks
+from .appearance import PersonAppearance
 from .motion import Motion
 
 TRACKS_KEPT = 4
-"""Of an identity the looks of so many newest tracks are compared: sides and cameras differ."""
+"""Newest tracks of an identity whose appearance is kept: people look different from each side and
+in each camera."""
 
 
 @dataclass
 class Identity:
-    """One person. ``person`` is the gallery's name for it, empty where it has none."""
+    """One person. ``person`` is the name in the gallery, empty without one."""
 
     number: int
     person: str = ""
-    tracks: deque[Looks] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
+    tracks: deque[PersonAppearance] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
     seen: int = 0
     """The round in which it was last seen."""
 
 
 @dataclass
 class Track:
-    """One person in one camera. ``box`` (4,) and ``score`` are the newest that were found."""
+    """One person in one camera. ``box`` (4,) and ``score`` are the newest."""
 
     number: int
     motion: Motion
-    looks: Looks
+    appearance: PersonAppearance
     box: FloatArray
     score: float
     seen_s: float
@@ -42,4 +43,4 @@ class Track:
     """Not found in the newest frame."""
     identity: Identity | None = None
     distance: float | None = None
-    """To the looks that its identity was recognised by; None for someone new."""
+    """The distance with which it was re-identified; None for a new person."""

@@ -1,4 +1,4 @@
-"""The story: frames of all cameras -> people -> looks -> tracks -> identities -> events."""
+"""The main loop: frames of all cameras -> people -> features -> tracks -> identities -> events."""
 
 from __future__ import annotations
 
@@ -12,24 +12,98 @@ from typing import Any
 import numpy as np
 
 from reid.errors import DataError
+from reid.matching import Matcher
+from reid.types import FloatArray, Image
 
-from ..cameras.camera import Counts
+from ..cameras.camera import Counts, Frame
 from ..cameras.cameras import Cameras
-from .events import Sink
-from .watcher import Watcher
+from ..gallery import Gallery
+from ..people.boxes import MIN_HEIGHT, People, tidy
+from ..people.detector import PeopleDetector
+from .appearance import AppearanceModel, PersonAppearance
+from .events import Sink, TrackedFrame
+from .identities import Identities
+from .tracker import USUAL, Tracker, TrackSettings
 
 LATENCIES_KEPT = 100_000
-"""Newest frames whose latencies the percentiles are of: a camera runs for months."""
+"""Newest frames whose latencies are kept for the percentiles: a camera runs for months."""
+
+
+class Watcher:
+    """Tracks people through rounds of frames, over all cameras.
+
+    ``limit`` is the largest distance of one person (default: see ``AppearanceModel``); people
+    under ``min_height`` pixels are ignored.
+    """
+
+    def __init__(
+        self,
+        detector: PeopleDetector,
+        matcher: Matcher[Any],
+        *,
+        settings: TrackSettings = USUAL,
+        limit: float | None = None,
+        gallery: Gallery | None = None,
+        min_height: int = MIN_HEIGHT,
+    ) -> None:
+        self.described = 0
+        self._detector, self._settings, self._min_height = detector, settings, min_height
+        self._model = AppearanceModel(matcher, limit)
+        self.identities = Identities(self._model, gallery)
+        self.trackers: dict[str, Tracker] = {}
+
+    def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
+        """One round, with at most one frame of each camera."""
+        people = [
+            tidy(found, frame.image.shape[1], frame.image.shape[0], self._min_height)
+            for frame, found in zip(
+                frames, self._detector.detect([frame.image for frame in frames]), strict=True
+            )
+        ]
+        trackers = [self._tracker(frame.camera) for frame in frames]
+        plans = [
+            tracker.plan(found, frame.time_s)
+            for tracker, found, frame in zip(trackers, people, frames, strict=True)
+        ]
+        appearances = self._describe(frames, people, [plan.wanted for plan in plans])
+        self.identities.begin_round()
+        seen = []
+        for frame, tracker, plan, known in zip(frames, trackers, plans, appearances, strict=True):
+            height, width = frame.image.shape[:2]
+            tracks = tracker.update(plan, known, width, height)
+            self.identities.name(tracks)
+            seen.append(TrackedFrame(frame, tracks))
+        return seen
+
+    def _describe(
+        self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
+    ) -> list[dict[int, PersonAppearance]]:
+        """Appearances of the wanted boxes of all cameras, with one call of the model."""
+        places = [(index, box) for index, boxes in enumerate(wanted) for box in boxes]
+        crops = [cut_out(frames[index].image, people[index].boxes[box]) for index, box in places]
+        scores = [float(people[index].scores[box]) for index, box in places]
+        found: list[dict[int, PersonAppearance]] = [{} for _ in frames]
+        for (index, box), appearance in zip(
+            places, self._model.describe(crops, scores), strict=True
+        ):
+            if appearance is not None:
+                found[index][box] = appearance
+        self.described += len(crops)
+        return found
+
+    def _tracker(self, camera: str) -> Tracker:
+        if camera not in self.trackers:
+            self.trackers[camera] = Tracker(self._model, self._settings)
+        return self.trackers[camera]
 
 
 @dataclass(frozen=True, slots=True)
 class WatchReport:
-    """What was watched, and how fast.
+    """Counts and speed of a run.
 
-    ``frames_per_s`` is of all cameras together, from the first frame on. Latency is from a frame's
-    arrival (live sources) or its being handed over (files) until its events were written, None
-    without frames. ``people`` counts boxes that were followed, ``described`` the crops that the
-    network saw.
+    ``frames_per_s`` is for all cameras together, from the first frame. Latency is from a frame's
+    arrival (live sources) or hand-over (files) until its events are written; None without frames.
+    ``people`` counts boxes with a track, ``described`` the crops that the network ran on.
     """
 
     rounds: int
@@ -50,17 +124,17 @@ class WatchReport:
         return dataclasses.asdict(self)
 
     def to_text(self) -> str:
-        """The lines for people."""
+        """The lines for the terminal."""
         lines = [
             f"{self.frames} frames in {self.seconds:.1f} s: {self.frames_per_s:.1f} frames/s; "
             f"latency p50 {self.latency_p50_ms or 0:.0f} ms, p99 {self.latency_p99_ms or 0:.0f} ms",
-            f"{self.people} boxes of people, {self.described} of them described; {self.tracks} "
+            f"{self.people} boxes of people, features of {self.described} of them; {self.tracks} "
             f"tracks, {self.identities} identities",
         ]
         for name, counts in self.cameras.items():
             lines.append(
-                f"{name}: {counts.frames} frames, {counts.dropped} superseded by newer ones, "
-                f"{counts.lost} undecodable, {counts.breaks} times lost"
+                f"{name}: {counts.frames} frames, {counts.dropped} dropped for newer ones, "
+                f"{counts.lost} undecodable, connection lost {counts.breaks} times"
             )
         return "\n".join(lines)
 
@@ -73,9 +147,9 @@ def watch(
     max_rounds: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> WatchReport:
-    """Watch until all sources have ended, ``max_rounds`` (0: no limit) are over, or ``stop``.
+    """Watch until all sources end, for ``max_rounds`` (0: no limit), or until ``stop()`` is true.
 
-    A source that fails is news for the sinks, and the others go on. Raises DataError where all
+    If one source fails, the sinks get the news and the others continue. Raises DataError if all
     fail before the first frame, and what the detector, the matcher, the gallery or a sink raises.
     """
     latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -116,3 +190,10 @@ def watch(
         cameras=cameras.counts,
         interrupted=stop(),
     )
+
+
+def cut_out(image: Image, box: FloatArray) -> Image:
+    """The part of a frame in a box inside it, rounded outwards."""
+    left, top = (int(np.floor(edge)) for edge in box[:2])
+    right, bottom = (int(np.ceil(edge)) for edge in box[2:])
+    return image[top:bottom, left:right]

@@ -72,6 +72,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "pycuda": ("gpu",),
     "pymilvus": ("milvus",),
     "safetensors": ("cpu", "gpu", "edge"),
+    "scipy": ("cpu", "gpu", "edge"),
     "tensorboardX": ("cpu", "gpu"),
     "tensorrt": ("gpu",),
     "torch": ("cpu", "gpu"),

@@ -17,8 +17,7 @@ Euclidean distance over the greatest one of p's; an image is its own first neigh
 others, and one of the k2; half of k1 is rounded to the even number; the share must be above two
 thirds, not equal to it; and V_p is divided by its sum, so that it has sum 1.
 
-No (N, N) matrix is ever whole in memory: neighbours are found in tiles, and V is kept as rows
-of its few entries above 0.
+No dense (N, N) matrix is ever in memory: neighbours are found in tiles, and V is sparse.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from reid.errors import ConfigError
 from reid.evaluation.ranking import nearest_in
-from reid.evaluation.sparse_rows import SparseRows, sparse_rows
 from reid.matching.distances import TILE, Distances, euclidean_tiles, tiles_of
 from reid.types import BoolArray, FloatArray
 
@@ -73,19 +72,25 @@ def reranked_tiles(
     """
     vectors = np.concatenate([query, gallery])
     nearest, greatest = _nearest_of_all(vectors, settings, progress)
-    encoded = _expanded(_encoded(vectors, nearest, greatest, settings.k1), nearest, settings.k2)
-    by_entry = encoded.transposed(len(query), len(vectors))
+    encoded = _encoded(vectors, nearest, greatest, settings.k1)
+    of_queries = _expanded(encoded, nearest[: len(query), : settings.k2])
+    # Entry by entry: which gallery images have it, and how much of it.
+    by_entry = _expanded(encoded, nearest[len(query) :, : settings.k2]).T.tocsr()
+    del encoded
     euclidean = euclidean_tiles(query, gallery)
 
     def distances(rows: slice) -> FloatArray:
         block = euclidean(rows)
         block **= 2
         block *= settings.weight / greatest[: len(query)][rows, None]
-        for row, number in zip(block, range(*rows.indices(len(query))), strict=True):
-            columns, values = encoded.row(number)
-            slots, lengths = by_entry.slots(columns)
-            least = np.minimum(np.repeat(values, lengths), by_entry.values[slots])
-            overlap = np.bincount(by_entry.columns[slots], least, len(gallery))
+        row_ends = of_queries.indptr[rows.start : rows.stop + 1]
+        entries = slice(row_ends[0], row_ends[-1])
+        shared = by_entry[of_queries.indices[entries]]
+        values = np.repeat(of_queries.data[entries], np.diff(shared.indptr))
+        least = np.minimum(values, shared.data)
+        ends = shared.indptr[row_ends - row_ends[0]]
+        for row, start, end in zip(block, ends[:-1], ends[1:], strict=True):
+            overlap = np.bincount(shared.indices[start:end], least[start:end], len(gallery))
             # Both sums are 1, so the sum of the greater entries is 2 less that of the lesser.
             row += (1 - settings.weight) * (1 - overlap / (2 - overlap))
         np.maximum(block, 0, out=block)  # rounding may leave the like just below zero
@@ -120,8 +125,8 @@ def _reciprocal(nearest: Neighbours) -> BoolArray:
     return found
 
 
-def _encoded(vectors: FloatArray, nearest: Neighbours, greatest: FloatArray, k1: int) -> SparseRows:
-    """V of each image, its entries those of R*."""
+def _encoded(vectors: FloatArray, nearest: Neighbours, greatest: FloatArray, k1: int) -> csr_array:
+    """(N, N) V of each image, its entries those of R*."""
     near, half = nearest[:, : k1 + 1], nearest[:, : round(k1 / 2) + 1]
     in_near, in_half = _reciprocal(near), _reciprocal(half)
     pieces = []
@@ -139,23 +144,18 @@ def _encoded(vectors: FloatArray, nearest: Neighbours, greatest: FloatArray, k1:
         sums = np.bincount(owner, values)
         counts = np.bincount(owner)
         pieces.append((counts, columns, (values / sums[owner]).astype(np.float32)))
-    return sparse_rows(pieces)
+    counts, columns, values = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    starts = np.concatenate([[0], counts.cumsum()])
+    return csr_array((values, columns, starts), shape=(len(vectors), len(vectors)))
 
 
-def _expanded(encoded: SparseRows, nearest: Neighbours, k2: int) -> SparseRows:
-    """The mean V of each image's ``k2`` nearest."""
-    near = nearest[:, :k2]
-    pieces = []
-    for rows in _blocks(len(near)):
-        slots, lengths = encoded.slots(near[rows].reshape(-1))
-        owner = np.repeat(np.arange(len(near[rows])), near.shape[1]).repeat(lengths)
-        entries = owner * len(near) + encoded.columns[slots]
-        found, place = np.unique(entries, return_inverse=True)
-        values = np.bincount(place, encoded.values[slots]) / near.shape[1]
-        counts = np.bincount(found // len(near))
-        columns = (found % len(near)).astype(np.int32)
-        pieces.append((counts, columns, values.astype(np.float32)))
-    return sparse_rows(pieces)
+def _expanded(encoded: csr_array, nearest: Neighbours) -> csr_array:
+    """The mean V of each row's ``nearest`` (rows, k2) images."""
+    rows, k2 = nearest.shape
+    weights = np.full(nearest.size, 1 / k2, np.float32)
+    starts = np.arange(0, nearest.size + 1, k2)
+    mean = csr_array((weights, nearest.reshape(-1), starts), shape=(rows, encoded.shape[0]))
+    return mean @ encoded
 
 
 def _blocks(num: int) -> Iterator[slice]:

@@ -24,7 +24,7 @@ import torch
 
 from reid.data import load_split, read_image
 from reid.data.synthetic.writing import write_synthetic
-from reid.deploy.gallery.gallery import Sighting
+from reid.deploy.gallery.gallery import GalleryEntry
 from reid.deploy.gallery.indexing import index_images
 from reid.deploy.gallery.opening import open_gallery
 from reid.export.onnx import export_onnx
@@ -101,12 +101,12 @@ def _works(
         return len(records)
 
     def index() -> int:
-        sightings = [Sighting(source=str(record.path)) for record in records]
+        entries = [GalleryEntry(source=str(record.path)) for record in records]
         with (
             tempfile.TemporaryDirectory(dir=folder) as gallery,
             closing(open_gallery(str(Path(gallery) / "g"), matcher, create=True)) as opened,
         ):
-            return index_images(opened, matcher, sightings).added
+            return index_images(opened, matcher, entries).added
 
     def bare() -> int:
         calls = -(-len(records) // len(prepared))

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from reid.deploy.gallery import Gallery, Sighting, Where
+from reid.deploy.gallery import Gallery, GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.vectors import faiss
 from reid.files import write_text
@@ -72,14 +72,14 @@ def fill(gallery: Gallery, people: People, rows: int) -> float:
     for at in range(0, rows, ADDED_AT_ONCE):
         chosen = order[at : at + ADDED_AT_ONCE]
         vectors = people.images(chosen, seed=at + 2)
-        sightings = [
-            Sighting(
+        entries = [
+            GalleryEntry(
                 f"/images/{at + i}.jpg", str(p), f"c{(at + i) % 12}", float(at + i), content="x"
             )
             for i, p in enumerate(chosen.tolist())
         ]
         start = time.perf_counter()
-        gallery.add(vectors, sightings)
+        gallery.add(vectors, entries)
         seconds += time.perf_counter() - start
     return seconds
 
@@ -131,7 +131,7 @@ def against_bare_faiss(
     return figures, [set(row) for row in bare.search(np.concatenate(queries), K)[1].tolist()]
 
 
-def measured(rows: int, dim: int, engine: str, num_queries: int, folder: Path) -> dict[str, Any]:
+def measured(rows: int, dim: int, index: str, num_queries: int, folder: Path) -> dict[str, Any]:
     people = People(rows // EACH, dim)
     matcher, name = VectorMatcher(NoRunner(dim)), str(folder / "gallery")
     said: list[str] = []
@@ -141,19 +141,19 @@ def measured(rows: int, dim: int, engine: str, num_queries: int, folder: Path) -
     seen = np.random.default_rng(3).integers(0, rows // EACH, num_queries)
     queries = [row[None] for row in people.images(seen, seed=4)]
     start = time.perf_counter()
-    exact = open_gallery(name, matcher, engine="exact")
+    exact = open_gallery(name, matcher, index="exact")
     ids(exact, queries[0])
     found["exact_opened_s"] = round(time.perf_counter() - start, 3)
     found["exact_memory"] = memory_mb()
     figures, truth = against_bare_faiss(exact, queries, dim)
     found |= figures
 
-    indexed = open_gallery(name, matcher, engine=engine, say=said.append)
+    indexed = open_gallery(name, matcher, index=index, say=said.append)
     indexed.prepare()
     found["index"] = said
     del indexed
     start = time.perf_counter()
-    reader = open_gallery(name, matcher, engine=engine)
+    reader = open_gallery(name, matcher, index=index)
     ids(reader, queries[0])
     found["index_opened_s"] = round(time.perf_counter() - start, 3)
     found["index_memory"] = memory_mb()
@@ -177,12 +177,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--index", default="auto")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measured(options.rows, options.dim, options.engine, options.queries, Path(folder))
+        figures = measured(options.rows, options.dim, options.index, options.queries, Path(folder))
     figures |= {
         "threads": faiss.omp_get_max_threads(),
         "cores": os.cpu_count(),

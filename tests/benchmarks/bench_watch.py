@@ -32,14 +32,13 @@ import numpy as np
 from reid.deploy.bench.setting import cpu_name
 from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, read_source
-from reid.deploy.cameras.sources import Source, parse_sources
+from reid.deploy.cameras.sources import CameraSource, parse_sources
 from reid.deploy.people.boxes import People, overlaps
 from reid.deploy.people.detector import PeopleDetector, open_detector
 from reid.deploy.watch.assignment import assign
-from reid.deploy.watch.events import Seen
+from reid.deploy.watch.events import TrackedFrame
 from reid.deploy.watch.tracker import USUAL
-from reid.deploy.watch.watcher import Watcher
-from reid.deploy.watch.watching import WatchReport, watch
+from reid.deploy.watch.watching import Watcher, WatchReport, watch
 from reid.files import write_text
 from reid.matching import Matcher, open_matcher
 from reid.types import FloatArray, Image, IntArray
@@ -74,7 +73,7 @@ class Notes:
         self.identities: list[Boxes] = []
         self.width = 0
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         for one in seen:
             boxes = np.array([track.box for track in one.tracks], np.float32).reshape(-1, 4)
             numbers = [track.number for track in one.tracks]
@@ -156,7 +155,7 @@ def speed(report: WatchReport) -> dict[str, Any]:
     }
 
 
-def looped(source: Source) -> Frames:
+def looped(source: CameraSource) -> Frames:
     """The video again and again, its clock going on."""
     begun_s = 0.0
     while True:
@@ -169,7 +168,7 @@ def looped(source: Source) -> Frames:
 
 
 def memory_over(
-    source: Source, detector: PeopleDetector, matcher: Matcher[Any], minutes: float
+    source: CameraSource, detector: PeopleDetector, matcher: Matcher[Any], minutes: float
 ) -> dict[str, Any]:
     """Resident megabytes once a second from SETTLED_S on (or half the time), and their trend."""
     began_s = time.monotonic()

@@ -92,7 +92,7 @@ def test_an_engines_report_says_what_trtexec_does_by_default(clock: list[int]) -
     assert (timing.network_graph, timing.execution_graph) == (None, None)
     assert report.notes == (bench_engine.TRTEXEC,)
     text = report.to_text()
-    for words in ("trtexec 10", "trtexec 11", "included but in execution"):
+    for words in ("trtexec 10", "trtexec 11", "included except in execution"):
         assert words in text
     assert len(text.splitlines()[-1].split()) == 7
     assert json.loads(json.dumps(report.to_json()))["timings"][0]["network_graph"] is None

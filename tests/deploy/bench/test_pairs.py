@@ -117,7 +117,7 @@ def test_the_two_image_graph_is_extrapolated_and_says_so(
     assert report.naive.timed == 48
     assert report.naive.seconds == pytest.approx(3 * 100 / 48)
     assert report.naive.per_s == pytest.approx(48 / 3)
-    words = "100 pairs in 6.25 s (extrapolated from 48), 16.0 a second; 3 batches of 16:"
+    words = "100 pairs in 6.25 s (extrapolated from 48), 16.0 per second; 3 batches of 16:"
     assert words in report.to_text()
 
 
@@ -141,7 +141,7 @@ def test_a_query_is_the_median_and_its_widening_is_known(
     assert report.widening_s == 2.0
     assert report.naive is not None
     assert report.naive_over_compare == report.naive.seconds / 4
-    assert "of it 2.00 s read the stored float16 as float32" in report.to_text()
+    assert "2.00 s convert stored float16 to float32" in report.to_text()
     assert f"{DESCRIBE_BATCH + 36} pairs in 2.00 s" in report.to_text()
 
 
@@ -151,7 +151,7 @@ def test_of_a_network_that_reads_float16_itself_no_widening_is_told(
     runners["compare"].takes_half = True
     report = bench_pairs(model, 5, seconds=1e-9)
     assert report.widening_s is None
-    assert "float16 as float32" not in report.to_text()
+    assert "stored float16 to float32" not in report.to_text()
 
 
 @pytest.mark.usefixtures("runners")
@@ -164,7 +164,7 @@ def test_sizes_memory_and_surroundings_are_reported(model: Path) -> None:
     assert body["backend"] == "fake 1.0 on cpu"
     assert body["compare"]["peak_mb"] > 20  # Python and NumPy alone are more
     text = report.to_text()
-    assert "stored as float16: 0.0 kB an image, gallery 0.0 MB" in text
+    assert "stored as float16: 0.0 kB per image, gallery 0.0 MB" in text
     assert f"numpy {np.__version__}" in text
 
 

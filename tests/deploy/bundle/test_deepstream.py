@@ -122,7 +122,7 @@ def test_an_engine_has_its_own_key_and_a_raw_vector_is_normalised_by_the_tracker
         ({"crop_height": 20}, "crops 20x12 out of 24x12", "--pixels"),
         ({"std": (58.0, 57.0, 58.0)}, "divides the channels by 58, 57, 58", "--pixels"),
         # Pixels are resized before the graph sees them, so --pixels would not help.
-        ({"interpolation": "area"}, "resizes by 'area'", "use `reid bundle triton`"),
+        ({"interpolation": "area"}, "resizes with 'area'", "use `reid bundle triton`"),
     ],
 )
 def test_what_deepstream_cannot_do_is_refused_with_the_way_out(

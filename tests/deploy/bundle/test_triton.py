@@ -141,7 +141,7 @@ def test_a_graph_with_an_array_of_no_batch_spells_its_sizes_out(messages: Any) -
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (EMBED, "told apart by their GPU"),
+        (EMBED, "compute capability"),
         (engine_of(EMBED, "sm87"), "one graph in one precision"),
         (Manifest("msp_cnn", "embed", Preprocess()), "one graph in one precision"),
     ],
@@ -170,7 +170,7 @@ def test_the_command_writes_a_repository_that_the_doctor_finds(
 
 def test_a_name_that_leaves_the_folder_is_refused(served: Served, tmp_path: Path) -> None:
     for name in ("../up", "a/b", ".."):
-        with pytest.raises(ConfigError, match="one folder's name"):
+        with pytest.raises(ConfigError, match="name of one folder"):
             bundle_triton([served.file()], tmp_path / "out", name=name)
     assert not (tmp_path / "out").exists()
 

@@ -16,14 +16,14 @@ from reid.deploy.cameras import camera as camera_module
 from reid.deploy.cameras.camera import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
-    Camera,
+    CameraThread,
     Frame,
     News,
     backoff_delays,
 )
 from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, Lost
-from reid.deploy.cameras.sources import Source
+from reid.deploy.cameras.sources import CameraSource
 from reid.errors import DataError
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
@@ -33,18 +33,20 @@ def decoded(count: int) -> list[Decoded | Lost]:
     return [Decoded(IMAGE, number / 10) for number in range(count)]
 
 
-def file(name: str) -> Source:
-    return Source(name, "video", name, name, live=False)
+def file(name: str) -> CameraSource:
+    return CameraSource(name, "video", name, name, live=False)
 
 
-def stream(name: str) -> Source:
-    return Source(name, "stream", name, name, live=True)
+def stream(name: str) -> CameraSource:
+    return CameraSource(name, "stream", name, name, live=True)
 
 
-def reading(items: dict[str, Sequence[Decoded | Lost | Exception]]) -> Callable[[Source], Frames]:
+def reading(
+    items: dict[str, Sequence[Decoded | Lost | Exception]],
+) -> Callable[[CameraSource], Frames]:
     """A reader of lists; an error in a list is raised where it stands."""
 
-    def read(source: Source) -> Generator[Decoded | Lost, None, None]:
+    def read(source: CameraSource) -> Generator[Decoded | Lost, None, None]:
         for item in items[source.name]:
             if isinstance(item, Exception):
                 raise item
@@ -96,15 +98,15 @@ def test_what_nobody_expects_in_a_thread_is_raised_by_the_rounds() -> None:
 def test_what_nobody_expects_is_raised_though_all_have_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = Camera.run
+    run = CameraThread.run
 
-    def slowly(camera: Camera) -> None:
+    def slowly(camera: CameraThread) -> None:
         try:
             run(camera)
         finally:
             threading.Event().wait(0.1)  # the camera has ended, and its thread not yet
 
-    monkeypatch.setattr(Camera, "run", slowly)
+    monkeypatch.setattr(CameraThread, "run", slowly)
     with pytest.raises(ZeroDivisionError):
         watch(Cameras([file("a")], reading({"a": [ZeroDivisionError()]})))
 
@@ -112,7 +114,7 @@ def test_what_nobody_expects_is_raised_though_all_have_ended(
 def test_files_stay_in_step_beside_a_live_source() -> None:
     waiting, hold = threading.Event(), threading.Event()
 
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         if source.name == "slow":
             hold.wait(10)
         if source.name == "live":
@@ -135,7 +137,7 @@ def test_files_stay_in_step_beside_a_live_source() -> None:
 
 def test_the_end_of_a_file_is_told_after_its_last_frame_was_taken() -> None:
     arrived, news = threading.Condition(), deque[News]()
-    camera = Camera(file("a"), arrived, news, reading({"a": decoded(1)}))
+    camera = CameraThread(file("a"), arrived, news, reading({"a": decoded(1)}))
     thread = threading.Thread(target=camera.run)
     thread.start()
     thread.join(0.1)
@@ -150,7 +152,7 @@ def test_the_end_of_a_file_is_told_after_its_last_frame_was_taken() -> None:
 
 def test_a_live_source_keeps_its_newest_frame_and_counts_the_others() -> None:
     arrived = threading.Condition()
-    camera = Camera(
+    camera = CameraThread(
         stream("a"), arrived, deque(), reading({"a": decoded(10)}), wait=lambda seconds: True
     )
     camera.run()  # nobody takes a frame meanwhile; the first wait stops it
@@ -166,14 +168,14 @@ def test_the_numbers_of_a_stream_go_on_after_it_broke() -> None:
     news: deque[News] = deque()
     connections = iter([decoded(3), [DataError("off")], [DataError("off")], decoded(2), decoded(2)])
 
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         return reading({"a": next(connections)})(source)
 
     def wait(seconds: float) -> bool:
         waits.append(seconds)
         return len(waits) == 5
 
-    camera = Camera(stream("a"), threading.Condition(), news, read, wait)
+    camera = CameraThread(stream("a"), threading.Condition(), news, read, wait)
     camera.run()
     frame = camera.take()
     assert frame is not None
@@ -188,7 +190,7 @@ def test_the_numbers_of_a_stream_go_on_after_it_broke() -> None:
 def test_a_stream_that_never_opens_is_named_once_however_often_it_is_tried() -> None:
     news: deque[News] = deque()
     attempts = itertools.count(1)
-    camera = Camera(
+    camera = CameraThread(
         stream("a"),
         threading.Condition(),
         news,
@@ -197,7 +199,7 @@ def test_a_stream_that_never_opens_is_named_once_however_often_it_is_tried() -> 
     )
     camera.run()
     assert [(one.state, one.words) for one in news] == [
-        ("lost", "a (rtsp://cam) cannot be opened; it is opened again and again")
+        ("lost", "a (rtsp://cam) cannot be opened; reconnecting")
     ]
 
 
@@ -214,8 +216,8 @@ def test_a_file_that_is_played_live_waits_until_its_frames_are_due(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(camera_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
-    camera = Camera(
-        Source("a", "video", "a", "a", live=True),
+    camera = CameraThread(
+        CameraSource("a", "video", "a", "a", live=True),
         threading.Condition(),
         deque(),
         reading({"a": decoded(4)}),
@@ -229,7 +231,7 @@ def test_a_file_that_is_played_live_waits_until_its_frames_are_due(
 def test_a_live_source_waits_for_no_file() -> None:
     hold = threading.Event()
 
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         if source.name == "slow":
             hold.wait(10)
         yield from decoded(3)

@@ -11,7 +11,7 @@ import pytest
 
 from reid.deploy.cameras import readers
 from reid.deploy.cameras.readers import Decoded, Lost, frame_rate, read_source
-from reid.deploy.cameras.sources import Source, parse_sources
+from reid.deploy.cameras.sources import CameraSource, parse_sources
 from reid.errors import DataError
 
 NUM_FRAMES = 20
@@ -29,7 +29,7 @@ def write_video(path: Path, code: str = "MJPG", size: tuple[int, int] = (64, 48)
     return path
 
 
-def source_of(path: Path) -> Source:
+def source_of(path: Path) -> CameraSource:
     (source,) = parse_sources([str(path)])
     return source
 
@@ -114,7 +114,7 @@ def test_an_image_beyond_all_cameras_is_lost_before_it_is_decoded(
 def test_a_path_that_is_no_utf_8_is_one_line_and_no_crash(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"door\xff.mp4")
     path.touch()
-    with pytest.raises(DataError, match="its path is no UTF-8"):
+    with pytest.raises(DataError, match="UTF-8"):
         list(read_source(parse_sources([f"door={path}"])[0]))
 
 

@@ -13,7 +13,7 @@ from reid.deploy.cameras import camera as camera_module
 from reid.deploy.cameras.camera import Frame
 from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, read_source
-from reid.deploy.cameras.sources import Source, parse_sources
+from reid.deploy.cameras.sources import CameraSource, parse_sources
 from tests.deploy.cameras.rtsp_server import HEIGHT, WIDTH, RtspCamera
 
 LIMIT_S = 60
@@ -28,9 +28,9 @@ def quick_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick_back_off")
 def test_a_camera_that_is_pulled_out_comes_back_and_the_other_loses_nothing() -> None:
-    other = Source("door", "video", "door", "door", live=False)
+    other = CameraSource("door", "video", "door", "door", live=False)
 
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         """The camera as it is; the file goes on for as long as the test looks."""
         if source.name == "yard":
             yield from read_source(source)
@@ -92,5 +92,5 @@ print(*lost, sep="\\n")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "hunter2" not in said
-    assert f"a (rtsp://127.0.0.1:{camera.port}) cannot be opened; check the address" in said
+    assert f"a (rtsp://127.0.0.1:{camera.port}) cannot be opened; check the URL" in said
     assert "b (http://127.0.0.1:1) cannot be opened" in said

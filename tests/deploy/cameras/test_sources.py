@@ -86,8 +86,8 @@ def test_two_sources_of_one_name_are_refused(video: Path) -> None:
     ("word", "message"),
     [
         ("absent.mp4", "no such video or folder"),
-        ("x=ftp://u:hunter2@cam/x", "the scheme ftp://"),
-        ("file:///etc/passwd", "the scheme file://"),
+        ("x=ftp://u:hunter2@cam/x", "unknown scheme ftp://"),
+        ("file:///etc/passwd", "unknown scheme file://"),
         ("concat:a.mp4|b.mp4", "no such video or folder"),
     ],
 )
@@ -110,7 +110,7 @@ def test_what_is_no_source_is_one_line_without_a_password(word: str, message: st
     ],
 )
 def test_a_mistyped_address_is_refused_without_being_shown(word: str) -> None:
-    with pytest.raises(ConfigError, match="what looks like an address: no such video") as error:
+    with pytest.raises(ConfigError, match="this URL: no such video") as error:
         parse_sources([word])
     assert SECRET not in str(error.value)
 
@@ -118,11 +118,11 @@ def test_a_mistyped_address_is_refused_without_being_shown(word: str) -> None:
 def test_a_name_that_is_no_utf_8_is_refused_before_opencv_dies_of_it(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"yard\xff")
     folder.mkdir()
-    with pytest.raises(ConfigError, match="its name is no UTF-8"):
+    with pytest.raises(ConfigError, match=r"UTF-8.*--source NAME=URL"):
         parse_sources([str(folder)])
     assert parse_sources([f"yard={folder}"])[0].name == "yard"
 
 
 def test_no_source_at_all_is_refused() -> None:
-    with pytest.raises(ConfigError, match="there is no source"):
+    with pytest.raises(ConfigError, match="no source given"):
         parse_sources([])

@@ -135,15 +135,15 @@ def rgb_and_zero_to_one(preprocess: Preprocess, crops: Sequence[Image]) -> Float
 
 
 FAULTS: dict[Pipeline, str] = {
-    rgb_for_bgr: "prepared with channels in RGB order in place of BGR",
-    normalised_twice: "prepared with normalised twice",
-    not_normalised: "prepared with not normalised",
-    zero_to_one: "prepared with pixels of 0-1 in place of 0-255, not normalised",
-    imagenet: "prepared with normalised as ImageNet's",
-    another_resize: "prepared with resized by 'nearest' in place of 'bilinear'",
-    straight_to_the_crop: "prepared with resized straight to 40x16, in place of 48x20",
-    padded: "prepared with the box's aspect kept and the rest padded",
-    rgb_and_zero_to_one: "RGB order in place of BGR; pixels of 0-1 in place of 0-255",
+    rgb_for_bgr: "channels in RGB order instead of BGR",
+    normalised_twice: "crops were preprocessed with normalised twice",
+    not_normalised: "not normalised: pixels of 0-255",
+    zero_to_one: "pixels of 0-1 instead of 0-255, not normalised",
+    imagenet: "normalised with ImageNet's",
+    another_resize: "'nearest' instead of 'bilinear'",
+    straight_to_the_crop: "resized to 40x16, instead of to 48x20",
+    padded: "aspect ratio kept and the rest padded",
+    rgb_and_zero_to_one: "RGB order instead of BGR; pixels of 0-1 instead of 0-255",
 }
 
 
@@ -173,7 +173,7 @@ def test_pixels_normalised_outside_a_graph_that_does_it_itself_are_named(
         np.save(tmp_path / "theirs.npy", answers_of(runner, manifest.inside.normalise(sized)))
     status, words = findings(model, answers_file=tmp_path / "theirs.npy")["their answers"]
     assert status == "fault"
-    assert "normalised twice: outside, and by the graph" in words
+    assert "normalised twice: outside and inside the graph" in words
 
 
 def test_right_answers_of_another_program_are_right(
@@ -186,12 +186,12 @@ def test_right_answers_of_another_program_are_right(
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda rows: rows * np.float32(7), "have another length"),
+        (lambda rows: rows * np.float32(7), "divide each by its length"),
         (lambda rows: rows[::-1], "in another order"),
         (lambda rows: np.concatenate([rows[:4], np.zeros_like(rows[4:])]), "the first 4 answers"),
         (lambda rows: np.where(rows > 0.1, np.float32(np.nan), rows), "NaN or infinity"),
-        (lambda rows: np.roll(rows, 1, axis=1), "no known fault gives these answers"),
-        (lambda rows: rows + 3 * (np.arange(12) == 4)[:, None], "no known fault gives these"),
+        (lambda rows: np.roll(rows, 1, axis=1), "no known fault"),
+        (lambda rows: rows + 3 * (np.arange(12) == 4)[:, None], "no known fault"),
     ],
 )
 def test_faults_that_the_answers_show_by_themselves(
@@ -210,8 +210,8 @@ def test_faults_that_the_answers_show_by_themselves(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"channel_order": "RGB"}, "rightly with channels in BGR order in place of RGB"),
-        ({"interpolation": "area"}, "rightly with resized by 'bilinear' in place of 'area'"),
+        ({"channel_order": "RGB"}, "correct with channels in BGR order instead of RGB"),
+        ({"interpolation": "area"}, "'bilinear' instead of 'area'"),
     ],
 )
 def test_a_manifest_of_another_preprocessing_is_named(
@@ -242,7 +242,8 @@ def test_fp32_where_fp16_was_asked_for_is_told_by_the_numbers(
     assert found["answers"][0] == "ok"
     status, words = found["precision"]
     assert status == "fault"
-    assert "the manifest says fp16 and the answers are FP32's" in words
+    assert "the manifest says fp16" in words
+    assert "computes in FP32" in words
 
 
 def test_fp16_where_fp32_was_asked_for_is_told_too(bundle: Callable[..., Path]) -> None:
@@ -279,7 +280,7 @@ def test_an_engine_that_is_wrong_in_larger_batches_is_told(
     status, words = findings(model)["answers"]
     assert (status, words) == (
         "fault",
-        "right one by one, wrong in batches of 5: build the engine for batches",
+        "correct one by one, wrong in batches of 5: build the engine for batches",
     )
 
 
@@ -383,7 +384,7 @@ def test_without_golden_crops_the_answers_are_not_checked(served: Served) -> Non
     found = findings(served.file())
     assert found["answers"] == (
         "not checked",
-        "no golden crops beside the model; `reid bundle` writes them, or name --golden",
+        "no golden crops beside the model; run `reid bundle`, or name them with --golden",
     )
 
 
@@ -421,7 +422,7 @@ def test_answers_that_are_no_array_are_one_line(
     golden: Golden, tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path / "theirs.npy")
-    with pytest.raises(DataError, match=r"theirs\.npy is no \.npy file of numbers"):
+    with pytest.raises(DataError, match=r"theirs\.npy is not a \.npy file"):
         load_answers(tmp_path / "theirs.npy", golden)
 
 

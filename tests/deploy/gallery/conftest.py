@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Gallery, Sighting
+from reid.deploy.gallery import Gallery, GalleryEntry
 from reid.deploy.gallery.opening import open_gallery
 from reid.matching import PairMatcher, VectorMatcher, unit_vectors
 from reid.model_file.manifest import Manifest
@@ -68,10 +68,10 @@ def people_vectors(people: int, each: int, dim: int = DIM, seed: int = 0) -> Flo
     return unit_vectors((centres + noise).reshape(-1, dim).astype(np.float32))
 
 
-def sightings_of(count: int, first: int = 0) -> list[Sighting]:
+def entries_of(count: int, first: int = 0) -> list[GalleryEntry]:
     """Person i // 10, camera i % 3, minute i."""
     return [
-        Sighting(
+        GalleryEntry(
             source=f"/images/{i}.jpg",
             person=f"p{i // 10}",
             camera=f"c{i % 3}",

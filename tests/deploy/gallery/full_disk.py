@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     assert sorted(Path(gallery.name).iterdir()) == files, "something was left or lost"
     for one in (gallery, open_gallery(gallery.name, vector_matcher())):
         assert len(one) == BATCH * number
-        assert one.search(batch(1, BATCH)[0][:1], 1)[0][0].sighting.source == "1/0"
+        assert one.search(batch(1, BATCH)[0][:1], 1)[0][0].entry.source == "1/0"
     ballast.unlink()
     assert gallery.add(*batch(number, BATCH)) == BATCH
     print("went on with", len(gallery))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid.deploy.gallery import Sighting, Where
+from reid.deploy.gallery import GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.store import Store
 from reid.types import FloatArray
@@ -27,11 +27,11 @@ BATCH = 40
 LONGEST_S = 0.08
 
 
-def batch(number: int, count: int = BATCH) -> tuple[FloatArray, list[Sighting]]:
+def batch(number: int, count: int = BATCH) -> tuple[FloatArray, list[GalleryEntry]]:
     """The images of batch ``number``: they can be told from their own vectors."""
     vectors = np.random.default_rng(number + 1).standard_normal((count, DIM)).astype(np.float32)
     said = str(number)
-    return vectors, [Sighting(f"{said}/{i}", said, content=f"{said}.{i}") for i in range(count)]
+    return vectors, [GalleryEntry(f"{said}/{i}", said, content=f"{said}.{i}") for i in range(count)]
 
 
 def write(name: str, first: int, said: int) -> None:
@@ -60,10 +60,10 @@ def check(name: str, told: str) -> None:
     assert not {number for number, what in state.items() if what == "-"} & there
     assert len(gallery) == BATCH * len(there), "half a batch"
     for number in random.sample(sorted(there), min(3, len(there))):
-        vectors, sightings = batch(int(number))
-        for matches, sighting in zip(gallery.search(vectors, 1), sightings, strict=True):
+        vectors, entries = batch(int(number))
+        for matches, entry in zip(gallery.search(vectors, 1), entries, strict=True):
             assert matches[0].distance < 1e-2
-            assert matches[0].sighting.source == sighting.source
+            assert matches[0].entry.source == entry.source
 
 
 def main(name: str) -> None:

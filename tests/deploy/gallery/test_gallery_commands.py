@@ -196,8 +196,28 @@ def test_another_model_is_refused_in_one_line(
     assert err.count("\n") == 1
 
 
-def test_the_engines_named_without_loading_them_are_those_there_are() -> None:
-    assert gallery_options.ENGINES == search.CHOICES
+def test_the_indexes_named_without_loading_them_are_those_there_are() -> None:
+    assert gallery_options.INDEXES == search.CHOICES
+
+
+@pytest.mark.parametrize("option", ["--index", "--engine"])
+def test_the_index_is_chosen_by_its_option_and_by_its_old_name(
+    run: Run, images: Path, tmp_path: Path, option: str
+) -> None:
+    options = ["--gallery", tmp_path / "g", option, "binary"]
+    assert run("index", "m.onnx", images, *options)[0] == 0
+    assert tmp_path.joinpath("g", *search.FILE).exists()
+    assert run("search", "m.onnx", images / "bob/hall/2.png", *options)[0] == 0
+    refused, _, err = run("search", "m.onnx", images / "bob/hall/2.png", *options[:3], "ivf")
+    assert refused == 2
+    assert "'ivf' is not one of 'auto', 'exact', 'binary'" in err
+
+
+@pytest.mark.parametrize("command", ["index", "search", "serve"])
+def test_help_shows_the_new_name_of_the_index_option_only(run: Run, command: str) -> None:
+    _, out, _ = run(command, "--help")
+    assert "--index" in out
+    assert "--engine" not in out
 
 
 def test_a_name_that_is_no_utf_8_does_not_stop_the_page(

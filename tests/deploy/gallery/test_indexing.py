@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Sighting
+from reid.deploy.gallery import GalleryEntry
 from reid.deploy.gallery.indexing import (
     Shard,
     add_images,
@@ -25,49 +25,49 @@ from reid.types import FloatArray
 from tests.deploy.gallery.conftest import PixelRunner
 
 
-def written(folder: Path, count: int) -> list[Sighting]:
+def written(folder: Path, count: int) -> list[GalleryEntry]:
     rng = np.random.default_rng(0)
     folder.mkdir(exist_ok=True)
     for number in range(count):
         image = rng.integers(0, 256, (16, 8, 3)).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number:02d}.png"), image)
-    return [Sighting(str(folder / f"{number:02d}.png")) for number in range(count)]
+    return [GalleryEntry(str(folder / f"{number:02d}.png")) for number in range(count)]
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     runner = PixelRunner()
     matcher = VectorMatcher(runner)
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
-    sightings = written(tmp_path / "images", 20)
-    spoilt = Path(sightings[13].source)
+    entries = written(tmp_path / "images", 20)
+    spoilt = Path(entries[13].source)
     content = spoilt.read_bytes()
     spoilt.write_bytes(content[:50])
     with pytest.raises(DataError, match=r"13\.png"):
-        index_images(gallery, matcher, sightings, at_once=5)
+        index_images(gallery, matcher, entries, at_once=5)
     assert len(gallery) == 10
     spoilt.write_bytes(content)
     runner.described = 0
-    done = index_images(gallery, matcher, sightings, at_once=5)
+    done = index_images(gallery, matcher, entries, at_once=5)
     assert (done.found, done.added, runner.described, len(gallery)) == (20, 10, 10, 20)
 
 
 def test_a_file_with_new_content_is_a_new_image(tmp_path: Path) -> None:
     matcher = VectorMatcher(PixelRunner())
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
-    sightings = written(tmp_path / "images", 2)
-    index_images(gallery, matcher, sightings)
-    cv2.imwrite(sightings[0].source, np.zeros((16, 8, 3), np.uint8))
-    assert index_images(gallery, matcher, sightings).added == 1
+    entries = written(tmp_path / "images", 2)
+    index_images(gallery, matcher, entries)
+    cv2.imwrite(entries[0].source, np.zeros((16, 8, 3), np.uint8))
+    assert index_images(gallery, matcher, entries).added == 1
 
 
 def test_progress_counts_every_image_once(tmp_path: Path) -> None:
     matcher = VectorMatcher(PixelRunner(), batch_size=3)
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
-    sightings = written(tmp_path / "images", 8)
+    entries = written(tmp_path / "images", 8)
     counts: list[int] = []
-    index_images(gallery, matcher, sightings[:5], lambda what, total: counts.append, at_once=4)
+    index_images(gallery, matcher, entries[:5], lambda what, total: counts.append, at_once=4)
     assert sum(counts) == 5
-    index_images(gallery, matcher, sightings, lambda what, total: counts.append, at_once=4)
+    index_images(gallery, matcher, entries, lambda what, total: counts.append, at_once=4)
     assert sum(counts) == 5 + 8
 
 
@@ -76,11 +76,11 @@ def test_boxes_of_one_frame_are_images_of_their_own(tmp_path: Path) -> None:
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
     (frame,) = written(tmp_path / "images", 1)
     boxes = [(0, 0, 4, 8), (4, 8, 4, 8), (-3, -3, 7, 9)]
-    sightings = [Sighting(frame.source, box=box) for box in boxes]
-    assert index_images(gallery, matcher, sightings).added == 3
+    entries = [GalleryEntry(frame.source, box=box) for box in boxes]
+    assert index_images(gallery, matcher, entries).added == 3
     image = cv2.imread(frame.source)
     found = gallery.search(matcher.describe([image[8:16, 4:8], image[:6, :4]]), 1)
-    assert [matches[0].sighting.box for matches in found] == boxes[1:]
+    assert [matches[0].entry.box for matches in found] == boxes[1:]
 
 
 @pytest.mark.parametrize("box", [(8, 0, 4, 4), (0, 16, 4, 4), (-5, 0, 5, 4)])
@@ -100,19 +100,21 @@ def test_no_number_is_stored_for_an_image_the_network_cannot_describe(tmp_path: 
     gallery = open_gallery(str(tmp_path), matcher, create=True)
     images = [np.ones((8, 4, 3), np.uint8)] * 3
     with pytest.raises(ModelFileError, match="NaN or infinite for 2 of 3 images, the first b;"):
-        add_images(gallery, matcher, images, [Sighting("a"), Sighting("b"), Sighting("c")])
+        add_images(
+            gallery, matcher, images, [GalleryEntry("a"), GalleryEntry("b"), GalleryEntry("c")]
+        )
     assert len(gallery) == 0
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg: cannot be read"):
-        with_content(Sighting(str(tmp_path / "gone.jpg")))
+        with_content(GalleryEntry(str(tmp_path / "gone.jpg")))
 
 
 def test_shards_are_the_same_wherever_the_images_lie(tmp_path: Path) -> None:
     names = [f"p{i // 10}/{i:04d}.jpg" for i in range(1000)]
-    here = [Sighting(f"/here/{name}") for name in names]
-    there = [Sighting(f"/mnt/there/{name}") for name in reversed(names)]
+    here = [GalleryEntry(f"/here/{name}") for name in names]
+    there = [GalleryEntry(f"/mnt/there/{name}") for name in reversed(names)]
     parts = []
     for number in range(1, 9):
         part = {one.source[5:] for one in Shard(number, 8).of_images(here, Path("/here"))}
@@ -137,7 +139,7 @@ def test_shards_are_the_same_behind_a_link(tmp_path: Path) -> None:
         parts = []
         for root, lie in (("disk", "disk"), ("data", "data"), ("data", "disk")):
             shard, files = Shard(number, 2), [tmp_path / lie / name for name in names]
-            images = [Sighting(str(file)) for file in files]
+            images = [GalleryEntry(str(file)) for file in files]
             parts.append([one.name for one in shard.of_files(files, tmp_path / root)])
             parts.append([Path(s.source).name for s in shard.of_images(images, tmp_path / root)])
         assert all(part == parts[0] for part in parts)

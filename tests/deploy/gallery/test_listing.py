@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reid.deploy.gallery import Sighting, Where
+from reid.deploy.gallery import GalleryEntry, Where
 from reid.deploy.gallery.listing import labelled, list_images, where_from
 from reid.deploy.gallery.times import seconds_from_text, text_from_seconds
 from reid.errors import ConfigError, DataError
@@ -19,8 +19,8 @@ def put(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"x")
 
 
-def labels(sightings: list[Sighting], root: Path) -> dict[str, tuple[str, str]]:
-    return {os.path.relpath(one.source, root): (one.person, one.camera) for one in sightings}
+def labels(entries: list[GalleryEntry], root: Path) -> dict[str, tuple[str, str]]:
+    return {os.path.relpath(one.source, root): (one.person, one.camera) for one in entries}
 
 
 def test_folders_tell_person_and_camera(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
     )
     base = os.path.realpath(tmp_path)
     assert list_images([tmp_path / "l.csv"]) == [
-        Sighting(f"{base}/img/a.jpg", "alice", "gate", 1777629600.0, (10, 20, 30, 60)),
-        Sighting(f"{base}/img/b.jpg"),
+        GalleryEntry(f"{base}/img/a.jpg", "alice", "gate", 1777629600.0, (10, 20, 30, 60)),
+        GalleryEntry(f"{base}/img/b.jpg"),
     ]
 
 
@@ -71,18 +71,18 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("pth,person_id\na.jpg,1\n", r"no column path \(did you mean 'pth'\?\)"),
-        ("path\n../a.jpg\n", r"line 2: '\.\./a\.jpg' is no path in the CSV's folder"),
-        ("path\n/etc/passwd\n", r"line 2: '/etc/passwd' is no path in the CSV's folder"),
+        ("path\n../a.jpg\n", r"line 2: '\.\./a\.jpg' is not inside the CSV file's folder"),
+        ("path\n/etc/passwd\n", r"line 2: '/etc/passwd' is not inside the CSV file's folder"),
         ("path,box\na.jpg,1 2 3\n", "line 2: a box is left, top, width and height"),
         ("path,box\na.jpg,1 2 0 3\n", "line 2: a box is .* at least 1x1; found '1 2 0 3'"),
         ("path,box\na.jpg,1 2 5 -3\n", "line 2: a box is .* at least 1x1"),
         ("path,box\na.jpg,1 2 5 9999999999\n", "line 2: a box is"),
         ('path\n"a.jpg\nb.jpg\n', r"not CSV \(unexpected end of data\)"),
         ("path,time\n\na.jpg,noon\n", "line 3: a time is written 2026-05-01"),
-        ("path,time\n,0\n", "line 2: '' is no path"),
+        ("path,time\n,0\n", "line 2: '' is not inside"),
         ("path\na\0.jpg\n", "line 2: a NUL character"),
         ("", "no column path"),
-        ("path\n", "no image there"),
+        ("path\n", "no image found"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -94,7 +94,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: st
 
 
 def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no image there; expected a folder of"):
+    with pytest.raises(DataError, match="no image found; expected a folder of"):
         list_images([tmp_path])
     with pytest.raises(DataError, match="no such folder"):
         list_images([tmp_path / "none"])
@@ -103,7 +103,7 @@ def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
 def test_what_images_tell_is_not_overwritten(tmp_path: Path) -> None:
     put(tmp_path, "alice/gate/1.jpg")
     known = list_images([tmp_path])
-    unknown = Sighting(known[0].source, time_s=5.0)
+    unknown = GalleryEntry(known[0].source, time_s=5.0)
     os.utime(known[0].source, (100, 100))
     assert [one.camera for one in labelled([*known, unknown], "x", "60")] == ["gate", "x"]
     assert [one.time_s for one in labelled([*known, unknown], "", "60")] == [60.0, 5.0]

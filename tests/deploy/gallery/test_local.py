@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Confirmation, Gallery, Sighting, Where
+from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
 from reid.deploy.gallery.lock import locked
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, OutputError, ReidError
@@ -19,7 +19,7 @@ from reid.matching import PairMatcher, VectorMatcher
 from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
 from reid.types import ArraySpec, FloatArray, Image
-from tests.deploy.gallery.conftest import PREPROCESS, PixelRunner, people_vectors, sightings_of
+from tests.deploy.gallery.conftest import PREPROCESS, PixelRunner, entries_of, people_vectors
 
 
 def ids(matches):
@@ -28,29 +28,33 @@ def ids(matches):
 
 def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
     vectors = people_vectors(4, 10)
-    assert gallery.add(vectors, sightings_of(40)) == 40
+    assert gallery.add(vectors, entries_of(40)) == 40
     found = gallery.search(vectors[[7, 31]], k=3)
     distances = np.linalg.norm(vectors[[7, 31], None] - vectors[None], axis=2)
     assert [ids(matches) for matches in found] == np.argsort(distances, axis=1)[:, :3].tolist()
     assert [m.distance for m in found[0]] == pytest.approx(np.sort(distances[0])[:3], abs=1e-3)
-    assert found[1][0].sighting == Sighting("/images/31.jpg", "p3", "c1", 1860.0)
+    assert found[1][0].entry == GalleryEntry("/images/31.jpg", "p3", "c1", 1860.0)
 
 
-def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
-    full = Sighting("rtsp://a/1", "älice", "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j")
-    gallery.add(people_vectors(1, 3), [Sighting("a.jpg", content="1"), full, Sighting("b", "x")])
-    assert gallery.sighting(1) == full
-    assert gallery.sighting(0) == Sighting("a.jpg")
-    assert gallery.sighting(3) is None
-    assert gallery.sighting(-1) is None
+def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
+    full = GalleryEntry(
+        "rtsp://a/1", "älice", "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
+    )
+    gallery.add(
+        people_vectors(1, 3), [GalleryEntry("a.jpg", content="1"), full, GalleryEntry("b", "x")]
+    )
+    assert gallery.entry(1) == full
+    assert gallery.entry(0) == GalleryEntry("a.jpg")
+    assert gallery.entry(3) is None
+    assert gallery.entry(-1) is None
 
 
 def test_an_image_is_described_once(gallery: Gallery) -> None:
     vectors = people_vectors(2, 10)
-    sightings = sightings_of(20)
-    assert gallery.add(vectors[:12], sightings[:12]) == 12
-    assert gallery.unknown(sightings).tolist() == [False] * 12 + [True] * 8
-    twice = [*sightings, *sightings[12:]]
+    entries = entries_of(20)
+    assert gallery.add(vectors[:12], entries[:12]) == 12
+    assert gallery.unknown(entries).tolist() == [False] * 12 + [True] * 8
+    twice = [*entries, *entries[12:]]
     assert gallery.add(np.concatenate([vectors, vectors[12:]]), twice) == 8
     assert len(gallery) == 20
 
@@ -60,7 +64,7 @@ def test_what_another_added_is_found_at_the_next_search(
 ) -> None:
     other = open_gallery(gallery.name, matcher)
     vectors = people_vectors(2, 10)
-    gallery.add(vectors, sightings_of(20))
+    gallery.add(vectors, entries_of(20))
     assert ids(other.search(vectors[5:6], k=1)[0]) == [5]
     gallery.delete(Where(people=("p0",)))
     assert ids(other.search(vectors[5:6], k=20)[0])[0] >= 10
@@ -77,7 +81,7 @@ FILTERS = [
 
 
 def meets(where: Where, i: int) -> bool:
-    """The filter, spelt out for sighting i of ``sightings_of``."""
+    """The filter, spelt out for entry i of ``entries_of``."""
     return (
         (not where.people or f"p{i // 10}" in where.people)
         and (not where.cameras or f"c{i % 3}" in where.cameras)
@@ -90,7 +94,7 @@ def meets(where: Where, i: int) -> bool:
 def test_filters_choose_before_ranking(gallery: Gallery, where: Where) -> None:
     vectors = people_vectors(4, 10)
     for at in (0, 15, 30):  # three segments that the filter crosses
-        gallery.add(vectors[at : at + 15], sightings_of(40)[at : at + 15])
+        gallery.add(vectors[at : at + 15], entries_of(40)[at : at + 15])
     allowed = [i for i in range(40) if meets(where, i)]
     distances = np.linalg.norm(vectors[2] - vectors[allowed], axis=1)
     expected = np.array(allowed, np.int64)[np.argsort(distances)][:10].tolist()
@@ -101,13 +105,13 @@ def test_filters_choose_before_ranking(gallery: Gallery, where: Where) -> None:
 def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: Where) -> None:
     vectors = people_vectors(4, 10)
     for at in (0, 15, 30):
-        gallery.add(vectors[at : at + 15], sightings_of(40)[at : at + 15])
+        gallery.add(vectors[at : at + 15], entries_of(40)[at : at + 15])
     gone = [i for i in range(40) if meets(where, i)]
     assert gallery.delete(where) == len(gone)
     left = gallery.search(vectors[2:3], 40)[0]
     assert sorted(ids(left)) == [i for i in range(40) if i not in gone]
     for match in left:
-        assert match.sighting.source == f"/images/{match.id}.jpg"
+        assert match.entry.source == f"/images/{match.id}.jpg"
         assert match.distance == pytest.approx(
             float(np.linalg.norm(vectors[match.id] - vectors[2])), abs=1e-3
         )
@@ -115,7 +119,7 @@ def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: W
 
 def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
     vectors = people_vectors(2, 10)
-    gallery.add(vectors, sightings_of(20))
+    gallery.add(vectors, entries_of(20))
     gallery.delete(Where(people=("p1",)))
     content = b"".join(path.read_bytes() for path in Path(gallery.name).glob("segment-*"))
     assert vectors[3].tobytes() in content
@@ -126,7 +130,7 @@ def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
 
 
 def test_an_image_of_unknown_time_is_in_no_span(gallery: Gallery) -> None:
-    gallery.add(people_vectors(1, 2), [Sighting("a", time_s=5.0), Sighting("b")])
+    gallery.add(people_vectors(1, 2), [GalleryEntry("a", time_s=5.0), GalleryEntry("b")])
     query = people_vectors(1, 1)
     assert ids(gallery.search(query, 5, Where(since_s=-1e9))[0]) == [0]
     assert len(gallery.search(query, 5)[0]) == 2
@@ -135,7 +139,7 @@ def test_an_image_of_unknown_time_is_in_no_span(gallery: Gallery) -> None:
 def test_many_small_additions_make_few_files(gallery: Gallery) -> None:
     vectors = people_vectors(10, 10)
     for i in range(100):
-        gallery.add(vectors[i : i + 1], sightings_of(1, i))
+        gallery.add(vectors[i : i + 1], entries_of(1, i))
     assert len(list(Path(gallery.name).glob("segment-*"))) <= 8
     assert ids(gallery.search(vectors[42:43], 1)[0]) == [42]
 
@@ -145,13 +149,13 @@ def test_a_large_addition_is_divided_and_counts_at_once(
 ) -> None:
     monkeypatch.setattr("reid.deploy.gallery.local.SEGMENT_BYTES", 1000)
     vectors = people_vectors(4, 10)
-    gallery.add(vectors, sightings_of(40))
+    gallery.add(vectors, entries_of(40))
     assert len(list(Path(gallery.name).glob("segment-*"))) == 3
     assert ids(gallery.search(vectors[39:], 1)[0]) == [39]
 
 
 def test_the_summary_is_what_there_is_to_filter_by(gallery: Gallery) -> None:
-    gallery.add(people_vectors(2, 10), sightings_of(20))
+    gallery.add(people_vectors(2, 10), entries_of(20))
     gallery.delete(Where(people=("p0",)))
     found = gallery.summary()
     assert (found.images, found.people, found.cameras) == (10, ("p1",), ("c0", "c1", "c2"))
@@ -215,9 +219,9 @@ def test_a_writer_is_told_who_writes_already(
         locked(Path(gallery.name) / "writer.lock"),
         pytest.raises(OutputError, match=rf"is being written by process {os.getpid()} on .+ since"),
     ):
-        gallery.add(vectors, sightings_of(10))
+        gallery.add(vectors, entries_of(10))
     assert gallery.search(vectors, 1) == [[]] * 10  # a reader needs no lock
-    assert gallery.add(vectors, sightings_of(10)) == 10
+    assert gallery.add(vectors, entries_of(10)) == 10
 
 
 def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: VectorMatcher) -> None:
@@ -227,7 +231,7 @@ def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: Vect
         mine = open_gallery(gallery.name, matcher)
         for at in range(first, 80, 10):
             at %= 70
-            mine.add(vectors[at : at + 20], sightings_of(20, at))
+            mine.add(vectors[at : at + 20], entries_of(20, at))
 
     threads = [threading.Thread(target=write, args=(first,)) for first in (0, 10, 20)]
     for thread in threads:
@@ -235,7 +239,7 @@ def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: Vect
     for thread in threads:
         thread.join()
     found = gallery.search(vectors[:1], 100)[0]
-    assert sorted(m.sighting.source for m in found) == sorted(f"/images/{i}.jpg" for i in range(80))
+    assert sorted(m.entry.source for m in found) == sorted(f"/images/{i}.jpg" for i in range(80))
 
 
 def test_a_pair_network_s_gallery_ranks_by_its_own_distance(
@@ -245,7 +249,7 @@ def test_a_pair_network_s_gallery_ranks_by_its_own_distance(
     images: list[Image] = [rng.integers(0, 256, (8, 4, 3)).astype(np.uint8) for _ in range(30)]
     described = pair_matcher.describe(images)
     gallery = open_gallery(str(tmp_path), pair_matcher, create=True, shortlist=7)
-    gallery.add(described, sightings_of(30))
+    gallery.add(described, entries_of(30))
     queries = pair_matcher.describe(images[:4])
     found = gallery.search(queries, 5)
     # The cascade of reid eval: the seven best by the vector, then the network's distance.
@@ -287,7 +291,7 @@ def test_a_pair_network_without_a_vector_compares_everything(
     matcher = PairMatcher(NoVector("describe"), NoVector("compare"), half=False)
     described = matcher.describe(images)
     gallery = open_gallery(str(tmp_path), matcher, create=True)
-    gallery.add(described, sightings_of(30))
+    gallery.add(described, entries_of(30))
     gallery.prepare()
     expected = matcher.tiles(described, described)(slice(2, 4))
     found = gallery.search(matcher.describe(images[2:4]), 6)
@@ -307,7 +311,7 @@ def test_an_impossible_box_is_refused_and_nothing_is_added(
     gallery: Gallery, box: tuple[int, int, int, int]
 ) -> None:
     with pytest.raises(DataError, match="a box is at least 1x1 pixel"):
-        gallery.add(people_vectors(1, 1), [Sighting("a", box=box)])
+        gallery.add(people_vectors(1, 1), [GalleryEntry("a", box=box)])
     assert len(gallery) == 0
 
 
@@ -326,7 +330,7 @@ def test_damage_is_one_line_or_harmless(
     gallery: Gallery, matcher: VectorMatcher, pattern: str
 ) -> None:
     vectors = people_vectors(3, 10)
-    gallery.add(vectors, sightings_of(30))
+    gallery.add(vectors, entries_of(30))
     (path,) = Path(gallery.name).glob(pattern)
     content, rng, refused = path.read_bytes(), np.random.default_rng(1), 0
     for _ in range(200):
@@ -346,16 +350,16 @@ def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
     gallery: Gallery, matcher: VectorMatcher, change: str
 ) -> None:
     vectors, where = people_vectors(6, 10), Where(cameras=("c0",))
-    gallery.add(vectors[:40], sightings_of(40))
+    gallery.add(vectors[:40], entries_of(40))
     other = open_gallery(gallery.name, matcher)
     other.search(vectors[:1], 100, where)
     gallery.delete(Where(people=("p0",)))
-    gallery.add(vectors[40:], sightings_of(20, 40))
+    gallery.add(vectors[40:], entries_of(20, 40))
     if change == "confirm":
         other.confirm(Confirmation("ab", 20, True, 0.0))
     else:
         with pytest.raises(DataError):
-            other.add(vectors[:1], [Sighting("a", box=(0, 0, 0, 5))])
+            other.add(vectors[:1], [GalleryEntry("a", box=(0, 0, 0, 5))])
     found = other.search(vectors[:1], 100, where)[0]
     assert sorted(ids(found)) == [i for i in range(10, 60) if i % 3 == 0]
 
@@ -372,7 +376,7 @@ def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
 def test_numbers_that_no_gallery_could_go_on_with_are_damage(
     gallery: Gallery, matcher: VectorMatcher, name: str, content: object
 ) -> None:
-    gallery.add(people_vectors(1, 10), sightings_of(10))
+    gallery.add(people_vectors(1, 10), entries_of(10))
     head = Path(gallery.name, "gallery.json")
     head.write_text(json.dumps({**json.loads(head.read_text()), name: content}))
     with pytest.raises(ModelFileError, match=r"gallery\.json is damaged"):
@@ -391,14 +395,14 @@ def test_a_file_nested_without_end_is_damage(
 def test_confirmations_of_wrong_kinds_are_damage(gallery: Gallery) -> None:
     row = {"query": "ab", "id": 1, "same": True, "time_s": "soon"}
     Path(gallery.name, "confirmed.json").write_text(json.dumps([row]))
-    with pytest.raises(ModelFileError, match="a confirmation is none"):
+    with pytest.raises(ModelFileError, match="malformed confirmation"):
         gallery.confirmed()
 
 
 def test_a_file_whose_name_is_no_utf_8_is_found_again(gallery: Gallery) -> None:
-    known = Sighting(os.fsdecode(b"/images/\xff.jpg"), os.fsdecode(b"b\xf6b"), content="1")
+    known = GalleryEntry(os.fsdecode(b"/images/\xff.jpg"), os.fsdecode(b"b\xf6b"), content="1")
     gallery.add(people_vectors(1, 1), [known])
-    found = gallery.sighting(0)
+    found = gallery.entry(0)
     assert found is not None
     assert (found.source, found.person) == (known.source, known.person)
 
@@ -409,5 +413,5 @@ def test_another_model_s_gallery_in_the_folder_is_refused_whoever_noticed_it(
     Path(gallery.name).rename(tmp_path / "old")
     open_gallery(gallery.name, VectorMatcher(PixelRunner(precision="fp16")), create=True)
     gallery.confirm(Confirmation("ab", 1, True, 0.0))
-    with pytest.raises(ModelFileError, match="was described by another model"):
+    with pytest.raises(ModelFileError, match="made with another model"):
         gallery.search(people_vectors(1, 1), 1)

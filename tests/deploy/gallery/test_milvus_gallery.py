@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Confirmation, Gallery, Sighting, Where
+from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, ReidError
 from reid.matching import PairMatcher, VectorMatcher
-from tests.deploy.gallery.conftest import people_vectors, sightings_of, vector_matcher
+from tests.deploy.gallery.conftest import entries_of, people_vectors, vector_matcher
 
 
 def old_pkg_resources() -> types.ModuleType:
@@ -60,13 +60,13 @@ def gallery(name: str, matcher: VectorMatcher) -> Iterator[Gallery]:
 
 
 def people(matches):
-    return [match.sighting.source for match in matches]
+    return [match.entry.source for match in matches]
 
 
 def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
     vectors = people_vectors(4, 10)
-    assert gallery.add(vectors, sightings_of(40)) == 40
-    assert gallery.add(vectors[5:], sightings_of(35, 5)) == 0
+    assert gallery.add(vectors, entries_of(40)) == 40
+    assert gallery.add(vectors[5:], entries_of(35, 5)) == 0
     assert len(gallery) == 40
     found = gallery.search(vectors[[7, 31]], k=3)
     distances = np.linalg.norm(vectors[[7, 31], None] - vectors[None], axis=2)
@@ -75,15 +75,17 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
         assert [m.distance for m in matches] == pytest.approx(np.sort(row)[:3], abs=2e-3)
 
 
-def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
-    full = Sighting("rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j")
+def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
+    full = GalleryEntry(
+        "rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
+    )
     vectors = people_vectors(1, 2)
-    gallery.add(vectors, [full, Sighting("b")])
+    gallery.add(vectors, [full, GalleryEntry("b")])
     (first, second), _ = gallery.search(vectors, 2)
-    assert gallery.sighting(first.id) == full
-    assert gallery.sighting(second.id) == Sighting("b")
-    assert gallery.sighting(12345) is None
-    odd = Sighting("c", "b\udcf6b", content="1")  # of a folder's name that is no UTF-8
+    assert gallery.entry(first.id) == full
+    assert gallery.entry(second.id) == GalleryEntry("b")
+    assert gallery.entry(12345) is None
+    odd = GalleryEntry("c", "b\udcf6b", content="1")  # of a folder's name that is no UTF-8
     gallery.add(people_vectors(1, 3)[2:], [odd])
     assert people(gallery.search(vectors[:1], 5, Where(people=(odd.person,)))[0]) == ["c"]
     assert people(gallery.search(vectors[:1], 5, Where(people=(full.person,)))[0]) == ["rtsp://a/1"]
@@ -99,7 +101,7 @@ def test_a_sighting_comes_back_as_it_was(gallery: Gallery) -> None:
 )
 def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, where: Where) -> None:
     vectors = people_vectors(4, 10)
-    gallery.add(vectors, sightings_of(40))
+    gallery.add(vectors, entries_of(40))
     chosen = [
         i
         for i in range(40)
@@ -114,7 +116,7 @@ def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, wher
 
 
 def test_the_summary_and_what_was_confirmed(gallery: Gallery) -> None:
-    gallery.add(people_vectors(2, 10), sightings_of(20))
+    gallery.add(people_vectors(2, 10), entries_of(20))
     found = gallery.summary()
     assert (found.images, found.people, found.cameras) == (20, ("p0", "p1"), ("c0", "c1", "c2"))
     assert (found.first_s, found.last_s) == (0.0, 1140.0)
@@ -144,7 +146,7 @@ def test_a_pair_network_is_sent_to_a_folder(name: str, pair_matcher: PairMatcher
 
 def test_a_text_too_long_for_its_field_is_named_and_nothing_is_added(gallery: Gallery) -> None:
     with pytest.raises(DataError, match=r"a: a person of 600 bytes; Milvus keeps up to 512"):
-        gallery.add(people_vectors(1, 2), [Sighting("b"), Sighting("a", "x" * 600)])
+        gallery.add(people_vectors(1, 2), [GalleryEntry("b"), GalleryEntry("a", "x" * 600)])
     assert len(gallery) == 0
 
 
@@ -155,7 +157,7 @@ def test_a_silent_host_is_one_line_without_the_credentials(
     with pytest.raises(DataError) as caught:
         open_gallery("milvus://ann:s3cret@127.0.0.1:9/people", matcher)
     said = str(caught.value) + "".join(capfd.readouterr())
-    assert "milvus://127.0.0.1:9/people: Milvus says: " in said
+    assert "milvus://127.0.0.1:9/people: Milvus reports: " in said
     assert "s3cret" not in said
     assert "ann" not in said
     assert "\n" not in str(caught.value)

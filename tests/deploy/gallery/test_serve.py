@@ -19,13 +19,13 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Gallery, Sighting
+from reid.deploy.gallery import Gallery, GalleryEntry
 from reid.deploy.gallery.indexing import add_images
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.serve import server as server_module
 from reid.deploy.serve.access import Access
-from reid.deploy.serve.answers import Answers
 from reid.deploy.serve.server import GalleryServer
+from reid.deploy.serve.service import GalleryService
 from reid.errors import ConfigError
 from reid.matching import VectorMatcher
 from reid.types import Image
@@ -73,7 +73,7 @@ class Site:
 
 @contextmanager
 def running(gallery: Gallery, matcher: VectorMatcher, access: Access) -> Iterator[Site]:
-    server = GalleryServer("127.0.0.1", 0, access, Answers(gallery, matcher))
+    server = GalleryServer("127.0.0.1", 0, access, GalleryService(gallery, matcher))
     site = Site(server, gallery, [])
     server.handle_error = lambda *details: site.errors.append(details)  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -96,16 +96,16 @@ def filled(tmp_path_factory: pytest.TempPathFactory, matcher: VectorMatcher) -> 
     """Twelve people from files, two cameras, and one from a camera that has no files."""
     folder = tmp_path_factory.mktemp("served")
     gallery = open_gallery(str(folder / "gallery"), matcher, create=True)
-    sightings = []
+    entries = []
     for number in range(12):
         path = folder / f"{number}.png"
         path.write_bytes(png(person(number)))
-        sightings.append(Sighting(str(path), f"p{number}", f"c{number % 2}", 60.0 * number))
-    live = Sighting(
+        entries.append(GalleryEntry(str(path), f"p{number}", f"c{number % 2}", 60.0 * number))
+    live = GalleryEntry(
         "rtsp://gate", time_s=1.0, picture=cv2.imencode(".jpg", person(50))[1].tobytes()
     )
-    secret = Sighting("/etc/passwd", content="x")
-    add_images(gallery, matcher, map(person, (*range(12), 50, 60)), [*sightings, live, secret])
+    secret = GalleryEntry("/etc/passwd", content="x")
+    add_images(gallery, matcher, map(person, (*range(12), 50, 60)), [*entries, live, secret])
     return gallery
 
 
@@ -165,7 +165,7 @@ def test_a_file_that_is_no_image_is_not_shown_even_if_the_gallery_names_it(site:
     number = site.search(png(person(60)))["matches"][0]["id"]
     status, _, body = site.ask("GET", f"/api/picture/{number}")
     assert status == 400
-    assert json.loads(body) == {"error": "this image has no picture (any more)"}
+    assert json.loads(body) == {"error": "this image has no picture, or its file is gone"}
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_a_port_in_use_is_one_line(site: Site) -> None:
     with pytest.raises(
         ConfigError, match=rf"cannot serve on port {port} of 127.0.0.1: it is in use"
     ):
-        GalleryServer("127.0.0.1", port, Access("127.0.0.1"), site.server.answers)
+        GalleryServer("127.0.0.1", port, Access("127.0.0.1"), site.server.service)
 
 
 def mutated(request: bytes, rng: random.Random) -> bytes:
@@ -476,9 +476,9 @@ def test_few_images_are_decoded_at_once(
         inside.pop()
         return person(1)
 
-    monkeypatch.setattr("reid.deploy.serve.answers.decode_image", slowly)
-    answers = Answers(filled, matcher)
-    threads = [threading.Thread(target=answers.search, args=(b"", {})) for _ in range(6)]
+    monkeypatch.setattr("reid.deploy.serve.service.decode_image", slowly)
+    service = GalleryService(filled, matcher)
+    threads = [threading.Thread(target=service.search, args=(b"", {})) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -489,7 +489,7 @@ def test_few_images_are_decoded_at_once(
 
 @pytest.mark.parametrize("token", [f"{TOKEN}\n", "a token of many words", "t\u00f6ken" * 9])
 def test_a_token_that_no_browser_could_send_is_refused(token: str) -> None:
-    with pytest.raises(ConfigError, match="a token is of ASCII letters"):
+    with pytest.raises(ConfigError, match="ASCII letters"):
         Access("0.0.0.0", token)
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Gallery, Sighting
+from reid.deploy.gallery import Gallery, GalleryEntry
 from reid.deploy.gallery.indexing import add_images
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.serve.access import Access
@@ -44,7 +44,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, VectorMat
     folder = tmp_path_factory.mktemp("page")
     matcher = VectorMatcher(PixelRunner())
     gallery = open_gallery(str(folder / "gallery"), matcher, create=True)
-    sightings, images = [], []
+    entries, images = [], []
     for number in range(20):
         image = figure(number % 10, 8 * (number // 10))
         path = folder / f"seen_{number:02d}.png"
@@ -54,8 +54,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, VectorMat
             "<img src=x onerror=document.title='run'>" if number == 3 else f"person {number % 10}"
         )
         camera = "gate" if number < 10 else "hall"
-        sightings.append(Sighting(str(path), name, camera, 1_777_000_000.0 + 600 * number))
-    add_images(gallery, matcher, images, sightings)
+        entries.append(GalleryEntry(str(path), name, camera, 1_777_000_000.0 + 600 * number))
+    add_images(gallery, matcher, images, entries)
     return gallery, matcher, folder
 
 

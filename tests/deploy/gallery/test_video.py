@@ -13,7 +13,7 @@ import pytest
 from reid.cli import main
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.video import index_video
-from reid.deploy.people.boxes import People, nobody
+from reid.deploy.people.boxes import People, no_people
 from reid.errors import DataError
 from reid.matching import VectorMatcher
 from reid.types import Image
@@ -36,7 +36,7 @@ class Bright:
         return [self._people(frame) for frame in frames]
 
     def _people(self, frame: Image) -> People:
-        found = nobody()
+        found = no_people()
         count, _, stats, _ = cv2.connectedComponentsWithStats(
             (frame[..., 1] > 128).astype(np.uint8)
         )
@@ -82,7 +82,7 @@ def test_one_frame_a_second_gives_its_people_with_time_box_and_picture(
     assert summary.cameras == ("yard",)
     assert (summary.first_s, summary.last_s) == pytest.approx((1000.0, 1000.0 + SECONDS - 1))
     (matches,) = gallery.search(matcher.describe([np.full((60, 24, 3), (0, 255, 255), np.uint8)]))
-    best = gallery.sighting(matches[0].id)
+    best = gallery.entry(matches[0].id)
     assert best is not None
     assert best.box is not None
     left, top, width, height = best.box
@@ -108,7 +108,7 @@ def test_again_nothing_is_added_and_a_longer_pause_looks_at_fewer_frames(
 def test_a_file_that_is_no_video_is_one_line(matcher: VectorMatcher, tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_text("text")
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
-    with pytest.raises(DataError, match=r"no\.mp4\) cannot be opened; expected a video"):
+    with pytest.raises(DataError, match=r"no\.mp4\) cannot be opened"):
         index_video(gallery, matcher, Bright(), tmp_path / "no.mp4")
 
 
@@ -126,4 +126,4 @@ def test_the_command_takes_videos_beside_images(
     assert (found["images"], found["added"], found["total"]) == (5, 5, 5)
     assert detector.closed
     assert main([*order, "--time", "file"]) == 2
-    assert "give --time its beginning" in capsys.readouterr().err
+    assert "give --time its start" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reid.deploy.people.boxes import MAX_PEOPLE, People, nobody, overlaps, suppress, tidy
+from reid.deploy.people.boxes import MAX_PEOPLE, People, no_people, overlaps, suppress, tidy
 from reid.types import FloatArray
 
 
@@ -92,5 +92,5 @@ def test_a_score_that_is_no_number_drops_its_box() -> None:
 
 
 def test_nobody_is_nobody_after_everything() -> None:
-    assert tidy(suppress(nobody(), 0.5), 100, 50, 16).boxes.shape == (0, 4)
-    assert overlaps(nobody().boxes, boxes((0, 0, 1, 1))).shape == (0, 1)
+    assert tidy(suppress(no_people(), 0.5), 100, 50, 16).boxes.shape == (0, 4)
+    assert overlaps(no_people().boxes, boxes((0, 0, 1, 1))).shape == (0, 1)

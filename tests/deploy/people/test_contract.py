@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from reid.deploy.people.boxes import People
-from reid.deploy.people.contract import Contract, read_contract
+from reid.deploy.people.contract import DetectorContract, read_contract
 from reid.errors import ModelFileError
 
 FRAME = np.full((20, 40, 3), (10, 20, 30), np.uint8)
-SIZED = Contract(height=30, width=20)
+SIZED = DetectorContract(height=30, width=20)
 
 
 def test_letterbox_keeps_the_aspect_and_pads_below_and_right() -> None:
@@ -50,13 +50,13 @@ def test_boxes_come_back_to_the_pixels_of_the_frame(resize: str, expected: list[
 
 
 def test_without_a_contract_a_file_is_yolox_s(tmp_path: Path) -> None:
-    assert read_contract(tmp_path / "a.onnx") == Contract()
+    assert read_contract(tmp_path / "a.onnx") == DetectorContract()
 
 
 def test_a_contract_says_what_differs(tmp_path: Path) -> None:
     body = {"format": "boxes", "channel_order": "RGB", "std": [255, 255, 255.0], "person": 3}
     (tmp_path / "a.onnx.json").write_text(json.dumps(body))
-    expected = Contract(format="boxes", channel_order="RGB", std=(255.0,) * 3, person=3)
+    expected = DetectorContract(format="boxes", channel_order="RGB", std=(255.0,) * 3, person=3)
     assert read_contract(tmp_path / "a.onnx") == expected
 
 

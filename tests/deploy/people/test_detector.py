@@ -107,7 +107,7 @@ NOT_YOLOX = {
 def test_an_onnx_file_that_is_no_detector_is_one_line(detector_path: Path, what: str) -> None:
     outputs, shape = NOT_YOLOX[what]
     write_detector(detector_path, outputs, shape)
-    with pytest.raises(ModelFileError, match="is no people detector that is known here") as error:
+    with pytest.raises(ModelFileError, match="is not a known people detector") as error:
         open_detector(detector_path, "cpu", 1)
     assert "\n" not in str(error.value)
 
@@ -137,7 +137,7 @@ def test_boxes_that_are_no_numbers_are_given_out_without_a_word(detector_path: P
 def test_an_input_of_bytes_is_refused(detector_path: Path) -> None:
     shape = (1, 3, HEIGHT, WIDTH)
     write_detector(detector_path, {"output": yolox_output()}, shape, onnx.TensorProto.UINT8)
-    with pytest.raises(ModelFileError, match="is no people detector"):
+    with pytest.raises(ModelFileError, match="is not a known people detector"):
         open_detector(detector_path, "cpu", 1)
 
 

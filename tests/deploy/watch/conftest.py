@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.deploy.people.boxes import People, nobody
-from reid.deploy.watch.looks import Looks, Wardrobe
+from reid.deploy.people.boxes import People, no_people
+from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.matching import unit_vectors
 from reid.types import BoolArray, FloatArray, Image
 
@@ -80,7 +80,7 @@ class ColourDetector:
             if len(rows):
                 found.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         if not found:
-            return nobody()
+            return no_people()
         return People(np.array(found, np.float32), np.full(len(found), 0.9, np.float32))
 
 
@@ -92,11 +92,11 @@ def frame_of(people: Mapping[Colour, int], width: int = 160, height: int = 80) -
     return image
 
 
-def looks_of(*values: float, score: float = 0.9) -> Looks:
-    """Looks of one vector, of length 1."""
-    return Looks({"vector": unit_vectors(np.array([values], np.float32))}, score)
+def appearance_of(*values: float, score: float = 0.9) -> PersonAppearance:
+    """The appearance of one vector, of length 1."""
+    return PersonAppearance({"vector": unit_vectors(np.array([values], np.float32))}, score)
 
 
 @pytest.fixture
-def wardrobe() -> Wardrobe:
-    return Wardrobe(ColourMatcher())
+def model() -> AppearanceModel:
+    return AppearanceModel(ColourMatcher())

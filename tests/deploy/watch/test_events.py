@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from reid.deploy.cameras.camera import Frame, News
-from reid.deploy.watch.events import EventWriter, Seen
+from reid.deploy.watch.events import EventWriter, TrackedFrame
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.track import Identity, Track
 from reid.errors import OutputError
-from tests.deploy.watch.conftest import looks_of
+from tests.deploy.watch.conftest import appearance_of
 
 FRAME = Frame("door", 12, 1.23456, np.zeros((50, 50, 3), np.uint8), 0.0)
 BOX = np.array([9.6, 20.2, 30.4, 44.9], np.float32)
@@ -25,7 +25,7 @@ def track(number: int, identity: Identity | None, distance: float | None = None)
     return Track(
         number,
         Motion(BOX),
-        looks_of(1, 0, 0),
+        appearance_of(1, 0, 0),
         BOX,
         0.91234,
         0,
@@ -41,7 +41,7 @@ def track(number: int, identity: Identity | None, distance: float | None = None)
 def test_a_line_tells_who_is_where() -> None:
     file = io.StringIO()
     tracks = [track(3, Identity(2, "anna"), 0.123456), track(4, None)]
-    EventWriter(file).frames([Seen(FRAME, tracks), Seen(FRAME, [])])
+    EventWriter(file).frames([TrackedFrame(FRAME, tracks), TrackedFrame(FRAME, [])])
     assert [json.loads(line) for line in file.getvalue().splitlines()] == [
         {
             "event": "person",

@@ -1,4 +1,4 @@
-"""Tracks of hand-made looks, in cameras of which everybody knows who walks there."""
+"""Tracks with given appearances, in cameras with known people."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import ANYWHERE, Match, Sighting, Where
+from reid.deploy.gallery import ANYWHERE, GalleryEntry, Match, Where
+from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.deploy.watch.identities import CAPACITY, MIN_DESCRIBED, PAIR_CAPACITY, Identities
-from reid.deploy.watch.looks import Looks, Wardrobe
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.track import Track
 from reid.matching import PairMatcher
 from reid.types import FloatArray
-from tests.deploy.watch.conftest import looks_of
+from tests.deploy.watch.conftest import appearance_of
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 RED, ORANGE, BLUE, GREEN = (1, 0, 0), (0.9, 0.4, 0), (0, 0, 1), (0, 1, 0)
@@ -23,9 +23,9 @@ BOX = np.array([0, 0, 20, 50], np.float32)
 
 
 def track_of(*colours: float, described: int = MIN_DESCRIBED) -> Track:
-    looks = looks_of(*colours)
-    looks.count = described
-    return Track(1, Motion(BOX), looks, BOX, 0.9, 0.0, 0.0)
+    appearance = appearance_of(*colours)
+    appearance.count = described
+    return Track(1, Motion(BOX), appearance, BOX, 0.9, 0.0, 0.0)
 
 
 def numbers(tracks: Sequence[Track]) -> list[int | None]:
@@ -40,19 +40,19 @@ def named(identities: Identities, *cameras: Sequence[Track]) -> list[list[int | 
     return [numbers(tracks) for tracks in cameras]
 
 
-def test_a_person_is_the_same_in_another_camera(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_a_person_is_the_same_in_another_camera(model: AppearanceModel) -> None:
+    identities = Identities(model)
     assert named(identities, [track_of(*RED), track_of(*BLUE)]) == [[1, 2]]
     assert named(identities, [], [track_of(*BLUE), track_of(*GREEN)]) == [[], [2, 3]]
     assert identities.num_given == 3
 
 
-def test_a_person_who_appears_in_two_cameras_at_once_is_one(wardrobe: Wardrobe) -> None:
-    assert named(Identities(wardrobe), [track_of(*RED)], [track_of(*RED)]) == [[1], [1]]
+def test_a_person_who_appears_in_two_cameras_at_once_is_one(model: AppearanceModel) -> None:
+    assert named(Identities(model), [track_of(*RED)], [track_of(*RED)]) == [[1], [1]]
 
 
-def test_two_people_in_one_frame_are_two_however_alike(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_two_people_in_one_frame_are_two_however_alike(model: AppearanceModel) -> None:
+    identities = Identities(model)
     assert named(identities, [track_of(*RED), track_of(*RED)]) == [[1, 2]]
     assert named(identities, [], [track_of(*RED), track_of(*RED), track_of(*RED)]) == [
         [],
@@ -60,17 +60,17 @@ def test_two_people_in_one_frame_are_two_however_alike(wardrobe: Wardrobe) -> No
     ]
 
 
-def test_who_is_in_the_picture_is_nobody_who_comes_in(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_who_is_in_the_picture_is_nobody_who_comes_in(model: AppearanceModel) -> None:
+    identities = Identities(model)
     red = track_of(*RED)
     named(identities, [red])
     assert named(identities, [red, track_of(*RED)]) == [[1, 2]]
 
 
 def test_who_was_taken_for_somebody_out_of_sight_is_another_when_that_one_is_back(
-    wardrobe: Wardrobe,
+    model: AppearanceModel,
 ) -> None:
-    identities = Identities(wardrobe)
+    identities = Identities(model)
     elder, younger = track_of(*RED), track_of(*ORANGE)
     elder.number, younger.number = 1, 2
     named(identities, [elder])
@@ -79,14 +79,14 @@ def test_who_was_taken_for_somebody_out_of_sight_is_another_when_that_one_is_bac
     assert younger.distance is None
     # What the younger learns is not known of the elder any more.
     for _ in range(60):
-        younger.looks.add(looks_of(*BLUE))
+        younger.appearance.add(appearance_of(*BLUE))
     assert named(identities, [], [track_of(*BLUE)]) == [[], [2]]
 
 
-def test_an_elder_is_known_again_though_the_looks_of_others_took_the_place_of_its_own(
-    wardrobe: Wardrobe,
+def test_an_older_track_is_known_again_after_others_replaced_its_appearance(
+    model: AppearanceModel,
 ) -> None:
-    identities = Identities(wardrobe)
+    identities = Identities(model)
     elders = [[track_of(*RED)] for _ in range(4)]
     youngers = [[track_of(*ORANGE)] for _ in range(4)]
     for (younger,) in youngers:
@@ -97,34 +97,36 @@ def test_an_elder_is_known_again_though_the_looks_of_others_took_the_place_of_it
     assert named(identities, *both) == [[1, 2]] * 4
     for (younger,) in youngers:
         for _ in range(60):
-            younger.looks.add(looks_of(*BLUE))
+            younger.appearance.add(appearance_of(*BLUE))
     assert named(identities, [], [track_of(*BLUE)], [track_of(*RED)]) == [[], [2], [1]]
 
 
-def test_an_identity_stays_whatever_comes_later(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_an_identity_stays_whatever_comes_later(model: AppearanceModel) -> None:
+    identities = Identities(model)
     red = track_of(*RED)
     named(identities, [red])
     for _ in range(60):
-        red.looks.add(looks_of(*BLUE))
+        red.appearance.add(appearance_of(*BLUE))
     assert named(identities, [red]) == [[1]]
     # The identity has learned what its track did.
     assert named(identities, [], [track_of(*BLUE)]) == [[], [1]]
 
 
-def test_all_newcomers_are_named_together_at_the_least_distance(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_all_newcomers_are_named_together_at_the_least_distance(model: AppearanceModel) -> None:
+    identities = Identities(model)
     named(identities, [track_of(*RED), track_of(*ORANGE)])
     # Each newcomer is nearest to RED; the second has nobody else.
     first, second = (0.95, 0.2, 0.1), (1, 0, -0.5)
     assert named(identities, [], [track_of(*first), track_of(*second)]) == [[], [2, 1]]
 
 
-def test_a_track_gets_its_identity_when_it_was_described_often_enough(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_a_track_gets_its_identity_when_it_was_described_often_enough(
+    model: AppearanceModel,
+) -> None:
+    identities = Identities(model)
     red = track_of(*RED, described=MIN_DESCRIBED - 1)
     assert named(identities, [red]) == [[None]]
-    red.looks.add(looks_of(*RED))
+    red.appearance.add(appearance_of(*RED))
     assert named(identities, [red]) == [[1]]
     assert red.distance is None  # nobody was recognised
     again = track_of(*ORANGE)
@@ -133,13 +135,13 @@ def test_a_track_gets_its_identity_when_it_was_described_often_enough(wardrobe: 
 
 
 def vector(*colours: float) -> FloatArray:
-    return np.asarray(looks_of(*colours).rows[0]["vector"][0], np.float32)
+    return np.asarray(appearance_of(*colours).rows[0]["vector"][0], np.float32)
 
 
 def test_whoever_was_unseen_for_longest_is_forgotten_and_gets_no_old_number(
-    wardrobe: Wardrobe,
+    model: AppearanceModel,
 ) -> None:
-    identities = Identities(wardrobe, capacity=2)
+    identities = Identities(model, capacity=2)
     named(identities, [track_of(*RED)])
     named(identities, [track_of(*BLUE)])
     named(identities, [track_of(*RED)])
@@ -150,14 +152,16 @@ def test_whoever_was_unseen_for_longest_is_forgotten_and_gets_no_old_number(
 
 
 def test_a_pair_network_remembers_fewer() -> None:
-    pairs = Wardrobe(PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4), limit=-1e-9)
+    pairs = AppearanceModel(
+        PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4), limit=-1e-9
+    )
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (20, 10, 3)).astype(np.uint8) for _ in range(2)]
-    looks = [one for one in pairs.describe(images, [0.9, 0.9]) if one]
+    appearance = [one for one in pairs.describe(images, [0.9, 0.9]) if one]
     identities = Identities(pairs)
-    tracks = [Track(n, Motion(BOX), one, BOX, 0.9, 0.0, 0.0) for n, one in enumerate(looks)]
+    tracks = [Track(n, Motion(BOX), one, BOX, 0.9, 0.0, 0.0) for n, one in enumerate(appearance)]
     for track in tracks:
-        track.looks.count = MIN_DESCRIBED
+        track.appearance.count = MIN_DESCRIBED
     assert named(identities, tracks[:1], tracks[1:]) == [[1], [1]]  # everybody is alike here
     assert PAIR_CAPACITY < CAPACITY
 
@@ -167,8 +171,8 @@ class NamedGallery:
 
     name = "people"
 
-    def __init__(self, wardrobe: Wardrobe, people: dict[str, Looks]) -> None:
-        self._wardrobe, self._people = wardrobe, people
+    def __init__(self, model: AppearanceModel, people: dict[str, PersonAppearance]) -> None:
+        self._model, self._people = model, people
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
         found = []
@@ -176,26 +180,27 @@ class NamedGallery:
             matches = [
                 Match(
                     n,
-                    float(np.linalg.norm(row - looks.rows[0]["vector"][0])),
-                    Sighting("x", person),
+                    float(np.linalg.norm(row - appearance.rows[0]["vector"][0])),
+                    GalleryEntry("x", person),
                 )
-                for n, (person, looks) in enumerate(self._people.items())
+                for n, (person, appearance) in enumerate(self._people.items())
             ]
             found.append(sorted(matches, key=lambda match: match.distance)[:k])
         return found
 
 
 @pytest.fixture
-def gallery(wardrobe: Wardrobe) -> Any:
+def gallery(model: AppearanceModel) -> Any:
     return NamedGallery(
-        wardrobe, {"anna": looks_of(*RED), "": looks_of(*GREEN), "bert": looks_of(*BLUE)}
+        model,
+        {"anna": appearance_of(*RED), "": appearance_of(*GREEN), "bert": appearance_of(*BLUE)},
     )
 
 
 def test_whom_the_gallery_knows_has_its_name_and_one_number(
-    wardrobe: Wardrobe, gallery: Any
+    model: AppearanceModel, gallery: Any
 ) -> None:
-    identities = Identities(wardrobe, gallery)
+    identities = Identities(model, gallery)
     orange, green = track_of(*ORANGE), track_of(*GREEN)
     assert named(identities, [orange, green], [track_of(*RED)]) == [[1, 2], [1]]
     assert orange.identity is not None
@@ -206,25 +211,25 @@ def test_whom_the_gallery_knows_has_its_name_and_one_number(
 
 
 def test_two_tracks_of_a_frame_are_not_both_whom_the_gallery_knows(
-    wardrobe: Wardrobe, gallery: Any
+    model: AppearanceModel, gallery: Any
 ) -> None:
     first, second = track_of(*RED), track_of(*ORANGE)
-    assert named(Identities(wardrobe, gallery), [first, second]) == [[1, 2]]
+    assert named(Identities(model, gallery), [first, second]) == [[1, 2]]
     assert [track.identity.person for track in (first, second) if track.identity] == ["anna", ""]
 
 
 def test_of_two_whom_the_gallery_takes_for_one_the_likest_is(
-    wardrobe: Wardrobe, gallery: Any
+    model: AppearanceModel, gallery: Any
 ) -> None:
     like, likest = track_of(*ORANGE), track_of(*RED)
-    named(Identities(wardrobe, gallery), [like, likest])
+    named(Identities(model, gallery), [like, likest])
     assert [track.identity.person for track in (like, likest) if track.identity] == ["", "anna"]
 
 
 def test_a_forgotten_person_of_the_gallery_comes_back_under_a_new_number(
-    wardrobe: Wardrobe, gallery: Any
+    model: AppearanceModel, gallery: Any
 ) -> None:
-    identities = Identities(wardrobe, gallery, capacity=1)
+    identities = Identities(model, gallery, capacity=1)
     named(identities, [track_of(*RED)])
     named(identities, [track_of(*BLUE)])
     red = track_of(*RED)
@@ -233,8 +238,8 @@ def test_a_forgotten_person_of_the_gallery_comes_back_under_a_new_number(
     assert red.identity.person == "anna"
 
 
-def test_of_an_identity_the_newest_tracks_are_compared(wardrobe: Wardrobe) -> None:
-    identities = Identities(wardrobe)
+def test_of_an_identity_the_newest_tracks_are_compared(model: AppearanceModel) -> None:
+    identities = Identities(model)
     turned = [(np.cos(angle), np.sin(angle), 0) for angle in np.arange(0, 3, 0.5)]
     # Who turns round a little in each camera is known from every side that was seen lately.
     assert [named(identities, [track_of(*colours)])[0] for colours in turned] == [[1]] * 6

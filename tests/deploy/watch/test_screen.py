@@ -11,23 +11,23 @@ import pytest
 
 from reid.deploy.cameras.camera import Frame, News
 from reid.deploy.watch import screen
-from reid.deploy.watch.events import Seen
+from reid.deploy.watch.events import TrackedFrame
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.screen import VideoSink, Wall, WindowSink, drawn
 from reid.deploy.watch.track import Identity, Track
 from reid.errors import ConfigError, OutputError
-from tests.deploy.watch.conftest import looks_of
+from tests.deploy.watch.conftest import appearance_of
 
 BOX = np.array([30, 40, 60, 90], np.float32)
 
 
-def seen(camera: str = "a", grey: int = 0, size: tuple[int, int] = (100, 160)) -> Seen:
-    return Seen(Frame(camera, 0, 0.0, np.full((*size, 3), grey, np.uint8), 0.0), [])
+def seen(camera: str = "a", grey: int = 0, size: tuple[int, int] = (100, 160)) -> TrackedFrame:
+    return TrackedFrame(Frame(camera, 0, 0.0, np.full((*size, 3), grey, np.uint8), 0.0), [])
 
 
 def track(number: int | None) -> Track:
     identity = None if number is None else Identity(number)
-    return Track(1, Motion(BOX), looks_of(1, 0, 0), BOX, 0.9, 0, 0, 5, True, False, identity)
+    return Track(1, Motion(BOX), appearance_of(1, 0, 0), BOX, 0.9, 0, 0, 5, True, False, identity)
 
 
 def frames_of(path: Path) -> list[np.ndarray]:  # type: ignore[type-arg]
@@ -40,7 +40,7 @@ def frames_of(path: Path) -> list[np.ndarray]:  # type: ignore[type-arg]
 
 def test_a_track_has_its_box_in_the_colour_of_its_identity() -> None:
     frame = seen().frame
-    pictures = [drawn(Seen(frame, [track(number)])) for number in (None, 1, 2, 1)]
+    pictures = [drawn(TrackedFrame(frame, [track(number)])) for number in (None, 1, 2, 1)]
     corners = [tuple(picture[90, 45].tolist()) for picture in pictures]
     assert corners[0] == (160, 160, 160)
     assert len({*corners}) == 3
@@ -130,9 +130,9 @@ def test_a_video_that_was_not_written_whole_is_no_video(
 
 
 def test_a_video_of_another_kind_or_in_no_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is an \.mp4 file"):
+    with pytest.raises(ConfigError, match=r"needs an \.mp4 file"):
         VideoSink(tmp_path / "out.avi", ["a"], 10, False)
-    with pytest.raises(ConfigError, match=r"of a UTF-8 name"):
+    with pytest.raises(ConfigError, match=r"UTF-8"):
         VideoSink(tmp_path / os.fsdecode(b"\xff.mp4"), ["a"], 10, False)
     (tmp_path / "file").touch()
     with (

@@ -18,7 +18,7 @@ import pytest
 from onnx import helper
 
 from reid.cli import main
-from reid.deploy.gallery import Sighting
+from reid.deploy.gallery import GalleryEntry
 from reid.deploy.people.yolox import num_cells
 from reid.matching import PairMatcher, open_matcher
 from reid.model_file.manifest import Manifest, write_manifest
@@ -111,7 +111,7 @@ def test_two_cameras_are_watched_without_torch(
         NUM_FRAMES,
         2 * WIDTH,
     )
-    assert "reid: door: ended: its end was reached" in done.stderr
+    assert "reid: door: ended: " in done.stderr
 
 
 def test_events_on_stdout_end_with_the_summary(
@@ -171,11 +171,11 @@ REFUSALS: dict[str, tuple[Refused, str]] = {
     ),
     "a secret": (
         lambda f: ["--source", "a=ftp://u:hunter2@cam/x"],
-        "sources of the scheme ftp:// are not known",
+        "unknown scheme ftp://",
     ),
     "no mp4": (
         lambda f: ["--source", str(f["video"]), "--video", "out.mkv"],
-        "is an .mp4 file",
+        ".mp4 file",
     ),
 }
 
@@ -227,10 +227,10 @@ def test_whom_a_gallery_knows_is_called_by_name(
     open_gallery = importlib.import_module("reid.deploy.gallery.opening").open_gallery
     matcher = open_matcher(model, "cpu")
     crops = [np.full((50, 20, 3), colour, np.uint8) for colour in (RED, (10, 200, 10))]
-    sightings = [Sighting(f"{name}.jpg", person=name) for name in ("anna", "bert")]
+    entries = [GalleryEntry(f"{name}.jpg", person=name) for name in ("anna", "bert")]
     folder = str(tmp_path / "gallery")
     with contextlib.closing(open_gallery(folder, matcher, create=True)) as gallery:
-        gallery.add(matcher.describe(crops), sightings)
+        gallery.add(matcher.describe(crops), entries)
     options = ["--detector", str(detector), "--device", "cpu", "--events", "-"]
     known = ["--gallery", folder]
     assert main(["watch", str(model), "--source", str(video), *options, *known]) == 0

@@ -11,11 +11,10 @@ import pytest
 from reid.deploy.cameras.camera import Frame, News
 from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, Lost
-from reid.deploy.cameras.sources import Source
+from reid.deploy.cameras.sources import CameraSource
 from reid.deploy.people.boxes import People
-from reid.deploy.watch.events import Seen, person_event
-from reid.deploy.watch.watcher import Watcher, cut_out
-from reid.deploy.watch.watching import WatchReport, watch
+from reid.deploy.watch.events import TrackedFrame, person_event
+from reid.deploy.watch.watching import Watcher, WatchReport, cut_out, watch
 from reid.errors import DataError
 from reid.types import Image
 from tests.deploy.watch.conftest import (
@@ -39,7 +38,7 @@ class Notebook:
         self.people: list[dict[str, Any]] = []
         self.told: list[News] = []
 
-    def frames(self, seen: Sequence[Seen]) -> None:
+    def frames(self, seen: Sequence[TrackedFrame]) -> None:
         self.people += [person_event(one.frame, track) for one in seen for track in one.tracks]
 
     def news(self, news: News) -> None:
@@ -52,13 +51,13 @@ class Notebook:
 def look(
     scenes: Mapping[str, Scene], matcher: ColourMatcher | None = None, **options: Any
 ) -> tuple[WatchReport, Notebook, Watcher]:
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         for number, item in enumerate(scenes[source.name]):
             if isinstance(item, Exception):
                 raise item
             yield Lost(item) if isinstance(item, int) else Decoded(item, number / 8)
 
-    sources = [Source(name, "video", name, name, live=False) for name in scenes]
+    sources = [CameraSource(name, "video", name, name, live=False) for name in scenes]
     notebook = Notebook()
     watcher = Watcher(ColourDetector(), matcher or ColourMatcher())
     report = watch(Cameras(sources, read), watcher, [notebook], **options)
@@ -155,7 +154,7 @@ def test_what_happens_to_a_source_is_told_after_its_frames() -> None:
             super().__init__()
             self.order: list[str] = []
 
-        def frames(self, seen: Sequence[Seen]) -> None:
+        def frames(self, seen: Sequence[TrackedFrame]) -> None:
             self.order += ["frame"] * len(seen)
 
         def news(self, news: News) -> None:
@@ -163,10 +162,10 @@ def test_what_happens_to_a_source_is_told_after_its_frames() -> None:
 
     diary = Diary()
 
-    def read(source: Source) -> Frames:
+    def read(source: CameraSource) -> Frames:
         yield from [Decoded(frame_of({}), 0.0)] * 3
 
-    source = Source("a", "video", "a", "a", live=False)
+    source = CameraSource("a", "video", "a", "a", live=False)
     watch(Cameras([source], read), Watcher(ColourDetector(), ColourMatcher()), [diary])
     assert diary.order == ["frame"] * 3 + ["ended"]
 
@@ -193,9 +192,8 @@ def test_the_report_counts_what_became_of_the_frames() -> None:
     assert body["cameras"]["a"] == {"frames": 2, "dropped": 0, "lost": 7, "breaks": 0}
     assert 0 < body["latency_p50_ms"] <= body["latency_p99_ms"] < 60_000
     assert body["frames_per_s"] == pytest.approx(2 / body["seconds"])
-    assert (
-        "a: 2 frames, 0 superseded by newer ones, 7 undecodable, 0 times lost" in report.to_text()
-    )
+    shown = "a: 2 frames, 0 dropped for newer ones, 7 undecodable, connection lost 0 times"
+    assert shown in report.to_text()
 
 
 def test_a_report_of_nothing_has_no_latency() -> None:

@@ -1,4 +1,4 @@
-"""What the page asks: the gallery's summary, a search, a picture, a confirmation."""
+"""The requests of the web page: the gallery's summary, a search, a picture, a confirmation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ..gallery.results import to_json
 from ..gallery.times import seconds_from_text, text_from_seconds
 
 DECODED_AT_ONCE = 2
-"""Images that are in memory decoded: 120 MB each of the largest."""
+"""Images decoded at the same time: the largest take 120 MB each."""
 
 MAX_MATCHES = 200
 MAX_NAMES = 200
-"""Values of one filter."""
+"""Most values of one filter."""
 
 Query = Mapping[str, Sequence[str]]
-"""A URL's query, each name with its values."""
+"""A URL's query string: each name with its values."""
 
 
-class Answers:
-    """Answers from one gallery and one matcher, used by one thread at a time."""
+class GalleryService:
+    """Serves one gallery with one matcher, which one thread uses at a time."""
 
     def __init__(self, gallery: Gallery, matcher: Matcher[Any]) -> None:
         self._gallery, self._matcher = gallery, matcher
@@ -39,7 +39,7 @@ class Answers:
         self._decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
     def summary(self) -> dict[str, Any]:
-        """What is in the gallery and can be filtered by."""
+        """What is in the gallery, to filter by."""
         with self._turn:
             found = self._gallery.summary()
         return {
@@ -53,9 +53,10 @@ class Answers:
         }
 
     def search(self, content: bytes, query: Query) -> dict[str, Any]:
-        """Whom an image file shows, or the part of it in the query's ``box``.
+        """The matches of an image file, or of its part in the query's ``box``.
 
-        Raises DataError for no image and for filters that are none, ConfigError for ``k``.
+        Raises DataError for a file that is not an image and for malformed filters, ConfigError
+        for ``k``.
         """
         k, box, where = _count(query), _box(query), _where(query)
         with self._decoding:
@@ -76,19 +77,19 @@ class Answers:
         }
 
     def picture(self, number: str) -> bytes:
-        """A JPEG of an image of the gallery. Raises DataError where there is none."""
+        """A JPEG of an image of the gallery. Raises DataError if there is none."""
         if not number.isascii() or not number.lstrip("-").isdecimal() or len(number) > 20:
-            raise DataError("a picture's number is one")
+            raise DataError("a picture's number is a whole number")
         with self._turn:
-            sighting = self._gallery.sighting(max(-(2**63), min(int(number), 2**63 - 1)))
-        if sighting is None:
-            raise DataError("no such image in the gallery (any more)")
+            entry = self._gallery.entry(max(-(2**63), min(int(number), 2**63 - 1)))
+        if entry is None:
+            raise DataError("no such image in the gallery; it may have been erased")
         try:
             with self._decoding:
-                return picture_of(sighting)
+                return picture_of(entry)
         except DataError:
-            # Where its file lies is told to who may see the gallery's rows, not by this error.
-            raise DataError("this image has no picture (any more)") from None
+            # The error does not name the file's path.
+            raise DataError("this image has no picture, or its file is gone") from None
 
     def confirm(self, content: bytes) -> dict[str, Any]:
         """Keep ``{"query": ..., "id": ..., "same": ...}``. Raises DataError, OutputError."""
@@ -101,15 +102,15 @@ class Answers:
             ) from None
         is_name = isinstance(query, str) and len(query) == 32 and query.isalnum()
         if not is_name or type(number) is not int or type(same) is not bool:
-            raise DataError("a confirmation names a query, an image of the gallery, and a verdict")
+            raise DataError("a confirmation has a query's hash, an image's id and true or false")
         with self._turn:
-            if abs(number) >= 2**63 or self._gallery.sighting(number) is None:
-                raise DataError("no such image in the gallery (any more)")
+            if abs(number) >= 2**63 or self._gallery.entry(number) is None:
+                raise DataError("no such image in the gallery; it may have been erased")
             self._gallery.confirm(Confirmation(query, number, same, time.time()))
         return {"confirmed": same}
 
     def confirmed(self) -> list[dict[str, Any]]:
-        """All that was said of matches."""
+        """All confirmations."""
         with self._turn:
             said = self._gallery.confirmed()
         return [

@@ -1,16 +1,16 @@
-"""Looks of either kind of matcher: what is kept, how they are compared."""
+"""Appearance with either kind of matcher: what is kept, how it is compared."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from reid.deploy.watch import looks as module
-from reid.deploy.watch.looks import PAIR_LIMIT, VECTOR_LIMIT, Looks, Wardrobe
+from reid.deploy.watch import appearance as module
+from reid.deploy.watch.appearance import PAIR_LIMIT, VECTOR_LIMIT, AppearanceModel, PersonAppearance
 from reid.errors import ConfigError
 from reid.matching import PairMatcher, unit_vectors
 from reid.types import FloatArray, Image
-from tests.deploy.watch.conftest import ColourMatcher, looks_of
+from tests.deploy.watch.conftest import ColourMatcher, appearance_of
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 
@@ -21,40 +21,40 @@ def crops() -> list[Image]:
 
 
 @pytest.fixture
-def pairs() -> Wardrobe:
-    return Wardrobe(PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4))
+def pairs() -> AppearanceModel:
+    return AppearanceModel(PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4))
 
 
-def vector(looks: Looks) -> FloatArray:
-    return np.asarray(looks.rows[0]["vector"][0], np.float32)
+def vector(appearance: PersonAppearance) -> FloatArray:
+    return np.asarray(appearance.rows[0]["vector"][0], np.float32)
 
 
-def test_the_looks_of_a_track_are_the_mean_of_its_vectors() -> None:
+def test_the_appearance_of_a_track_is_the_mean_of_its_vectors() -> None:
     rng = np.random.default_rng(0)
     each = unit_vectors(rng.normal(size=(5, 3)).astype(np.float32) + 2)
-    looks = looks_of(*each[0])
+    appearance = appearance_of(*each[0])
     mean = each[0]
     for count, one in enumerate(each[1:], start=2):
-        looks.add(looks_of(*one))
+        appearance.add(appearance_of(*one))
         mean = mean + (one - mean) / count
         mean = mean / np.linalg.norm(mean)
-    assert looks.count == 5
-    assert len(looks.rows) == 1
-    np.testing.assert_allclose(vector(looks), mean, rtol=1e-5)
+    assert appearance.count == 5
+    assert len(appearance.rows) == 1
+    np.testing.assert_allclose(vector(appearance), mean, rtol=1e-5)
 
 
 def test_a_long_track_follows_the_light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MEAN_OF", 4)
-    looks = looks_of(1, 0, 0)
+    appearance = appearance_of(1, 0, 0)
     for _ in range(100):
-        looks.add(looks_of(1, 0, 0))
+        appearance.add(appearance_of(1, 0, 0))
     for _ in range(20):
-        looks.add(looks_of(0, 1, 0))
-    assert vector(looks) == pytest.approx([0, 1, 0], abs=0.02)
+        appearance.add(appearance_of(0, 1, 0))
+    assert vector(appearance) == pytest.approx([0, 1, 0], abs=0.02)
 
 
 def test_a_pair_network_s_track_keeps_its_clearest_and_its_newest(
-    pairs: Wardrobe, crops: list[Image]
+    pairs: AppearanceModel, crops: list[Image]
 ) -> None:
     first, *others = pairs.describe(crops, [0.5, 0.9, 0.6, 0.7, 0.9, 0.2])
     assert first is not None
@@ -75,11 +75,11 @@ def test_a_pair_network_s_track_keeps_its_clearest_and_its_newest(
 
 def test_all_crops_are_described_in_one_call(crops: list[Image]) -> None:
     matcher = ColourMatcher()
-    wardrobe = Wardrobe(matcher)
-    found = wardrobe.describe(crops, [0.9] * 6)
+    model = AppearanceModel(matcher)
+    found = model.describe(crops, [0.9] * 6)
     assert matcher.batches == [1, 6]  # the grey one that says the matcher's kind, and ours
     assert len(found) == 6
-    assert wardrobe.describe([], []) == []
+    assert model.describe([], []) == []
     assert matcher.batches == [1, 6]
 
 
@@ -90,12 +90,12 @@ def test_looks_that_are_not_finite_are_none(crops: list[Image]) -> None:
             vectors[1:2] = np.nan
             return vectors
 
-    found = Wardrobe(Broken()).describe(crops[:3], [0.9] * 3)
+    found = AppearanceModel(Broken()).describe(crops[:3], [0.9] * 3)
     assert [one is None for one in found] == [False, True, False]
 
 
 def test_distances_are_the_matcher_s_of_the_nearest_rows(
-    pairs: Wardrobe, crops: list[Image]
+    pairs: AppearanceModel, crops: list[Image]
 ) -> None:
     described = [one for one in pairs.describe(crops, [0.9, 0.1, 0.9, 0.9, 0.1, 0.9]) if one]
     single = pairs.distances(described, described)
@@ -116,7 +116,7 @@ def test_of_many_looks_a_pair_network_compares_a_shortlist(
 ) -> None:
     monkeypatch.setattr(module, "SHORTLIST", 2)
     compare = CompareRunner()
-    pairs = Wardrobe(PairMatcher(DescribeRunner(), compare, batch_size=4))
+    pairs = AppearanceModel(PairMatcher(DescribeRunner(), compare, batch_size=4))
     described = [one for one in pairs.describe(crops, [0.9] * 6) if one]
     found = pairs.distances(described[:1], described)
     assert compare.compared == 2
@@ -124,8 +124,8 @@ def test_of_many_looks_a_pair_network_compares_a_shortlist(
     assert (pairs.relative(found) > 1e3).sum() == 4  # the others are nobody
 
 
-def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: Wardrobe) -> None:
-    vectors = Wardrobe(ColourMatcher())
+def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: AppearanceModel) -> None:
+    vectors = AppearanceModel(ColourMatcher())
     assert (vectors.limit, vectors.compares_pairs) == (VECTOR_LIMIT, False)
     assert (pairs.limit, pairs.compares_pairs) == (PAIR_LIMIT, True)
     half = np.array([VECTOR_LIMIT / 2, VECTOR_LIMIT, 2 * VECTOR_LIMIT], np.float32)
@@ -136,13 +136,15 @@ def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: Wardro
 
 @pytest.mark.parametrize("limit", [0.0, -0.7, float("nan"), float("inf")])
 def test_a_limit_of_the_other_kind_of_network_is_refused(limit: float) -> None:
-    with pytest.raises(ConfigError, match=r"has the sign of 0\.65"):
-        Wardrobe(ColourMatcher(), limit)
-    with pytest.raises(ConfigError, match=r"has the sign of -0\.7"):
-        Wardrobe(PairMatcher(DescribeRunner(), CompareRunner()), -limit)
+    with pytest.raises(ConfigError, match=r"sign of 0\.65"):
+        AppearanceModel(ColourMatcher(), limit)
+    with pytest.raises(ConfigError, match=r"sign of -0\.7"):
+        AppearanceModel(PairMatcher(DescribeRunner(), CompareRunner()), -limit)
 
 
-def test_looks_are_unlike_in_units_of_the_limit() -> None:
-    wardrobe = Wardrobe(ColourMatcher(), limit=0.5)
-    others = [looks_of(np.cos(angle), np.sin(angle), 0) for angle in 2 * np.arcsin([0.25, 0.5])]
-    assert wardrobe.unlike([looks_of(1, 0, 0)], others)[0] == pytest.approx([1, 2])
+def test_distances_are_relative_to_the_limit() -> None:
+    model = AppearanceModel(ColourMatcher(), limit=0.5)
+    others = [
+        appearance_of(np.cos(angle), np.sin(angle), 0) for angle in 2 * np.arcsin([0.25, 0.5])
+    ]
+    assert model.relative_distances([appearance_of(1, 0, 0)], others)[0] == pytest.approx([1, 2])

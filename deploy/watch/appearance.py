@@ -1,4 +1,4 @@
-"""What people look like, in the words of any Matcher, and how unlike they are."""
+"""The appearance of people, as any Matcher's features, and distances between appearances."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reid.matching import Matcher, unit_vectors
 from reid.types import FloatArray, Image
 
 Row = Mapping[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]
-"""One image's stored description: named arrays, (1, ...) each."""
+"""One image's features: named arrays, (1, ...) each."""
 
 VECTOR_LIMIT = 0.65
-"""Distance of unit vectors beyond which two looks are taken for two people's.
+"""Distance of unit vectors above which two appearances count as two people.
 
-[inferred] Another model has another. Of MSP-CNN trained on Market-1501, this lets 32 % of one
-person's means in two cameras pass for one, and 0.1 % of two people's (50 test people); at 0.8 it
-is 59 % and 0.6 %, and people of tests/benchmarks/bench_watch.py's video were taken for others.
+[inferred] It depends on the model. For MSP-CNN trained on Market-1501 it rarely links two people,
+and misses more than half of the links of one person over two cameras; a higher limit mixed up
+people in the video of tests/benchmarks/bench_watch.py.
 """
 
 PAIR_LIMIT = -0.7
@@ -30,18 +30,20 @@ PAIR_LIMIT = -0.7
 """
 
 SHORTLIST = 20
-"""Of more looks than this, a network that compares pairs sees those nearest by its vector."""
+"""With more appearances than this, a network that compares pairs compares only the nearest ones by
+vector."""
 
 MEAN_OF = 50
-"""A mean takes in a new description as if so many stood behind it at most: it follows the light."""
+"""A mean counts as this many features at most, so that it follows changes of light."""
 
 _VECTOR = "vector"
 
 
-class Looks:
-    """What one person looked like: the mean of vectors, or the clearest and the newest description.
+class PersonAppearance:
+    """The appearance of one person: the mean of vectors, or two feature maps.
 
-    ``clearest`` is by the detector's score. A network that compares pairs has no mean.
+    Feature maps have no mean: a network that compares pairs keeps those with the highest
+    detector score and the newest.
     """
 
     def __init__(self, row: Row, score: float) -> None:
@@ -49,8 +51,8 @@ class Looks:
         self.count = 1
         self._score = score
 
-    def add(self, other: Looks) -> None:
-        """Take in a newer description of the same person."""
+    def add(self, other: PersonAppearance) -> None:
+        """Add newer features of the same person."""
         self.count += other.count
         (row,) = other.rows
         if row.keys() == {_VECTOR}:
@@ -63,13 +65,12 @@ class Looks:
             self.rows = [self.rows[0], row]
 
 
-class Wardrobe:
-    """Describes people and compares their looks, with the model behind ``matcher``.
+class AppearanceModel:
+    """Computes and compares appearances with ``matcher``.
 
-    ``limit`` is the distance at which two looks stop being one person's: VECTOR_LIMIT or
-    PAIR_LIMIT by default. The matcher describes one grey image at once, which tells its kind and
-    has the model ready when the first person comes. Raises ConfigError for a limit that no
-    distance of that kind can be held against.
+    ``limit`` is the largest distance of one person's appearances: VECTOR_LIMIT or PAIR_LIMIT by
+    default. One grey image is run at once, which shows the kind of features and warms the model
+    up. Raises ConfigError for a limit with the wrong sign for that kind of distance.
     """
 
     def __init__(self, matcher: Matcher[Any], limit: float | None = None) -> None:
@@ -81,12 +82,14 @@ class Wardrobe:
         self.limit = usual if limit is None else limit
         if not 0 < self.limit / usual < math.inf:
             raise ConfigError(
-                f"the largest distance has the sign of {usual} for this network, of which one "
-                f"that scores pairs has minus its score; found {self.limit} (--max-distance)"
+                f"the largest distance must have the sign of {usual} for this network (a pair's "
+                f"distance is minus its score); found {self.limit}: change --max-distance"
             )
 
-    def describe(self, crops: Sequence[Image], scores: Sequence[float]) -> list[Looks | None]:
-        """The looks of each crop, described all at once; None where they are not finite."""
+    def describe(
+        self, crops: Sequence[Image], scores: Sequence[float]
+    ) -> list[PersonAppearance | None]:
+        """The appearance in each crop, all in one call; None where the features are not finite."""
         if not crops:
             return []
         described = self._matcher.describe(crops)
@@ -97,18 +100,20 @@ class Wardrobe:
             for index in range(len(next(iter(piece.values()))))
         ]
         return [
-            Looks(row, score) if good else None
+            PersonAppearance(row, score) if good else None
             for row, score, good in zip(rows, scores, finite, strict=True)
         ]
 
-    def distances(self, first: Sequence[Looks], second: Sequence[Looks]) -> FloatArray:
-        """(F, S): the matcher's distance of each two looks, of their rows the nearest two.
+    def distances(
+        self, first: Sequence[PersonAppearance], second: Sequence[PersonAppearance]
+    ) -> FloatArray:
+        """(F, S): the matcher's distances, between the nearest rows of each two appearances.
 
-        Those that a shortlist leaves out have another, which is above every limit of scores.
+        Those outside a shortlist get a distance above every limit of scores.
         """
         if not (first and second):
             return np.zeros((len(first), len(second)), np.float32)
-        rows, columns = ([len(looks.rows) for looks in some] for some in (first, second))
+        rows, columns = ([len(appearance.rows) for appearance in some] for some in (first, second))
         best = SHORTLIST if self._has_shortlist and sum(columns) > SHORTLIST else 0
         tiles = self._matcher.tiles(self.description(first), self.description(second), best=best)
         table = tiles(slice(0, sum(rows)))
@@ -117,21 +122,23 @@ class Wardrobe:
         return np.asarray(nearest, np.float32)
 
     def relative(self, distances: FloatArray) -> FloatArray:
-        """Distances in units of the limit: 0 and more, above 1 another person.
+        """Distances divided by the limit: 0 or more; above 1 is another person.
 
-        For a score s with the limit s0 that is s0 / s.
+        For a score s with the limit s0 it is s0 / s.
         """
         if self.limit > 0:
             return np.asarray(distances / self.limit, np.float32)
         scores = np.maximum(-distances, 1e-6)
         return np.asarray(-self.limit / scores, np.float32)
 
-    def unlike(self, first: Sequence[Looks], second: Sequence[Looks]) -> FloatArray:
-        """(F, S): the distances in units of the limit."""
+    def relative_distances(
+        self, first: Sequence[PersonAppearance], second: Sequence[PersonAppearance]
+    ) -> FloatArray:
+        """(F, S): the distances divided by the limit."""
         return self.relative(self.distances(first, second))
 
-    def description(self, some: Sequence[Looks]) -> Any:
-        """All rows of the looks as the matcher's own description."""
-        rows = [row for looks in some for row in looks.rows]
+    def description(self, some: Sequence[PersonAppearance]) -> Any:
+        """All rows of the appearances as the matcher's own features."""
+        rows = [row for appearance in some for row in appearance.rows]
         piece = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         return self._matcher.from_pieces([piece])
