@@ -509,12 +509,12 @@ def another_crop(prototxt: Path, caffemodel: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (cut_weights, "is not a caffemodel .cut short or damaged"),
+        (cut_weights, "is not a caffemodel, or truncated or damaged"),
         (cut_text, r"msp_cnn.prototxt:\d+:\d+: expected"),
         (exchanged, r"prototxt is a caffemodel .binary., expected a prototxt .text.: name the"),
         (text_twice, r"caffemodel is a prototxt .text., expected a caffemodel .binary.: name the"),
         (old_form, "1 layers of Caffe's old V1 form"),
-        (empty, "is empty: expected a caffemodel"),
+        (empty, "is empty; expected a caffemodel"),
         (gone, "cannot read a prototxt from"),
         (another_crop, "the crop in its head is 128x56, its input 144x56"),
     ],
