@@ -124,8 +124,8 @@ def test_figures_of_the_papers_are_refused_beside_another_test(
     models: list[str], drawn: Path, capsys: Capture
 ) -> None:
     text = evaluated(models[:1], drawn, capsys, "--published", data="market1501")
-    why = "published figures of market1501 are of 750 identities, measured: 5"
+    why = "published results for market1501 have 750 identities, measured: 5"
     assert f"not comparable with the papers: {why}" in text
     found = as_json(models[:1], drawn, capsys, "--published")
-    assert "no published figures of synthetic are known" in found["published"]["refused"]
+    assert "published results for synthetic" in found["published"]["refused"]
     assert "published" not in as_json(models[:1], drawn, capsys)

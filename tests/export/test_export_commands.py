@@ -226,7 +226,7 @@ def test_parity_of_another_file_s_manifest_is_one_line_and_leaves_it(
     shutil.copy(f"{road.onnx('fp16')}.json", f"{file}.json")
     before = Path(f"{file}.json").read_bytes()
     assert main(["parity", str(road.run), str(file), *road_data, *QUICK]) == 1
-    assert "describes another file: it expects SHA-256" in last_line(capsys)
+    assert "describes another file: expected SHA-256" in last_line(capsys)
     assert Path(f"{file}.json").read_bytes() == before
 
 
