@@ -110,7 +110,7 @@ def test_shots_choose_the_protocol(models: list[str], drawn: Path, capsys: Captu
 def test_pairs_of_cameras_are_always_in_the_json_and_printed_when_asked(
     models: list[str], drawn: Path, capsys: Capture
 ) -> None:
-    words = "query cameras down, gallery cameras across"
+    words = "query cameras in rows, gallery cameras in columns"
     assert words not in evaluated(models, drawn, capsys)
     assert evaluated(models, drawn, capsys, "--camera-pairs").count(words) == 2
     found = as_json(models, drawn, capsys)["models"][0]

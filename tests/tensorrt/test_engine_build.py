@@ -60,7 +60,7 @@ def test_the_manifest_beside_the_plan_says_where_it_runs_and_how_precision_was_p
         )
         assert (manifest.engine.min_batch, manifest.engine.max_batch) == (1, 32)
         assert "parsed types" in manifest.engine.precision_proof
-        assert "of the FP32 weights' bytes" in manifest.engine.precision_proof
+        assert "of the FP32 weights" in manifest.engine.precision_proof
         assert "not inspected" in manifest.engine.precision_proof
 
 
