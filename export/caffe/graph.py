@@ -87,6 +87,7 @@ class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
         with torch.no_grad():  # inference, not training
             graph = fx.Tracer().trace(wrapped)
         super().__init__(fx.GraphModule(wrapped, graph))
+        self.extra_traceback = False  # otherwise fx appends several lines to our one-line errors
         self.layers: list[CaffeLayer] = []
         self.blobs: dict[str, Tensor] = {}
         self._blob_of: dict[fx.Node, str] = {}

@@ -43,16 +43,16 @@ def test_the_head_says_how_to_feed_the_file_and_what_comes_out(caffe_run: Any) -
     source = sha256_of_file(caffe_run.run / "checkpoint.pt")
     assert read_net(caffe_run.prototxt).head == (
         MARK,
-        "network: msp_cnn, test stage; weights: msp_cnn.caffemodel",
+        "network: msp_cnn, test graph; weights: msp_cnn.caffemodel",
         f"toolkit version: {__version__}",
         f"source sha256: {source}",
         "resize: 160x64 (height x width), bilinear",
         "crop: 144x56 (height x width), centre",
         "channel order: BGR",
-        "mean: 102, 102, 101 (B, G, R of 0-255), subtracted first",
-        "std: 1, 1, 1 (B, G, R), divided by afterwards",
-        "output: fc7_bn, 256 values; not L2-normalised in this graph: divide each row by its "
-        "length, then compare by Euclidean distance",
+        "mean: 102, 102, 101 (B, G, R in 0-255), subtract first",
+        "std: 1, 1, 1 (B, G, R), then divide by it",
+        "output: fc7_bn, 256 values, not L2-normalised: divide each row by its length, then "
+        "compare by Euclidean distance",
     )
 
 
@@ -169,7 +169,7 @@ def test_a_round_trip_keeps_every_bit(caffe_run: Any, tmp_path: Path) -> None:
     for key, value in before.items():
         assert torch.equal(value, after.model[key]), key
     assert imported.lines == (
-        "mean, channel order, sizes: from the head of msp_cnn.prototxt",
+        "mean, channel order, sizes: from the comments in msp_cnn.prototxt",
         "weights: 242 tensors found by layer name",
         "stock BatchNorm: statistics divided by scale factor 1",
     )
