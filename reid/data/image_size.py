@@ -44,7 +44,7 @@ def image_size(content: bytes, what: str) -> tuple[int, int]:
         if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
             return _webp_size(content)
     except (struct.error, IndexError):
-        raise DataError(f"{what}: the image is truncated; copy it again") from None
+        raise DataError(f"{what}: truncated image; copy the file again") from None
     raise DataError(f"{what}: unsupported image format; expected {FORMATS}")
 
 

@@ -56,8 +56,8 @@ def decode_image(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     width, height = image_size(content, what)
     if not (0 < width * height <= max_pixels and max(width, height) <= MAX_SIDE):
         raise DataError(
-            f"{what}: the image has {width:,} x {height:,} pixels; expected 1 to {max_pixels:,} "
-            f"pixels and at most {MAX_SIDE:,} per side"
+            f"{what}: found {width:,} x {height:,} pixels; expected 1 to {max_pixels:,} pixels "
+            f"and at most {MAX_SIDE:,} per side"
         )
     if content.startswith(_PNG_START) and (damage := _png_damage(content)):
         raise DataError(f"{what}: {damage}; copy the file again or remove it")
@@ -66,7 +66,7 @@ def decode_image(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     except cv2.error as error:
         raise DataError(f"{what}: OpenCV cannot decode it: {error.err}") from error
     if image is None or image.shape[0] * image.shape[1] != width * height:
-        raise DataError(f"{what}: the image is damaged; copy the file again or remove it")
+        raise DataError(f"{what}: damaged image; copy the file again or remove it")
     return np.asarray(image, np.uint8)
 
 

@@ -53,7 +53,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> 
     data = _picture(suffix, height=128, width=64)
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(DataError, match=rf"cut{suffix}: .* truncated"):
+    with pytest.raises(DataError, match=rf"cut{suffix}: .*truncated"):
         read_image(path)
 
 

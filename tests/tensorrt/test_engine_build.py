@@ -195,7 +195,7 @@ def test_an_interrupt_during_the_build_ends_it_as_an_interrupt(refusals: dict[st
 def test_a_build_that_fails_gives_tensorrts_words_on_one_line(refusals: dict[str, Any]) -> None:
     outcome = refusals["failing build"]
     assert outcome["error"] == "BuildError"
-    assert "TensorRT built no engine" in outcome["message"]
+    assert "TensorRT could not build the engine" in outcome["message"]
     assert "libnvinfer_lean" in outcome["message"]
     assert "\n" not in outcome["message"]
 

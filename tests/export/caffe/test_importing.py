@@ -446,7 +446,7 @@ def stride_zero(net: NetParameter) -> None:
         (two_of_one_name, "layer names, found 'conv2' twice"),
         (no_input, "input 'data': expected positive sizes, found"),
         (grey, "expected an input of 3 channels, found"),
-        (tiny, "(msp_cnn takes images of at least 16x8, found 4x56|larger than the map)"),
+        (tiny, "(msp_cnn takes images of at least 16x8, found 4x56|larger than its map)"),
         (huge, r"at most 4096 pixels per side, found \(524288, 56\)"),
         (many_identities, "fc8 must have 1 to 100000 outputs, found 1000000"),
         (no_kernel, r"layer 'pool1': kernel must be at least 1, found \(0, 0\)"),
