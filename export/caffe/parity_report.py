@@ -12,7 +12,7 @@ from .layers import Shape
 ALLOWED = 1e-4
 """Limit on a blob's relative error: max |a - b| / max |a| over all crops, where a is PyTorch's.
 
-More than ten times the error of a correct MSP-CNN, and a sixth of the error from a single
+More than ten times the error of a correct MSP-CNN, and at most a sixth of that from a single
 wrong weight in a 3x3 convolution (off by a tenth of the blob's largest value)."""
 
 
