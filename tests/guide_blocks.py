@@ -20,9 +20,9 @@ from pathlib import Path
 import click
 
 from reid.cli import door
+from reid.config.toml import recipe_names, resolve_config
 from reid.data.readers.datasets import check_name
 from reid.errors import ReidError
-from reid.config.toml import recipe_names, resolve_config
 
 if sys.version_info >= (3, 11):
     import tomllib

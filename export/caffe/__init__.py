@@ -1,1 +1,1 @@
-"""Caffe's files from a network and back, compared blob by blob."""
+"""Export to and import from Caffe's files, and blob-by-blob comparison."""

@@ -1,4 +1,4 @@
-"""Two Caffe graphs held against one another: the traced network's and a prototxt's."""
+"""Compare two Caffe graphs: that of the traced network and that of a prototxt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IMAGE = "the image"
 
 
 def difference(expected: CaffeLayer, found: CaffeLayer) -> str:
-    """``pad is (1, 1), expected (0, 0)`` for what differs first, or an empty string."""
+    """The first difference, such as ``pad is (1, 1), expected (0, 0)``, or an empty string."""
     for key in ("name", "type", "bottoms", "tops"):
         before, now = getattr(expected, key), getattr(found, key)
         if before != now:
@@ -35,13 +35,13 @@ def check_graph(
     where: str,
     broken: CaffeError | None = None,
 ) -> None:
-    """Raise CaffeError, naming the layer, unless ``found`` computes what ``expected`` does.
+    """Raise CaffeError, naming the layer, unless ``found`` computes the same as ``expected``.
 
-    ``broken`` is what ended ``found`` early: raised unless a layer before it differs.
-    Layers are looked up by name: data, losses and a second tower may stand beside them. What
-    counts is each layer's type, settings and sizes, and the values that go into it. ReLU,
-    Dropout and Scale are parts of a value's history, whatever they are called and whether
-    they work in place; the fork's BN is BatchNorm with its Scale.
+    ``broken`` is the error that ended ``found`` early; it is raised unless an earlier layer
+    differs. Layers are matched by name, so ``found`` may also have data layers, losses and a
+    second tower. Compared are each layer's type, settings and sizes, and its input values. ReLU,
+    Dropout and Scale count as part of a value, whatever their names and whether they work in
+    place or not; the fork's BN counts as BatchNorm with its Scale.
     """
     ours, theirs = _computed(expected), _computed(found)
     for name, layer in ours.items():
@@ -49,22 +49,22 @@ def check_graph(
             raise broken
         if name not in theirs:
             raise CaffeError(
-                f"{where}: expected a layer {name!r} ({layer.type}), found none"
-                f"{nearest(name, theirs)}; only a graph of this network can be imported"
+                f"{where}: expected a layer {name!r} ({layer.type}), found no such layer"
+                f"{nearest(name, theirs)}; only this network's graph can be imported"
             )
         problem = difference(layer, theirs[name])
         if problem:
             raise CaffeError(
-                f"{where}: layer {name!r}: {problem}; only a graph of this network can be imported"
+                f"{where}: layer {name!r}: {problem}; only this network's graph can be imported"
             )
     if broken is not None:
         raise broken
 
 
 def scales_by_wiring(layers: Iterable[CaffeLayer]) -> dict[str, str]:
-    """BatchNorm -> the Scale that completes it: the first whose bottom is what BatchNorm wrote."""
+    """BatchNorm -> the Scale that completes it, the first that reads BatchNorm's output."""
     unscaled: dict[str, str] = {}
-    """Blob -> the BatchNorm whose value it holds."""
+    """Blob -> the BatchNorm that computed its value."""
     scales: dict[str, str] = {}
     for layer in layers:
         norm = unscaled.get(layer.bottoms[0]) if layer.bottoms else None
@@ -80,7 +80,7 @@ def scales_by_wiring(layers: Iterable[CaffeLayer]) -> dict[str, str]:
 
 
 def _computed(layers: Sequence[CaffeLayer]) -> dict[str, CaffeLayer]:
-    """Name -> layer, its bottoms replaced by the values that they stand for there."""
+    """Name -> layer, with its bottoms replaced by the values they have at that point."""
     norm_of = {scale: norm for norm, scale in scales_by_wiring(layers).items()}
     value_of: dict[str, str] = {}
     computed: dict[str, CaffeLayer] = {}
@@ -98,7 +98,7 @@ def _computed(layers: Sequence[CaffeLayer]) -> dict[str, CaffeLayer]:
 
 
 def _value(layer: CaffeLayer, came: tuple[str, ...], norm_of: Mapping[str, str]) -> str:
-    """What the layer's tops stand for after it, in words."""
+    """A description of the layer's output value."""
     if layer.type == "BatchNorm":
         return f"{layer.name} before a Scale"
     if layer.type == "Scale":
@@ -111,14 +111,14 @@ def _value(layer: CaffeLayer, came: tuple[str, ...], norm_of: Mapping[str, str])
 
 
 _UNCHANGED = ("Dropout", "Split")
-"""Nothing happens to a value in these in the test phase."""
+"""Layers that do not change a value in the test phase."""
 
 _HISTORY = ("Input", "Scale", "ReLU", *_UNCHANGED)
 
 
 def _same(before: Setting | None, now: Setting | None) -> bool:
     if isinstance(before, float) and isinstance(now, float):
-        # A file holds float32: 1e-5 comes back as 9.99999975e-06.
+        # Files store float32: 1e-5 is read back as 9.99999975e-06.
         return abs(before - now) <= 1e-6 * abs(before)
     return before == now
 

@@ -1,4 +1,4 @@
-"""What Caffe's files call the parts of a network: one face for each network that has one."""
+"""How Caffe's files name the parts of a network, for each network with a Caffe export."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from reid.model_file.preprocess import Preprocess
 
 @dataclass(frozen=True, slots=True)
 class CaffeFace:
-    """A network as its prototxt names it. Names of layers are those of its modules."""
+    """A network's names in its prototxt. Layer names follow from its module names."""
 
     network: str
     """Its name in ``reid.models`` and in the manifest."""
     config: type[MspCnnConfig]
-    """Its settings, of which a prototxt says ``embed_at``."""
+    """Its settings, of which a prototxt determines ``embed_at``."""
     embeddings: Mapping[str, str]
-    """``embed_at`` -> the blob that is then the embedding. The first is
-    meant by a prototxt that does not say."""
+    """``embed_at`` -> the blob with the embedding. The first one is the default for a prototxt
+    that does not specify it."""
     classifier: str
-    """The last layer of training, and the field of ``forward``'s result that holds its output.
-    It has no part in the embedding, so a file may come without it."""
+    """The last layer in training, and the field with its output in the result of ``forward``.
+    The embedding does not depend on it, so a file may lack it."""
     preprocess: Preprocess
-    """The paper's: meant by a prototxt that does not say."""
+    """The paper's preprocessing, the default for a prototxt that does not specify it."""
 
 
 MSP_CNN = CaffeFace(
@@ -40,11 +40,11 @@ FACES = {face.network: face for face in (MSP_CNN,)}
 
 
 def face_of(network: str) -> CaffeFace:
-    """The face of a network by its name. Raises BuildError for one that has none."""
+    """A network's Caffe names. Raises BuildError if it has no Caffe equivalent."""
     face = FACES.get(network)
     if face is None:
         raise BuildError(
-            f"the network {network!r}{nearest(network, FACES)} cannot be said in Caffe's layers; "
-            f"those that can: {', '.join(FACES)}"
+            f"network {network!r}{nearest(network, FACES)} has no Caffe equivalent; networks "
+            f"that have one: {', '.join(FACES)}"
         )
     return face

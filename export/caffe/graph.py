@@ -1,8 +1,8 @@
-"""The Caffe layers of a PyTorch network, traced from what it does.
+"""The Caffe layers of a PyTorch network, found by tracing it.
 
-The network's own code runs once under ``torch.fx``; each operation that Caffe has a layer
-for becomes that layer, with the arguments that it was really called with. Names are the
-reference prototxt's: ``inception_1a.conv_3x3.bn`` is ``inception_1a/3x3_bn``.
+The network's own code runs once under ``torch.fx``. Each operation becomes the corresponding
+Caffe layer, with the arguments of the actual call. Names are those of the reference prototxt:
+``inception_1a.conv_3x3.bn`` is ``inception_1a/3x3_bn``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .layers import CaffeLayer, Setting, Shape, conv_size, pooled_size
 from .modules import function_settings, module_settings
 
 EMBEDDING = "embedding"
-"""Where the test stage ends, before normalisation."""
+"""The end of the test graph: the embedding before normalisation."""
 
 
-class _Stage(nn.Module):
+class _Part(nn.Module):
     """The part of a network that one prototxt describes."""
 
     def __init__(self, network: nn.Module, end: str) -> None:
@@ -40,12 +40,12 @@ class _Stage(nn.Module):
 def traced_layers(
     network: nn.Module, input_shape: tuple[int, ...], end: str = EMBEDDING
 ) -> tuple[CaffeLayer, ...]:
-    """The layers in the order in which they run, from ``Input`` on, with every shape.
+    """The layers in execution order, starting with ``Input``, with every shape.
 
-    ``input_shape`` is (channels, height, width); ``end`` is EMBEDDING, or the field of what
-    the network's ``forward`` returns. No arithmetic is done: the network is copied without
-    its numbers. Raises BuildError, naming the layer, for what Caffe has no layer for, or
-    would give another size.
+    ``input_shape`` is (channels, height, width); ``end`` is EMBEDDING, or a field in the result
+    of the network's ``forward``. Nothing is computed: the network is copied without its weights
+    (to the meta device). Raises BuildError, naming the layer, if an operation has no Caffe
+    equivalent, or Caffe would compute another size.
     """
     memo: dict[int, Any] = {
         id(value): nn.Parameter(value.detach().to("meta"), requires_grad=False)
@@ -59,20 +59,20 @@ def traced_layers(
 
 
 class TracedNetwork:
-    """The test stage of a network, with every blob within reach; the network is copied."""
+    """A copy of a network's test graph that returns every blob."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._reader = _LayerReader(copy.deepcopy(network).cpu().float(), EMBEDDING)
 
     def layers(self, input_shape: tuple[int, ...]) -> tuple[CaffeLayer, ...]:
-        """As ``traced_layers``."""
+        """Like the function ``traced_layers``."""
         return traced_layers(self._network, input_shape)
 
     def blobs(self, data: FloatArray) -> dict[str, FloatArray]:
-        """Every blob for images (N, 3, H, W), by name.
+        """Every blob for images (N, 3, H, W) float32, by name.
 
-        As in Caffe, a blob that layers write in place holds what the last of them wrote.
+        As in Caffe, a blob written in place has the value of the last layer that wrote it.
         """
         with torch.inference_mode():
             self._reader.run(torch.from_numpy(data).clone())
@@ -80,24 +80,25 @@ class TracedNetwork:
 
 
 class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
-    """Runs a network and notes each operation as a Caffe layer."""
+    """Runs a network and records each operation as a Caffe layer."""
 
     def __init__(self, network: nn.Module, end: str) -> None:
-        wrapped = _Stage(network.eval(), end)
-        with torch.no_grad():  # as it runs when nothing is learnt
+        wrapped = _Part(network.eval(), end)
+        with torch.no_grad():  # inference, not training
             graph = fx.Tracer().trace(wrapped)
         super().__init__(fx.GraphModule(wrapped, graph))
+        self.extra_traceback = False  # otherwise fx appends several lines to our one-line errors
         self.layers: list[CaffeLayer] = []
         self.blobs: dict[str, Tensor] = {}
         self._blob_of: dict[fx.Node, str] = {}
 
     def run(self, *args: Any, **options: Any) -> Any:
-        """Run the network from its start; what an earlier run noted is gone."""
+        """Run the network from the start, discarding the records of earlier runs."""
         self.layers, self.blobs, self._blob_of = [], {}, {}
         return super().run(*args, **options)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run the operation, then note it; in-place operations overwrite their blob."""
+        """Run the operation, then record it; in-place operations overwrite their blob."""
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         came = [tuple(value.shape[1:]) for value in _tensors(args)]
         result = super().run_node(n)
@@ -115,7 +116,7 @@ class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
     def _layers(
         self, n: fx.Node, args: Any, kwargs: Any, came: list[Shape], shape: Shape
     ) -> list[CaffeLayer]:
-        """The one or two layers (BatchNorm and Scale) that node ``n`` is in Caffe."""
+        """The Caffe layer of node ``n``, or the two layers BatchNorm and Scale."""
         if n.op == "placeholder":
             return [CaffeLayer("Input", n.name, (), (n.name,), {}, shape)]
         path = _path(n)
@@ -153,7 +154,7 @@ class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
 def layer_name(path: str) -> str:
     """A module's path -> its layer's name: ``inception_1a.conv_1x1.bn`` -> ``.../1x1_bn``.
 
-    ``conv_`` is only there because a Python name cannot begin with a digit.
+    ``conv_`` is dropped; it is only needed because Python names cannot start with a digit.
     """
     *block, last = path.split(".")
     if block and last in _PARTS:
@@ -163,13 +164,13 @@ def layer_name(path: str) -> str:
 
 
 _PARTS = {"conv": "", "bn": "_bn", "relu": "_relu"}
-"""Parts of a ConvBnRelu -> what its layer's name ends in."""
+"""Part of a ConvBnRelu -> suffix of the layer's name."""
 
 
 def _normalisation(
     name: str, path: str, bottoms: tuple[str, ...], settings: dict[str, Setting], shape: Shape
 ) -> list[CaffeLayer]:
-    """PyTorch's one batch normalisation is two stock layers: BatchNorm, Scale in place."""
+    """PyTorch's batch normalisation as two stock Caffe layers: BatchNorm, and Scale in place."""
     channels = shape[:1]
     statistics = (f"{path}.running_mean", f"{path}.running_var", "")
     return [
@@ -187,7 +188,7 @@ def _normalisation(
 def _check_size(
     kind: str, name: str, settings: Mapping[str, Any], came: Shape, shape: Shape
 ) -> None:
-    """Raise BuildError where Caffe's formula gives another size than PyTorch gave."""
+    """Raise BuildError if Caffe's formula gives another size than PyTorch."""
     if kind not in ("Convolution", "Pooling"):
         return
     sides = zip(came[1:], settings["kernel"], settings["stride"], settings["pad"], strict=True)
@@ -198,13 +199,13 @@ def _check_size(
         expected = tuple(conv_size(*s, d) for s, d in zip(sides, dilation, strict=True))
     if expected != shape[1:]:
         raise BuildError(
-            f"{name}: on a map of {came[1]}x{came[2]} PyTorch gives {shape[1]}x{shape[2]}, Caffe "
+            f"{name}: for a {came[1]}x{came[2]} map PyTorch gives {shape[1]}x{shape[2]}, Caffe "
             f"would give {expected[0]}x{expected[1]}; choose another crop size"
         )
 
 
 def _path(n: fx.Node) -> str:
-    """The module that the node is, or that calls it, as in the network's state dict."""
+    """The path of the node's module, or of the module that calls it, as in the state dict."""
     if n.op == "call_module":
         return str(n.target).removeprefix("network.")
     stack = n.meta.get("nn_module_stack") or {}
@@ -212,7 +213,7 @@ def _path(n: fx.Node) -> str:
 
 
 def _inputs(n: fx.Node) -> list[fx.Node]:
-    """The nodes whose tensors go in, in the call's order; sizes are not among them."""
+    """The nodes of the input tensors, in call order, without other arguments such as sizes."""
     first: Any = n.args[0] if n.args else ()
     given = first if isinstance(first, list | tuple) else [first]
     return [value for value in given if isinstance(value, fx.Node)]

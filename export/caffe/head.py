@@ -1,4 +1,4 @@
-"""What the comments at the head of an exported prototxt say: how to feed it, what comes out."""
+"""The comments at the top of an exported prototxt: its preprocessing and its output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reid.model_file.preprocess import Preprocess
 from .face import CaffeFace, face_of
 
 MARK = "reid-toolkit, Caffe export 1"
-"""First line of every head of ours."""
+"""The first line of a prototxt written by this toolkit."""
 
 _NUMBER = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
 _THREE = re.compile(rf"^({_NUMBER}), ({_NUMBER}), ({_NUMBER})\b")
@@ -22,7 +22,7 @@ _SIZE = re.compile(r"^(\d{1,4})x(\d{1,4})\b")
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a head settles: the network, how it is fed, and which of its values is the embedding."""
+    """The contract in the comments: the network, its preprocessing and its embedding."""
 
     face: CaffeFace
     preprocess: Preprocess
@@ -30,26 +30,26 @@ class Contract:
 
 
 def head_lines(manifest: Manifest, weights: str, source_sha256: str) -> tuple[str, ...]:
-    """The head of a prototxt whose weights are in the file ``weights``."""
+    """The comment lines of a prototxt whose weights are in the file ``weights``."""
     p = manifest.preprocess
     order = ", ".join(p.channel_order)
     return (
         MARK,
-        f"network: {manifest.network}, test stage; weights: {weights}",
+        f"network: {manifest.network}, test graph; weights: {weights}",
         f"toolkit version: {manifest.toolkit_version}",
         f"source sha256: {source_sha256}",
         f"resize: {p.resize_height}x{p.resize_width} (height x width), {p.interpolation}",
         f"crop: {p.crop_height}x{p.crop_width} (height x width), centre",
         f"channel order: {p.channel_order}",
-        f"mean: {_three(p.mean)} ({order} of 0-255), subtracted first",
-        f"std: {_three(p.std)} ({order}), divided by afterwards",
-        f"output: {manifest.output_meaning}, {manifest.output_dim} values; not L2-normalised "
-        "in this graph: divide each row by its length, then compare by Euclidean distance",
+        f"mean: {_three(p.mean)} ({order} in 0-255), subtract first",
+        f"std: {_three(p.std)} ({order}), then divide by it",
+        f"output: {manifest.output_meaning}, {manifest.output_dim} values, not L2-normalised: "
+        "divide each row by its length, then compare by Euclidean distance",
     )
 
 
 def contract_of_head(head: Sequence[str], where: str) -> Contract | None:
-    """What a head of ours says, None for another's. Raises CaffeError for a damaged one."""
+    """Parse the comments; None if they are not ours. Raises CaffeError if damaged."""
     if not head or head[0].strip() != MARK:
         return None
     said = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
@@ -71,8 +71,8 @@ def contract_of_head(head: Sequence[str], where: str) -> Contract | None:
             raise ValueError(f"expected the output {' or '.join(ends)}, found {output[:40]!r}")
     except (KeyError, ValueError, ConfigError, BuildError) as error:
         raise CaffeError(
-            f"{where}: the comments at its head are damaged ({error}); restore them, or delete "
-            "them all and the paper's mean and channel order are used"
+            f"{where}: the comments at its top are damaged ({error}); restore them, or delete "
+            "all of them to use the paper's mean and channel order"
         ) from None
     return Contract(face, preprocess, ends[output])
 

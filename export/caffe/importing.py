@@ -1,4 +1,4 @@
-"""Caffe weights as a run folder that evaluates, exports and builds like a trained one."""
+"""Import Caffe weights into a run folder, which can be evaluated and exported like any other."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from .net import readable_layers
 from .weights import STATISTICS, Matched, Source, fill_state
 
 REPORT_NAME = "import.json"
-"""What an import found, in the run folder."""
+"""File name of the import's report, in the run folder."""
 
 MAX_SIDE = 4096
-"""Pixels: a damaged size must not ask for more memory than there is."""
+"""Largest image side in pixels, so that a damaged size cannot exhaust the memory."""
 
 _MAX_FRESH_IDENTITIES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import made, and what it has to say about it, one line each."""
+    """The result of an import: the run folder, and lines to print."""
 
     run: Path
     lines: tuple[str, ...]
@@ -54,12 +54,13 @@ def checkpoint_from_caffe(
 ) -> Imported:
     """Make the run folder ``out`` from Caffe weights, matched by layer name.
 
-    The prototxt's graph must be the network's. ``bn_statistic`` is what the running statistic
-    of the fork's BN layers is. Mean and channel order are those in the prototxt's head where
-    it is ours, else the paper's. Raises CaffeError, OutputError; then nothing is written.
+    The prototxt must have the network's graph. ``bn_statistic`` is the meaning of the running
+    statistic in the fork's BN layers. Mean and channel order are taken from the comments at the
+    top of a prototxt written by this toolkit, otherwise from the paper. Raises CaffeError and
+    OutputError; nothing is written then.
     """
     if (out / CHECKPOINT_NAME).exists():
-        raise OutputError(f"{out} holds a run already; choose another folder")
+        raise OutputError(f"{out} already contains a run; choose another folder")
     graph = _read_graph(prototxt)
     contract, face = graph.contract, graph.contract.face
     config = TrainConfig(
@@ -112,14 +113,14 @@ def _manifest(contract: Contract, source_sha256: str) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A prototxt: its layers up to the first broken one, and how its network is fed."""
+    """A prototxt: its layers up to the first broken one, and its contract."""
 
     file: Path
     layers: tuple[CaffeLayer, ...]
     broken: CaffeError | None
     contract: Contract
     said_by: str
-    """A line about where the contract is from."""
+    """A line on the source of the contract."""
 
 
 def _read_graph(prototxt: Path) -> _Graph:
@@ -136,28 +137,28 @@ def _read_graph(prototxt: Path) -> _Graph:
     if said.preprocess.input_shape[1:] != (height, width):
         crop_words = "x".join(map(str, said.preprocess.input_shape[1:]))
         raise CaffeError(
-            f"{prototxt}: the crop in its head is {crop_words}, its input {height}x{width}; "
-            "correct one of them"
+            f"{prototxt}: the crop in its comments is {crop_words}, but its input is "
+            f"{height}x{width}; correct one of them"
         )
-    said_by = f"mean, channel order, sizes: from the head of {prototxt.name}"
+    said_by = f"mean, channel order, sizes: from the comments in {prototxt.name}"
     return _Graph(prototxt, layers, broken, said, said_by)
 
 
 def _input_size(layers: tuple[CaffeLayer, ...], face: CaffeFace, prototxt: Path) -> tuple[int, int]:
-    """Height and width of the first map. Raises CaffeError for one that the network cannot take."""
+    """Height and width of the input. Raises CaffeError for a size the network cannot process."""
     shape = next((layer.shape for layer in layers if len(layer.shape) == 3), ())
     if len(shape) != 3 or shape[0] != 3:
         raise CaffeError(f"{prototxt}: expected an input of 3 channels, found {shape or 'none'}")
     problem = input_size_problem(face.network, shape[1], shape[2])
     if max(shape) > MAX_SIDE:
-        problem = f"expected images of at most {MAX_SIDE} pixels a side, found {shape[1:]}"
+        problem = f"expected images of at most {MAX_SIDE} pixels per side, found {shape[1:]}"
     if problem:
         raise CaffeError(f"{prototxt}: {problem}")
     return shape[1], shape[2]
 
 
 def _unsaid(face: CaffeFace, height: int, width: int, name: str) -> tuple[Contract, str]:
-    """The paper's contract for images of this size, and a line about it."""
+    """The paper's contract for images of this size, and a line on its source."""
     preprocess = face.preprocess
     if preprocess.input_shape[1:] != (height, width):
         preprocess = dataclasses.replace(
@@ -170,21 +171,21 @@ def _unsaid(face: CaffeFace, height: int, width: int, name: str) -> tuple[Contra
     mean = ", ".join(f"{value:g}" for value in preprocess.mean)
     embed_at, blob = next(iter(face.embeddings.items()))
     return Contract(face, preprocess, embed_at), (
-        f"mean, channel order, sizes: {name} says none, so the paper's are taken: "
+        f"mean, channel order, sizes: not in {name}, so the paper's are used: "
         f"{preprocess.channel_order} mean {mean}, resize "
         f"{preprocess.resize_height}x{preprocess.resize_width}, the embedding is {blob}"
     )
 
 
 def _fresh_network(config: TrainConfig, num_identities: int) -> nn.Module:
-    """The network before the weights: a classifier that the file lacks is the same each time."""
+    """The network before loading, with a fixed seed: a missing classifier is reproducible."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build_configured_network(config, num_identities)
 
 
 def _num_identities(weights: NetParameter, graph: _Graph) -> int:
-    """Outputs of the classifier: the prototxt's, else those of the weights, else one."""
+    """Number of classifier outputs: from the prototxt, else from the weights, else 1."""
     classifier = graph.contract.face.classifier
     said = [layer.shape[0] for layer in graph.layers if layer.name == classifier and layer.shape]
     stored = [
@@ -192,7 +193,7 @@ def _num_identities(weights: NetParameter, graph: _Graph) -> int:
         for layer in weights.layer
         if layer.name == classifier and len(layer.blobs) == 2
     ]
-    # The file's size bounds what its own blobs can ask for; a bare number is bounded here.
+    # Blobs are bounded by the file's size; a bare number is bounded here.
     for number in said or [shape[0] for shape in stored if len(shape) == 2]:
         if number > _MAX_FRESH_IDENTITIES or number < 1:
             raise CaffeError(
@@ -204,7 +205,7 @@ def _num_identities(weights: NetParameter, graph: _Graph) -> int:
 
 
 def _compared(ours: tuple[CaffeLayer, ...], graph: _Graph) -> tuple[CaffeLayer, ...]:
-    """The layers that the prototxt must have: all, or without classifier the test stage's."""
+    """The layers the prototxt must have: all, or the test graph's if it has no classifier."""
     classifier = graph.contract.face.classifier
     if any(layer.name == classifier for layer in graph.layers):
         return ours
@@ -212,11 +213,11 @@ def _compared(ours: tuple[CaffeLayer, ...], graph: _Graph) -> tuple[CaffeLayer, 
 
 
 def _lines(matched: Matched, statistic: str, num_identities: int) -> list[str]:
-    """What the reader of an import wants to know."""
+    """Lines about the imported weights, for the user."""
     lines = [f"weights: {len(matched.keys)} tensors found by layer name"]
     if matched.num_fork_layers:
         lines.append(
-            f"{matched.num_fork_layers} BN layers of the fork: running statistic read as "
+            f"{matched.num_fork_layers} BN layers of the DGD fork: running statistic read as "
             f"{statistic}"
         )
     if matched.scale_factors:
@@ -225,8 +226,8 @@ def _lines(matched: Matched, statistic: str, num_identities: int) -> list[str]:
         lines.append(f"stock BatchNorm: statistics divided by scale factor {factors}{empty}")
     for problem in matched.without:
         lines.append(
-            f"{problem}: a fresh classifier of {num_identities} identities, which has no part in "
-            "the embedding"
+            f"{problem}: new classifier for {num_identities} identities (the embedding does not "
+            "depend on it)"
         )
-    lines += [f"left out, the network has no such layer: {layer}" for layer in matched.left_out]
+    lines += [f"not imported, the network has no such layer: {layer}" for layer in matched.left_out]
     return lines

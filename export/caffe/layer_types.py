@@ -1,4 +1,4 @@
-"""What each of Caffe's layer types computes: its settings, its top's shape, its weights' shapes."""
+"""Caffe's layer types: settings, output shape, and weight shapes of each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from reid.errors import CaffeError
 from .layers import POOLS, Setting, Shape, conv_size, pooled_size
 
 Computed = tuple[dict[str, Setting], Shape, tuple[Shape, ...]]
-"""Settings, the top's shape, the shapes of the weights."""
+"""Settings, shape of the top, shapes of the weights."""
 
 MAX_SIDE = 1 << 20
-"""No kernel, stride, pad or number of outputs of a real layer comes near."""
+"""Limit on kernel, stride, pad and number of outputs; real layers are far below it."""
 
 
 def _convolution(message: LayerParameter, came: list[Shape], where: str) -> Computed:
@@ -27,7 +27,10 @@ def _convolution(message: LayerParameter, came: list[Shape], where: str) -> Comp
     dilation = _sides(param, "dilation", 1, where)
     group, out = int(param.group), int(param.num_output)
     if not 0 < out <= MAX_SIDE or group < 1 or channels % group or out % group:
-        raise CaffeError(f"{where}: {out} outputs in {group} groups of {channels} channels")
+        raise CaffeError(
+            f"{where}: expected outputs and channels divisible by group, found {out} outputs, "
+            f"{channels} channels, group {group}"
+        )
     shape = (
         out,
         conv_size(height, kernel[0], stride[0], pad[0], dilation[0]),
@@ -53,7 +56,7 @@ def _inner_product(message: LayerParameter, came: list[Shape], where: str) -> Co
     if param.axis != 1 or not 0 < out <= MAX_SIDE or count < 1:
         raise CaffeError(
             f"{where}: expected axis 1 and at least one output, found axis {param.axis}, "
-            f"{out} outputs of {count} values"
+            f"{out} outputs from {count} inputs"
         )
     weight = (count, out) if param.transpose else (out, count)
     settings: dict[str, Setting] = {
@@ -94,7 +97,10 @@ def _batch_norm(message: LayerParameter, came: list[Shape], where: str) -> Compu
 def _scale(message: LayerParameter, came: list[Shape], where: str) -> Computed:
     param = message.scale_param
     if len(came) != 1 or param.axis != 1 or param.num_axes != 1:
-        raise CaffeError(f"{where}: expected one bottom, axis 1 and num_axes 1")
+        raise CaffeError(
+            f"{where}: expected one bottom, axis 1 and num_axes 1, found {len(came)} bottoms, "
+            f"axis {param.axis} and num_axes {param.num_axes}"
+        )
     channels = came[0][:1]
     blobs = (channels, channels) if param.bias_term else (channels,)
     return {"bias": bool(param.bias_term)}, came[0], blobs
@@ -117,11 +123,11 @@ def _concat(message: LayerParameter, came: list[Shape], where: str) -> Computed:
     sizes = {shape[1:] for shape in came}
     if message.concat_param.axis != 1 or len(sizes) != 1 or not came[0]:
         shown = ", ".join("x".join(map(str, shape)) for shape in came)
-        raise CaffeError(f"{where}: expected maps of one size along axis 1, found {shown}")
+        raise CaffeError(f"{where}: expected maps of equal size and axis 1, found {shown}")
     return {"axis": 1}, (sum(shape[0] for shape in came), *came[0][1:]), ()
 
 
-def _as_it_came(message: LayerParameter, came: list[Shape], where: str) -> Computed:
+def _unchanged(message: LayerParameter, came: list[Shape], where: str) -> Computed:
     return {}, came[0], ()
 
 
@@ -135,9 +141,9 @@ COMPUTED: dict[str, Callable[[LayerParameter, list[Shape], str], Computed]] = {
     "ReLU": _relu,
     "Dropout": _dropout,
     "Concat": _concat,
-    "Softmax": _as_it_came,
-    "Eltwise": _as_it_came,
-    "Split": _as_it_came,
+    "Softmax": _unchanged,
+    "Eltwise": _unchanged,
+    "Split": _unchanged,
 }
 
 
@@ -148,7 +154,7 @@ def _map(shape: Shape, where: str) -> tuple[int, int, int]:
 
 
 def _sides(param: Any, word: str, default: int, where: str) -> tuple[int, int]:
-    """(height, width) of kernel, stride or pad, however the file says it."""
+    """(height, width) of kernel, stride, pad or dilation, from any of the possible fields."""
     square = "kernel_size" if word == "kernel" else word
     if word != "dilation" and (param.HasField(f"{word}_h") or param.HasField(f"{word}_w")):
         found = int(getattr(param, f"{word}_h")), int(getattr(param, f"{word}_w"))
@@ -163,7 +169,7 @@ def _sides(param: Any, word: str, default: int, where: str) -> tuple[int, int]:
 
 
 def _repeated(values: Any, default: int, where: str, word: str) -> tuple[int, int]:
-    """A convolution's repeated number: none, one for both sides, or height and width."""
+    """A convolution's repeated field: empty, one number for both sides, or height and width."""
     if len(values) > 2:
         raise CaffeError(f"{where}: expected one or two values of {word}, found {len(values)}")
     numbers = [int(value) for value in values] or [default]
@@ -172,4 +178,4 @@ def _repeated(values: Any, default: int, where: str, word: str) -> tuple[int, in
 
 def _positive(shape: Shape, where: str) -> None:
     if min(shape) < 1:
-        raise CaffeError(f"{where}: its kernel is larger than the map: the top would be {shape}")
+        raise CaffeError(f"{where}: the kernel is larger than its map: the top would be {shape}")

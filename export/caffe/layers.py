@@ -1,7 +1,7 @@
-"""A Caffe layer as plain values: what it computes, and how it is written down.
+"""A Caffe layer as plain values, and writing layers to a prototxt.
 
-The traced PyTorch graph (``caffe_graph``) and a prototxt both come down to lists of
-``CaffeLayer``, so that one comparison (``caffe_compare``) serves import and mirror test.
+The traced PyTorch network (``graph``) and a prototxt (``net``) are both converted to lists of
+``CaffeLayer``, so that one comparison (``compare``) serves the import and the mirror test.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ POOLS = {MAX: "MAX", AVE: "AVE"}
 
 @dataclass(frozen=True, slots=True)
 class CaffeLayer:
-    """One layer, as far as it decides what is computed.
+    """One layer, with everything that affects its result.
 
-    ``settings`` are resolved: ``kernel``, ``stride`` and ``pad`` are (height, width), a
-    global pooling has the kernel of its map. ``shape`` is the first top's, without the
-    batch axis; ``blob_shapes`` are those of the layer's weights in Caffe's order and
-    ``weights`` their names in the module's state dict (empty: no tensor of the module),
-    known only where the layer was traced.
+    ``settings`` are resolved: ``kernel``, ``stride`` and ``pad`` are (height, width), and
+    global pooling has its map's size as kernel. ``shape`` is the first top's, without the
+    batch axis; ``blob_shapes`` are the shapes of the layer's weights in Caffe's order.
+    ``weights`` are their names in the module's state dict (empty: not in the state dict),
+    known only if the layer was traced.
     """
 
     type: str
@@ -39,17 +39,17 @@ class CaffeLayer:
 
 
 def blob_writers(layers: Iterable[CaffeLayer]) -> dict[str, str]:
-    """Blob -> the last layer that writes it: a blob stands for the value after that layer."""
+    """Blob -> the last layer that writes it, which determines its final value."""
     return {top: layer.name for layer in layers for top in layer.tops}
 
 
 def conv_size(size: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
-    """Caffe's size of a convolution's output along one axis: rounded down."""
+    """Size of a convolution's output along one axis in Caffe: rounded down."""
     return (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def pooled_size(size: int, kernel: int, stride: int, pad: int) -> int:
-    """Caffe's size of a pooled map along one axis: rounded up, no window wholly in the pad."""
+    """Size of a pooled map along one axis in Caffe: rounded up, but no window only in the pad."""
     pooled = -(-(size + 2 * pad - kernel) // stride) + 1
     if pad > 0 and (pooled - 1) * stride >= size + pad:
         pooled -= 1
@@ -135,9 +135,9 @@ _WRITERS = {
 
 
 def _windows(param: object, settings: Mapping[str, Setting], *, repeated: bool) -> None:
-    """Kernel, stride and pad: one number where height and width agree, else both.
+    """Kernel, stride and pad: one number if height and width are equal, else both.
 
-    Defaults are left out: stride 1, pad 0. In a convolution the square form is repeated.
+    Defaults (stride 1, pad 0) are omitted. A convolution's square field is a repeated one.
     """
     for word, default in (("kernel", 0), ("stride", 1), ("pad", 0)):
         height, width = as_pair(settings[word])
@@ -155,7 +155,7 @@ def _windows(param: object, settings: Mapping[str, Setting], *, repeated: bool) 
 
 
 def as_pair(value: Setting) -> tuple[int, int]:
-    """A setting that is (height, width), as what it is."""
+    """A setting as (height, width). Raises TypeError if it is not a pair."""
     if not isinstance(value, tuple) or len(value) != 2:
         raise TypeError(f"expected (height, width), found {value!r}")
     return value[0], value[1]

@@ -1,4 +1,4 @@
-"""What Caffe calls a PyTorch module or call, with its settings; refused where Caffe has none."""
+"""The Caffe layer type and settings of a PyTorch module or call; an error if there is none."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from .layers import Setting, Shape
 
 
 def module_settings(module: nn.Module, came: Shape, path: str) -> tuple[str, dict[str, Setting]]:
-    """(Caffe type, settings) of a module. Raises BuildError for one that Caffe has not."""
+    """(Caffe type, settings) of a module. Raises BuildError if it has no Caffe equivalent."""
     for kind, settings in _MODULES.items():
         if isinstance(module, kind):
             return settings(module, came, path)
-    raise BuildError(f"{path}: Caffe has no layer for {type(module).__name__}")
+    raise BuildError(f"{path}: {type(module).__name__} has no Caffe equivalent")
 
 
 def _convolution(module: nn.Conv2d, came: Shape, path: str) -> tuple[str, dict[str, Setting]]:
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise BuildError(f"{path}: Caffe pads a convolution with a number of zeros only")
+        raise BuildError(
+            f"{path}: Caffe's convolution needs a numeric padding with zeros, found "
+            f"{module.padding!r} with {module.padding_mode}"
+        )
     return "Convolution", {
         "num_output": module.out_channels,
         "kernel": _pair(module.kernel_size),
@@ -48,7 +51,7 @@ def _batch_norm(
     module: nn.BatchNorm1d | nn.BatchNorm2d, came: Shape, path: str
 ) -> tuple[str, dict[str, Setting]]:
     if not (module.affine and module.track_running_stats):
-        raise BuildError(f"{path}: only a batch norm with statistics, scale and shift is exported")
+        raise BuildError(f"{path}: Caffe's BatchNorm needs running statistics, scale and shift")
     return "BatchNorm", {"eps": module.eps}
 
 
@@ -61,7 +64,10 @@ def _max_pool(module: nn.MaxPool2d, came: Shape, path: str) -> tuple[str, dict[s
 def _average_pool(module: nn.AvgPool2d, came: Shape, path: str) -> tuple[str, dict[str, Setting]]:
     padded = _pair(module.padding) != (0, 0)
     if module.divisor_override is not None or (padded and not module.count_include_pad):
-        raise BuildError(f"{path}: Caffe's AVE pooling counts its padding and divides by it")
+        raise BuildError(
+            f"{path}: Caffe's AVE pooling includes its padding in the mean; expected "
+            "count_include_pad and no divisor_override"
+        )
     return "Pooling", _pooling("AVE", module.kernel_size, module.stride, module.padding)
 
 
@@ -69,7 +75,9 @@ def _global_pool(
     module: nn.AdaptiveAvgPool2d, came: Shape, path: str
 ) -> tuple[str, dict[str, Setting]]:
     if _pair(module.output_size) != (1, 1):
-        raise BuildError(f"{path}: Caffe pools to 1x1 only, found {module.output_size}")
+        raise BuildError(
+            f"{path}: Caffe's global pooling gives 1x1, found output size {module.output_size}"
+        )
     return "Pooling", _pooling("AVE", came[1:], 1, 0)
 
 
@@ -97,7 +105,7 @@ _MODULES: Mapping[Any, Callable[[Any, Shape, str], tuple[str, dict[str, Setting]
 def function_settings(
     n: fx.Node, args: Any, kwargs: Any, path: str, name: str
 ) -> tuple[str, dict[str, Setting]]:
-    """(Caffe type, settings) of a call in a forward method."""
+    """(Caffe type, settings) of a call in a forward method. Raises BuildError if there is none."""
     if n.op == "call_function" and n.target is torch.cat:
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         return "Concat", {"axis": int(axis)}
@@ -108,7 +116,7 @@ def function_settings(
             raise BuildError(f"{path}: Caffe's pooling has no dilation")
         stride = given.get("stride") or given["kernel_size"]
         return "Pooling", _pooling("MAX", given["kernel_size"], stride, given.get("padding", 0))
-    raise BuildError(f"{path or 'the network'}: Caffe has no layer for the call {name}")
+    raise BuildError(f"{path or 'the network'}: the call {name} has no Caffe equivalent")
 
 
 def _pooling(pool: str, kernel: Any, stride: Any, pad: Any) -> dict[str, Setting]:

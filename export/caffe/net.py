@@ -1,4 +1,4 @@
-"""A prototxt walked as Caffe would set it up: phases, sizes, and what each layer computes."""
+"""Read a prototxt's layers as Caffe would set them up: phases, sizes, and settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .layer_types import COMPUTED, MAX_SIDE
 from .layers import CaffeLayer, Setting, Shape
 
 DATA = ("Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "Python")
-"""Layers that images come from; Python also stands for a loss of the reference graph."""
+"""Layers that can supply images; the reference graph also uses Python for a loss."""
 
 _ENDS = ("SoftmaxWithLoss", "EuclideanLoss", "ContrastiveLoss", "Accuracy", "Silence")
 KNOWN = ("Input", *COMPUTED, *DATA, *_ENDS)
@@ -25,11 +25,11 @@ def walk_net(
     phase: int = TEST,
     input_shape: Shape = (),
 ) -> Iterator[CaffeLayer]:
-    """Each layer of ``phase`` in the file's order, resolved; ``where`` names the file.
+    """Each layer of ``phase`` in file order, resolved; ``where`` names the file in errors.
 
-    ``input_shape`` (channels, height, width) is used for data layers that do not say their
-    crop. Raises CaffeError in one line for an unknown type, a missing bottom, two layers of
-    one name, or sizes that cannot be; the layers before it have been given by then.
+    ``input_shape`` (channels, height, width) is used for data layers that do not specify their
+    crop. Raises a one-line CaffeError for an unknown type, a missing bottom, a duplicate name, or
+    impossible sizes, after the layers before it have been yielded.
     """
     shapes: dict[str, Shape] = {}
     for layer in _legacy_inputs(net, where):
@@ -41,7 +41,7 @@ def walk_net(
             continue
         layer = _resolved(message, shapes, input_shape, f"{where}: layer {message.name!r}")
         if layer.name in seen:
-            raise CaffeError(f"{where}: expected one layer of each name, found two {layer.name!r}")
+            raise CaffeError(f"{where}: expected unique layer names, found {layer.name!r} twice")
         seen.add(layer.name)
         shapes.update(dict.fromkeys(layer.tops, layer.shape))
         if layer.type in DATA:
@@ -52,10 +52,10 @@ def walk_net(
 def readable_layers(
     net: NetParameter, where: str, *, input_shape: Shape = ()
 ) -> tuple[tuple[CaffeLayer, ...], CaffeError | None]:
-    """The test phase's layers up to the first broken one, and what is wrong with that.
+    """The test phase's layers up to the first broken one, and the error of that layer.
 
-    A changed pad often shows only where branches meet; with the layers before it, a comparison
-    can name the one that was changed.
+    A wrong pad often causes an error only where branches are joined. With the layers before
+    it, a comparison can name the layer that is wrong.
     """
     layers: list[CaffeLayer] = []
     try:
@@ -67,9 +67,8 @@ def readable_layers(
 
 
 def _is_in(message: LayerParameter, phase: int) -> bool:
-    """Caffe's rule: named by an ``include`` if there are any, else not by an ``exclude``.
-
-    The state is that of a plain run: level 0, no stage.
+    """Whether Caffe includes the layer: it matches an ``include`` rule if there are any, and
+    otherwise matches no ``exclude`` rule. The net state is level 0, without Caffe's stages.
     """
 
     def meets(rule: Any) -> bool:
@@ -93,7 +92,7 @@ def _legacy_inputs(net: NetParameter, where: str) -> Iterator[CaffeLayer]:
 
 def _without_batch(dims: tuple[int, ...], where: str, name: str) -> Shape:
     if len(dims) < 2 or not all(0 < dim <= MAX_SIDE for dim in dims):
-        raise CaffeError(f"{where}: input {name!r} needs a shape of positive sizes, found {dims}")
+        raise CaffeError(f"{where}: input {name!r}: expected positive sizes, found {dims}")
     return tuple(int(dim) for dim in dims[1:])
 
 
@@ -130,7 +129,7 @@ def _resolved(
 
 
 def _data_shape(message: LayerParameter, input_shape: Shape) -> Shape:
-    """The crop that a data layer says; its height and width are the fork's fields."""
+    """The crop of a data layer; crop_height and crop_width are fields of the DGD fork."""
     param = message.transform_param
     height, width = param.crop_height or param.crop_size, param.crop_width or param.crop_size
     return (3, int(height), int(width)) if height and width else input_shape

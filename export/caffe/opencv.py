@@ -1,4 +1,4 @@
-"""Caffe files in OpenCV's ``dnn`` module: a reader and an arithmetic that are not ours."""
+"""Run Caffe files with OpenCV's ``dnn`` module, an independent parser and implementation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .layers import CaffeLayer, as_pair, blob_writers
 
 
 class OpenCvNet:
-    """The exported files in OpenCV, with every blob within reach."""
+    """The exported files in OpenCV, with access to every blob."""
 
     def __init__(self, prototxt: bytes, candidate: Path, layers: Sequence[CaffeLayer]) -> None:
         self._name = str(candidate)
         self._input = next(layer.tops[0] for layer in layers if layer.type == "Input")
-        # A layer's output is asked for by the layer's name: the last writer of a blob has it.
+        # OpenCV returns outputs by layer name; a blob's final value is its last writer's output.
         writers = {b: name for b, name in blob_writers(layers).items() if b != self._input}
         self._blobs, self._layers = tuple(writers), list(writers.values())
         _check_pools(layers, self._name)
@@ -34,7 +34,7 @@ class OpenCvNet:
             self._net.enableFusion(False)
 
     def blobs(self, data: FloatArray) -> dict[str, FloatArray]:
-        """Every blob for one batch, the input too."""
+        """Every blob for one batch, including the input."""
         with self._refusals():
             self._net.setInput(data)
             outputs = self._net.forward(self._layers) if self._layers else ()
@@ -45,7 +45,7 @@ class OpenCvNet:
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """OpenCV's errors as ours, in one line, without its own lines on stderr."""
+        """Turn OpenCV's errors into one-line ModelFileErrors, and silence its own log."""
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
@@ -60,9 +60,9 @@ class OpenCvNet:
 
 
 def _check_pools(layers: Sequence[CaffeLayer], name: str) -> None:
-    """Raise ModelFileError where a map is smaller than its pooling's kernel.
+    """Raise ModelFileError if a map is smaller than its pooling kernel.
 
-    Caffe and PyTorch pool what there is; OpenCV counts a negative size.
+    Caffe and PyTorch then pool the whole map; OpenCV computes a negative size.
     """
     shapes = {top: layer.shape for layer in layers for top in layer.tops}
     for layer in layers:
@@ -73,12 +73,13 @@ def _check_pools(layers: Sequence[CaffeLayer], name: str) -> None:
         if any(s + 2 * p < k for s, p, k in zip(sides, pad, kernel, strict=True)):
             raise ModelFileError(
                 f"{name}: OpenCV cannot pool the {sides[0]}x{sides[1]} map of {layer.name!r} with "
-                f"a {kernel[0]}x{kernel[1]} kernel as Caffe does; compare a network of larger crops"
+                f"a {kernel[0]}x{kernel[1]} kernel as Caffe does; compare a network with larger "
+                "crops"
             )
 
 
 def cut_net(net: NetParameter, layers: Sequence[CaffeLayer]) -> bytes:
-    """The text of a net that ends with the last of ``layers``."""
+    """The prototxt, as text, of the given ``layers`` only."""
     names = {layer.name for layer in layers}
     kept = NetParameter()
     kept.CopyFrom(net)
@@ -88,7 +89,8 @@ def cut_net(net: NetParameter, layers: Sequence[CaffeLayer]) -> bytes:
 
 
 def check_blobs(layers: Sequence[CaffeLayer], weights: NetParameter, candidate: Path) -> None:
-    """Raise CaffeError for a layer without its blobs: OpenCV would trust the file."""
+    """Raise CaffeError if a layer's weights are missing or of other shapes; OpenCV does not
+    check that."""
     stored = {message.name: message for message in weights.layer if len(message.blobs)}
     for layer in layers:
         if not layer.blob_shapes:

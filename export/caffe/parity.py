@@ -1,7 +1,7 @@
-"""Exported Caffe files against PyTorch, blob by blob, in a reader that is not ours.
+"""Compare exported Caffe files with PyTorch, blob by blob, in an independent reader.
 
 OpenCV's ``dnn`` module loads the two files and runs them on the CPU. Every blob of the test
-graph is compared, so that the first one that differs names the layer at fault.
+graph is compared, so that the first difference names the wrong layer.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .opencv import OpenCvNet, check_blobs, cut_net
 from .parity_report import BlobCheck, LayerReport
 
 MAX_CROPS = 16
-"""Every value of every blob is compared, ten million floats per crop: a few crops tell all."""
+"""A few crops are enough: every value of every blob is compared, ten million per crop."""
 
 BATCHES = (1, 3, 4)
-"""Sizes of the first batches; the last one goes on."""
+"""Sizes of the first batches; all further batches have the last size."""
 
 Step = Callable[[int], object]
 
@@ -47,17 +47,17 @@ def prove_layers(
     crops: Sequence[Image],
     step: Step = lambda count: None,
 ) -> Proof[LayerReport]:
-    """Compare a caffemodel, its prototxt beside it, with the checkpoint it was made from.
+    """Compare a caffemodel, with its prototxt beside it, with the checkpoint it was made from.
 
-    ``crops`` are BGR images of any size; each side prepares them by its own manifest, so a
-    wrong mean shows in the blob ``data``. ``step`` hears of crops done. Raises CaffeError,
-    ModelFileError for files that cannot be read or run, BuildError for a network that Caffe's
-    layers cannot say.
+    ``crops`` are BGR images of any size. Each side preprocesses them by its own manifest, so a
+    wrong mean shows up in the blob ``data``. ``step`` is called with the number of crops
+    done. Raises CaffeError and ModelFileError for files that cannot be read or run, BuildError
+    for a network without a Caffe equivalent.
     """
     file = ModelFile.at(reference)
     if not file.is_checkpoint:
         raise ModelFileError(
-            f"{file.path}: a .caffemodel is compared layer by layer with the network itself; "
+            f"{file.path}: a .caffemodel is compared layer by layer with the PyTorch network; "
             "expected a run folder or a .pt checkpoint as reference"
         )
     if not candidate.is_file():
@@ -93,14 +93,14 @@ def prove_layers(
 
 @dataclass
 class _Errors:
-    """Largest differences so far, blob by blob."""
+    """The largest differences so far, by blob."""
 
     largest: dict[str, float] = field(default_factory=dict)
     max_abs: dict[str, float] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
     def add(self, ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]) -> None:
-        """Compare one batch; NaN on either side stays NaN to the end."""
+        """Compare one batch; NaN on either side remains NaN in the result."""
         for blob, found in theirs.items():
             self.shapes[blob] = tuple(found.shape[1:])
             expected = ours.get(blob)
@@ -115,14 +115,14 @@ class _Errors:
     def checks(
         self, expected: Sequence[CaffeLayer], found: Sequence[CaffeLayer]
     ) -> tuple[BlobCheck, ...]:
-        """One line per blob of the network's own graph, in its order."""
+        """One check per blob of the network's graph, in its order."""
         shapes = {top: layer.shape for layer in expected for top in layer.tops}
-        last = found[-1].name if found else "the start"
+        last = found[-1].name if found else "its input"
         checks = []
         for blob, layer in blob_writers(expected).items():
             shape = shapes[blob]
             if blob not in self.shapes:
-                problem = f"not there: the graph was run up to {last}"
+                problem = f"missing: the graph was run up to {last}"
                 checks.append(BlobCheck(blob, layer, shape, problem=problem))
             elif blob not in self.max_abs:
                 problem = f"shape {self.shapes[blob]}, expected {shape}"
@@ -137,14 +137,15 @@ class _Errors:
 def _manifest_of(
     candidate: Path, head: Sequence[str], trained: Manifest
 ) -> tuple[Manifest, tuple[str, ...]]:
-    """The manifest beside the weights; without one, what the prototxt's head says."""
+    """The manifest beside the weights; if there is none, from the prototxt's comments."""
     if manifest_path(candidate).exists():
         return read_manifest(candidate), ()
     contract = contract_of_head(head, str(candidate.with_suffix(".prototxt")))
     if contract is not None:
         said = dataclasses.replace(trained, preprocess=contract.preprocess)
-        return _as_candidate(said), (f"no manifest beside {candidate.name}: its head was used",)
-    remark = f"no manifest beside {candidate.name}: the crops were prepared as the reference's"
+        remark = f"no manifest beside {candidate.name}: used the comments in its prototxt"
+        return _as_candidate(said), (remark,)
+    remark = f"no manifest beside {candidate.name}: used the reference's preprocessing"
     return _as_candidate(trained), (remark,)
 
 
@@ -155,9 +156,10 @@ def _as_candidate(manifest: Manifest) -> Manifest:
 def _layers_until_a_size_differs(
     net: NetParameter, prototxt: Path, expected: Sequence[CaffeLayer]
 ) -> tuple[tuple[CaffeLayer, ...], str]:
-    """The prototxt's layers up to the first whose map has another size, and why it ended there.
+    """The prototxt's layers up to the first map of another size, and the reason to stop there.
 
-    Behind it the sizes of a concatenation need not agree, and nothing would run at all.
+    With the layers after it, a concatenation might have inputs of different sizes, and OpenCV
+    would run nothing at all.
     """
     sizes = {top: layer.shape for layer in expected for top in layer.tops}
     layers, broken = readable_layers(net, str(prototxt))
@@ -165,7 +167,7 @@ def _layers_until_a_size_differs(
         size = next((sizes[top] for top in layer.tops if top in sizes), layer.shape)
         if size != layer.shape:
             return layers[:end], (
-                f"{layer.name} gives {layer.shape}, expected {size}: what follows was not run"
+                f"{layer.name} gives {layer.shape}, expected {size}; later layers were not run"
             )
     if not any(layer.type == "Input" for layer in layers):
         raise broken or CaffeError(f"{prototxt}: expected an Input layer, as a test graph has")
@@ -173,7 +175,7 @@ def _layers_until_a_size_differs(
 
 
 def _batches(crops: Sequence[Image]) -> Iterator[list[Image]]:
-    """The crops in batches of BATCHES, the last size going on."""
+    """The crops in batches of the sizes in BATCHES, then of the last size."""
     sizes = itertools.chain(BATCHES, itertools.repeat(BATCHES[-1]))
     start = 0
     while start < len(crops):

@@ -1,4 +1,4 @@
-"""The result of a comparison blob by blob: a table, JSON, and the first disagreement."""
+"""The result of a blob-by-blob comparison: a table, JSON, and the first difference."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..parity.report import finite_or_none
 from .layers import Shape
 
 ALLOWED = 1e-4
-"""Largest relative error of a blob: max |a - b| / max |a| over all crops, a PyTorch's.
+"""Limit on a blob's relative error: max |a - b| / max |a| over all crops, where a is PyTorch's.
 
-Measured on MSP-CNN, fresh and trained, on drawn people: at most 7e-6. One weight of a 3x3
-convolution that is off by a tenth of its blob's largest gives 6e-4 to 1.5e-2."""
+More than ten times the error of a correct MSP-CNN, and at most a sixth of that from a single
+wrong weight in a 3x3 convolution (off by a tenth of the blob's largest value)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobCheck:
-    """One blob, without the batch axis in ``shape``; the errors are over all crops.
+    """One blob; ``shape`` is without the batch axis, and the errors are over all crops.
 
-    ``problem`` says why there is nothing to compare; a NaN error is a failure.
+    ``problem`` says why the blob could not be compared; a NaN error is a failure.
     """
 
     blob: str
@@ -49,19 +49,19 @@ class LayerReport:
 
     @property
     def first(self) -> BlobCheck | None:
-        """The first blob that disagrees."""
+        """The first blob that differs."""
         return next((check for check in self.blobs if not check.ok), None)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """The first disagreement: what follows it differs because of it."""
+        """The first difference; later blobs differ because of it."""
         if not self.blobs:
             return ("nothing was compared",)
         check = self.first
         if check is None:
             return ()
         why = check.problem or f"relative error {check.relative:.3g}, allowed {ALLOWED:g}"
-        return (f"first disagreement at the blob {check.blob!r} (layer {check.layer!r}): {why}",)
+        return (f"first difference at blob {check.blob!r} (layer {check.layer!r}): {why}",)
 
     @property
     def passed(self) -> bool:
@@ -79,7 +79,7 @@ class LayerReport:
         return f"{len(self.blobs)} blobs, worst relative {self.worst:.1e}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; an error that is not finite becomes null, its status FAILED."""
+        """Plain values; a non-finite error becomes null, with status FAILED."""
         return {
             "passed": self.passed,
             "reference": self.reference,
@@ -105,7 +105,7 @@ class LayerReport:
         }
 
     def text(self) -> str:
-        """The table, the first disagreement marked."""
+        """The table, with the first difference marked."""
         batches = ", ".join(map(str, self.batch_sizes))
         width = max((len(check.blob) for check in self.blobs), default=4) + 2
         lines = [
@@ -119,7 +119,7 @@ class LayerReport:
         for check in self.blobs:
             shape = "x".join(map(str, check.shape))
             status = "ok" if check.ok else f"FAILED {check.problem}".rstrip()
-            mark = "  <- first disagreement" if check is self.first else ""
+            mark = "  <- first difference" if check is self.first else ""
             numbers = f"{check.max_abs:>10.2e}{check.relative:>12.2e}"
             lines.append(f"{check.blob:<{width}}{shape:<16}{numbers}  {status}{mark}")
         failed = sum(not check.ok for check in self.blobs)

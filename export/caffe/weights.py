@@ -1,4 +1,4 @@
-"""Weights between a PyTorch state dict and the blobs of Caffe's layers, by layer name."""
+"""Copy weights between a PyTorch state dict and the blobs of Caffe's layers, by layer name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from reid.errors import CaffeError
 from .layers import CaffeLayer, Shape
 
 STATISTICS = ("inverse_std", "variance", "std")
-"""What the fourth blob of the fork's BN may hold. ``inverse_std``, 1 / sqrt(variance + eps), is
-what the fork's CPU code keeps; ``std`` is sqrt(variance)."""
+"""Possible meanings of the fourth blob of the fork's BN. ``inverse_std``, 1 / sqrt(variance +
+eps), is stored by the fork's CPU code; ``std`` is sqrt(variance)."""
 
 _LISTED = 6
 Values = NDArray[np.float32]
@@ -28,12 +28,15 @@ Values = NDArray[np.float32]
 def layers_with_weights(
     net: NetParameter, layers: Sequence[CaffeLayer], state: Mapping[str, Tensor]
 ) -> Iterator[LayerParameter]:
-    """The layers of ``net`` with their blobs, made one at a time; ``layers`` are the same ones."""
+    """The layers of ``net`` with their weights, made one at a time.
+
+    ``layers`` are the same layers in the same order; ``state`` is the network's state dict.
+    """
     for message, layer in zip(net.layer, layers, strict=True):
         filled = LayerParameter()
         filled.CopyFrom(message)
         for key in layer.weights:
-            # The scale factor is no tensor of the network: 1 says that nothing is to be divided.
+            # The scale factor is not a tensor of the network; 1 means that nothing is divided.
             values = state[key].detach().cpu().float().numpy() if key else np.ones(1, np.float32)
             filled.blobs.append(blob_from_array(values))
         yield filled
@@ -41,19 +44,19 @@ def layers_with_weights(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights to be read, and how. ``where`` names the file in errors."""
+    """Weights to read, and how to interpret them. ``where`` names the file in errors."""
 
     net: NetParameter
     where: str
     statistic: str
-    """What the fork's BN keeps: one of STATISTICS."""
+    """The running statistic in the fork's BN: one of STATISTICS."""
     optional: str = ""
-    """The one layer that may be missing or not fit."""
+    """The only layer that may be missing or have other shapes."""
     scales: Mapping[str, str] = field(default_factory=dict)
-    """BatchNorm -> its Scale, as the file's graph is wired."""
+    """BatchNorm -> its Scale, from the connections in the file's graph."""
 
     def name_of(self, layer: CaffeLayer) -> str:
-        """What the file calls a layer of ours: a Scale has any name, all others have ours."""
+        """A layer's name in the file: a Scale may have any name, other names are the same."""
         return (
             self.scales.get(layer.bottoms[0], layer.name) if layer.type == "Scale" else layer.name
         )
@@ -61,13 +64,13 @@ class Source:
 
 @dataclass
 class Matched:
-    """Which tensors of a state dict were found, and what is worth saying about it."""
+    """Which tensors of a state dict were found, and notes for the user."""
 
     keys: set[str] = field(default_factory=set)
     without: list[str] = field(default_factory=list)
-    """What was optional and is missing or does not fit."""
+    """Problems of the optional layer: missing, or other shapes."""
     left_out: tuple[str, ...] = ()
-    """Layers of the file that the network has no place for, with their shapes."""
+    """Layers of the file that the network does not have, with their shapes."""
     num_fork_layers: int = 0
     scale_factors: tuple[float, ...] = ()
 
@@ -75,11 +78,10 @@ class Matched:
 def fill_state(
     state: Mapping[str, Tensor], layers: Sequence[CaffeLayer], source: Source
 ) -> Matched:
-    """Find the weights of every layer by name and put them into the tensors of ``state``.
+    """Find the weights of every layer by name and copy them into the tensors of ``state``.
 
-    In place, so that no second copy of the network is needed. Raises CaffeError listing, in
-    one line, the layers that are missing or do not fit, with both shapes; some of the tensors
-    are filled by then.
+    Works in place, without a second copy of the network. Raises a one-line CaffeError with the
+    layers that are missing or have other shapes; some of the tensors have been filled by then.
     """
     stored, where = _stored(source.net, source.where), source.where
     matched = Matched()
@@ -90,12 +92,12 @@ def fill_state(
         name = source.name_of(layer)
         used.add(name)
         if layer.weights[0] in matched.keys:
-            continue  # a Scale that came with the fork's BN
+            continue  # a Scale, already filled by the fork's BN
         try:
             found = _found(stored.get(name), layer, following, source, matched)
         except CaffeError as error:
-            told = matched.without if name == source.optional else problems
-            told.append(str(error).removeprefix(f"{where}: "))
+            found_in = matched.without if name == source.optional else problems
+            found_in.append(str(error).removeprefix(f"{where}: "))
             continue
         for key, values in found.items():
             state[key].copy_(torch.from_numpy(values))
@@ -118,7 +120,7 @@ def _found(
     source: Source,
     matched: Matched,
 ) -> dict[str, Values]:
-    """State-dict key -> values, of a layer of ours, and with the fork's BN of the one behind it."""
+    """State-dict key -> values for one layer, and for the following Scale with the fork's BN."""
     name, where = source.name_of(layer), source.where
     if message is None:
         raise CaffeError(f"missing {name}")
@@ -135,13 +137,13 @@ def _found(
 
 
 def _stored(weights: NetParameter, where: str) -> dict[str, LayerParameter]:
-    """Name -> layer, of those that have weights."""
+    """Name -> layer, for the layers with weights."""
     stored: dict[str, LayerParameter] = {}
     for message in weights.layer:
         if not len(message.blobs):
             continue
         if message.name in stored:
-            raise CaffeError(f"{where}: expected one layer of each name, found two {message.name}")
+            raise CaffeError(f"{where}: expected unique layer names, found {message.name} twice")
         stored[message.name] = message
     return stored
 
@@ -149,14 +151,14 @@ def _stored(weights: NetParameter, where: str) -> dict[str, LayerParameter]:
 def _blobs(
     message: LayerParameter, name: str, shapes: tuple[Shape, ...], where: str
 ) -> list[Values]:
-    """The layer's blobs in their shapes, finite. Raises CaffeError."""
+    """The layer's blobs. Raises CaffeError for other shapes or values that are not finite."""
     if len(message.blobs) != len(shapes):
         raise CaffeError(f"{where}: {name}: expected {len(shapes)} blobs, found {_shapes(message)}")
     found: list[Values] = []
     for index, (blob, shape) in enumerate(zip(message.blobs, shapes, strict=True)):
         here = f"{where}: {name} blob {index}"
         stored = blob_shape(blob, here)
-        # Files from before BlobShape have four axes, filled up with ones from the left.
+        # Files from before BlobShape have four axes, padded with ones on the left.
         if stored not in (shape, (1,) * (4 - len(shape)) + shape):
             raise CaffeError(f"{here}: expected {shape}, found {stored}")
         values = blob_array(blob, here).reshape(shape)
@@ -171,13 +173,13 @@ def _shapes(message: LayerParameter) -> str:
 
 
 def _statistics(found: list[Values], matched: Matched, where: str) -> list[Values]:
-    """Mean and variance: the stored sums divided by their scale factor, 0 standing for none."""
+    """Mean and variance: the stored sums divided by their scale factor; 0 means no data."""
     mean, variance, factors = found
     factor = float(factors[0])
     matched.scale_factors = tuple(sorted({*matched.scale_factors, factor}))
     if factor == 0:
         return [np.zeros_like(mean), np.zeros_like(variance)]
-    # float64: Caffe multiplies by a rounded 1 / factor, which is one rounding worse.
+    # Divide in float64; Caffe multiplies by a rounded 1 / factor, which adds a rounding error.
     divided = [_single(part.astype(np.float64) / factor, where) for part in found[:2]]
     if divided[1].min() < 0:
         raise CaffeError(f"{where}: expected a variance of at least 0, found {divided[1].min():g}")
@@ -199,9 +201,9 @@ def _fork_blobs(
 
 
 def variance_from_statistic(kept: Values, statistic: str, eps: float, where: str) -> Values:
-    """The running variance of a fork's BN from the statistic that its engine kept.
+    """The running variance of a fork's BN from its stored running statistic.
 
-    Raises CaffeError for values that the statistic cannot have: it is then another one.
+    Raises CaffeError for values that this statistic cannot have; then it is another one.
     """
     values = kept.astype(np.float64)
     lowest, highest = float(values.min()), float(values.max())
@@ -211,22 +213,22 @@ def variance_from_statistic(kept: Values, statistic: str, eps: float, where: str
         fits, rule, variance = lowest >= 0, "at least 0", values**2
     else:
         most = 1 / math.sqrt(eps)
-        # 1e-3: a variance of 0 comes back a little below it, by the rounding of float32.
+        # 1e-3: by float32 rounding, a variance of 0 can exceed the bound slightly.
         fits = lowest > 0 and highest <= most * (1 + 1e-3)
         rule = f"above 0 and at most 1 / sqrt(eps) = {most:.6g}"
         variance = np.maximum(1 / np.where(values > 0, values, 1) ** 2 - eps, 0)
     if not fits:
         others = " or ".join(word for word in STATISTICS if word != statistic)
         raise CaffeError(
-            f"{where}: as {statistic} its running statistic is {rule}, found {lowest:.6g} to "
-            f"{highest:.6g}; try --bn-statistic {others}"
+            f"{where}: expected a running statistic {rule} for {statistic}, found {lowest:.6g} "
+            f"to {highest:.6g}; try --bn-statistic {others}"
         )
     return _single(variance, where)
 
 
 def _single(values: NDArray[np.float64], where: str) -> Values:
-    """As float32. Raises CaffeError for what is beyond it."""
+    """Convert to float32. Raises CaffeError for values outside its range."""
     most = float(np.abs(values).max())
     if most > float(np.finfo(np.float32).max):
-        raise CaffeError(f"{where}: expected statistics within float32, found {most:g}")
+        raise CaffeError(f"{where}: expected statistics in the range of float32, found {most:g}")
     return np.asarray(values, np.float32)

@@ -1,4 +1,4 @@
-"""A checkpoint as a prototxt and a caffemodel that stock Caffe loads."""
+"""Export a checkpoint to a prototxt and a caffemodel that stock Caffe loads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .weights import layers_with_weights
 
 @dataclass(frozen=True, slots=True)
 class CaffeFiles:
-    """The two files of an export. The manifest lies beside the weights."""
+    """The two files of an export. The manifest is stored beside the weights."""
 
     prototxt: Path
     caffemodel: Path
@@ -30,10 +30,10 @@ class CaffeFiles:
 def caffe_from_checkpoint(run: Path | ModelFile, out: Path) -> CaffeFiles:
     """Write ``<network>.prototxt`` and ``<network>.caffemodel`` into ``out``.
 
-    The prototxt is the test stage, from the image to the embedding before normalisation,
-    in stock Caffe's layers; the weights hold the classifier too, which Caffe passes over, so
-    that nothing of the checkpoint is lost. Raises CheckpointError, BuildError where Caffe
-    cannot say the network at this crop, OutputError.
+    The prototxt is the test graph, from the image to the embedding before normalisation,
+    in stock Caffe's layers. The weights also contain the classifier, which Caffe ignores, so
+    that nothing in the checkpoint is lost. Raises CheckpointError, OutputError, and BuildError
+    if the network has no Caffe equivalent for this crop.
     """
     file = ModelFile.at(run)
     network, trained = file.network(), file.checkpoint.manifest

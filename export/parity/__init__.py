@@ -1,1 +1,1 @@
-"""Whether two model files answer alike: measures, limits, verdict."""
+"""Parity: measure whether two model files give the same results, and judge it by limits."""

@@ -1,7 +1,7 @@
-"""What a model says of some crops, in one form for networks of vectors and of pairs.
+"""Results of a model for some crops, in one form for vector networks and pair networks.
 
-A Subject is a model under comparison; its Answers are what the parity gate measures. Each
-Subject prepares the crops by its own manifest, as matching does.
+A Subject is a model under comparison; the parity check measures its Answers. Each Subject
+preprocesses the crops by its own manifest, as matching does.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from reid.types import BoolArray, FloatArray, Image, IntArray
 from .tolerances import PAIR_TOLERANCES, TOLERANCES, Tolerances
 
 PAIR_QUERIES = 8
-"""Crops that a network of pairs takes as queries, against all: each pair costs milliseconds."""
+"""Crops used as queries, against all crops, for a network that compares pairs: pairs are slow."""
 
 PAIR_GRAPH_QUERIES = 4
-"""The same for a graph that describes both images of each pair anew."""
+"""The same for a graph that describes both images of every pair again."""
 
 Distances = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is known of N crops, Q of them taken as queries.
+    """Results for N crops, Q of them used as queries.
 
-    values:     (N, D), of which errors are measured
-    rows:       name -> (N, ...), of which the cosines of rows are; none of a graph of pairs
-    distances:  (Q, N), infinite between a crop and itself; smaller is more alike
+    values:     (N, D), used to measure errors
+    rows:       name -> (N, ...), used to measure cosines of rows; empty for a pair graph
+    distances:  (Q, N), infinite between a crop and itself; smaller means more similar
     """
 
     values: FloatArray
@@ -45,7 +45,7 @@ class Answers:
     distances: Distances
 
     def finite(self) -> BoolArray:
-        """(N,): whether all that is known of a crop is finite."""
+        """(N,): whether all results for a crop are finite."""
         finite = np.isfinite(self.values).all(axis=1)
         for array in self.rows.values():
             finite &= np.isfinite(array.reshape(len(array), -1)).all(axis=1)
@@ -53,12 +53,12 @@ class Answers:
 
 
 class Subject(ABC):
-    """A model that can be asked about crops: its stages, opened, the first with the manifest."""
+    """A model under comparison: runners of its graphs; the first runner's manifest is used."""
 
     tolerances: ClassVar[Mapping[str, Tolerances]]
-    """By precision."""
+    """Tolerances by precision."""
     max_queries: ClassVar[int | None] = None
-    """How many crops it takes as queries at most; None for all of them."""
+    """Largest number of crops used as queries; None for all of them."""
 
     def __init__(self, *runners: Runner) -> None:
         self.runners = runners
@@ -67,23 +67,23 @@ class Subject(ABC):
     @property
     @abstractmethod
     def gives(self) -> str:
-        """What its answers are, in words: equal words can be compared."""
+        """Description of its results; two models are comparable if theirs are equal."""
 
     @abstractmethod
     def answers(self, crops: Sequence[Image], queries: IntArray, batch_size: int) -> Answers:
-        """Of BGR images as decoded, any size; ``queries`` are numbers of crops."""
+        """Results for decoded BGR images of any size; ``queries`` (Q,) are indices of crops."""
 
     def stored(self, crops: Sequence[Image], queries: IntArray, batch_size: int) -> Answers | None:
-        """The same from descriptions as a gallery keeps them; None where that changes nothing."""
+        """Results from descriptions as a gallery stores them; None if that makes no difference."""
         return None
 
     def matcher(self) -> Matcher[Any] | None:
-        """What ranks a gallery with it, None where nothing can."""
+        """The matcher that ranks a gallery with this model; None if there is none."""
         return None
 
 
 class VectorSubject(Subject):
-    """One vector per crop: errors are of the vectors, distances their squared distances."""
+    """One vector per crop: errors are measured on vectors, distances are squared Euclidean."""
 
     tolerances = TOLERANCES
 
@@ -108,7 +108,7 @@ class VectorSubject(Subject):
 
 
 class PairSubject(Subject):
-    """``describe`` and ``compare``, used as ``PairMatcher`` does: values are squashed scores."""
+    """``describe`` and ``compare``, used as in ``PairMatcher``; values are scores s / (1 + s)."""
 
     tolerances = PAIR_TOLERANCES
     max_queries = PAIR_QUERIES
@@ -133,14 +133,14 @@ class PairSubject(Subject):
         describe, compare = self.runners
         matcher = PairMatcher(describe, compare, batch_size, half=half)
         described = matcher.describe(crops)
-        asking = matcher.describe([crops[query] for query in queries])
-        distances = matcher.tiles(asking, described)(slice(0, len(queries)))
+        query = matcher.describe([crops[index] for index in queries])
+        distances = matcher.tiles(query, described)(slice(0, len(queries)))
         rows = {name: described.whole(name) for name in described.names}
         return _of_scores(-distances, queries, rows)
 
 
 class PairGraphSubject(Subject):
-    """``pair``: two images at once, as the paper ran the network, every pair anew."""
+    """``pair``: two images at once, as in the paper; each pair is computed from the images."""
 
     tolerances = PAIR_TOLERANCES
     max_queries = PAIR_GRAPH_QUERIES
@@ -161,10 +161,10 @@ class PairGraphSubject(Subject):
 
 
 def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Subject:
-    """What compares the model that these stages are with the model that ``other``'s are.
+    """The subject for a model with these graphs, to compare it with a model with ``other``.
 
-    Of several stages that give vectors the first that both have is taken. Raises ParityError
-    where there is none.
+    If there are several graphs that output vectors, the first that both models have is used.
+    Raises ParityError if there is none.
     """
     if "describe" in runners and "compare" in runners:
         return PairSubject(runners["describe"], runners["compare"])
@@ -174,13 +174,13 @@ def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Su
         if stage in other:
             return VectorSubject(runner)
     raise ParityError(
-        f"the stages {', '.join(runners)} cannot be compared with {', '.join(other)}; name two "
-        "files that `reid export` wrote of one network, or its run and one of them"
+        f"graphs {', '.join(runners)} cannot be compared with {', '.join(other)}; give two files "
+        "that `reid export` wrote for the same network, or its run folder and one such file"
     )
 
 
 def _batches(manifest: Manifest, crops: Sequence[Image], size: int) -> Iterator[FloatArray]:
-    """The crops prepared as the manifest says, ``size`` at most."""
+    """The crops, preprocessed by the manifest, in batches of at most ``size``."""
     for start in range(0, len(crops), size):
         yield manifest.preprocess.batch(list(crops[start : start + size]))
 
@@ -190,10 +190,10 @@ def _scores_of(manifest: Manifest) -> str:
 
 
 def _of_scores(scores: FloatArray, queries: IntArray, rows: Mapping[str, FloatArray]) -> Answers:
-    """(Q, N) scores, which are never negative, as s / (1 + s): in their order, from 0 to 1.
+    """(Q, N) non-negative scores, as s / (1 + s): in the same order, from 0 to 1.
 
-    The part of a score that two vectors decide, 0.2 / (d + 1e-4), is 2000 for twins, where it
-    would be all that an error shows. What a crop scores with itself is left out as 0.
+    The part of a score that depends on two vectors, 0.2 / (d + 1e-4), is 2000 for identical
+    images and would dominate every error. The score of a crop with itself is set to 0.
     """
     with np.errstate(invalid="ignore"):
         squashed = scores / (1 + scores)
@@ -207,7 +207,7 @@ def _of_scores(scores: FloatArray, queries: IntArray, rows: Mapping[str, FloatAr
 def _squared_distances(vectors: FloatArray, queries: IntArray) -> Distances:
     v = vectors.astype(np.float64)
     squares = (v * v).sum(axis=1)
-    with np.errstate(invalid="ignore"):  # not finite: told apart from the errors
+    with np.errstate(invalid="ignore"):  # non-finite values are reported separately
         distances: Distances = squares[queries, None] + squares[None, :] - 2 * v[queries] @ v.T
     distances[np.arange(len(queries)), queries] = np.inf
     return distances

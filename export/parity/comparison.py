@@ -1,9 +1,9 @@
-"""Do two model files answer alike? Measured on crops, judged by a table, able to fail.
+"""Compare the results of two model files on crops, and judge the differences by limits.
 
-Each subject prepares the crops by its own manifest, so a wrong mean, resize or channel
-order shows as well as a wrong weight. The crops must be real or drawn people: on noise or
-a constant every network answers nearly the same to every image, and a candidate that has
-its channels swapped, or ignores its input, passes.
+Each subject preprocesses the crops by its own manifest, so that a wrong mean, resize or channel
+order is found as well as a wrong weight. The crops must be real or synthetic people: on noise
+or constant images every network gives nearly the same result for all of them, and a candidate
+with swapped channels, or one that ignores its input, would pass.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ __all__ = [
 ]
 
 MIN_CROPS = 16
-"""Fewer crops than this are too few to judge by."""
+"""The least number of crops for a verdict."""
 
 BATCH_SIZES = (1, 3, 16)
-"""Batches in which the candidate must give the same rows; the largest carries all crops."""
+"""Batch sizes for which the candidate must give the same results; the largest is used for the
+comparison with the reference."""
 
 TOP_K = 5
-"""Neighbours whose set is compared, beside the nearest."""
+"""Number of nearest neighbours compared as a set; the nearest one is also compared alone."""
 
 BATCH_QUERIES = 2
-"""Crops that are queries where batch sizes are compared; a vector needs none."""
+"""Crops used as queries to compare batch sizes; vectors need none."""
 
 
 def compare(
@@ -57,15 +58,15 @@ def compare(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     evaluations: tuple[EvalReport, EvalReport] | None = None,
 ) -> ParityReport:
-    """Ask both about ``crops`` (BGR images as decoded, any size) and measure the difference.
+    """Run both on ``crops`` (decoded BGR images of any size) and measure the differences.
 
-    ``tolerances`` default to those of the candidate's precision; ``evaluations`` are the
-    reference's and the candidate's, for the change of rank-1 and mAP. Raises DataError
-    for fewer than ``MIN_CROPS`` crops, ParityError where the answers cannot be compared.
+    ``tolerances`` default to those for the candidate's precision; ``evaluations`` are of the
+    reference and of the candidate, for the change of rank-1 and mAP. Raises DataError for
+    fewer than ``MIN_CROPS`` crops, ParityError if the results are not comparable.
     """
     if len(crops) < MIN_CROPS:
         raise DataError(
-            f"{len(crops)} crops are too few to judge parity by; give at least {MIN_CROPS}"
+            f"parity needs at least {MIN_CROPS} crops, found {len(crops)}; give more images"
         )
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch sizes must be at least 1, found {tuple(batch_sizes)}")
@@ -73,9 +74,9 @@ def compare(
     if reference.gives != candidate.gives:
         raise _incomparable(reference.gives, candidate.gives)
     queries = _queries(len(crops), reference, candidate)
-    asked = crops, queries, max(batch_sizes)
-    expected, found = reference.answers(*asked), candidate.answers(*asked)
-    stored = candidate.stored(*asked)
+    inputs = crops, queries, max(batch_sizes)
+    expected, found = reference.answers(*inputs), candidate.answers(*inputs)
+    stored = candidate.stored(*inputs)
     ranked = found if stored is None else stored
     measures: dict[str, float | None] = {
         **_errors(expected.values, found.values),
@@ -107,9 +108,9 @@ def compare(
 def with_evaluations(
     report: ParityReport, evaluations: tuple[EvalReport, EvalReport]
 ) -> ParityReport:
-    """The report with the change of rank-1 and mAP (step) judged, from the two evaluations.
+    """The report with the changes of rank-1 and mAP (step) between the two evaluations.
 
-    Both may change by one query's worth, the least that can show.
+    Each may change by the weight of one query, the smallest measurable change.
     """
     before, after = evaluations
     least = 1 / max(1, before.num_query - before.num_unanswerable) + 1e-9
@@ -127,16 +128,16 @@ def with_evaluations(
 
 
 def require(report: Report) -> None:
-    """Raise ParityError, in one line, unless the report passed."""
+    """Raise a one-line ParityError if the report failed."""
     if not report.passed:
         raise ParityError(
-            f"{report.candidate} ({report.precision}) does not answer as {report.reference} on "
+            f"{report.candidate} ({report.precision}) differs from {report.reference} on "
             f"{report.num_crops} crops: {'; '.join(report.failures)}"
         )
 
 
 def record(report: Report, path: Path) -> Manifest:
-    """Write the report into the manifest beside the candidate's file ``path``."""
+    """Write the report to the manifest beside the candidate's file ``path``."""
     manifest = read_manifest(path)
     return write_manifest(path, dataclasses.replace(manifest, parity=report.to_json()))
 
@@ -145,21 +146,21 @@ def _tolerances_of(candidate: Subject) -> Tolerances:
     limits = candidate.tolerances.get(candidate.manifest.precision)
     if limits is None:
         raise ParityError(
-            f"no tolerances for the precision {candidate.manifest.precision!r} of the candidate's "
-            f"manifest; there are {', '.join(candidate.tolerances)}"
+            f"no tolerances for precision {candidate.manifest.precision!r} in the candidate's "
+            f"manifest; expected {', '.join(candidate.tolerances)}"
         )
     return limits
 
 
 def _incomparable(reference: str, candidate: str) -> ParityError:
     return ParityError(
-        f"the two cannot be compared: the reference gives {reference}, the candidate {candidate}; "
-        "compare files of one checkpoint"
+        f"the models are not comparable: the reference outputs {reference}, the candidate "
+        f"{candidate}; compare files made from the same checkpoint"
     )
 
 
 def _queries(num_crops: int, *subjects: Subject) -> IntArray:
-    """The crops that are held against all: spread evenly, as many as both subjects take."""
+    """Indices of the crops used as queries: evenly spread, as many as both subjects allow."""
     at_most = [one.max_queries for one in subjects if one.max_queries is not None]
     count = min([num_crops, *at_most])
     return np.asarray(np.linspace(0, num_crops - 1, count).round(), np.int64)
@@ -182,10 +183,10 @@ def _largest(expected: FloatArray, found: FloatArray) -> float:
 
 
 def _lowest_row_cosine(expected: Answers, found: Answers) -> float | None:
-    """Of the worst row of any array; None where there are no rows to compare.
+    """The cosine of the worst row of any array; None if there are no rows to compare.
 
-    The cosine over the whole batch would hide a row that is wholly wrong: from 334 rows
-    on it passes 0.997.
+    The cosine over the whole batch would hide a single wrong row: with 334 rows or more it
+    would still exceed 0.997.
     """
     if not expected.rows or not found.rows:
         return None
@@ -196,7 +197,7 @@ def _lowest_row_cosine(expected: Answers, found: Answers) -> float | None:
 
 
 def _lowest_cosine(expected: FloatArray, found: FloatArray) -> float:
-    """Two rows at a time: descriptions are large."""
+    """The lowest cosine of corresponding rows, one row at a time, because they can be large."""
     cosines = []
     for one, other in zip(expected, found, strict=True):
         a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
@@ -206,10 +207,10 @@ def _lowest_cosine(expected: FloatArray, found: FloatArray) -> float:
 
 
 def _rank_agreement(reference: Distances, candidate: Distances, tie: float) -> dict[str, float]:
-    """Queries against the other crops: share whose nearest, and nearest five, agree.
+    """Share of queries whose nearest crop, and nearest five crops, agree.
 
-    A candidate's choice agrees when the reference holds it for as near, up to ``tie``,
-    as its own choice: among twins no order is the right one.
+    The candidate's choice agrees if, in the reference, it is as near as the reference's own
+    choice, up to ``tie``: among nearly identical crops every order is correct.
     """
     if np.isnan(reference).any() or np.isnan(candidate).any():
         return {"top1_agreement": math.nan, "top5_agreement": math.nan}
@@ -222,9 +223,10 @@ def _rank_agreement(reference: Distances, candidate: Distances, tie: float) -> d
 
 
 def _batch_error(subject: Subject, crops: Sequence[Image], batch_sizes: Sequence[int]) -> float:
-    """Largest difference of an answer between batch sizes; right at 1 may be wrong at 3.
+    """Largest difference of a value between batch sizes; a model may fail for only one of them.
 
-    Every size runs over as many crops as the largest batch holds, so ends are cut short too.
+    Every size is run over as many crops as the largest batch, which includes incomplete last
+    batches.
     """
     few = crops[: max(batch_sizes)]
     queries = np.arange(min(BATCH_QUERIES, len(few)), dtype=np.int64)

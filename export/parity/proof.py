@@ -1,4 +1,4 @@
-"""A verdict on a file that was made: said in a line, kept beside the file, raised if it failed."""
+"""The parity verdict on a file: print it, store it in the manifest, raise an error if failed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ AnyReport = TypeVar("AnyReport", bound=Report)
 
 @dataclass(frozen=True, slots=True)
 class Proof(Generic[AnyReport]):
-    """A verdict, as it is shown (with the paths) and as it is kept (with the backends).
+    """A verdict, as shown (with paths) and as stored in the manifest (with backends).
 
-    ``partner`` is the other half of a candidate that is two files; the verdict is on both.
+    ``partner`` is the second file of a candidate with two files; the verdict is for both.
     """
 
     report: AnyReport
@@ -37,10 +37,10 @@ class Proof(Generic[AnyReport]):
         )
 
     def keep(self) -> None:
-        """Write the verdict into the manifest beside each file; a checkpoint has no place.
+        """Write the verdict to the manifest beside each file; not for checkpoints.
 
-        A candidate that came alone, its manifest inside it, gets one beside it. Raises
-        OutputError where the folder cannot be written.
+        A candidate that has its manifest only inside it gets one beside it. Raises OutputError
+        if the folder cannot be written.
         """
         if self.file.suffix == ".pt":
             return
@@ -52,9 +52,9 @@ class Proof(Generic[AnyReport]):
                 write_manifest(file, dataclasses.replace(manifest, parity=self.kept.to_json()))
 
     def settle(self) -> None:
-        """Keep the verdict, then raise ParityError unless it is a pass.
+        """Store the verdict, then raise ParityError if it is a failure.
 
-        A verdict that cannot be written down is an OutputError, but never hides a failure.
+        Raises OutputError if the verdict cannot be stored; this never hides a failure.
         """
         try:
             self.keep()

@@ -1,4 +1,4 @@
-"""The result of a comparison: every measure with its limit, as a table, JSON or a verdict."""
+"""The result of a comparison: every measure with its limit, as a table, JSON and a verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tolerances import AT_LEAST
 
 
 class Report(Protocol):
-    """What every comparison of a candidate with its reference has to say."""
+    """The result of any comparison of a candidate with its reference."""
 
     @property
     def reference(self) -> str: ...
@@ -32,7 +32,7 @@ class Report(Protocol):
 
     @property
     def figure(self) -> str:
-        """The figure that tells most, in a few words."""
+        """The most important result, in a few words."""
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -41,7 +41,7 @@ class Report(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One measure against its limit. ``found`` is None where it was not checked."""
+    """One measure and its limit. ``found`` is None if it was not checked."""
 
     measure: str
     found: float | None
@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """What was compared, and every measure with its limit."""
+    """The models compared, and every measure with its limit."""
 
     reference: str
     candidate: str
@@ -73,7 +73,7 @@ class ParityReport:
     batch_sizes: tuple[int, ...]
     checks: tuple[Check, ...]
     remarks: tuple[str, ...] = ()
-    """Failures that no limit expresses, such as a row that is not finite."""
+    """Failures without a limit, such as a row that is not finite."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class ParityReport:
 
     @property
     def figure(self) -> str:
-        """``lowest row cosine 0.999998``, and of a network of pairs the largest errors."""
+        """``lowest row cosine 0.999998``; for pair networks also the largest errors."""
         found = {check.measure: check.found for check in self.checks}
         cosine, stored = found["lowest_row_cosine"], found.get("stored_error")
         largest = f"largest error {found['max_error']:.2g}"
@@ -102,11 +102,11 @@ class ParityReport:
         return f"lowest row cosine {cosine:.6f}, {largest} ({stored:.2g} from float16 descriptions)"
 
     def found(self, measure: str) -> float | None:
-        """The value of one measure, None where it was not checked. Raises KeyError."""
+        """The value of one measure; None if it was not checked. Raises KeyError."""
         return {check.measure: check.found for check in self.checks}[measure]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``--json`` and the manifest; a NaN becomes null, its status FAILED."""
+        """Plain values for ``--json`` and the manifest; NaN becomes null, with status FAILED."""
         body = dataclasses.asdict(self)
         body["batch_sizes"] = list(self.batch_sizes)
         body["remarks"] = list(self.remarks)
@@ -138,5 +138,5 @@ class ParityReport:
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """What JSON can say of a number: null for NaN and infinity."""
+    """A number for JSON: None (null) for NaN and infinity."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""EngineOptions put into TensorRT's builder configuration."""
+"""TensorRT's builder configuration from EngineOptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reid.runtime.tensorrt_module import version_of
 from .options import HARDWARE_LEVELS, EngineOptions
 
 DYNAMIC = -1
-"""TensorRT's size of a dynamic axis."""
+"""TensorRT's value for the size of a dynamic axis."""
 
 
 def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions) -> Any:
@@ -24,7 +24,7 @@ def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions)
             if first == DYNAMIC:
                 profile.set_shape(tensor.name, (smallest, *row), (usual, *row), (largest, *row))
         config.add_optimization_profile(profile)
-    # Without it the inspector shows names only, and proves nothing.
+    # Without it the inspector shows only names, from which the precision cannot be checked.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.mem_pool_size_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.mem_pool_size_mib << 20)
@@ -47,7 +47,7 @@ def _hardware_level(trt: Any, word: str) -> Any:
     level = getattr(trt.HardwareCompatibilityLevel, HARDWARE_LEVELS[word], None)
     if level is None:
         raise BuildError(
-            f"{trt.__name__} {version_of(trt)} has no --hardwareCompatibilityLevel={word}; "
-            "leave it out, or build with TensorRT 11"
+            f"{trt.__name__} {version_of(trt)} does not support "
+            f"--hardwareCompatibilityLevel={word}; leave it out, or build with TensorRT 11"
         )
     return level

@@ -1,4 +1,4 @@
-"""How far a TensorRT build is, from the phases that its progress monitor reports."""
+"""Progress of a TensorRT build, from the phases reported to its progress monitor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, total, phase): ``done`` only grows, phases are TensorRT's words."""
+"""Called with (done, total, phase): ``done`` never decreases; TensorRT names the phases."""
 
 TOTAL = 1000
 
@@ -20,16 +20,16 @@ class _Phase:
     children: dict[str, _Phase] = field(default_factory=dict)
 
     def share(self) -> float:
-        """A phase running inside another is a part of the other's current step."""
+        """Share done; a nested phase counts as part of the current step of its parent."""
         inside = max((child.share() for child in self.children.values()), default=0.0)
         return min(1.0, (self.done + inside) / max(1, self.num_steps))
 
 
 class PhaseTree:
-    """Nested phases of known lengths -> one number that only grows.
+    """Converts nested phases of known lengths to one number that never decreases.
 
-    TensorRT calls from several threads, opens phases inside phases, and may finish one
-    before its last step.
+    TensorRT calls from several threads, nests phases, and may finish a phase before its last
+    step.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class PhaseTree:
             return self._grown()
 
     def finish(self, name: str) -> int:
-        """``name`` is over, whatever its steps; return the progress in thousandths."""
+        """``name`` is over, even if steps are missing; return the progress in thousandths."""
         with self._lock:
             phase = self._open.pop(name, None)
             parent = self._parents.pop(name, None)
@@ -74,8 +74,8 @@ class PhaseTree:
 def progress_monitor(trt: Any, progress: Progress | None) -> Any:
     """A ``trt.IProgressMonitor`` that reports to ``progress``.
 
-    What ``progress`` raises, Ctrl-C included, cancels the build and waits in the
-    monitor's ``failure``: an exception must not travel through TensorRT's C++ frames.
+    An exception from ``progress``, including Ctrl-C, cancels the build and is kept in the
+    monitor's ``failure``, because it must not pass through TensorRT's C++ frames.
     """
     tree = PhaseTree()
 

@@ -1,7 +1,7 @@
-"""A TensorRT engine from an exported ONNX file: one way for TensorRT 10, 11 and RTX.
+"""Build a TensorRT engine from an exported ONNX file, with TensorRT 10, 11 or RTX.
 
-The network is strongly typed: its precision is the ONNX graph's, proven before the build
-and after it. A plan that is not what was asked for is refused and never written.
+The network is strongly typed: its precision is that of the ONNX graph, checked before and after
+the build. An engine with the wrong precision is rejected and never written.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from .precision import (
 )
 from .timing_cache import attach_timing_cache, save_timing_cache
 
-NO_GPU = "no GPU here: build on the target, or install tensorrt-rtx to build ahead of time"
+NO_GPU = "no GPU found: build on the target, or install tensorrt-rtx to build ahead of time"
 
 CANCELLED = "BuildCanceled"
-"""TensorRT's word for a build that its progress monitor ended."""
+"""TensorRT's message for a build cancelled by its progress monitor."""
 
-NOT_INSPECTED = "not inspected: the engine cannot be opened without a GPU it runs on"
+NOT_INSPECTED = "not inspected: opening the engine needs a GPU that can run it"
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """What a build left: the plan, its manifest, how long it took, and lines worth showing."""
+    """The result of a build: the engine file, its manifest, the time, and notes to print."""
 
     path: Path
     manifest: Manifest
@@ -61,11 +61,11 @@ def build_engine(
 ) -> BuiltEngine:
     """Build ``onnx_path`` into ``target``: an ``.engine`` or ``.plan`` file, or a folder.
 
-    In a folder the file is named by ``engine_file_name``. The plan is written raw, its
-    manifest beside it. Raises MissingPackageError without TensorRT, ManifestError for an
-    ONNX without its manifest, BuildError where there is no GPU to build for, the ONNX
-    does not parse, the build fails, or the precision is not the manifest's, and
-    OutputError, before the build, where the result cannot be written.
+    In a folder the file is named by ``engine_file_name``. The engine is written as TensorRT
+    serialized it, with its manifest beside it. Raises MissingPackageError without TensorRT,
+    ManifestError for an ONNX file without its manifest, BuildError if there is no GPU to
+    build for, the ONNX file cannot be parsed, the build fails, or the precision is not the
+    manifest's, and OutputError, before the build, if the result cannot be written.
     """
     started = time.perf_counter()
     options = options or EngineOptions()
@@ -104,20 +104,20 @@ def build_engine(
 
 
 def _builder_here(options: EngineOptions) -> tuple[Any, EngineInfo]:
-    """The TensorRT to build with, and where its plan will run.
+    """The TensorRT module to build with, and where the engine will run.
 
-    ``auto`` is tensorrt where there is a GPU, otherwise tensorrt_rtx.
+    ``auto`` is tensorrt if there is a GPU, otherwise tensorrt_rtx.
     """
     refusals: list[ReidError] = []
     for flavour in FLAVOURS if options.flavour == "auto" else (options.flavour,):
-        asked = dataclasses.replace(options, flavour=flavour)
+        chosen = dataclasses.replace(options, flavour=flavour)
         try:
             trt = load_tensorrt(flavour)
-            return trt, _target_of(trt, flavour, asked)
+            return trt, _target_of(trt, flavour, chosen)
         except (MissingPackageError, ModelFileError, BuildError) as error:
             refusals.append(error)
     missing = all(isinstance(refusal, MissingPackageError) for refusal in refusals)
-    reason = "no engine can be built here: " + "; ".join(map(str, refusals))
+    reason = "cannot build an engine on this machine: " + "; ".join(map(str, refusals))
     raise MissingPackageError(reason) if missing else BuildError(reason)
 
 
@@ -143,7 +143,7 @@ def _target_of(trt: Any, flavour: str, options: EngineOptions) -> EngineInfo:
 
 
 def _compute_capability() -> tuple[int, int]:
-    """Of the GPU that the builder times its kernels on."""
+    """Compute capability of the GPU on which the builder times kernels."""
     try:
         device = open_device()
     except ModelFileError as error:
@@ -159,14 +159,14 @@ def _new_builder(trt: Any, log: Any) -> Any:
     try:
         return trt.Builder(log)
     except (TypeError, RuntimeError) as error:
-        # Without a driver the C++ factory returns nothing, which the bindings report so.
+        # Without a driver the C++ factory returns null, which the bindings report this way.
         raise BuildError(f"{NO_GPU} ({last_line(log, str(error))})") from error
 
 
 def _parsed(trt: Any, builder: Any, log: Any, onnx_path: Path) -> tuple[Any, Any]:
-    """The strongly typed network of an ONNX file, with the parser that owns its weights.
+    """The strongly typed network of an ONNX file, and the parser that owns its weights.
 
-    Raises BuildError with all that the parser complains of, each with its node.
+    Raises BuildError with all errors of the parser, each with its node.
     """
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
@@ -178,14 +178,15 @@ def _parsed(trt: Any, builder: Any, log: Any, onnx_path: Path) -> tuple[Any, Any
 
 
 def _described(problem: Any) -> str:
-    """``node 'conv1.conv/Conv' (Conv): <the parser's words>``."""
+    """``node 'conv1.conv/Conv' (Conv): <the parser's message>``."""
     words = " ".join(problem.desc().split())
     name, operator = problem.node_name(), problem.node_operator()
     return f"node {name!r} ({operator}): {words}" if name or operator else words
 
 
 def _check_network(trt: Any, network: Any, manifest: Manifest, onnx_path: Path) -> None:
-    """The graph is the manifest's: names, shapes, float32 at both ends, a dynamic batch."""
+    """Raise BuildError unless names, shapes and dynamic batch are as in the manifest, and all
+    inputs and outputs are float32."""
     expected = {
         spec.name: (DYNAMIC if spec.batched else 1, *spec.shape)
         for spec in (*manifest.input_arrays, *manifest.output_arrays)
@@ -195,7 +196,7 @@ def _check_network(trt: Any, network: Any, manifest: Manifest, onnx_path: Path) 
     found = {tensor.name: tuple(tensor.shape) for tensor in ends}
     if found != expected:
         raise BuildError(
-            f"{onnx_path}: the manifest describes {expected}, the graph has {found} (-1 is the "
+            f"{onnx_path}: expected {expected} by the manifest, the graph has {found} (-1 is the "
             "dynamic batch); export the ONNX again"
         )
     for tensor in ends:
@@ -207,7 +208,7 @@ def _check_network(trt: Any, network: Any, manifest: Manifest, onnx_path: Path) 
 
 
 def _plan(trt: Any, builder: Any, network: Any, config: Any, progress: Progress | None) -> bytes:
-    """Build. Raises BuildError with TensorRT's last words, or what ``progress`` raised."""
+    """Build. Raises BuildError with TensorRT's last message, or what ``progress`` raised."""
     log = captured_log(trt)
     log.take()
     monitor = progress_monitor(trt, progress)
@@ -216,21 +217,22 @@ def _plan(trt: Any, builder: Any, network: Any, config: Any, progress: Progress 
     if monitor.failure is not None:
         raise monitor.failure
     if plan is None:
-        reason = last_line(log, "it gave no reason")
+        reason = last_line(log, "no reason given")
         if CANCELLED in reason:
-            # Ctrl-C came between two lines of the monitor; the bindings made it a "no".
+            # Ctrl-C between two lines of the monitor; the bindings turned it into "cancel".
             raise KeyboardInterrupt
-        raise BuildError(f"TensorRT built no engine: {reason}")
+        raise BuildError(f"TensorRT could not build the engine: {reason}")
     return bytes(plan)
 
 
 def _proof(
     trt: Any, plan: bytes, num_weights: int, source: Manifest, options: EngineOptions
 ) -> str:
-    """What shows the plan's precision, in words. Raises BuildError where it is not so."""
+    """The evidence for the engine's precision, as text. Raises BuildError if it is wrong."""
     words = ["parsed types"]
     inspected = _inspected(trt, plan, source, options)
-    # A version-compatible plan carries a runtime, a stripped one no weights: no size to judge.
+    # A version-compatible plan includes a runtime and a stripped one has no weights, so their
+    # sizes prove nothing.
     weighable = not (options.version_compatible or options.strip_weights)
     if not inspected and weighable:
         words.append(check_plan_size(len(plan), num_weights, source.precision))
@@ -239,11 +241,11 @@ def _proof(
 
 
 def _inspected(trt: Any, plan: bytes, source: Manifest, options: EngineOptions) -> str:
-    """The inspector's proof, empty where the engine cannot be opened here."""
+    """The inspector's evidence; empty if the engine cannot be opened on this machine."""
     log = captured_log(trt)
     runtime = trt.Runtime(log)
     if options.version_compatible:
-        runtime.engine_host_code_allowed = True  # of the plan that was built a moment ago
+        runtime.engine_host_code_allowed = True  # safe: we have just built this plan
     engine = runtime.deserialize_cuda_engine(plan)
     log.take()
     if engine is None:

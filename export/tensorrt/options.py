@@ -1,4 +1,4 @@
-"""What an engine is built with, in trtexec's words, and what its file is called.
+"""The options of an engine build, named as in trtexec, and the engine's file name.
 
 | field | trtexec |
 |---|---|
@@ -10,9 +10,9 @@
 | ``hardware_compatibility_level`` | ``--hardwareCompatibilityLevel`` |
 | ``version_compatible`` | ``--versionCompatible`` |
 | ``strip_weights`` | ``--stripWeights`` |
-| ``no_tf32`` | ``--noTF32``, here the default |
+| ``no_tf32`` | ``--noTF32``, on by default here |
 
-There is no ``--fp16``: the precision is the ONNX graph's (``--stronglyTyped``).
+There is no ``--fp16``: the precision is that of the ONNX graph (``--stronglyTyped``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ HARDWARE_LEVELS = {
     "ampere+": "AMPERE_PLUS",
     "sameComputeCapability": "SAME_COMPUTE_CAPABILITY",
 }
-"""trtexec's word -> name in ``tensorrt.HardwareCompatibilityLevel``; the last is TensorRT 11's."""
+"""trtexec's value -> name in ``tensorrt.HardwareCompatibilityLevel``; the last needs
+TensorRT 11."""
 
 MAX_BUILDER_LEVEL = 5
 
@@ -40,13 +41,12 @@ SUFFIXES = (".engine", ".plan")
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Settings of one build; None leaves TensorRT's default.
+    """Settings of one build; None is TensorRT's default.
 
-    ``flavour`` is ``auto``, ``tensorrt`` (for the GPU of this machine) or
-    ``tensorrt_rtx`` (ahead of time, no GPU needed). ``no_tf32`` keeps the products of an
-    FP32 engine at full precision, which the limits of its parity presume; TensorRT's own
-    default is TF32 (10 bits of mantissa, as FP16) where the GPU has it. Raises ConfigError for
-    a value out of range.
+    ``flavour`` is ``auto``, ``tensorrt`` (for this machine's GPU) or ``tensorrt_rtx`` (ahead of
+    time, no GPU needed). ``no_tf32`` keeps the products of an FP32 engine at full precision, as
+    the FP32 parity limits require; TensorRT's own default is TF32 (10 bits of mantissa, as
+    FP16) if the GPU supports it. Raises ConfigError for a value out of range.
     """
 
     min_batch: int = 1
@@ -78,15 +78,17 @@ class EngineOptions:
         level = self.builder_optimization_level
         if level is not None and not 0 <= level <= MAX_BUILDER_LEVEL:
             raise ConfigError(
-                f"--builderOptimizationLevel is 0 to {MAX_BUILDER_LEVEL}, found {level}"
+                f"--builderOptimizationLevel must be 0 to {MAX_BUILDER_LEVEL}, found {level}"
             )
         if self.mem_pool_size_mib is not None and self.mem_pool_size_mib < 1:
-            raise ConfigError(f"--memPoolSize is at least 1 (MiB), found {self.mem_pool_size_mib}")
+            raise ConfigError(
+                f"--memPoolSize must be at least 1 MiB, found {self.mem_pool_size_mib}"
+            )
         _one_of("--hardwareCompatibilityLevel", self.hardware_compatibility_level, HARDWARE_LEVELS)
         _one_of("TensorRT flavour", self.flavour, ("auto", *FLAVOURS))
         if self.flavour == "tensorrt_rtx" and self.hardware_compatibility_level != "none":
             raise ConfigError(
-                "--hardwareCompatibilityLevel means nothing to tensorrt_rtx, whose engines run "
+                "--hardwareCompatibilityLevel has no effect with tensorrt_rtx, whose engines run "
                 "on every GPU it supports; leave it out"
             )
 
@@ -94,23 +96,22 @@ class EngineOptions:
 def _one_of(what: str, word: str, known: tuple[str, ...] | dict[str, str]) -> None:
     if word not in known:
         choices = ", ".join(known)
-        raise ConfigError(f"{what} is one of {choices}; found {word!r}{nearest(word, known)}")
+        raise ConfigError(f"{what} must be one of {choices}; found {word!r}{nearest(word, known)}")
 
 
 def profile_from_text(text: str) -> BatchProfile:
-    """Of ``MIN-OPT-MAX``. Raises ConfigError."""
+    """Parse ``MIN-OPT-MAX``. Raises ConfigError."""
     words = text.split("-")
     if len(words) != len(BatchProfile._fields) or not all(word.isdecimal() for word in words):
-        raise ConfigError(f"--profile is MIN-OPT-MAX such as 1-8-32, found {text!r}")
+        raise ConfigError(f"--profile must be MIN-OPT-MAX, such as 1-8-32; found {text!r}")
     return BatchProfile(*map(int, words))
 
 
 def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
-    """``msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine``: what makes the file not portable.
+    """``msp_cnn.sm87.trt10.3.fp16.b1-8-32.engine``: everything that limits where the file runs.
 
-    Several profiles read ``b1-1-1+2-8-32``.
-    An engine built ahead of time by TensorRT for RTX reads ``msp_cnn.rtx.trtrtx1.7...``, one of
-    several graphs ``csn.describe.sm87...``.
+    Several profiles are ``b1-1-1+2-8-32``. An engine built ahead of time with TensorRT for RTX
+    is ``msp_cnn.rtx.trtrtx1.7...``, one of several graphs ``csn.describe.sm87...``.
     """
     short = ".".join(info.tensorrt_version.split(".")[:2])
     parts = [
@@ -128,7 +129,7 @@ def engine_file_name(manifest: Manifest, info: EngineInfo) -> str:
 
 
 def engine_path(target: Path, manifest: Manifest, info: EngineInfo) -> Path:
-    """``target`` itself where it names an engine file, otherwise the engine's name in it."""
+    """``target`` if it is an engine file name, otherwise the engine's name in that folder."""
     if target.suffix.lower() in SUFFIXES:
         return target
     return target / engine_file_name(manifest, info)

@@ -1,8 +1,8 @@
-"""Proving what an engine computes in: before the build, and after it.
+"""Check an engine's precision, before and after the build.
 
-The failure to make impossible is an "FP16" build that silently gives an FP32 engine.
-Three witnesses: the parsed network's tensor types, the finished engine's inspector
-where a GPU lets it be opened, and otherwise the size of the plan.
+An FP16 build must never silently give an FP32 engine. There are three checks: the tensor types
+of the parsed network, the finished engine's inspector if a GPU can open the engine, and
+otherwise the size of the plan (the serialized engine).
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ TYPE_NAMES = {"fp32": "FLOAT", "fp16": "HALF"}
 """Precision in the manifest -> name in ``tensorrt.DataType``."""
 
 MIN_TELLING_BYTES = 8 << 20
-"""FP32 weights lighter than this say nothing by the plan's size: its code weighs as much."""
+"""Below this size of the FP32 weights the plan's size proves nothing, because the plan's code is
+as large."""
 
 MAX_FP16_SHARE = 0.8
-"""An FP16 plan above this share of the FP32 weights' bytes holds FP32 weights: halving
-gives 0.5 and the rest is room for the plan's code (MSP-CNN: 0.54 as built)."""
+"""Limit on an FP16 plan's size as a share of the FP32 weights: FP16 weights are 0.5, and the
+rest is for the plan's code. A plan above the limit contains FP32 weights."""
 
 _COMPUTE_WORDS = ("conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply")
 
@@ -39,14 +40,14 @@ class ParsedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ParsedNetwork:
-    """The layers that do the work, and how many weights the network holds."""
+    """The convolutions and matrix products, and the number of weights of the network."""
 
     layers: tuple[ParsedLayer, ...]
     num_weights: int
 
 
 def parsed_network(trt: Any, network: Any) -> ParsedNetwork:
-    """Read the types and the weights of a network that the parser filled."""
+    """Read layer types and the number of weights from a network filled by the parser."""
     kinds = trt.LayerType
     compute = (kinds.CONVOLUTION, kinds.DECONVOLUTION, kinds.MATRIX_MULTIPLY, kinds.EINSUM)
     layers: list[ParsedLayer] = []
@@ -57,7 +58,7 @@ def parsed_network(trt: Any, network: Any) -> ParsedNetwork:
         if kind in compute:
             tensor = layer.get_output(0)
             layers.append(ParsedLayer(layer.name, tensor.dtype.name))
-        # The bindings hand out the parent class; this is their documented way down.
+        # The bindings return the base class; this is their documented way to downcast.
         if kind == kinds.CONVOLUTION:
             convolution = layer
             convolution.__class__ = trt.IConvolutionLayer
@@ -70,34 +71,37 @@ def parsed_network(trt: Any, network: Any) -> ParsedNetwork:
 
 
 def check_parsed_precision(parsed: ParsedNetwork, manifest: Manifest, source: str) -> None:
-    """Every convolution and matrix product outside the islands is in the manifest's precision.
-
-    Raises BuildError naming the first that is not.
+    """Check that all convolutions and matrix products outside the FP32 islands have the
+    manifest's precision. Raises BuildError, naming the first one that does not.
     """
     wanted = TYPE_NAMES.get(manifest.precision)
     if wanted is None:
         raise BuildError(
-            f"{source}: an engine's precision is one of {', '.join(TYPE_NAMES)}, the manifest says "
-            f"{manifest.precision!r}; export the ONNX again"
+            f"{source}: an engine's precision must be one of {', '.join(TYPE_NAMES)}, the manifest "
+            f"has {manifest.precision!r}; export the ONNX again"
         )
-    # A node is called <layer>/<operator>; an island is named by its layer.
-    mainland = [p for p in parsed.layers if p.name.partition("/")[0] not in manifest.fp32_islands]
-    if not mainland:
-        raise BuildError(f"{source}: no convolution or matrix product outside the FP32 islands")
-    wrong = [product for product in mainland if product.data_type != wanted]
+    # A node is named <layer>/<operator>; an island is named by its layer.
+    outside = [p for p in parsed.layers if p.name.partition("/")[0] not in manifest.fp32_islands]
+    if not outside:
+        raise BuildError(
+            f"{source}: expected a convolution or matrix product outside the FP32 islands, found "
+            "none; export the ONNX again"
+        )
+    wrong = [product for product in outside if product.data_type != wanted]
     if wrong:
         raise BuildError(
             f"{source} is {manifest.precision} by its manifest, but {len(wrong)} of "
-            f"{len(mainland)} convolutions and matrix products parse as {wrong[0].data_type} "
+            f"{len(outside)} convolutions and matrix products parse as {wrong[0].data_type} "
             f"(first: {wrong[0].name}); export the ONNX again"
         )
 
 
 def check_inspected_precision(report: str, precision: str, islands: Sequence[str] = ()) -> str:
-    """Read the inspector's JSON; return the proof in words, empty where it shows no types.
+    """Check the inspector's JSON; return the evidence as text, empty if it shows no types.
 
-    Raises BuildError where a convolution or matrix product of an FP16 engine, outside its FP32
-    ``islands``, has FP32 on every side, or no tensor of it is FP16.
+    Raises BuildError if a convolution or matrix product of an FP16 engine, outside its FP32
+    ``islands``, has only FP32 inputs and outputs, if no tensor of an FP16 engine is FP16, or if
+    an FP32 engine has an FP16 tensor.
     """
     layers = [entry for entry in json.loads(report).get("Layers", []) if isinstance(entry, dict)]
     typed = {str(entry.get("Name", "?")): _types_of(entry) for entry in layers}
@@ -106,7 +110,9 @@ def check_inspected_precision(report: str, precision: str, islands: Sequence[str
     half = sum("fp16" in types for types in typed.values())
     if precision == "fp32":
         if half:
-            raise BuildError(f"an fp32 engine was asked for, but {half} of its layers hold FP16")
+            raise BuildError(
+                f"expected an fp32 engine, but {half} of its layers use FP16; export the ONNX again"
+            )
         return f"inspector: {len(layers)} layers, none FP16"
     wrong = [
         str(entry.get("Name", "?"))
@@ -118,15 +124,15 @@ def check_inspected_precision(report: str, precision: str, islands: Sequence[str
     if wrong or not half:
         first = f" (first: {wrong[0]})" if wrong else ""
         raise BuildError(
-            f"an fp16 engine was asked for, but {len(wrong) or 'all'} of its convolutions and "
+            f"expected an fp16 engine, but {len(wrong) or 'all'} of its convolutions and "
             f"matrix products are FP32{first}; export the ONNX again with --fp16"
         )
     where = " outside the islands" if islands else ""
-    return f"inspector: {half} of {len(layers)} layers hold FP16, no FP32 product{where}"
+    return f"inspector: {half} of {len(layers)} layers use FP16, no FP32 product{where}"
 
 
 def _layers_in(name: str) -> set[str]:
-    """The graph's layers in an engine's: ``conv1/Conv + relu1/Relu`` is conv1 and relu1."""
+    """The graph's layers in an engine layer: ``conv1/Conv + relu1/Relu`` is conv1 and relu1."""
     return {node.partition("/")[0] for node in re.split(r"[^\w./:-]+", name)}
 
 
@@ -136,7 +142,7 @@ def _computes(entry: dict[str, Any]) -> bool:
 
 
 def _types_of(entry: dict[str, Any]) -> set[str]:
-    """``fp16`` and ``fp32`` among the types of a layer's inputs and outputs."""
+    """Which of ``fp16`` and ``fp32`` occur in a layer's inputs and outputs."""
     ends = [*_listed(entry.get("Inputs")), *_listed(entry.get("Outputs"))]
     words = [
         str(end.get("Format/Datatype", end.get("Datatype", ""))).lower()
@@ -157,10 +163,10 @@ def _listed(value: object) -> Sequence[object]:
 
 
 def check_plan_size(num_bytes: int, num_weights: int, precision: str) -> str:
-    """Compare an FP16 plan with its weights' bytes in FP32; return the proof in words.
+    """Compare a plan's size with that of its weights in FP32; return the evidence as text.
 
-    Empty where the weights are too few to tell. Raises BuildError for a plan as heavy as
-    FP32 weights.
+    Empty if there are too few weights to decide. Raises BuildError if an FP16 plan is as large
+    as FP32 weights.
     """
     fp32_bytes = 4 * num_weights
     if fp32_bytes < MIN_TELLING_BYTES:
@@ -168,7 +174,8 @@ def check_plan_size(num_bytes: int, num_weights: int, precision: str) -> str:
     share = num_bytes / fp32_bytes
     if precision == "fp16" and share > MAX_FP16_SHARE:
         raise BuildError(
-            f"an fp16 engine was asked for, but the plan has {num_bytes / 2**20:.1f} MiB where "
-            f"the weights in FP32 have {fp32_bytes / 2**20:.1f}: it kept FP32 and is refused"
+            f"expected an fp16 engine, but the plan has {num_bytes / 2**20:.1f} MiB and the "
+            f"weights in FP32 {fp32_bytes / 2**20:.1f} MiB: it contains FP32 weights; export the "
+            "ONNX again with --fp16"
         )
-    return f"plan of {share:.2f} of the FP32 weights' bytes"
+    return f"plan size {share:.2f} of the FP32 weights"

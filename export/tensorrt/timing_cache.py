@@ -1,4 +1,4 @@
-"""TensorRT's timing cache: kernel timings kept between builds, in trtexec's file format."""
+"""TensorRT's timing cache: kernel timings reused between builds, in trtexec's file format."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from reid.files import write_atomically
 
 
 def attach_timing_cache(trt: Any, config: Any, path: Path, log: Any) -> str:
-    """Load ``path`` into ``config``, or start an empty cache; return what happened, in words.
+    """Load ``path`` into ``config``, or start an empty cache; return a line on what was done.
 
-    A cache of another TensorRT version or GPU, or a damaged one, is set aside: it is only
-    a saving of time. Raises BuildError where the file cannot be read.
+    A cache from another TensorRT version or GPU, or a damaged one, is replaced, since it only
+    saves time. Raises BuildError if the file cannot be read.
     """
     log.take()
     try:
@@ -21,7 +21,10 @@ def attach_timing_cache(trt: Any, config: Any, path: Path, log: Any) -> str:
     except FileNotFoundError:
         stored = b""
     except OSError as error:
-        raise BuildError(f"the timing cache {path} cannot be read ({error.strerror})") from error
+        raise BuildError(
+            f"the timing cache {path} cannot be read ({error.strerror}); give another "
+            "--timingCacheFile"
+        ) from error
     cache = config.create_timing_cache(stored)
     accepted = cache is not None and config.set_timing_cache(cache, ignore_mismatch=False)
     complaints = log.take()
@@ -29,13 +32,17 @@ def attach_timing_cache(trt: Any, config: Any, path: Path, log: Any) -> str:
         return f"timing cache {path}: {'reused' if stored else 'new'}"
     empty = config.create_timing_cache(b"")
     if empty is None or not config.set_timing_cache(empty, ignore_mismatch=False):
-        raise BuildError(f"{trt.__name__} gave no timing cache; build without --timingCacheFile")
-    reason = " ".join(complaints[0].split()) if complaints else "of another TensorRT version or GPU"
-    return f"timing cache {path}: set aside and written anew ({reason})"
+        raise BuildError(
+            f"{trt.__name__} cannot create a timing cache; build without --timingCacheFile"
+        )
+    reason = (
+        " ".join(complaints[0].split()) if complaints else "from another TensorRT version or GPU"
+    )
+    return f"timing cache {path}: not usable, replaced ({reason})"
 
 
 def save_timing_cache(config: Any, path: Path) -> None:
-    """Write the cache with what this build added to it. Raises OutputError."""
+    """Write the cache, including the timings of this build. Raises OutputError."""
     cache = config.get_timing_cache()
     if cache is not None:
         stored = bytes(cache.serialize())

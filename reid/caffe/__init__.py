@@ -1,6 +1,7 @@
-"""Caffe's files: the schema, reading and writing them, and the reference graphs.
+"""Caffe's files: their schema, reading and writing them, and the reference graphs.
 
-Importing this loads no protobuf; ``schema``, ``text``, ``files`` and ``solver`` do.
+Importing this package does not load protobuf; its modules ``schema``, ``text``, ``files`` and
+``solver`` do.
 """
 
 from reid.caffe.references import reference

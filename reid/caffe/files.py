@@ -1,4 +1,4 @@
-"""Caffe's files: prototxt, caffemodel and solver, read with every size checked first."""
+"""Read and write Caffe's files (prototxt, caffemodel, solver). Every size is checked first."""
 
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ from reid.errors import CaffeError
 from reid.files import write_atomically, write_text
 
 MAX_TEXT_BYTES = 1 << 20
-"""Ten times our Siamese graph of 360 layers; weights as text are not meant to be read."""
+"""Limit for a prototxt: ten times our Siamese graph of 360 layers. Weights stored as text are
+not supported."""
 
 MAX_BINARY_BYTES = (1 << 31) - 1
-"""What protobuf can read and write in one message."""
+"""The largest message that protobuf can read and write."""
 
 _LAYER_TAG = b"\xa2\x06"
-"""What each layer of a caffemodel begins with (field 100); no text has these bytes."""
+"""The first bytes of each layer in a caffemodel (field 100); they never occur in text."""
 
 MAX_LAYERS = 1 << 16
-"""Far more than any network has; an empty layer takes three bytes of a file."""
+"""Limit on layers, far more than any network has; an empty layer takes only three bytes."""
 
 MAX_AXES = 32
 """Caffe's ``kMaxBlobAxes``."""
 
 MAX_COUNT = (1 << 31) - 1
-"""Values of one blob: Caffe counts them in an int."""
+"""Limit on the values of one blob: Caffe counts them in an int."""
 
 
 @dataclass(frozen=True)
 class Prototxt:
-    """A network as text: the message, and the comment lines at the file's head without '#'."""
+    """A network read from text: the message, and the comment lines at its top without '#'."""
 
     message: NetParameter
     head: tuple[str, ...] = ()
@@ -73,28 +74,28 @@ def read_solver(path: Path) -> SolverParameter:
 
 
 def write_net(path: Path, net: NetParameter, head: Sequence[str] = ()) -> None:
-    """Write a network as text below comment lines ``head``. Raises OutputError."""
+    """Write a network as text, below the comment lines ``head``. Raises OutputError."""
     lines = [line for entry in head for line in entry.split("\n")]
     comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     write_text(path, comments + format_message(net))
 
 
 def read_weights(path: Path) -> NetParameter:
-    """Read a caffemodel. Raises CaffeError for one that is damaged, empty or of the V1 form."""
+    """Read a caffemodel. Raises CaffeError if it is damaged, empty or in the V1 format."""
     data, size = _read_bytes(path, MAX_BINARY_BYTES, "a caffemodel")
     if _is_text(data):
         kind = "a prototxt (text)" if b"layer" in data else "text"
         raise CaffeError(
-            f"{path} is {kind}, expected a caffemodel (binary): name the .caffemodel with the "
-            "weights here, and the .prototxt where the graph is asked for"
+            f"{path} is {kind}, expected a caffemodel (binary); give the .caffemodel with the "
+            "weights here and the .prototxt as the graph"
         )
     _check_size(path, MAX_BINARY_BYTES, "a caffemodel", size)
     try:
         net = NetParameter.FromString(data)
-    # The second kind comes from protobuf's pure Python implementation.
+    # UnicodeDecodeError comes from protobuf's pure Python implementation.
     except (DecodeError, UnicodeDecodeError) as error:
         raise CaffeError(
-            f"{path} is not a caffemodel (cut short or damaged; {_reason(error)}): copy it anew"
+            f"{path} is not a caffemodel, or truncated or damaged ({_reason(error)}); copy it again"
         ) from None
     del data
     _refuse_v1(net, path)
@@ -103,8 +104,8 @@ def read_weights(path: Path) -> NetParameter:
     _check_strings(net, path)
     if not len(net.layer):
         raise CaffeError(
-            f"{path} holds no layers: expected a binary NetParameter with its weights; "
-            "a solverstate or another protobuf file is none"
+            f"{path} has no layers; expected a caffemodel (binary NetParameter) with weights, "
+            "not a solverstate or another protobuf file"
         )
     return net
 
@@ -112,17 +113,17 @@ def read_weights(path: Path) -> NetParameter:
 def write_weights(
     path: Path, net: NetParameter, layers: Iterable[LayerParameter] | None = None
 ) -> None:
-    """Write a caffemodel, one layer after the other, so that no second copy of it is needed.
+    """Write a caffemodel layer by layer, so that memory never holds a second copy of it.
 
-    ``layers`` are written instead of the net's own; made as they are asked for, one at a time
-    is in memory. Unknown fields of text have no number and stay out of the file. Raises
-    OutputError, and CaffeError above protobuf's 2 GB.
+    ``layers`` are written instead of the net's own; from a generator, one layer at a time is in
+    memory. Unknown fields from text have no field number and are not written. Raises
+    OutputError, and CaffeError above protobuf's limit of 2 GB.
     """
     head = NetParameter()
     head.CopyFrom(net)
     head.ClearField("layer")
     each = net.layer if layers is None else layers
-    # Protobuf joins messages that stand one behind the other.
+    # Protobuf merges concatenated messages.
     parts = itertools.chain([head], (NetParameter(layer=[layer]) for layer in each))
 
     def write(file: BinaryIO) -> None:
@@ -141,9 +142,9 @@ def write_weights(
 
 
 def blob_shape(blob: BlobProto, where: str = "a blob") -> tuple[int, ...]:
-    """The shape: ``shape``, or the four legacy numbers where one of them is given, as in Caffe.
+    """A blob's shape: ``shape``, or, as in Caffe, the four legacy numbers if any of them is set.
 
-    Raises CaffeError for more than MAX_AXES axes, a negative one, or a count over MAX_COUNT.
+    Raises CaffeError for more than MAX_AXES axes, a negative size, or over MAX_COUNT values.
     """
     legacy = ("num", "channels", "height", "width")
     if any(blob.HasField(name) for name in legacy):
@@ -154,16 +155,17 @@ def blob_shape(blob: BlobProto, where: str = "a blob") -> tuple[int, ...]:
         shape = tuple(int(dim) for dim in blob.shape.dim)
     if any(dim < 0 for dim in shape) or math.prod(shape) > MAX_COUNT:
         raise CaffeError(
-            f"{where}: expected sizes from 0 and at most {MAX_COUNT} values, found shape {shape}"
+            f"{where}: expected sizes of 0 or more and at most {MAX_COUNT} values, found shape "
+            f"{shape}"
         )
     return shape
 
 
 def blob_array(blob: BlobProto, where: str = "a blob") -> NDArray[np.float32]:
-    """A blob's values in its shape; a blob without a shape is one number, as in Caffe.
+    """A blob's values in its shape; a blob without a shape is a scalar, as in Caffe.
 
-    ``where`` names it in errors, e.g. ``"conv1 blob 0"``. Values are as they stand, NaN too.
-    Raises CaffeError where the number of values is not that of the shape.
+    ``where`` names it in errors, e.g. ``"conv1 blob 0"``. Values are not changed, NaN included.
+    Raises CaffeError if the number of values does not fit the shape.
     """
     shape = blob_shape(blob, where)
     doubles = len(blob.double_data) > 0
@@ -174,7 +176,7 @@ def blob_array(blob: BlobProto, where: str = "a blob") -> NDArray[np.float32]:
         )
     packed = PackedBlob.FromString(blob.SerializeToString())
     if doubles:
-        with np.errstate(over="ignore"):  # beyond float32 it is infinite, as in Caffe
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinity, as in Caffe
             values = np.frombuffer(packed.double_data, "<f8").astype(np.float32)
     else:
         values = np.frombuffer(packed.data, "<f4").astype(np.float32)
@@ -193,15 +195,15 @@ def _read_text(path: Path) -> str:
     if not _is_text(data):
         kind = "a caffemodel (binary)" if _LAYER_TAG in data else "binary or damaged"
         raise CaffeError(
-            f"{path} is {kind}, expected a prototxt (text): name the .prototxt here, and the "
-            ".caffemodel where the weights are asked for"
+            f"{path} is {kind}, expected a prototxt (text); give the .prototxt here and the "
+            ".caffemodel as the weights"
         )
     _check_size(path, MAX_TEXT_BYTES, "a prototxt", size)
     return data.decode().removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _read_bytes(path: Path, most: int, what: str) -> tuple[bytes, int]:
-    """The file's bytes and its size; of a file of more than ``most`` bytes only the start."""
+    """The file's bytes and its size; only the first bytes if it is larger than ``most``."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size if path.is_file() else 0
@@ -209,7 +211,7 @@ def _read_bytes(path: Path, most: int, what: str) -> tuple[bytes, int]:
     except OSError as error:
         raise CaffeError(f"cannot read {what} from {path}: {error.strerror}") from None
     if not data:
-        raise CaffeError(f"{path} is empty: expected {what}")
+        raise CaffeError(f"{path} is empty; expected {what}")
     return data, size
 
 
@@ -219,10 +221,10 @@ def _check_size(path: Path, most: int, what: str, size: int) -> None:
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether the first MAX_TEXT_BYTES are UTF-8 without the control characters of binary files."""
+    """Whether the first MAX_TEXT_BYTES are UTF-8 without control characters of binary files."""
     start = data[:MAX_TEXT_BYTES]
     try:
-        # The cut may go through a character.
+        # The last character may be incomplete.
         codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) == len(data))
     except UnicodeDecodeError:
         return False
@@ -242,17 +244,19 @@ def _head(text: str) -> tuple[str, ...]:
 def _refuse_v1(net: NetParameter, path: Path) -> None:
     if len(net.layers):
         raise CaffeError(
-            f"{path} has {len(net.layers)} layers of Caffe's old V1 form ('layers'); expected "
-            "'layer': convert it with Caffe's upgrade_net_proto_text or upgrade_net_proto_binary"
+            f"{path} has {len(net.layers)} layers in Caffe's old V1 format ('layers'), expected "
+            "'layer'; convert it with Caffe's upgrade_net_proto_text or upgrade_net_proto_binary"
         )
 
 
 def _check_strings(net: NetParameter, path: Path) -> None:
-    """Refuse names that are not UTF-8 (protobuf hands them out as bytes)."""
+    """Reject names that are not UTF-8 (protobuf returns them as bytes)."""
     for layer in net.layer:
         strings = (layer.name, layer.type, *layer.bottom, *layer.top)
         if any(isinstance(string, bytes) for string in strings):
-            raise CaffeError(f"{path} is damaged: the name of a layer or blob is not UTF-8 text")
+            raise CaffeError(
+                f"{path} is damaged: the name of a layer or blob is not UTF-8 text; copy it again"
+            )
     _drop_text(net)
 
 
@@ -261,7 +265,7 @@ def _reason(error: Exception) -> str:
 
 
 def _messages(message: Any) -> list[Any]:
-    """The message and all inside it; blobs have nothing to look into."""
+    """The message and all messages inside it, except inside blobs."""
     found = [message]
     for descriptor, value in message.ListFields():
         if descriptor.message_type is None or descriptor.name == "blobs":

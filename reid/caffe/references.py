@@ -1,4 +1,4 @@
-"""Where the reference graphs lie: in an installed package or in a clone."""
+"""Find the reference graphs, in an installed package or in a clone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER = "prototxt_ref"
 def reference(name: str) -> Path:
     """The file of a reference graph, e.g. ``"msp_cnn_test"`` or ``"msp_cnn_test.prototxt"``.
 
-    Raises CaffeError naming the nearest one.
+    Raises CaffeError, with the nearest name, if there is no such graph.
     """
     folder = reference_folder()
     wanted = name if name.endswith(".prototxt") else f"{name}.prototxt"
@@ -21,16 +21,16 @@ def reference(name: str) -> Path:
     if wanted not in known:
         raise CaffeError(
             f"no reference graph {name!r}{nearest(wanted, known)}; "
-            f"there are: {', '.join(known) or f'none in {folder}'}"
+            f"known: {', '.join(known) or f'none in {folder}'}"
         )
     return folder / wanted
 
 
 def reference_folder() -> Path:
-    """The folder of the graphs and of their README.
+    """The folder with the graphs and their README.
 
-    A wheel has it inside the package; in a clone, editable install or unpacked sdist it is
-    beside the package. It holds no Python, so there it cannot be imported to ask where it is.
+    A wheel has it inside the package; a clone, an editable install or an unpacked sdist has it
+    beside the package. It contains no Python, so importing it cannot locate it.
     """
     package = Path(str(resources.files("reid")))
     inside = package / _FOLDER

@@ -1,9 +1,9 @@
-"""Caffe's protobuf messages, only those in use, built at import without ``protoc``.
+"""The Caffe protobuf messages that we use, built at import without ``protoc``.
 
-Names and numbers are those of BVLC Caffe's ``caffe.proto``; the fork that trained the DGD
-models gives 137 to ``bn_param``. Fields of a binary file that are not in the table live on
-as protobuf's unknown fields; those of a text file are kept in ``unknown_text`` of the
-message they stood in (see ``reid.caffe.text``).
+Names and numbers are those of BVLC Caffe's ``caffe.proto``; 137 for ``bn_param`` is from the
+fork that trained the DGD models. Fields that are not in the table are kept: from a binary file
+as protobuf's unknown fields, from a text file in ``unknown_text`` of the enclosing message
+(see ``reid.caffe.text``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENUMS = {
     "SolverMode": "CPU=0 GPU=1",
     "SolverType": "SGD=0 NESTEROV=1 ADAGRAD=2 RMSPROP=3 ADADELTA=4 ADAM=5",
 }
-"""Enumeration -> its values. A file never names an enumeration, so the names are ours."""
+"""Enumeration -> its values. Files never contain an enumeration's name, so we choose it."""
 
 # name=number:type, then * for repeated or # for repeated and packed, or (default).
 _MESSAGES = {
@@ -48,7 +48,7 @@ _MESSAGES = {
     "BlobShape": "dim=1:int64#",
     "BlobProto": """num=1:int32(0) channels=2:int32(0) height=3:int32(0) width=4:int32(0)
         data=5:float# shape=7:BlobShape double_data=8:double#""",
-    # A BlobProto's wire form seen another way: packed numbers as their bytes.
+    # The same wire format as BlobProto, but with packed numbers as raw bytes.
     "PackedBlob": "shape=7:BlobShape data=5:bytes double_data=8:bytes",
     "NetStateRule": "phase=1:Phase min_level=2:int32 max_level=3:int32 stage=4:string* "
     "not_stage=5:string*",
@@ -87,7 +87,7 @@ _MESSAGES = {
     "ScaleParameter": """axis=1:int32(1) num_axes=2:int32(1) filler=3:FillerParameter
         bias_term=4:bool(false) bias_filler=5:FillerParameter""",
     "InputParameter": "shape=1:BlobShape*",
-    # A solver is only ever a text file, so min_lr (the fork's) needs no true number.
+    # A solver is always a text file, so the number of min_lr (from the fork) does not matter.
     "SolverParameter": """base_lr=5:float display=6:int32 max_iter=7:int32 lr_policy=8:string
         gamma=9:float power=10:float momentum=11:float weight_decay=12:float stepsize=13:int32
         snapshot=14:int32 snapshot_prefix=15:string solver_mode=17:SolverMode(GPU) net=24:string
@@ -96,7 +96,7 @@ _MESSAGES = {
 }
 
 UNKNOWN_TEXT = "unknown_text"
-"""The field of every message that holds, verbatim, what a text file said and no one knows."""
+"""The field of every message that keeps the unknown fields of a text file verbatim."""
 
 _UNKNOWN_TEXT_NUMBER = (1 << 29) - 1
 """Protobuf's last field number: no file uses it. Never written to a binary file."""
@@ -106,7 +106,7 @@ _SCALARS = ("int32", "uint32", "int64", "float", "double", "bool", "string", "by
 
 
 class Field(NamedTuple):
-    """One row of the table. ``enum`` maps value names to numbers, ``message`` is a type name."""
+    """One field of a message. ``enum`` maps value names to numbers, ``message`` is a type name."""
 
     name: str
     number: int
@@ -125,7 +125,7 @@ def _add_field(row: str, into: descriptor_pb2.DescriptorProto) -> Field:
     """Add one row of the table to a message's descriptor."""
     matched = _FIELD.match(row)
     if matched is None:
-        raise ValueError(f"not a row of the schema: {row!r}")
+        raise ValueError(f"invalid row in the schema: {row!r}")
     name, number, kind, mark, default = matched.groups()
     proto = into.field.add(name=name, number=int(number))
     proto.label = proto.LABEL_REPEATED if mark else proto.LABEL_OPTIONAL
@@ -144,14 +144,14 @@ def _add_field(row: str, into: descriptor_pb2.DescriptorProto) -> Field:
 
 
 def _build() -> tuple[dict[str, Any], dict[str, Mapping[str, Field]]]:
-    """Message name -> class, and -> its fields by name, from the tables above."""
+    """Message name -> class, and message name -> fields by name, from the tables above."""
     file = descriptor_pb2.FileDescriptorProto(
         name="reid/caffe/schema.proto", package="caffe", syntax="proto2"
     )
     for enum_name, values in _ENUMS.items():
         enum = file.enum_type.add(name=enum_name)
         for name, number in _enum_values(values).items():
-            # Values of one file share a scope in protobuf, so MAX would be there twice.
+            # All enum values of a file share one scope in protobuf, so MAX would clash.
             enum.value.add(name=f"{enum_name}_{name}", number=number)
     fields: dict[str, Mapping[str, Field]] = {}
     for message_name, rows in _MESSAGES.items():
@@ -159,7 +159,7 @@ def _build() -> tuple[dict[str, Any], dict[str, Mapping[str, Field]]]:
         found = [_add_field(_scoped_default(row), message) for row in rows.split()]
         fields[message_name] = MappingProxyType({field.name: field for field in found})
         _add_field(f"{UNKNOWN_TEXT}={_UNKNOWN_TEXT_NUMBER}:string*", message)
-    # A pool of its own: another caffe_pb2 in the process has the same full names.
+    # A separate pool: another caffe_pb2 in the process has the same full names.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
@@ -195,7 +195,7 @@ MAX, AVE = number_of("PoolMethod", "MAX"), number_of("PoolMethod", "AVE")
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    # The classes are made at import, so a type checker sees their methods and Any for fields.
+    # The classes are built at import; a type checker sees their methods, and Any for fields.
     class Message:
         """A protobuf message of the table above."""
 

@@ -1,4 +1,4 @@
-"""What a Caffe solver says, as settings of a training run."""
+"""Convert a Caffe solver into settings of a training run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reid.caffe.schema import UNKNOWN_TEXT, SolverParameter, name_of
 from reid.errors import CaffeError, nearest
 
 Schedule = dict[str, str | float | int]
-"""Keys of a stage's rate policy."""
+"""Settings of a training stage's learning rate, by key."""
 
 _USED = (
     *("base_lr", "max_iter", "lr_policy", "gamma", "power", "stepsize", "stepvalue", "min_lr"),
@@ -27,14 +27,14 @@ _USED = (
 
 @dataclass(frozen=True, slots=True)
 class SolverSettings:
-    """Settings for ``optimizer`` and for one stage, and the solver's fields that found no use."""
+    """Settings for ``optimizer`` and for one stage, and the solver fields that are not used."""
 
     optimizer: dict[str, float | int | bool]
     stage: Schedule
     unused: tuple[str, ...]
 
-    def words(self) -> str:
-        """All that was taken, in one line."""
+    def summary(self) -> str:
+        """All settings, in one line."""
         taken = {**self.stage, **self.optimizer}
         return ", ".join(f"{key} {value}" for key, value in taken.items())
 
@@ -42,21 +42,22 @@ class SolverSettings:
 def settings_of_solver_file(path: Path, say: Callable[[str], None]) -> dict[str, Mapping[str, Any]]:
     """``optimizer`` and ``first_stage`` of a configuration, from a solver's prototxt.
 
-    Says in a line what it took, and in another what found no use. Raises CaffeError.
+    Prints one line with the settings, and one with unused fields. Raises CaffeError.
     """
     found = settings_from_solver(read_solver(path), path)
-    say(f"{path}, for the first stage: {found.words()}")
+    say(f"{path}, for the first stage: {found.summary()}")
     if found.unused:
         say(f"{path}: not used: {', '.join(found.unused)}")
     return {"optimizer": found.optimizer, "first_stage": found.stage}
 
 
 def settings_from_solver(solver: SolverParameter, where: Path | str) -> SolverSettings:
-    """Rate, policy, length, momentum, decay and accumulation of a solver.
+    """Learning rate, policy, length, momentum, weight decay and accumulation of a solver.
 
-    A field that the solver leaves out has Caffe's default: no momentum, no decay, iter_size
-    1. ``exp``, ``poly`` of power 1 and ``multistep`` at even distances become the policy of
-    ours that gives the same rates. Raises CaffeError for what cannot be followed.
+    Missing fields have Caffe's defaults: no momentum, no weight decay, iter_size 1. ``exp``,
+    ``poly`` with power 1 and ``multistep`` with evenly spaced steps are converted to the
+    policy of ours with the same learning rates. Raises CaffeError if the solver has an invalid
+    value or one without an equivalent here.
     """
     base_lr, max_iter = _number(solver, "base_lr", where), int(solver.max_iter)
     if not base_lr > 0 or max_iter < 1:
@@ -73,8 +74,8 @@ def settings_from_solver(solver: SolverParameter, where: Path | str) -> SolverSe
     decay = _number(solver, "weight_decay", where)
     if not 0 <= momentum < 1 or decay < 0 or solver.iter_size < 1:
         raise CaffeError(
-            f"{where}: expected momentum in [0, 1), weight_decay from 0, iter_size from 1; "
-            f"found {momentum:g}, {decay:g}, {solver.iter_size}"
+            f"{where}: expected momentum in [0, 1), weight_decay of 0 or more and iter_size of 1 "
+            f"or more; found {momentum:g}, {decay:g}, {solver.iter_size}"
         )
     if decay and solver.regularization_type != "L2":
         raise CaffeError(
@@ -100,7 +101,7 @@ def settings_from_solver(solver: SolverParameter, where: Path | str) -> SolverSe
 
 
 def _is_nesterov(solver: SolverParameter, where: Path | str) -> bool:
-    """Whether the solver is Nesterov's; ``solver_type`` is the old way to say it."""
+    """Whether the solver uses Nesterov momentum; ``solver_type`` is the old field for it."""
     kind = solver.type
     if solver.HasField("solver_type"):
         kind = name_of("SolverType", solver.solver_type)
@@ -119,7 +120,7 @@ def _step(solver: SolverParameter, where: Path | str) -> Schedule:
 
 
 def _stepdecr(solver: SolverParameter, where: Path | str) -> Schedule:
-    """The DGD fork's: base_lr * (1 - gamma * floor(i / stepsize)), at least min_lr."""
+    """DGD fork's ``stepdecr``: base_lr * (1 - gamma * floor(i / stepsize)), at least min_lr."""
     schedule = _stepped("stepdecr", _gamma(solver, where), _stepsize(solver, where))
     return {**schedule, "min_lr": max(0.0, _number(solver, "min_lr", where))}
 
@@ -130,24 +131,24 @@ def _exp(solver: SolverParameter, where: Path | str) -> Schedule:
 
 
 def _multistep(solver: SolverParameter, where: Path | str) -> Schedule:
-    """A step at each stepvalue, where they are what a stepsize would give."""
+    """``multistep`` with evenly spaced stepvalues, as ``step``."""
     steps = [int(step) for step in solver.stepvalue if step < solver.max_iter]
     if not steps:
         return _fixed(solver, where)
     even = range(steps[0], int(solver.max_iter), max(1, steps[0]))
     if steps[0] < 1 or len(steps) != len(even) or any(map(operator.ne, steps, even)):
         raise CaffeError(
-            f"{where}: expected the stepvalues of multistep at equal distances up to max_iter, "
-            f"found {', '.join(map(str, steps[:8]))}; give each its own stage in a --config"
+            f"{where}: expected evenly spaced stepvalues up to max_iter for multistep, found "
+            f"{', '.join(map(str, steps[:8]))}; write one stage per step in a --config file"
         )
     return _stepped("step", _gamma(solver, where), steps[0])
 
 
 def _poly(solver: SolverParameter, where: Path | str) -> Schedule:
-    """base_lr * (1 - i / max_iter)^power; of power 1 it falls a little at every iteration."""
+    """base_lr * (1 - i / max_iter)^power; with power 1 it is ``stepdecr`` with stepsize 1."""
     power = _number(solver, "power", where)
     if power != 1:
-        raise CaffeError(f"{where}: expected poly of power 1, found power {power:g}")
+        raise CaffeError(f"{where}: expected power 1 for lr_policy poly, found {power:g}")
     return _stepped("stepdecr", 1 / int(solver.max_iter), 1)
 
 
@@ -181,7 +182,7 @@ def _stepsize(solver: SolverParameter, where: Path | str) -> int:
 
 
 def _number(solver: SolverParameter, name: str, where: Path | str) -> float:
-    """The number that the file says: 0.1, not the float32 nearest to it."""
+    """The number as written in the file: 0.1, not the float32 nearest to it."""
     value = float(str(np.float32(getattr(solver, name))))
     if not math.isfinite(value):
         raise CaffeError(f"{where}: expected a finite {name}, found {value}")
@@ -189,7 +190,7 @@ def _number(solver: SolverParameter, name: str, where: Path | str) -> float:
 
 
 def _unused(solver: SolverParameter) -> tuple[str, ...]:
-    """Names of what the solver says and no setting takes."""
+    """Names of the solver fields that no setting uses."""
     known = [field.name for field, _ in solver.ListFields()]
     unknown = [re.split(r"\W", text, maxsplit=1)[0] for text in solver.unknown_text]
     names = (*known, *unknown)

@@ -1,8 +1,8 @@
-"""Protobuf's text format, read and written without losing what the schema does not know.
+"""Read and write protobuf's text format without losing fields that the schema does not have.
 
-protobuf's own reader either refuses an unknown field or drops it. This one keeps the words
-of such a field, comments included, in ``unknown_text`` of the message it stood in, and the
-writer puts them back there. They travel with the message when it is copied.
+protobuf's own parser rejects or drops unknown fields. This one keeps their text, comments
+included, in ``unknown_text`` of the enclosing message, and the writer puts it back there. It is
+kept when the message is copied.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ESCAPED = dict(zip(b"abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
 
 
 def parse_into(message: Message, text: str, where: str) -> None:
-    """Fill an empty message from text; ``where`` is what errors call the text.
+    """Fill an empty message from text; ``where`` names the text in errors.
 
-    Raises CaffeError with line and column: a syntax error, a value of the wrong kind, a
-    field given twice that may stand once.
+    Raises CaffeError with line and column for a syntax error, a value of the wrong type, or a
+    repeated field that may occur only once.
     """
     tokens = Tokens(text, where)
     _parse_fields(tokens, message, FIELDS[message.DESCRIPTOR.name], END)
@@ -40,14 +40,16 @@ def _parse_fields(tokens: Tokens, message: Any, fields: Any, close: str) -> None
     while not _at(tokens, close):
         token = tokens.next
         if token.kind != NAME:
-            raise tokens.error("the name of a field" + (f" or {close!r}" if close != END else ""))
+            raise tokens.error("a field name" + (f" or {close!r}" if close != END else ""))
         tokens.take()
         field = fields.get(token.text)
         if field is None:
             getattr(message, UNKNOWN_TEXT).append(_unknown(tokens, token))
         else:
             if not field.repeated and field.name in seen:
-                raise tokens.error_at(token.start, f"{field.name} is given twice")
+                raise tokens.error_at(
+                    token.start, f"{field.name} is given twice, expected once; remove one"
+                )
             seen.add(field.name)
             _parse_field(tokens, message, field)
         tokens.take_sign(";,")
@@ -87,12 +89,12 @@ def _parse_value(tokens: Tokens, message: Any, field: Field) -> None:
     if field.repeated:
         inner = inner.add()
     else:
-        inner.SetInParent()  # an empty message is there too
+        inner.SetInParent()  # an empty message counts as present
     _parse_fields(tokens, inner, FIELDS[field.message], _CLOSING[opening])
 
 
 def _unknown(tokens: Tokens, name: Token) -> str:
-    """The words of a field that the schema does not know, its lines moved to the left."""
+    """The text of an unknown field, without its indentation."""
     colon = tokens.take_sign(":")
     opening = tokens.take_sign("{<[")
     if opening:
@@ -100,7 +102,7 @@ def _unknown(tokens: Tokens, name: Token) -> str:
     elif not colon:
         raise tokens.error(f"':' or '{{' after {name.text}")
     elif tokens.next.kind in (SIGN, END):
-        raise tokens.error(f"a value of {name.text}")
+        raise tokens.error(f"a value for {name.text}")
     else:
         while tokens.take().kind == STRING and tokens.next.kind == STRING:
             pass
@@ -111,7 +113,7 @@ def _unknown(tokens: Tokens, name: Token) -> str:
 
 
 def _skip_to(tokens: Tokens, close: str) -> None:
-    """Pass by everything up to the bracket that closes the one just taken."""
+    """Skip everything up to the bracket that closes the one just taken."""
     open_brackets = [close]
     while open_brackets:
         token = tokens.next
@@ -125,7 +127,7 @@ def _skip_to(tokens: Tokens, close: str) -> None:
 
 
 def _scalar(tokens: Tokens, field: Field) -> Any:
-    """The next value as the field's kind."""
+    """The next value, converted to the field's type."""
     token = tokens.next
     if token.kind in (SIGN, END) or (token.kind == STRING) != (field.kind == "string"):
         raise tokens.error(_expected(field))
@@ -149,8 +151,8 @@ def _expected(field: Field) -> str:
     if field.enum is not None:
         return f"one of {', '.join(field.enum)} as {field.name}"
     kinds = {"string": "a quoted string", "bool": "true or false", "float": "a number"}
-    kinds |= {"double": "a number", "uint32": "a whole number from 0"}
-    return f"{kinds.get(field.kind, 'a whole number')} as {field.name}"
+    kinds |= {"double": "a number", "uint32": "an integer of 0 or more"}
+    return f"{kinds.get(field.kind, 'an integer')} as {field.name}"
 
 
 def _enum_value(values: Any, word: str) -> Any:
@@ -161,7 +163,7 @@ def _integer(word: str, least: int, most: int) -> int | None:
     if not re.fullmatch(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", word):
         return None
     digits = word.lstrip("-")
-    # As in C, a leading zero means octal.
+    # As in C, a leading 0 means octal.
     octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
     if octal and not re.fullmatch("[0-7]+", digits):
         return None
@@ -170,7 +172,7 @@ def _integer(word: str, least: int, most: int) -> int | None:
 
 
 def _real(word: str) -> float | None:
-    """A float; what is beyond float32 becomes infinite, as in protobuf."""
+    """The word as a float, or None; values beyond float32 become infinity, as in protobuf."""
     if not re.fullmatch(r"-?([0-9]*\.?[0-9]*([eE][+-]?[0-9]+)?[fF]?|inf(inity)?|nan)", word, re.I):
         return None
     try:
@@ -180,13 +182,13 @@ def _real(word: str) -> float | None:
 
 
 def _string(tokens: Tokens) -> str:
-    """Adjacent strings joined, escapes resolved."""
+    """Adjacent strings joined, with escapes resolved."""
     start, parts = tokens.next.start, []
     while tokens.next.kind == STRING:
         token = tokens.take()
         raw = token.text[1:-1].encode()
         if b"\\" in _ESCAPE.sub(b"", raw):
-            raise tokens.error("a string with known escapes", token)
+            raise tokens.error("a string with valid escapes", token)
         parts.append(_ESCAPE.sub(_unescape, raw))
     try:
         return b"".join(parts).decode()
@@ -204,9 +206,9 @@ def _unescape(matched: re.Match[bytes]) -> bytes:
 
 
 def format_message(message: Message) -> str:
-    """The message as text: known fields by number, then the unknown ones as they were read.
+    """The message as text: known fields by number, then unknown fields as they were read.
 
-    Reading it back gives an equal message.
+    Parsing the text gives an equal message.
     """
     return "".join(f"{line}\n" for line in _lines(message))
 

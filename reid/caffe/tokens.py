@@ -1,4 +1,4 @@
-"""The words of protobuf's text format, each with its line and column."""
+"""Tokens of protobuf's text format, each with its line and column."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """One word; ``start`` and ``end`` are positions in the text."""
+    """One token; ``start`` and ``end`` are positions in the text."""
 
     kind: str
     text: str
@@ -30,17 +30,17 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """The words of one text, one looked at ahead. ``where`` is what errors call the text."""
+    """The tokens of a text, with one token of lookahead. ``where`` names the text in errors."""
 
     def __init__(self, text: str, where: str) -> None:
         self.text = text
         self.where = where
-        self.end = 0  # where the last word that was taken ends
-        self._rest = self._words()
+        self.end = 0  # end of the last token taken
+        self._rest = self._tokens()
         self.next = next(self._rest)
 
     def take(self) -> Token:
-        """The next word, which is passed by. Raises CaffeError at the text's end."""
+        """Return the next token and advance. Raises CaffeError at the end of the text."""
         token = self.next
         if token.kind == END:
             raise self.error("more text", token)
@@ -49,19 +49,19 @@ class Tokens:
         return token
 
     def take_sign(self, signs: str) -> str:
-        """The next word if it is one of ``signs``, passed by; else an empty string."""
+        """If the next token is one of ``signs``, return it and advance; else return ``""``."""
         if self.next.kind == SIGN and self.next.text in signs:
             return self.take().text
         return ""
 
     def error(self, expected: str, found: Token | None = None) -> CaffeError:
-        """What stands at ``found`` (by default the next word) instead of ``expected``."""
+        """An error: ``expected`` against the token ``found`` (by default the next one)."""
         token = self.next if found is None else found
         shown = "the end of the file" if token.kind == END else repr(token.text[:40])
         return self.error_at(token.start, f"expected {expected}, found {shown}")
 
     def error_at(self, position: int, message: str) -> CaffeError:
-        """``message`` with the line and column of a position."""
+        """An error with ``message`` and the line and column of a position."""
         line = self.text.count("\n", 0, position) + 1
         return CaffeError(f"{self.where}:{line}:{self.column(position)}: {message}")
 
@@ -69,19 +69,19 @@ class Tokens:
         """Column of a position, from 1."""
         return position - (self.text.rfind("\n", 0, position) + 1) + 1
 
-    def _words(self) -> Iterator[Token]:
+    def _tokens(self) -> Iterator[Token]:
         position = 0
         while position < len(self.text):
             matched = _TOKEN.match(self.text, position)
             if matched is None:
-                raise self.error_at(position, self._no_word(position))
+                raise self.error_at(position, self._no_token(position))
             if matched.lastgroup != "space":
                 yield Token(str(matched.lastgroup), matched[0], position, matched.end())
             position = matched.end()
         while True:
             yield Token(END, "", position, position)
 
-    def _no_word(self, position: int) -> str:
+    def _no_token(self, position: int) -> str:
         if self.text[position] in "\"'":
-            return "a string that does not end on its line; close its quotes"
-        return f"{self.text[position]!r} does not belong into a prototxt"
+            return "expected a string that ends on the same line; close its quotes"
+        return f"unexpected character {self.text[position]!r}; remove it"

@@ -1,7 +1,7 @@
-"""What changes an image in training: translation, crop, mirror, colour, erasing.
+"""Augmentation of training images: translation, crop, mirror, colour jitter, random erasing.
 
-Works on uint8 BGR pixels, before normalisation. Every random number is drawn before the
-first is used, so switching one change off leaves the others as they were.
+Works on uint8 BGR pixels, before normalisation. All random numbers are drawn before the first
+one is used, so switching one augmentation off leaves the others unchanged.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Draws:
 
     @staticmethod
     def from_rng(rng: np.random.Generator) -> Draws:
-        """Always the same numbers in the same order, whatever the configuration."""
+        """Draw the same numbers in the same order, whatever the configuration."""
         top, left, mirror, erase = rng.random(4).tolist()
         rectangles = rng.random((_ERASING_ATTEMPTS, 4))
         colour = rng.standard_normal(3)
@@ -66,12 +66,12 @@ class Draws:
 def augment(
     image: Image, preprocess: Preprocess, config: AugmentConfig, rng: np.random.Generator
 ) -> Image:
-    """(H, W, 3) uint8 BGR -> (crop_height, crop_width, 3) uint8 BGR, an array of its own.
+    """(H, W, 3) uint8 BGR -> (crop_height, crop_width, 3) uint8 BGR, always a new array.
 
-    Resize; translation; random crop (or the centre one); mirror; AlexNet's colour jitter; random
-    erasing with the preprocessing's mean, so that the rectangle becomes 0 in the network's
-    input (a fractional mean is rounded). With everything switched off the result is
-    exactly the crop that evaluation sees.
+    The order is: resize; translation; random crop (or the centre crop); mirror; AlexNet's colour
+    jitter; random erasing. Erasing fills with the preprocessing mean (rounded), so that the
+    rectangle is 0 in the network's input. With everything switched off the result is exactly
+    the crop that evaluation uses.
     """
     draws = Draws.from_rng(rng)
     resized = preprocess.resize(image)
@@ -92,9 +92,9 @@ def augment(
 
 
 def shrunk(crop: Image, size: tuple[int, int] | None) -> Image:
-    """``crop`` at ``size`` (height, width), for coarse-to-fine training; None changes nothing.
+    """Resize ``crop`` to ``size`` (height, width), for coarse-to-fine training; None: unchanged.
 
-    Pixel areas are averaged (INTER_AREA), which a shrunken image needs.
+    Pixel areas are averaged (INTER_AREA) to avoid aliasing.
     """
     if size is None:
         return crop
@@ -102,10 +102,10 @@ def shrunk(crop: Image, size: tuple[int, int] | None) -> Image:
 
 
 def _translated(image: Image, draws: Draws, largest: float) -> Image:
-    """Shift by whole pixels, each of those within ``largest`` of the side being as likely.
+    """Shift by a whole number of pixels, uniform up to ``largest`` times the side length.
 
-    X-Corr and ImpCNN draw translations from [-0.05 H, 0.05 H] x [-0.05 W, 0.05 W]. What the
-    image leaves uncovered repeats its edge [inferred: neither says what stands there].
+    X-Corr and ImpCNN draw translations from [-0.05 H, 0.05 H] x [-0.05 W, 0.05 W]. The
+    uncovered border repeats the edge pixels [inferred: neither paper says how to fill it].
     """
     height, width = image.shape[:2]
     rows = np.arange(height) - _shift(draws.down, largest * height)
@@ -141,7 +141,7 @@ def _erase(crop: Image, rectangles: npt.NDArray[np.float64], preprocess: Preproc
 
 
 def _mean_bgr(preprocess: Preprocess) -> FloatArray:
-    """The mean as a pixel: the configuration has it in the network's channel order."""
+    """The mean as a BGR pixel; the configuration has it in the network's channel order."""
     mean = preprocess.mean if preprocess.channel_order == "BGR" else preprocess.mean[::-1]
     return np.rint(np.asarray(mean, np.float32)).clip(0, 255)
 

@@ -1,7 +1,7 @@
-"""How large an image file says it is, read before anything is decoded.
+"""Read the size of an image from the file's header, before anything is decoded.
 
-A few kilobytes can decode to gigabytes. The size stands in the first bytes of each format that
-is taken; any other format is refused, and a JPEG without its end.
+A few kilobytes can decode to gigabytes. Each supported format has its size in the first bytes.
+Other formats are rejected, and so is a JPEG without an end marker.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from collections.abc import Iterator
 from reid.errors import DataError
 
 MAX_SCANS = 100
-"""Of a progressive JPEG, which has about ten: one of 12 bytes is a pass over all pixels."""
+"""Limit for a progressive JPEG, which usually has about ten scans. A scan of 12 bytes already
+costs the decoder a pass over all pixels."""
 
 MAX_PARTS = 10_000
-"""Of a JPEG; thousands of notes come with some."""
+"""Limit on the segments of a JPEG; some files have thousands of comment segments."""
 
 FORMATS = "JPEG, PNG, BMP or WebP"
 
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
-# Not what stands in an image's data or has no length: 0x00, 0x01, 0xD0 to 0xD7.
+# Without 0x00, 0x01 and 0xD0 to 0xD7: they occur inside image data or have no length field.
 _JPEG_PART = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
 
 
 def image_size(content: bytes, what: str) -> tuple[int, int]:
-    """Width and height in pixels as the file's head tells.
+    """Width and height in pixels, from the file's header.
 
-    Raises DataError, naming ``what``, where it tells none, for a JPEG that is cut short, and for
-    one of which decoding would take for ever.
+    Raises DataError, naming ``what``, for an unsupported format, a truncated file, and a JPEG
+    with too many scans or segments to decode in reasonable time.
     """
     try:
         if content.startswith(b"\xff\xd8"):
@@ -43,8 +44,8 @@ def image_size(content: bytes, what: str) -> tuple[int, int]:
         if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
             return _webp_size(content)
     except (struct.error, IndexError):
-        raise DataError(f"{what}: the image is cut short; copy it again") from None
-    raise DataError(f"{what}: not an image that is taken; expected {FORMATS}")
+        raise DataError(f"{what}: truncated image; copy the file again") from None
+    raise DataError(f"{what}: unsupported image format; expected {FORMATS}")
 
 
 def _jpeg_size(content: bytes, what: str) -> tuple[int, int]:
@@ -56,7 +57,8 @@ def _jpeg_size(content: bytes, what: str) -> tuple[int, int]:
         scans += marker == _JPEG_SCAN
         if scans > MAX_SCANS or number >= MAX_PARTS:
             raise DataError(
-                f"{what}: a JPEG of over {MAX_SCANS} scans or {MAX_PARTS:,} parts; save it again"
+                f"{what}: the JPEG has more than {MAX_SCANS} scans or {MAX_PARTS:,} segments; "
+                "save it again as a plain JPEG"
             )
     if size is None or marker != _JPEG_END:
         raise IndexError
@@ -64,9 +66,9 @@ def _jpeg_size(content: bytes, what: str) -> tuple[int, int]:
 
 
 def _jpeg_parts(content: bytes) -> Iterator[tuple[int, int]]:
-    """Each part's marker and where it begins, up to the image's end and with it.
+    """Marker and start of each segment, up to and including the end marker.
 
-    Parts are stepped over whole, so a thumbnail's own end does not count.
+    Whole segments are skipped, so the end marker of an embedded thumbnail does not count.
     """
     at = 2
     while found := _JPEG_PART.search(content, at):
@@ -81,7 +83,7 @@ def _bmp_size(content: bytes) -> tuple[int, int]:
     (head_bytes,) = struct.unpack_from("<I", content, 14)
     kind = "<HH" if head_bytes == 12 else "<ii"
     width, height = struct.unpack_from(kind, content, 18)
-    return abs(width), abs(height)  # below zero where the rows run downwards
+    return abs(width), abs(height)  # a negative height means that rows run top to bottom
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:

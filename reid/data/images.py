@@ -1,7 +1,7 @@
-"""Reading one image, and refusing one that is damaged or too large.
+"""Read one image; reject it if it is damaged or too large.
 
-OpenCV decodes a JPEG or PNG that stops half-way and fills the rest with grey, so a
-truncated file would be trained on. The container is therefore checked first.
+OpenCV decodes a truncated JPEG or PNG and fills the rest with grey, so that training would use
+it. The container is therefore checked first.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from reid.types import Image
 from .image_size import image_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-"""What is taken for an image, in lower case; compare with ``path.suffix.lower()``."""
+"""Suffixes of image files, in lower case; compare with ``path.suffix.lower()``."""
 
 MAX_PIXELS = 40_000_000
 """120 MB when decoded; a frame of 8K has 33 million pixels."""
 
 MAX_SIDE = 30_000
-"""What OpenCV resizes in every way."""
+"""The longest side that OpenCV can resize with every interpolation."""
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode ``path`` to (height, width, 3) uint8 BGR, grey and alpha converted.
+    """Decode ``path`` to (height, width, 3) uint8 BGR; grey and alpha images are converted.
 
-    Raises DataError naming the file where it is missing, empty, cut short, corrupt, too large,
+    Raises DataError, naming the file, if it is missing, empty, truncated, corrupt, too large,
     or not an image.
     """
     path = Path(path)
@@ -47,17 +47,17 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def decode_image(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Image:
-    """A file's bytes -> (height, width, 3) uint8 BGR, grey and alpha converted.
+    """Decode a file's bytes to (height, width, 3) uint8 BGR; grey and alpha are converted.
 
-    Raises DataError, naming ``what``, for an image that is too large, none, or damaged.
+    Raises DataError, naming ``what``, if it is empty, not an image, too large, or damaged.
     """
     if not content:
         raise DataError(f"{what}: the file is empty; copy it again or remove it")
     width, height = image_size(content, what)
     if not (0 < width * height <= max_pixels and max(width, height) <= MAX_SIDE):
         raise DataError(
-            f"{what}: an image of {width:,} x {height:,} pixels; expected 1 to {max_pixels:,}, "
-            f"and up to {MAX_SIDE:,} to a side"
+            f"{what}: found {width:,} x {height:,} pixels; expected 1 to {max_pixels:,} pixels "
+            f"and at most {MAX_SIDE:,} per side"
         )
     if content.startswith(_PNG_START) and (damage := _png_damage(content)):
         raise DataError(f"{what}: {damage}; copy the file again or remove it")
@@ -66,7 +66,7 @@ def decode_image(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     except cv2.error as error:
         raise DataError(f"{what}: OpenCV cannot decode it: {error.err}") from error
     if image is None or image.shape[0] * image.shape[1] != width * height:
-        raise DataError(f"{what}: a damaged image; copy the file again or remove it")
+        raise DataError(f"{what}: damaged image; copy the file again or remove it")
     return np.asarray(image, np.uint8)
 
 
@@ -83,4 +83,4 @@ def _png_damage(data: bytes) -> str:
         if kind == b"IEND":
             return ""
         position = end + 4
-    return "the PNG is cut short (no IEND chunk)"
+    return "the PNG is truncated (no IEND chunk)"

@@ -1,4 +1,4 @@
-"""What is in a dataset's folder: ``reid data check``."""
+"""Check a dataset's folder: ``reid data check``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN = 10
 class SubsetCounts:
     """One folder or view. ``images`` includes junk and distractors, ``identities`` does not.
 
-    ``published_images`` and ``published_identities`` are None where nothing is published.
+    ``published_images`` and ``published_identities`` are None if no counts are published.
     """
 
     images: int
@@ -40,7 +40,7 @@ class SubsetCounts:
 
     @property
     def matches_published(self) -> bool | None:
-        """Whether both counts are the published ones; None where nothing is published."""
+        """Whether both counts equal the published ones; None if none are published."""
         if self.published_images is None:
             return None
         found = (self.images, self.identities)
@@ -49,14 +49,14 @@ class SubsetCounts:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The findings. ``unreadable`` are one-line reasons that begin with the file's path.
+    """The findings of a check. ``unreadable``: one line per file, starting with its path.
 
-    ``split`` is how training would divide the images, in words, and ``notes`` what else was
-    understood. ``single_camera`` are the identities that one camera alone has seen, by part
-    of the dataset (``train``, ``test``; ``all`` where it is not divided; nothing without
-    cameras): no positive pair across cameras in training, no right answer in testing.
-    ``duplicates`` are files of the same bytes, one in train and one in the test, or of two
-    identities where it is not divided.
+    ``split`` describes how training would split the images; ``notes`` says how the folder was
+    interpreted. ``single_camera`` lists the identities seen by one camera only, by part of the
+    dataset (``train``, ``test``; ``all`` if there is no split; empty without cameras). They
+    have no positive pair across cameras in training and no correct match in testing.
+    ``duplicates`` are files with identical bytes, one in train and one in test, or, if there
+    is no split, of two identities.
     """
 
     dataset: str
@@ -71,7 +71,7 @@ class Inspection:
 
     @property
     def matches_published(self) -> bool | None:
-        """Whether every subset has the published counts; None where nothing is published."""
+        """Whether every subset has the published counts; None if none are published."""
         matches = [counts.matches_published for counts in self.subsets.values()]
         return None if None in matches else all(matches)
 
@@ -94,29 +94,29 @@ class Inspection:
         }
 
     def lines(self) -> list[str]:
-        """The same as a table for reading."""
+        """The same as text: one line per finding, with a table of the counts."""
         table = [f"{self.dataset} at {self.root}", *self.notes, f"split: {self.split}"]
         table += ["", _row(*_HEADINGS)]
         table += [_subset_row(name, counts) for name, counts in self.subsets.items()]
         table.append("")
         table += _named("unreadable files", self.unreadable)
         skipped = [f"{subset}/{name}" for subset, names in self.skipped.items() for name in names]
-        table += _named("image files that could not be placed", skipped)
+        table += _named("image files without a recognisable identity", skipped)
         for part, ids in self.single_camera.items():
             people = [f"{person:04d}" for person in ids]
             table += _named(f"identities seen by one camera only ({part})", people)
-        apart = "in train and test" if "train" in self.subsets else "of two identities"
-        return table + _named(f"exact duplicates {apart}", self.duplicates)
+        where = "across train and test" if "train" in self.subsets else "across identities"
+        return table + _named(f"exact duplicates {where}", self.duplicates)
 
 
 def inspect_dataset(
     name: str, root: str | Path, *, threads: int = 0, progress: Progress | None = None
 ) -> Inspection:
-    """Count a dataset, compare with what was published, and decode every file.
+    """Count a dataset's images, compare with the published counts, and decode every file.
 
     Decoding runs on ``threads`` threads (0: one per core). Counts that differ from the
-    published ones and unreadable files are findings, not errors. Raises DataError where
-    the dataset's folders are missing or empty, or the name is unknown.
+    published ones and unreadable files are findings, not errors. Raises DataError if the
+    dataset's folders are missing or empty, or the name is unknown.
     """
     contents = list_dataset(name, root)
     subsets, published = contents.subsets, published_counts(name)
@@ -161,7 +161,7 @@ def _counts(
 
 
 def _parts(contents: Contents) -> dict[str, list[ImageRecord]]:
-    """``train`` and ``test``, or ``all`` where the dataset is not divided."""
+    """``train`` and ``test``, or ``all`` if the dataset has no split."""
     parts: dict[str, list[ImageRecord]] = defaultdict(list)
     for subset, listing in contents.subsets.items():
         part = "train" if subset == "train" else "test"
@@ -174,7 +174,7 @@ def _single_camera(contents: Contents) -> dict[str, tuple[int, ...]]:
 
 
 def _duplicates(contents: Contents, digests: Mapping[Path, str]) -> tuple[str, ...]:
-    """``a = b`` for the first file of each side that must have nothing in common."""
+    """``a = b``: the first file of each part (or identity) that shares the same bytes."""
     found: dict[str, dict[str | int, Path]] = defaultdict(dict)
     for part, records in _parts(contents).items():
         for record in records:
@@ -195,7 +195,7 @@ def _seen_once(records: Iterable[ImageRecord]) -> tuple[int, ...]:
 def _read_all(
     records: Sequence[ImageRecord], threads: int, progress: Progress | None
 ) -> tuple[tuple[str, ...], dict[Path, str]]:
-    """What is wrong with the files, and the digests of those that can be read."""
+    """Error messages of unreadable files, and the digests of the readable ones."""
     complaints, digests = [], {}
     with ThreadPoolExecutor(threads) as pool:
         looks = pool.map(_look, (record.path for record in records))
@@ -212,7 +212,7 @@ def _read_all(
 
 
 def _look(path: Path) -> tuple[str, str]:
-    """A complaint, or the file's digest."""
+    """An error message, or the file's digest."""
     try:
         read_image(path)
     except DataError as error:
@@ -230,9 +230,9 @@ def _row(subset: str, *cells: str) -> str:
 
 
 def _subset_row(name: str, counts: SubsetCounts) -> str:
-    remark = "nothing published"
+    remark = "no published counts"
     if counts.matches_published:
-        remark = "as published"
+        remark = "matches published"
     elif counts.published_images is not None:
         remark = (
             f"differs from the published {counts.published_images:,} images, "
@@ -243,8 +243,8 @@ def _subset_row(name: str, counts: SubsetCounts) -> str:
 
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
-    """A count, and the first names below it."""
+    """A heading with the count, and the first names below it."""
     shown = [f"  {name}" for name in names[:_SHOWN]]
     if len(names) > _SHOWN:
-        shown.append(f"  and {len(names) - _SHOWN:,} more (all of them with --json)")
+        shown.append(f"  and {len(names) - _SHOWN:,} more (--json lists all)")
     return [f"{what}: {len(names):,}", *shown]

@@ -1,7 +1,7 @@
-"""From plans to batches: read, augment, normalise, ahead of the training step.
+"""From batch plans to batches: read, augment and normalise, ahead of the training step.
 
-Reading and augmenting runs in worker processes, or in a thread where there are none;
-normalising always in that thread. What a batch contains depends on neither.
+Reading and augmentation run in worker processes, or in a thread without workers; normalisation
+always runs in that thread. The content of a batch does not depend on this choice.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ from reid.errors import DataError
 from reid.model_file.preprocess import Preprocess
 from reid.types import Image, ImageRecord
 
-_AHEAD = 2  # batches made before they are asked for; each worker holds as many more
+_AHEAD = 2  # batches prepared in advance, and as many again in each worker
 _MAX_WORKERS = 8
 
 
 class TrainLoader:
-    """The batches of a sampler, bit for bit the same for every number of workers.
+    """The batches of a sampler, bit-identical for every number of workers.
 
-    ``num_workers`` processes read and augment; 0 leaves it to a thread; -1 chooses (see
+    ``num_workers`` processes read and augment; 0 uses a thread; -1 chooses automatically (see
     ``default_num_workers``). ``pin_memory`` puts the batches in page-locked memory, for a
-    GPU. Workers start with the first batch and stay until ``close``, or until the
-    ``with`` block ends.
+    GPU. Workers start with the first batch and run until ``close``.
     """
 
     def __init__(
@@ -64,17 +63,17 @@ class TrainLoader:
 
     @property
     def num_batches(self) -> int:
-        """Batches of an epoch."""
+        """Batches per epoch."""
         return self._sampler.num_batches
 
     def batches(
         self, epoch: int, start_batch: int = 0, image_size: tuple[int, int] | None = None
     ) -> Iterator[Batch]:
-        """The epoch's batches from ``start_batch`` on; a second call ends the first's.
+        """The epoch's batches from ``start_batch`` on; a new call ends the previous iterator.
 
         ``image_size`` (height, width) shrinks the crops, for a coarse-to-fine schedule.
-        Iterating raises DataError naming an image that cannot be read. Raises ValueError
-        for a start beyond the epoch.
+        Iterating raises DataError, naming the image, if one cannot be read. Raises ValueError
+        if ``start_batch`` is beyond the epoch.
         """
         plans = self._sampler.epoch(epoch)
         if not 0 <= start_batch <= len(plans):
@@ -84,7 +83,7 @@ class TrainLoader:
         return self._running
 
     def close(self) -> None:
-        """End the workers; a later ``batches`` starts new ones."""
+        """Stop the workers; a later ``batches`` starts new ones."""
         self._stop()
         self._workers = None
 
@@ -113,37 +112,42 @@ class TrainLoader:
         self._schedule.requests = requests
         if self._workers is None:
             self._workers = _worker_processes(self._crops, self._schedule, self.num_workers)
-        # From a thread: asked from the main one, torch handles SIGCHLD from then on, and a
-        # worker's death raises in whatever that thread does then, the writing of a checkpoint
-        # say. Without that the thread that waits for batches finds the death, within seconds.
+        # Start the workers from a thread. From the main thread torch would install a SIGCHLD
+        # handler, and a dying worker would raise an error anywhere in the main thread, say
+        # while it writes a checkpoint. Without the handler, the thread that waits for batches
+        # notices the dead worker within seconds.
         with _without_torch_warnings(), ThreadPoolExecutor(1) as thread:
             return thread.submit(iter, self._workers).result()
 
 
 def default_num_workers() -> int:
-    """0 on two cores or fewer, where a thread serves as well; else one core less than there
-    are for this process of the machine's ``LOCAL_WORLD_SIZE``, 8 at most."""
+    """This process's share of the machine's cores minus one, at most 8; 0 with two or fewer.
+
+    ``LOCAL_WORLD_SIZE`` processes share the machine. With two cores a thread is as fast.
+    """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return 0 if share <= 2 else min(share - 1, _MAX_WORKERS)
 
 
 class _Request(NamedTuple):
-    """What is sent to a worker."""
+    """One batch to prepare, as sent to a worker."""
 
     plan: BatchPlan
     image_size: tuple[int, int] | None
 
 
 class _Broken(NamedTuple):
-    """An image could not be read: sent back, as an error raised in a worker would arrive
-    with the worker's traceback for its message."""
+    """Returned by a worker if an image could not be read.
+
+    An exception raised in a worker would arrive with the worker's traceback as its message.
+    """
 
     message: str
 
 
 class _Schedule:
-    """The order of requests, replaced before each epoch while the workers live on."""
+    """The order of requests, replaced before each epoch while the workers keep running."""
 
     requests: Sequence[_Request] = ()
 
@@ -152,7 +156,7 @@ class _Schedule:
 
 
 class _Crops(Dataset["Tensor | _Broken"]):
-    """Request -> (N, H, W, 3) uint8 BGR crops: a quarter of the shared memory of float32."""
+    """Request -> (N, H, W, 3) uint8 BGR crops: a quarter of the shared memory float32 needs."""
 
     def __init__(
         self, records: Sequence[ImageRecord], preprocess: Preprocess, config: AugmentConfig
@@ -187,10 +191,10 @@ def _worker_processes(
             worker_init_fn=_start_worker,
             persistent_workers=True,
             prefetch_factor=_AHEAD,
-            # Forked workers need no second import of torch; they use neither its threads nor
-            # CUDA.
+            # Forked workers need not import torch again; they use neither its threads nor CUDA.
             multiprocessing_context="fork" if sys.platform == "linux" else None,
-            # Of its own: otherwise each epoch takes a number from the generator of the dropout.
+            # A separate generator: otherwise each epoch draws from the global one, which
+            # dropout uses.
             generator=torch.Generator(),
         )
 
@@ -200,8 +204,8 @@ def _unchanged(item: Any) -> Any:
 
 
 def _start_worker(worker_id: int) -> None:
-    cv2.setNumThreads(0)  # one core per worker; torch sees to its own threads
-    # Ctrl-C reaches the whole process group: how to end is for the training process to say.
+    cv2.setNumThreads(0)  # one core per worker; torch limits its own threads
+    # Ctrl-C reaches the whole process group; the training process decides how to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -209,7 +213,7 @@ def _start_worker(worker_id: int) -> None:
 def _made_ahead(
     make: Callable[[_Request], Batch], requests: Iterable[_Request]
 ) -> Generator[Batch, None, None]:
-    """``make`` of each request, in order, in one thread that runs ``_AHEAD`` of the caller."""
+    """``make`` of each request, in order, in a thread that runs ``_AHEAD`` batches ahead."""
     pending: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="reid-loader") as pool:
         try:
@@ -232,14 +236,14 @@ def _one_line_if_a_worker_dies() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            f"a loader process ended by itself ({str(error).splitlines()[0]}); memory or "
-            "/dev/shm may be short: lower data.num_workers, or set it to 0"
+            f"a data loader worker died ({str(error).splitlines()[0]}); memory or /dev/shm may "
+            "be full: lower data.num_workers, or set it to 0"
         ) from error
 
 
 @contextmanager
 def _without_torch_warnings() -> Iterator[None]:
-    """Silence two warnings about what was asked for: many workers, and fork beside threads."""
+    """Silence two warnings about deliberate choices: many workers, and fork beside threads."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)

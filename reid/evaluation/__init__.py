@@ -1,1 +1,1 @@
-"""What an evaluation's figures are made of, in one pass over the distances."""
+"""Evaluation: all results from one pass over the distances."""

@@ -1,8 +1,8 @@
-"""Figures of each pair of cameras: queries of one against the gallery images of another.
+"""Results per pair of cameras: queries of one camera against gallery images of another.
 
-A mean over all pairs hides the one camera that sees badly. Each pair is a search of its own:
-only that camera's gallery images are ranked, junk left out, for the queries of the other
-camera that have a right image among them.
+A mean over all pairs hides a single bad camera. Each pair is evaluated separately: only the
+gallery images of one camera are ranked, without junk, for the queries of the other camera that
+have a correct match among them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reid.types import JUNK_ID, CameraPair, IntArray
 
 
 class CameraPairs:
-    """Ranks right images among those of their own camera."""
+    """Ranks correct matches among the gallery images of their camera."""
 
     def __init__(self, query: Labelled, gallery: Labelled) -> None:
         self._query_cameras = query.camera_ids
@@ -46,7 +46,7 @@ class CameraPairs:
                 self._ranks[pair].append(ranks_of_good(by_camera[start:stop], here))
 
     def pairs(self) -> tuple[CameraPair, ...]:
-        """The figures, in the order of the query's and then the gallery's camera."""
+        """The results, ordered by the query's camera, then the gallery's."""
         found = []
         for (query_camera, gallery_camera), ranks in sorted(self._ranks.items()):
             scores = scores_from_ranks(ranks, cmc_ranks=(1,))

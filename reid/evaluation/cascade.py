@@ -1,4 +1,4 @@
-"""What a shortlist loses against comparing the whole gallery, and what it saves."""
+"""Loss of accuracy and saving of time by a shortlist, against comparing the whole gallery."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from reid.types import EvalReport
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """One model's figures when it compares the whole gallery, and its shortlist alone."""
+    """One model's results when it compares the whole gallery, and only the shortlist."""
 
     whole: EvalReport
     short: EvalReport
 
     @property
     def rank1_lost(self) -> float:
-        """Rank-1 of the whole less that of the shortlist, in [-1, 1]."""
+        """Rank-1 with the whole gallery minus rank-1 with the shortlist, in [-1, 1]."""
         return self.whole.cmc[1] - self.short.cmc[1]
 
     @property
     def map_step_lost(self) -> float:
-        """The same of mAP (step)."""
+        """The same difference for mAP (step)."""
         return self.whole.map_step - self.short.map_step
 
     @property
     def pairs_saved(self) -> float:
-        """Share of the whole gallery's comparisons that the shortlist does without."""
+        """Share of the comparisons that the shortlist avoids, in [0, 1]."""
         return 1 - self.short.num_compared / self.whole.num_compared
 
     @property
     def times_as_fast(self) -> float:
-        """Time of comparing the whole gallery over that of the shortlist."""
+        """Time to compare the whole gallery divided by time to compare the shortlist."""
         return self.whole.compare_s / self.short.compare_s
 
     def to_json(self) -> dict[str, Any]:
@@ -49,12 +49,12 @@ class Cascade:
 
 
 def points(share: float) -> str:
-    """A difference of shares in percentage points, never ``-0.0``."""
+    """A difference of two shares in percentage points, never ``-0.0``."""
     return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
 def savings(cascades: Sequence[Cascade]) -> list[str]:
-    """For the terminal: one paragraph with a line per shortlist, or none."""
+    """For the terminal: one paragraph with a line per shortlist; empty without shortlists."""
     lines = [
         f"{one.short.model}: loses {points(one.rank1_lost)} points of rank-1 and "
         f"{points(one.map_step_lost)} of mAP (step); saves {one.pairs_saved:.1%} of the "
@@ -65,9 +65,9 @@ def savings(cascades: Sequence[Cascade]) -> list[str]:
 
 
 def cascades(reports: Sequence[EvalReport], shortlists: Sequence[int]) -> list[Cascade]:
-    """Each shortlist beside its model's whole gallery; none where that was not compared.
+    """Each shortlist with its model's whole-gallery report; empty if that was not measured.
 
-    ``reports`` are ``evaluate_models``'s for ``shortlists``, of which 0 is the whole gallery.
+    ``reports`` are from ``evaluate_models`` with ``shortlists``, where 0 is the whole gallery.
     """
     if 0 not in shortlists:
         return []

@@ -1,4 +1,4 @@
-"""What an exported file's figures differ by from those of the model they are held against."""
+"""Differences between the results of exported files and of the model they were made from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reid.types import EvalReport
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A model's figures less those of the model ``against``, in [-1, 1], by ``COLUMNS``'s names."""
+    """A model's results minus those of ``against``, in [-1, 1], by the names in ``COLUMNS``."""
 
     model: str
     against: str
@@ -24,7 +24,7 @@ class Difference:
 
 
 def differences(reports: Sequence[EvalReport]) -> list[Difference]:
-    """Each report's difference from the first one, which was measured on the same split."""
+    """Each report's difference from the first one, measured on the same split."""
     found = []
     for report in reports[1:]:
         first, own = figures_of(reports[0]), figures_of(report)
@@ -34,7 +34,7 @@ def differences(reports: Sequence[EvalReport]) -> list[Difference]:
 
 
 def difference_table(found: Sequence[Difference]) -> list[str]:
-    """For the terminal: one paragraph with a line per model, or none."""
+    """For the terminal: one paragraph with a line per model; empty without differences."""
     if not found:
         return []
     cells = [["model", *COLUMNS]]
@@ -45,7 +45,7 @@ def difference_table(found: Sequence[Difference]) -> list[str]:
 
 
 def _signed(figures: Mapping[str, float], name: str) -> str:
-    """Percentage points with their sign, ``0.00`` without; ``-`` where there is none."""
+    """Percentage points with a sign (``0.00`` has none); ``-`` if there is no such result."""
     if name not in figures:
         return "-"
     points = round(100 * figures[name], 2)

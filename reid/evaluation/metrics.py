@@ -1,9 +1,9 @@
-"""From ranks to retrieval figures: CMC, mAP by both definitions, mINP.
+"""Retrieval metrics from ranks: CMC, mAP by both definitions, mINP.
 
-A query without a right image in the gallery cannot be answered. It is counted
-(``num_unanswerable``) and left out of every mean. Market's MATLAB tool instead sets its AP
-to 0 and divides by all queries, so its figures are ours times answerable / all; on the
-published splits of Market-1501 every query can be answered and the two agree.
+A query without a correct match in the gallery is unanswerable. It is counted
+(``num_unanswerable``) and excluded from every mean. Market's MATLAB tool instead sets its AP
+to 0 and divides by all queries, so its results are ours times answerable / all. On the
+published splits of Market-1501 every query is answerable and the two agree.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ CMC_RANKS = (1, 5, 10, 20)
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Retrieval figures in [0, 1], means over the queries that can be answered.
+    """Retrieval metrics in [0, 1], means over the answerable queries.
 
-    ``cmc`` maps rank k to the share of queries answered within k. All are 0 where no query
-    can be answered. ``std`` is their sample standard deviation over the trials, by the
-    names ``rank1``, ..., ``map_step``, ``map_trapezoid``, ``minp``; empty for one trial.
+    ``cmc`` maps rank k to the share of queries with a correct match within the first k. All
+    metrics are 0 if no query is answerable. ``std`` is their sample standard deviation over
+    the trials, by the names ``rank1``, ..., ``map_step``, ``map_trapezoid``, ``minp``; empty
+    for one trial.
     """
 
     cmc: Mapping[int, float]
@@ -38,10 +39,10 @@ class Scores:
 
 
 def scores_from_ranks(ranks: Sequence[IntArray], cmc_ranks: Sequence[int] = CMC_RANKS) -> Scores:
-    """Scores of queries whose n good images stand at these 0-based, ascending ranks r_0..r_n-1.
+    """Scores of queries whose n correct matches have the 0-based, ascending ranks r_0..r_n-1.
 
-    An empty array is a query that cannot be answered. A CMC rank beyond the gallery's
-    size is the share of queries answered at all: 1. Of a query,
+    An empty array is an unanswerable query. CMC at a rank beyond the gallery's size is 1. For
+    each query,
 
     - AP (step) is (1/n) sum_i (i+1)/(r_i+1), the mean precision at the hits, as scikit-learn
       since 0.19, torchreid and FastReID compute it;
@@ -51,7 +52,7 @@ def scores_from_ranks(ranks: Sequence[IntArray], cmc_ranks: Sequence[int] = CMC_
     - mINP is the mean of n / (1 + r_n-1) (Ye et al., 2021).
     """
     answered = [one for one in ranks if len(one)]
-    # All queries' ranks in one row, and which hit of its query each one is.
+    # All queries' ranks in one array, and for each rank its number among its query's hits.
     every = np.concatenate([np.zeros(0, np.int64), *answered])
     counts = np.array([len(one) for one in answered], np.int64)
     starts = counts.cumsum() - counts
@@ -73,13 +74,13 @@ def scores_from_ranks(ranks: Sequence[IntArray], cmc_ranks: Sequence[int] = CMC_
 
 
 def mean(values: npt.ArrayLike) -> float:
-    """The mean, 0 of nothing."""
+    """Mean; 0 if empty."""
     array = np.asarray(values, np.float64)
     return float(array.mean()) if array.size else 0.0
 
 
 def mean_of_trials(trials: Sequence[Scores]) -> Scores:
-    """Means of the trials' figures; every trial leaves out the same queries."""
+    """Means over the trials; every trial excludes the same queries."""
     named = [_named_figures(scores) for scores in trials]
     means = {name: float(np.mean([figures[name] for figures in named])) for name in named[0]}
     std: dict[str, float] = {}

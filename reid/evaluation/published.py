@@ -1,7 +1,7 @@
-"""Figures of the papers beside a measured one, where both are of the same test.
+"""Published results beside a measured one, if both are for the same test.
 
-The figures are ``published.toml``'s. A figure says something about another only where the
-people searched for, the images and the protocol are the same; else it is refused, and why.
+The published results are in ``published.toml``. Two results are comparable only if the query
+identities, the images and the protocol are the same; otherwise the reason is given.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A row of a paper's table: figures in [0, 1] by ``COLUMNS``'s names, and where from.
+    """A row of a paper's table: results in [0, 1] by the names in ``COLUMNS``, and the source.
 
-    ``gap_rank1`` and ``gap_map`` are what cascading two scales adds (SiSNet's Table 3).
+    ``gap_rank1`` and ``gap_map`` are the gains from cascading two scales (SiSNet's Table 3).
     """
 
     method: str
@@ -40,7 +40,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTest:
-    """A test that papers have figures of; counts of images are 0 where they are not fixed."""
+    """A test with published results; the numbers of images are 0 if they are not fixed."""
 
     dataset: str
     protocol: str
@@ -50,8 +50,8 @@ class PublishedTest:
     note: str
     rows: tuple[Published, ...]
 
-    def unlike(self, report: EvalReport) -> str:
-        """What of a measured test is another than this; empty where nothing is."""
+    def mismatch(self, report: EvalReport) -> str:
+        """How a measured test differs from this one; empty if it does not."""
         if report.protocol.name != self.protocol:
             return f"protocol {self.protocol}, measured: {report.protocol.name}"
         for name in ("num_identities", "num_query", "num_gallery"):
@@ -65,7 +65,7 @@ class PublishedTest:
 
 @cache
 def published_tests() -> tuple[PublishedTest, ...]:
-    """Every test that figures of the papers are known of."""
+    """Every test with published results."""
     content = tomllib.loads(
         resources.files("reid.evaluation").joinpath("published.toml").read_text("utf-8")
     )
@@ -92,13 +92,13 @@ def _row(entry: Mapping[str, Any], paper: Mapping[str, str]) -> Published:
         source += f", table {entry['table']}"
     if "map" in entry:
         figures[f"map_{paper['ap']}"] = entry["map"] / 100
-        source += f"; that its mAP is the {paper['ap']} one is inferred"
+        source += f"; its mAP definition ({paper['ap']}) is inferred"
     return Published(entry["method"], figures, source)
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The published test of a measured one, or, where there is none, ``why``."""
+    """The published test that matches a measured one, or the reason ``why`` there is none."""
 
     test: PublishedTest | None
     why: str = ""
@@ -111,24 +111,24 @@ class Beside:
 
 
 def published_beside(report: EvalReport) -> Beside:
-    """What the papers have of the very test that was measured."""
+    """The published results for the test that was measured."""
     known = [one for one in published_tests() if one.dataset == report.dataset]
     if not known:
         names = ", ".join(sorted({one.dataset for one in published_tests()}))
-        return Beside(None, f"no published figures of {report.dataset} are known; of {names} are")
+        return Beside(None, f"no published results for {report.dataset}; there are for {names}")
     if report.reranking:
-        return Beside(None, "published figures are without re-ranking, the measured one is with it")
+        return Beside(None, "published results are without re-ranking, the measured one is with it")
     reasons = []
     for test in known:
-        unlike = test.unlike(report)
-        if not unlike:
+        mismatch = test.mismatch(report)
+        if not mismatch:
             return Beside(test)
-        reasons.append(unlike)
-    return Beside(None, f"published figures of {report.dataset} are of {'; or '.join(reasons)}")
+        reasons.append(mismatch)
+    return Beside(None, f"published results for {report.dataset} have {'; or '.join(reasons)}")
 
 
 def published_table(report: EvalReport) -> str:
-    """For the terminal: the measured row, the papers' rows and their sources; or why none."""
+    """For the terminal: the measured row, the papers' rows and their sources; or the reason."""
     beside = published_beside(report)
     if beside.test is None:
         return f"not comparable with the papers: {beside.why}"
@@ -145,7 +145,7 @@ def published_table(report: EvalReport) -> str:
     sources = dict.fromkeys(one.source for one in beside.test.rows)
     return "\n".join(
         [
-            "beside the papers, by the same protocol",
+            "published results with the same protocol",
             *aligned([["model", *COLUMNS], row(report), *rows]),
             *(f"source: {source}" for source in sources),
             beside.test.note,

@@ -1,16 +1,16 @@
-"""Where each right gallery image stands in a query's ranking.
+"""Ranks of the correct matches in each query's ranking of the gallery.
 
-All figures are accumulated in one pass over the tiles of distances: a network that compares
-pairs compares each once. A right image's rank is found by counting the gallery images before
-it, which is a few passes over a row instead of a sort of it.
+All results are accumulated in one pass over tiles of distances, so a network that compares
+pairs compares each pair once. The rank of a match is the number of gallery images before it;
+counting them takes a few passes over a row, which is faster than sorting the row.
 
 Market-1501's rules (``market_evaluation/utils/evaluation.m`` of
 zhunzhong07/IDE-baseline-Market-1501) decide what counts:
 
-- good: the query's identity seen by another camera;
+- good (a correct match): the query's identity seen by another camera;
 - junk, skipped before ranks are counted: ``person_id`` -1, and the query's identity seen
   by the query's own camera;
-- everything else is wrong, the distractors of ``person_id`` 0 included.
+- everything else is wrong, including distractors (``person_id`` 0).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from reid.matching.labels import Labelled
 from reid.types import DISTRACTOR_ID, JUNK_ID, FloatArray, IntArray, Ranking
 
 _GROUP = 32
-"""Distances of a row of which one, the least, stands for all in a first search."""
+"""Number of distances per group; a first search only looks at the minimum of each group."""
 
 
 class MarketRules:
-    """Which gallery images are good, and which are skipped, for a query.
+    """Finds the good and the skipped gallery images of a query.
 
-    The gallery is grouped by identity once, so a query costs two binary searches.
+    The gallery is sorted by identity once, so that a query takes two binary searches.
     """
 
     def __init__(self, gallery: Labelled) -> None:
@@ -47,9 +47,9 @@ class MarketRules:
         return self._order[first:last]
 
     def good_and_skipped(self, person_id: int, camera_id: int) -> tuple[IntArray, IntArray]:
-        """Gallery indices of the right answers, ascending, and of those never ranked.
+        """Gallery indices of the correct matches, ascending, and of the images never ranked.
 
-        A query of nobody (a distractor or junk) has no right answer.
+        A query that is a distractor or junk has no correct match.
         """
         if person_id in (DISTRACTOR_ID, JUNK_ID):
             return np.zeros(0, np.int64), self._junk
@@ -61,7 +61,7 @@ class MarketRules:
 
 
 class OtherViewRules(MarketRules):
-    """CUHK's and VIPeR's: as Market's, and no image of the query's own camera is ranked."""
+    """Rules for CUHK and VIPeR: as Market's, but no image of the query's camera is ranked."""
 
     def __init__(self, gallery: Labelled) -> None:
         super().__init__(gallery)
@@ -77,10 +77,10 @@ class OtherViewRules(MarketRules):
 
 
 class Tile(NamedTuple):
-    """The distances of some queries, and what the rules say of each.
+    """The distances of some queries, and the result of the rules for each of them.
 
-    ``ranked`` are the ``distances`` (rows, G) with infinity where an image is skipped;
-    ``good`` and ``skipped`` hold each query's gallery indices.
+    ``ranked`` are the ``distances`` (rows, G) with infinity for skipped images; ``good`` and
+    ``skipped`` are each query's gallery indices.
     """
 
     rows: slice
@@ -91,7 +91,7 @@ class Tile(NamedTuple):
 
 
 class Accumulator(Protocol):
-    """Takes what it needs of each tile as it passes."""
+    """Collects results from one tile after the other."""
 
     def add(self, tile: Tile) -> None: ...
 
@@ -105,10 +105,10 @@ def pass_over(
     *,
     tile: int = TILE,
 ) -> None:
-    """Compute every distance once, and show each tile to all ``accumulators``.
+    """Compute every distance once, and pass each tile to all ``accumulators``.
 
-    They work on a tile in a second thread while the next one is computed. Raises what
-    ``tiles_of`` raises.
+    They process a tile in a second thread while the next one is computed. Raises the same
+    errors as ``tiles_of``.
     """
 
     def show(rows: slice, block: FloatArray) -> None:
@@ -138,8 +138,8 @@ def _judged(rows: slice, block: FloatArray, query: Labelled, rules: MarketRules)
 def ranks_of_good(row: FloatArray, good: IntArray) -> IntArray:
     """0-based ranks, ascending, of the ``good`` images in one query's distances (G,).
 
-    The rank is the number of gallery images that are nearer, or as near and earlier in the
-    gallery: what a stable sort gives, without sorting. Infinity is never ranked.
+    The rank is the number of gallery images that are nearer, or equally near and earlier in the
+    gallery. That equals the rank by a stable sort. Infinite distances are never ranked.
     """
     ranks = np.empty(len(good), np.int64)
     before = np.empty(len(row), np.bool_)
@@ -153,7 +153,7 @@ def ranks_of_good(row: FloatArray, good: IntArray) -> IntArray:
 
 
 class RanksOfGood:
-    """For each query, the 0-based ranks of its good images; empty where it has none."""
+    """For each query, the 0-based ranks of its good images; empty if it has none."""
 
     def __init__(self) -> None:
         self.ranks: list[IntArray] = []
@@ -205,8 +205,8 @@ def rank_distances(
 def nearest_in(row: FloatArray, k: int) -> IntArray:
     """Indices of the up to ``k`` smallest finite values, stable on ties."""
     bound = np.float32(np.finfo(np.float32).max)
-    # Of k groups each has a value up to the k-th smallest of their minima, so no greater one
-    # is among the k smallest; the minima are far fewer to search than the row.
+    # The k-th smallest group minimum is an upper bound: at least k values are no greater. There
+    # are far fewer minima to search than values in the row.
     width = len(row) // _GROUP
     minima = row[: width * _GROUP].reshape(_GROUP, width).min(axis=0) if k <= width else row
     if k <= len(minima):

@@ -1,4 +1,4 @@
-"""All figures of an evaluation by its protocol, in one pass over the distances."""
+"""All results of an evaluation by its protocol, in one pass over the distances."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT = "multi_query", "single_shot", "multi_shot
 PROTOCOLS = ("market", MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT)
 
 KEPT = 20
-"""Nearest gallery images that are kept of each query."""
+"""Number of nearest gallery images kept for each query."""
 
 CURVE = 50
-"""Ranks of the CMC curve."""
+"""Number of ranks of the CMC curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one pass found.
+    """The results of one pass.
 
-    ``ranking``, ``verification`` and ``camera_pairs`` are of the whole gallery, by the
-    protocol's rules; only ``scores`` and ``cmc_curve`` are of the images drawn, where the
-    protocol draws. ``cmc_curve`` (K,) is the CMC at ranks 1 to K, 50 at most.
+    ``ranking``, ``verification`` and ``camera_pairs`` use the whole gallery, by the protocol's
+    rules. If the protocol draws random galleries, ``scores`` and ``cmc_curve`` use those.
+    ``cmc_curve`` (K,) is the CMC at ranks 1 to K, at most 50.
     """
 
     scores: Scores
@@ -52,11 +52,11 @@ def measure(
     keep: int = KEPT,
     tile: int = TILE,
 ) -> Measured:
-    """Compute each distance once, and from it every figure; ``keep`` images are ranked.
+    """Compute each distance once, and all results from it; ``keep`` images are kept per query.
 
-    A query without a right image in the gallery is counted and left out of the means. Raises
-    DataError for an empty side, ModelFileError for distances that are not finite, ConfigError
-    for an unknown protocol, or less than one trial or shot.
+    A query without a correct match in the gallery is counted and excluded from the means.
+    Raises DataError if query or gallery is empty, ModelFileError for distances that are not
+    finite, ConfigError for an unknown protocol, or fewer than one trial or shot.
     """
     check_protocol(protocol)
     rules: MarketRules = OtherViewRules(gallery) if _draws(protocol) else MarketRules(gallery)
@@ -75,7 +75,7 @@ def measure(
 
 
 def chance(query: Labelled, gallery: Labelled, protocol: Protocol) -> float:
-    """Expected rank-1 of a random ranking, exactly, in [0, 1]. Raises ConfigError."""
+    """Exact expected rank-1 of a random ranking, in [0, 1]. Raises ConfigError."""
     check_protocol(protocol)
     if _draws(protocol):
         return chance_shots(query, gallery, protocol.shots)
@@ -83,10 +83,10 @@ def chance(query: Labelled, gallery: Labelled, protocol: Protocol) -> float:
 
 
 def check_protocol(protocol: Protocol) -> None:
-    """Raise ConfigError for an unknown name."""
+    """Raise ConfigError for an unknown protocol name."""
     if protocol.name not in PROTOCOLS:
         raise ConfigError(
-            f"a protocol is one of {', '.join(PROTOCOLS)}; found {protocol.name!r}"
+            f"protocol must be one of {', '.join(PROTOCOLS)}; found {protocol.name!r}"
             f"{nearest(protocol.name, PROTOCOLS)}"
         )
 
@@ -98,8 +98,7 @@ def _draws(protocol: Protocol) -> bool:
 def _chance_market(query: Labelled, gallery: Labelled) -> float:
     """Expected rank-1 of a random ranking by Market's rules.
 
-    The mean of good / (gallery - skipped) over the queries that can be answered; 0 where
-    none can.
+    The mean of good / (gallery - skipped) over the answerable queries; 0 if there are none.
     """
     rules = MarketRules(gallery)
     num_gallery = len(gallery.person_ids)

@@ -1,8 +1,8 @@
-"""CUHK's single-shot protocol, and multi-shot: a few random gallery images of each identity.
+"""CUHK's single-shot protocol, and multi-shot: a few random gallery images per identity.
 
-Each trial draws ``shots`` gallery images of each identity (all, where it has fewer) among
-those that the query's own camera did not take. An identity is as far as the nearest of its
-images, and identities are ranked. The figures are means over the trials.
+Each trial draws ``shots`` gallery images per identity (all, if it has fewer) from the cameras
+other than the query's. The distance to an identity is that to the nearest of its images, and
+identities are ranked. Results are means over the trials.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from reid.types import DISTRACTOR_ID, JUNK_ID, FloatArray, IntArray, Protocol
 
 
 class Draw(NamedTuple):
-    """Gallery ``images`` (M,), grouped by identity, and where each of I groups ``starts``.
+    """Gallery ``images`` (M,), grouped by identity, and the ``starts`` (I,) of the groups.
 
-    Groups are in the order of their first image, and so are a group's images. A distractor,
-    who is nobody, is a group of one.
+    Groups are ordered by their first image; images within a group are in gallery order. Each
+    distractor forms its own group.
     """
 
     images: IntArray
@@ -35,12 +35,12 @@ def draw_shots(
 ) -> Mapping[int, tuple[Draw, ...]]:
     """For each camera of the queries, ``trials`` draws from the gallery's other cameras.
 
-    Junk is never drawn, all distractors are. The draws depend on the labels and the seed
-    alone. Raises ConfigError for less than one trial or shot.
+    Junk is never drawn; all distractors are always drawn. The draws depend only on the labels
+    and the seed. Raises ConfigError for fewer than one trial or shot.
     """
     for name, number in (("trial", trials), ("shot", shots)):
         if number < 1:
-            raise ConfigError(f"drawing galleries needs at least 1 {name}, found {number}")
+            raise ConfigError(f"random galleries need at least 1 {name}, found {number}")
     generator = np.random.default_rng(seed)
     people = gallery.person_ids
     draws = {}
@@ -61,8 +61,8 @@ def _draw(shuffled: IntArray, distractors: IntArray, people: IntArray, shots: in
     _, first, counts = np.unique(people[by_person], return_index=True, return_counts=True)
     place = np.arange(len(by_person)) - np.repeat(first, counts)
     images = np.sort(np.concatenate([by_person[place < shots], distractors]))
-    nobody = people[images] == DISTRACTOR_ID
-    groups = np.where(nobody, -1 - images, people[images])  # a distractor is a group of its own
+    distractor = people[images] == DISTRACTOR_ID
+    groups = np.where(distractor, -1 - images, people[images])  # each distractor its own group
     _, leader, group = np.unique(groups, return_index=True, return_inverse=True)
     order = np.argsort(leader[group], kind="stable")
     starts = np.flatnonzero(np.diff(leader[group][order], prepend=-1))
@@ -70,7 +70,7 @@ def _draw(shuffled: IntArray, distractors: IntArray, people: IntArray, shots: in
 
 
 class ShotRanks:
-    """Where each query's identity stands among those drawn, in every trial."""
+    """The rank of each query's identity among the drawn ones, in every trial."""
 
     def __init__(self, query: Labelled, gallery: Labelled, protocol: Protocol) -> None:
         self._query, self._people = query, gallery.person_ids
@@ -93,7 +93,7 @@ class ShotRanks:
                 )
 
     def scores(self, cmc_ranks: Sequence[int] = CMC_RANKS) -> Scores:
-        """Means over the trials, and their deviation."""
+        """Means and standard deviations over the trials."""
         return mean_of_trials(
             [
                 scores_from_ranks([one[one >= 0] for one in trial[:, None]], cmc_ranks)
@@ -103,7 +103,7 @@ class ShotRanks:
 
 
 def _rank_of_match(distances: FloatArray, people: IntArray, drawn_people: IntArray) -> IntArray:
-    """0-based rank of each query's identity in (q, I) distances, -1 where it was not drawn."""
+    """0-based rank of each query's identity in (q, I) distances, -1 if it was not drawn."""
     match = (drawn_people == people[:, None]) & (people != DISTRACTOR_ID)[:, None]
     position = match.argmax(axis=1)[:, None]
     distance = np.take_along_axis(distances, position, axis=1)
@@ -113,9 +113,10 @@ def _rank_of_match(distances: FloatArray, people: IntArray, drawn_people: IntArr
 
 
 def chance_shots(query: Labelled, gallery: Labelled, shots: int = 1) -> float:
-    """Expected rank-1 of a random ranking: an identity's share of the images drawn, averaged.
+    """Expected rank-1 of a random ranking: the mean share of an identity in the drawn images.
 
-    Any image drawn may be the nearest of all, and every draw has as many of an identity.
+    Each drawn image is equally likely to be the nearest, and every draw has the same number of
+    images per identity.
     """
     draws = draw_shots(query, gallery, trials=1, seed=0, shots=shots)
     chances = []

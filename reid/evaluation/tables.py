@@ -15,14 +15,14 @@ COLUMNS = {
     "mAP (trapezoid)": "map_trapezoid",
     "mINP": "minp",
 }
-"""Head of a column -> what it holds, as ``figure`` takes it."""
+"""Column heading -> name of the result, as in ``figure``."""
 
 
 def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
-    """The figures in percent, one row per model, under their protocol and counts.
+    """The results in percent, one row per model, under their protocol and counts.
 
-    Models measured on different data or by different protocols stand in tables of their
-    own. ``chance`` is ``chance_rank1`` of the split, told where given.
+    Models measured on different data or with different protocols are in separate tables.
+    ``chance`` is ``chance_rank1`` of the split, printed if given.
     """
     groups: dict[tuple[object, ...], list[EvalReport]] = {}
     for report in reports:
@@ -49,7 +49,7 @@ def table(reports: Sequence[EvalReport], chance: float | None = None) -> str:
 
 
 def heading(report: EvalReport, chance: float | None) -> list[str]:
-    """Lines that say on what, by which protocol and on how many images it was measured."""
+    """Lines with the dataset, the protocol and the numbers of images."""
     protocol = report.protocol
     how = "Market protocol, single query"
     if protocol.name == "multi_query":
@@ -65,24 +65,24 @@ def heading(report: EvalReport, chance: float | None) -> list[str]:
         f"{report.num_query:,} queries, {report.num_gallery:,} gallery images",
     ]
     if report.num_unanswerable == report.num_query:
-        lines.append("no query has a right image in the gallery: all figures are 0")
+        lines.append("no query has a correct match in the gallery: all results are 0")
     elif report.num_unanswerable:
         lines.append(
-            "queries without a right image in the gallery, left out of the means: "
+            "queries without a correct match in the gallery, excluded from the means: "
             f"{report.num_unanswerable:,}"
         )
     if chance is not None:
-        lines.append(f"a random ranking would have rank-1 {100 * chance:.1f} %")
+        lines.append(f"rank-1 of a random ranking: {100 * chance:.1f} %")
     return lines
 
 
 def row(report: EvalReport) -> list[str]:
-    """A model's name and its cell of each column."""
+    """A model's name and its cell in each column."""
     return [report.model, *(figure(report, name) for name in COLUMNS.values())]
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines: the first column on the left, all others on the right."""
+    """Rows as lines of text: the first column left-aligned, all others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
@@ -99,7 +99,7 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def figures_of(report: EvalReport) -> Mapping[str, float]:
-    """A report's figures by the names of ``COLUMNS``."""
+    """A report's results by the names in ``COLUMNS``."""
     return {
         **{f"rank{rank}": value for rank, value in report.cmc.items()},
         "map_step": report.map_step,
@@ -109,14 +109,14 @@ def figures_of(report: EvalReport) -> Mapping[str, float]:
 
 
 def figure(report: EvalReport, name: str) -> str:
-    """A figure in percent, with its deviation over trials; ``-`` where there is none."""
+    """A result in percent, with its standard deviation over trials; ``-`` if not measured."""
     figures = figures_of(report)
     text = f"{100 * figures[name]:.1f}" if name in figures else "-"
     return f"{text} ± {100 * report.std[name]:.1f}" if name in report.std else text
 
 
 def camera_tables(report: EvalReport) -> str:
-    """Rank-1, mAP and how many queries, of each query camera (row) and gallery camera (column)."""
+    """Rank-1, mAP and number of queries per query camera (row) and gallery camera (column)."""
     pairs = {(one.query_camera, one.gallery_camera): one for one in report.camera_pairs}
     rows, columns = (sorted({pair[side] for pair in pairs}) for side in range(2))
 
@@ -130,8 +130,8 @@ def camera_tables(report: EvalReport) -> str:
 
     return "\n".join(
         [
-            f"{report.model}: query cameras down, gallery cameras across, each pair a search of "
-            "its own",
+            f"{report.model}: query cameras in rows, gallery cameras in columns, each pair "
+            "evaluated separately",
             *block("rank-1", ".1f", 100, "rank1"),
             *block("mAP (step)", ".1f", 100, "map_step"),
             *block("queries", ",", 1, "num_query"),
@@ -140,20 +140,20 @@ def camera_tables(report: EvalReport) -> str:
 
 
 def _verification(reports: Sequence[EvalReport]) -> list[str]:
-    """What share of right pairs a threshold accepts; nothing where it was not measured."""
+    """TPR of each model at fixed FPRs; empty if not measured."""
     measured = [report for report in reports if report.tpr]
     if not measured:
         return []
-    cells = [["TPR, at an FPR of", *(f"{fpr:.4g}" for fpr in measured[0].tpr)]]
+    cells = [["TPR at FPR", *(f"{fpr:.4g}" for fpr in measured[0].tpr)]]
     for report in measured:
         rates = ("-" if tpr is None else f"{100 * tpr:.1f}" for tpr in report.tpr.values())
         cells.append([report.model, *rates])
     too_few = any(None in report.tpr.values() for report in measured)
-    return [*aligned(cells), *(["-: there are too few pairs to tell"] if too_few else [])]
+    return [*aligned(cells), *(["-: too few pairs to measure"] if too_few else [])]
 
 
 def _comparisons(report: EvalReport) -> str:
-    """What it cost a network that compares pairs; nothing for others."""
+    """Number and time of the comparisons, for a network that compares pairs; else empty."""
     if not report.compare_s:
         return ""
     return (
@@ -163,6 +163,6 @@ def _comparisons(report: EvalReport) -> str:
 
 
 def _block(lines: Iterable[str]) -> list[str]:
-    """The lines behind an empty one; nothing where there are none."""
+    """The lines, preceded by an empty one; nothing if there are none."""
     found = list(lines)
     return ["", *found] if found else []

@@ -1,4 +1,4 @@
-"""What an evaluation tells: plain values for ``--json``, and paragraphs for people."""
+"""Output of an evaluation: plain values for ``--json``, and text for the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reid.types import EvalReport
 
 
 class Finding(Protocol):
-    """Something more that was measured of a model."""
+    """An additional measurement of a model."""
 
     def words(self) -> str: ...
 
@@ -31,10 +31,10 @@ def told(
     camera_pairs: bool = False,
     published: bool = False,
 ) -> tuple[dict[str, Any], str]:
-    """Everything that is known of ``reports``, which are of one split, as values and as words.
+    """All results of ``reports``, which are for one split, as plain values and as text.
 
-    ``note`` is about the split; ``against_first`` asks for the differences from the first report,
-    ``camera_pairs`` and ``published`` for their tables in the words.
+    ``note`` describes the split; ``against_first`` adds the differences from the first report,
+    ``camera_pairs`` and ``published`` add their tables to the text.
     """
     apart = differences(reports) if against_first else []
     found: dict[str, Any] = {
@@ -54,5 +54,5 @@ def told(
         found["published"] = published_beside(reports[0]).to_json()
         words.append(published_table(reports[0]))
     if note:
-        words.append(f"the split: {note}")
+        words.append(f"split: {note}")
     return found, "\n\n".join(words)

@@ -1,8 +1,8 @@
-"""Whether two images show one person: the distances of all pairs, counted, and their ROC.
+"""Verification (do two images show the same person): counts of all distances, and their ROC.
 
-A threshold on the distance says "the same person". The true positive rate (TPR) is the share of
-right pairs that it accepts, the false positive rate (FPR) that of wrong ones. Which pairs count
-is the protocol's: those it never ranks (junk, the query's own camera) are left out.
+Pairs below a threshold on the distance are accepted as the same person. The true positive rate
+(TPR) is the share of positive pairs that are accepted, the false positive rate (FPR) that of
+negative pairs. Pairs that the protocol never ranks (junk, the query's own camera) are excluded.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from reid.types import FloatArray, IntArray
 Shares = npt.NDArray[np.float64]
 
 FPRS = (1e-2, 1e-3, 1e-4)
-"""False positive rates at which the true positive rate is told."""
+"""False positive rates at which the true positive rate is reported."""
 
 _DROPPED_BITS = 11
-"""Of a float32's 23 bits behind the point, 12 are left: a bin ends where they change."""
+"""Low bits of a float32 that a bin ignores: 12 of the 23 mantissa bits are left."""
 
 _NUM_BINS = 1 << (32 - _DROPPED_BITS)
 _CHUNK = 1 << 17
-"""Distances counted at once: as whole numbers 1 MB, which stays in the processor's cache."""
+"""Distances counted at once: 1 MB as int64, which stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How many right and wrong pairs lie at each distance, in B fine bins.
+    """Numbers of positive and negative pairs by distance, in B fine bins.
 
-    ``limits`` (B,) float32 ascending is the greatest distance that a bin can hold, ``positives``
-    and ``negatives`` (B,) int64 count its pairs; bins without any are left out. A bin is as
-    wide as 2^-13 to 2^-12 of its distance.
+    ``limits`` (B,) float32 ascending is the greatest distance of each bin, ``positives`` and
+    ``negatives`` (B,) int64 count its pairs; empty bins are left out. A bin's width is 2^-13 to
+    2^-12 of its distance.
     """
 
     limits: FloatArray
@@ -42,17 +42,17 @@ class Verification:
     negatives: IntArray
 
     def roc(self) -> tuple[Shares, Shares]:
-        """FPR and TPR, (B + 1,) each in [0, 1], ascending from 0: those of the limits, exactly.
+        """FPR and TPR, each (B + 1,) in [0, 1], ascending from 0; exact at the bins' limits.
 
-        All TPR are 0 where there is no positive pair, all FPR where there is no negative one.
+        All TPR are 0 if there is no positive pair, all FPR are 0 if there is no negative pair.
         """
         return _shares(self.negatives), _shares(self.positives)
 
     def tpr_at(self, fpr: float) -> float | None:
         """The greatest TPR of a limit whose FPR is at most ``fpr``.
 
-        None where there is no positive pair, or fewer than 1 / ``fpr`` negative ones: no
-        threshold has that rate then.
+        None if there is no positive pair, or fewer than 1 / ``fpr`` negative pairs, because
+        then no threshold can have that rate.
         """
         if not self.positives.sum() or self.negatives.sum() * fpr < 1:
             return None
@@ -68,13 +68,13 @@ class Verification:
 
 
 def _shares(counts: IntArray) -> Shares:
-    """0, and the share of all up to and with each bin."""
+    """0, followed by the cumulative share up to and including each bin."""
     sums = np.concatenate([[0], counts.cumsum()])
     return np.asarray(sums / max(sums[-1], 1), np.float64)
 
 
 class PairCounts:
-    """Counts the distances of right and of wrong pairs."""
+    """Counts the distances of positive and of negative pairs."""
 
     def __init__(self) -> None:
         self._positives = np.zeros(_NUM_BINS, np.int64)
@@ -85,7 +85,7 @@ class PairCounts:
             rows = zip(tile.distances, chosen, strict=True)
             return np.concatenate([row[images] for row, images in rows])
 
-        # Few pairs are right or skipped, so all are counted and those taken off again.
+        # Few pairs are positive or skipped, so count all pairs and subtract those.
         positives = of(tile.good)
         _count(positives, self._positives)
         _count(tile.distances, self._negatives)
@@ -93,7 +93,7 @@ class PairCounts:
         _count(of(tile.skipped), self._negatives, -1)
 
     def verification(self) -> Verification:
-        """What was counted so far."""
+        """The counts so far."""
         found = np.flatnonzero((self._positives > 0) | (self._negatives > 0))
         last = ((found - _NUM_BINS // 2 + 1) << _DROPPED_BITS) - 1
         limits = _ordered(last.astype(np.int32)).view(np.float32)
@@ -101,12 +101,12 @@ class PairCounts:
 
 
 def _count(distances: FloatArray, counts: IntArray, times: int = 1) -> None:
-    """Add to each bin of ``counts`` the distances that fall in it."""
+    """Add to each bin of ``counts`` the number of distances in it, ``times`` over."""
     flat = np.ascontiguousarray(distances, np.float32).reshape(-1)
     if not len(flat):
         return
     ends = _ordered(np.array([flat.min(), flat.max()]).view(np.int32)) >> _DROPPED_BITS
-    # -0.0 may stand for 0.0, one bin lower.
+    # The minimum may be -0.0, which is one bin lower than 0.0.
     first, last = int(ends[0]) - 1, int(ends[1])
     chunk = max(_CHUNK, last - first)  # counting a chunk takes a pass over the bins too
     for start in range(0, len(flat), chunk):
@@ -117,9 +117,9 @@ def _count(distances: FloatArray, counts: IntArray, times: int = 1) -> None:
 
 
 def _ordered(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Float32's bits as whole numbers in the order of the floats, and back again.
+    """Map float32 bits to integers in the order of the floats; its own inverse.
 
-    Negative floats are stored as sign and magnitude: turning the magnitude's bits over puts
-    the greater magnitude first.
+    Negative floats are stored as sign and magnitude; inverting the magnitude's bits puts the
+    greater magnitude first.
     """
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

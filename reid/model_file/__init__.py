@@ -1,1 +1,1 @@
-"""What a file of a model is: its preprocessing contract, its manifest, and how it is opened."""
+"""Model files: the preprocessing contract, the manifest, and opening a file."""

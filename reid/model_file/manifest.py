@@ -1,7 +1,7 @@
-"""What a checkpoint or exported file means, written beside it as ``<file>.json``.
+"""The manifest of a checkpoint or exported file, stored beside it as ``<file>.json``.
 
-The same JSON travels in an ONNX file's ``metadata_props``. It is the preprocessing
-contract: whoever opens the file needs nothing else to feed it rightly.
+An ONNX file has the same JSON in its ``metadata_props``. The manifest is the preprocessing
+contract: a program needs nothing else to use the file correctly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ METADATA_KEY = "reid.manifest"
 
 
 class BatchProfile(NamedTuple):
-    """The batch sizes of one optimisation profile: smallest, tuned for, largest."""
+    """The batch sizes of one optimisation profile: smallest, optimal, largest."""
 
     min_batch: int
     opt_batch: int
@@ -36,10 +36,10 @@ class BatchProfile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Where a TensorRT plan can run: it is tied to these unless built otherwise."""
+    """Where a TensorRT engine can run: it is tied to these unless built to be compatible."""
 
     gpu_architecture: str
-    """``sm87`` and the like; ``ampere_plus`` (hardware compatible); ``rtx`` (ahead of time)."""
+    """Such as ``sm87``; ``ampere_plus`` (hardware compatible); ``rtx`` (ahead of time)."""
     tensorrt_version: str
     flavour: str
     min_batch: int
@@ -48,9 +48,9 @@ class EngineInfo:
     hardware_compatible: bool = False
     version_compatible: bool = False
     stripped: bool = False
-    """Built without its weights: it must be refitted before it can run."""
+    """Whether it was built without weights and must be refitted before it can run."""
     precision_proof: str = ""
-    """What showed that the plan computes in the manifest's precision."""
+    """Evidence that the engine computes in the manifest's precision."""
     more_profiles: tuple[BatchProfile, ...] = ()
     """Optimisation profiles after the first, which is ``min_batch`` to ``max_batch``."""
 
@@ -62,7 +62,7 @@ class EngineInfo:
 
     @property
     def largest_batch(self) -> int:
-        """The most rows that any profile takes."""
+        """The largest batch of any profile."""
         return max(profile.max_batch for profile in self.profiles)
 
 
@@ -70,15 +70,15 @@ class EngineInfo:
 class Manifest:
     """The contract of one model file.
 
-    ``stage`` is ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network,
-    ``"describe"``, ``"compare"`` or ``"pair"`` for a graph of a network that scores pairs.
-    ``input_name``, ``output_name`` and ``output_dim`` describe a graph with an image in and a
-    vector out; any other graph lists its arrays in ``inputs`` and ``outputs``.
-    ``dataset``, ``num_test_identities`` and ``split_seed`` are the split it was trained on.
-    ``output_meaning`` and ``normalised`` say what the vector is; ``precision`` is the
-    arithmetic of the graph (fp32, fp16); ``source_sha256`` is the hash of the file it was
-    made from, ``checkpoint_sha256`` that of the checkpoint behind an exported file or engine,
-    and ``file_sha256`` that of the file it stands beside, each empty if unknown.
+    ``stage`` is the exported graph: ``"train"`` for a checkpoint, ``"embed"`` for a network
+    that outputs vectors, ``"describe"``, ``"compare"`` or ``"pair"`` for a graph of a network
+    that compares pairs. ``input_name``, ``output_name`` and ``output_dim`` describe a graph
+    from one image to one vector; any other graph lists its arrays in ``inputs`` and
+    ``outputs``. ``dataset``, ``num_test_identities`` and ``split_seed`` are the split used for
+    training. ``output_meaning`` and ``normalised`` describe the vector; ``precision`` is the
+    graph's arithmetic (fp32, fp16). ``source_sha256`` is the hash of the file it was made from,
+    ``checkpoint_sha256`` that of the original checkpoint, and ``file_sha256`` that of the
+    described file itself, each empty if unknown.
     """
 
     network: str
@@ -103,18 +103,18 @@ class Manifest:
     toolkit_version: str = ""
     engine: EngineInfo | None = None
     inside: Preprocess | None = None
-    """What the graph does to its pixels by itself (``--pixels``): nobody else is to do it."""
+    """Preprocessing inside the graph (``--pixels``), which callers must not apply again."""
     parity: dict[str, Any] = field(default_factory=dict)
-    """Empty means not checked; otherwise the report of the last parity run."""
+    """The report of the last parity run; empty if not checked."""
 
     @property
     def input_arrays(self) -> tuple[ArraySpec, ...]:
-        """What the graph takes, in its order."""
+        """The graph's inputs, in order."""
         return self.inputs or (ArraySpec(self.input_name, self.preprocess.input_shape),)
 
     @property
     def output_arrays(self) -> tuple[ArraySpec, ...]:
-        """What the graph gives, in its order."""
+        """The graph's outputs, in order."""
         return self.outputs or (ArraySpec(self.output_name, (self.output_dim,)),)
 
     def of_graph(
@@ -142,18 +142,21 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str, where: str) -> Manifest:
-        """Parse; ``where`` names the source in errors. Raises ManifestError."""
+        """Parse a manifest; ``where`` names the source in errors. Raises ManifestError."""
         try:
             body = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"{where} is not JSON ({error}); export the model again") from None
         if not isinstance(body, dict):
-            raise ManifestError(f"{where} must hold a JSON object; export the model again")
+            raise ManifestError(
+                f"{where}: expected a JSON object, found {type(body).__name__}; export the model "
+                "again"
+            )
         version = body.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ManifestError(
-                f"{where} has format_version {version}, this version reads {FORMAT_VERSION}; "
-                "export the model again with this version"
+                f"{where} has format_version {version}, expected {FORMAT_VERSION}; export the "
+                "model again with this version of the toolkit"
             )
         try:
             body["preprocess"] = _preprocess(body.pop("preprocess"))
@@ -161,60 +164,60 @@ class Manifest:
             body["inside"] = _preprocess(inside) if inside else None
             body["fp32_islands"] = tuple(body.get("fp32_islands", ()))
             if not all(isinstance(island, str) for island in body["fp32_islands"]):
-                raise TypeError(f"fp32_islands are names, found {body['fp32_islands']}")
+                raise TypeError(f"fp32_islands must be names, found {body['fp32_islands']}")
             for key in ("inputs", "outputs"):
                 body[key] = tuple(_array_spec(item) for item in body.get(key, ()))
             names = [array.name for key in ("inputs", "outputs") for array in body[key]]
             if len(set(names)) < len(names):
-                raise TypeError(f"two arrays have one name: {', '.join(names)}")
+                raise TypeError(f"array names must be unique, found {', '.join(names)}")
             engine = body.pop("engine", None)
             body["engine"] = _engine_info(engine) if engine else None
             manifest = _typed(Manifest(**body))
             if manifest.output_dim < 1:
-                raise TypeError(f"output_dim is above 0, found {manifest.output_dim}")
+                raise TypeError(f"output_dim must be above 0, found {manifest.output_dim}")
             return manifest
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise ManifestError(
-                f"{where} is not a manifest of this toolkit ({error}); export the model again"
+                f"{where} is not a valid manifest ({error}); export the model again"
             ) from None
 
 
 def _preprocess(item: Any) -> Preprocess:
-    """Raises KeyError, TypeError or ConfigError, as the other parts do."""
+    """Raises KeyError, TypeError or ConfigError, like the other parts."""
     return _typed(Preprocess(**{**item, "mean": tuple(item["mean"]), "std": tuple(item["std"])}))
 
 
 def _engine_info(item: Any) -> EngineInfo:
-    """Raises TypeError or AttributeError, as the other parts do."""
+    """Raises TypeError or AttributeError, like the other parts."""
     further = tuple(BatchProfile(*sizes) for sizes in item.pop("more_profiles", ()))
     info = _typed(EngineInfo(**item, more_profiles=further))
     if not all(type(size) is int and size > 0 for profile in info.profiles for size in profile):
-        raise TypeError(f"batch sizes are whole and above 0, found {info.profiles}")
+        raise TypeError(f"batch sizes must be integers above 0, found {info.profiles}")
     return info
 
 
 def _array_spec(item: Any) -> ArraySpec:
-    """Raises KeyError, TypeError or AttributeError, as the other parts do."""
+    """Raises KeyError, TypeError or AttributeError, like the other parts."""
     shape = tuple(item["shape"])
     whole = all(type(size) is int and size > 0 for size in shape)
     if not isinstance(item["name"], str) or not whole:
-        raise TypeError(f"an array has a name and whole sizes above 0, found {item}")
+        raise TypeError(f"an array must have a name and integer sizes above 0, found {item}")
     return ArraySpec(item["name"], shape, bool(item["batched"]))
 
 
 _PLAIN = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict}
-"""Declared types that a value of JSON either is or is not; the others are checked where they are
-made."""
+"""Declared types that can be compared with a JSON value's type directly; the other fields are
+checked on construction."""
 
 Part = TypeVar("Part", Manifest, EngineInfo, Preprocess)
 
 
 def _typed(part: Part) -> Part:
-    """The same, its plain fields being what they are declared as. Raises TypeError."""
+    """Return ``part`` after checking the types of its plain fields. Raises TypeError."""
     for one in dataclasses.fields(part):
         value = getattr(part, one.name)
         if one.type in _PLAIN and type(value) is not _PLAIN[str(one.type)]:
-            raise TypeError(f"{one.name} is {one.type}, found {value!r}")
+            raise TypeError(f"{one.name} must be {one.type}, found {value!r}")
     return part
 
 
@@ -224,21 +227,25 @@ def manifest_path(model_path: Path) -> Path:
 
 
 def write_manifest(model_path: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest beside ``model_path`` with the file's hash; return what was written."""
+    """Write the manifest beside ``model_path``, with the file's hash; return that manifest."""
     stamped = dataclasses.replace(manifest, file_sha256=sha256_of_file(model_path))
     write_text(manifest_path(model_path), stamped.to_json())
     return stamped
 
 
 def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
-    """Read the manifest beside a model file. Raises ManifestError if missing or of another file."""
+    """Read the manifest beside a model file.
+
+    Raises ManifestError if it is missing or invalid, or, with ``check_hash``, if it describes
+    another file.
+    """
     path = manifest_path(model_path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
-            f"no readable manifest {path} beside the model ({error}); "
-            "keep the .json with its file, or export again"
+            f"cannot read the manifest {path} beside the model ({error}); "
+            "keep the .json with its file, or export the model again"
         ) from None
     manifest = Manifest.from_json(text, str(path))
     if check_hash and manifest.file_sha256:
@@ -251,8 +258,8 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
             ) from None
         if found != manifest.file_sha256:
             raise ManifestError(
-                f"{path} describes another file: it expects SHA-256 "
+                f"{path} describes another file: expected SHA-256 "
                 f"{manifest.file_sha256[:12]}..., {model_path.name} has {found[:12]}...; "
-                "copy the two files together, or export again"
+                "copy the two files together, or export the model again"
             )
     return manifest

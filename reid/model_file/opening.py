@@ -1,4 +1,4 @@
-"""A file of a model, opened once: where it is, its hash, its manifest, its network on demand."""
+"""A model file, opened once: its path, hash, manifest, and network on demand."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from reid.training.checkpoint import Checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
-"""The file that stands for a run folder."""
+"""The checkpoint in a run folder."""
 
 CHECKPOINT_SUFFIX = ".pt"
 SUFFIXES = (CHECKPOINT_SUFFIX, ".onnx", ".engine", ".plan")
-"""Files that can be opened and run."""
+"""Suffixes of model files that can be opened and run."""
 
 _CHECKPOINTS = "reid.training.checkpoint"
-"""What reads checkpoints, loaded on use: a machine beside a camera has no torch."""
+"""The module that reads checkpoints, imported on first use: an edge device has no torch."""
 
 PARTNERS = {"describe": "compare", "compare": "describe"}
-"""The two graphs of a network that compares pairs, each in a file of its own."""
+"""The two graphs of a network that compares pairs; each is in its own file."""
 
 
 class ModelFile:
-    """One file of a model. Every attribute is read once, when it is first asked for.
+    """One model file. Every attribute is read once, on first use.
 
     >>> file = ModelFile.at("runs/market")            # doctest: +SKIP
     >>> file.path.name, file.manifest.network         # doctest: +SKIP
@@ -43,9 +43,9 @@ class ModelFile:
 
     @classmethod
     def at(cls, path: Openable) -> ModelFile:
-        """The file meant by ``path``: itself, or the checkpoint of a run folder.
+        """The file at ``path``, or the checkpoint if ``path`` is a run folder.
 
-        Raises ModelFileError where there is none.
+        Raises ModelFileError if there is no such file.
         """
         if isinstance(path, ModelFile):
             return path
@@ -68,37 +68,37 @@ class ModelFile:
 
     @property
     def is_checkpoint(self) -> bool:
-        """Whether PyTorch opens it."""
+        """Whether the file is a PyTorch checkpoint."""
         return self.suffix == CHECKPOINT_SUFFIX
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of its bytes."""
+        """The SHA-256 of the file."""
         return sha256_of_file(self.path)
 
     @cached_property
     def has_manifest_beside(self) -> bool:
-        """Whether a manifest lies beside the file."""
+        """Whether there is a manifest beside the file."""
         return manifest_path(self.path).is_file()
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The manifest beside the file, checked to be this file's. Raises ManifestError."""
+        """The manifest beside the file, with the hash checked. Raises ManifestError."""
         return read_manifest(self.path)
 
     @cached_property
     def unchecked_manifest(self) -> Manifest:
-        """The manifest beside the file, whatever the file holds. Raises ManifestError."""
+        """The manifest beside the file, without checking the hash. Raises ManifestError."""
         return read_manifest(self.path, check_hash=False)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """What a checkpoint holds, on the CPU. Raises CheckpointError."""
+        """The checkpoint's contents, on the CPU. Raises CheckpointError."""
         checkpoint: Checkpoint = importlib.import_module(_CHECKPOINTS).load_checkpoint(self.path)
         return checkpoint
 
     def network(self) -> nn.Module:
-        """A checkpoint's network in evaluation mode, on the CPU; built anew at each call.
+        """A checkpoint's network in evaluation mode, on the CPU; each call builds a new one.
 
         Raises CheckpointError.
         """
@@ -106,10 +106,10 @@ class ModelFile:
         return network
 
     def partner(self, stage: str) -> Path | None:
-        """Where the other graph of a network that compares pairs lies, by its name.
+        """The path of the other graph of a network that compares pairs, from this file's name.
 
-        ``stage`` is this file's graph. None where a graph has no partner. Raises ModelFileError
-        for a name without the graph in it.
+        ``stage`` is this file's graph. None if it has no partner. Raises ModelFileError if the
+        file name does not contain the graph's name.
         """
         if stage not in PARTNERS:
             return None
@@ -117,12 +117,12 @@ class ModelFile:
         other = self.path.with_name(self.path.name.replace(f".{stage}.", f".{wanted}."))
         if other == self.path:
             raise ModelFileError(
-                f"{self.path} is the {stage!r} graph of a network that compares pairs, and its "
-                f"name does not say so (expected .{stage}. in it): the {wanted!r} graph cannot be "
-                "found; keep the names that `reid export` gave"
+                f"{self.path} is the {stage!r} graph of a network that compares pairs; expected "
+                f".{stage}. in its name, to find the {wanted!r} graph; keep the names that "
+                "`reid export` gave"
             )
         return other
 
 
 Openable = str | Path | ModelFile
-"""What names a model wherever one is asked for."""
+"""A model, given by its path or already opened."""

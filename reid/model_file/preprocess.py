@@ -1,7 +1,7 @@
-"""From a decoded image to the network's input: the single truth.
+"""Preprocessing, from a decoded image to the network's input.
 
-Training, evaluation, export, benchmarks and the deployed runners all come through
-here, so a mistake in resize, channel order, mean or scale cannot be made twice.
+Training, evaluation, export, benchmarks and the deployed runners all use this code, so resize,
+channel order, mean and scale are the same everywhere.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from reid.errors import ConfigError
 from reid.types import FloatArray, Image
 
 MAX_EDGE = 4096
-"""Pixels along an edge, of what a network can take: more is a damaged or hostile file."""
+"""Longest side of a network's input in pixels; a larger value means a damaged or hostile file."""
 
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Resize (aspect ignored), crop, order channels, y = (x - mean) / std.
+    """Resize (ignoring the aspect ratio), crop, order channels, y = (x - mean) / std.
 
-    Defaults are the DGD code's, on which MSP-CNN builds: 160x64 with a 144x56 crop, BGR,
-    mean 102/102/101, no scaling. ``mean`` and ``std`` are in ``channel_order``, in units
-    of 0-255. Raises ConfigError for sizes or names that cannot be.
+    The defaults are those of the DGD code, on which MSP-CNN builds: 160x64 with a 144x56 crop,
+    BGR, mean 102/102/101, no scaling. ``mean`` and ``std`` are in ``channel_order``, in units
+    of 0-255. Raises ConfigError for invalid sizes, names or numbers.
     """
 
     resize_height: int = 160
@@ -42,10 +42,11 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.channel_order not in ("BGR", "RGB"):
-            raise ConfigError(f"channel_order is BGR or RGB, found {self.channel_order!r}")
+            raise ConfigError(f"channel_order must be BGR or RGB, found {self.channel_order!r}")
         if self.interpolation not in INTERPOLATIONS:
             raise ConfigError(
-                f"interpolation is one of {', '.join(INTERPOLATIONS)}; found {self.interpolation!r}"
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}; found "
+                f"{self.interpolation!r}"
             )
         fits = 0 < self.crop_height <= self.resize_height and (
             0 < self.crop_width <= self.resize_width
@@ -57,13 +58,13 @@ class Preprocess:
             )
         if max(self.resize_height, self.resize_width) > MAX_EDGE:
             raise ConfigError(
-                f"images are {MAX_EDGE} pixels along an edge at most, found "
+                f"expected at most {MAX_EDGE} pixels per side, found "
                 f"{self.resize_height}x{self.resize_width} (height x width)"
             )
         for name, values in (("mean", self.mean), ("std", self.std)):
             finite = all(isinstance(value, Real) and math.isfinite(value) for value in values)
             if len(values) != 3 or not finite:
-                raise ConfigError(f"{name} is three finite numbers, found {values}")
+                raise ConfigError(f"{name} must be three finite numbers, found {values}")
         if min(self.std) <= 0:
             raise ConfigError(f"std must be positive, found {self.std}")
 
@@ -81,7 +82,7 @@ class Preprocess:
         )
 
     def resize_only(self) -> Preprocess:
-        """What is left to do outside a graph that crops and normalises by itself."""
+        """The preprocessing left for the caller if the graph itself crops and normalises."""
         return Preprocess(
             self.resize_height,
             self.resize_width,
@@ -96,7 +97,7 @@ class Preprocess:
     def resize(self, image: Image) -> Image:
         """(H, W, 3) uint8 -> (resize_height, resize_width, 3) uint8."""
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"an image is (height, width, 3), found shape {image.shape}")
+            raise ValueError(f"expected an image (height, width, 3), found shape {image.shape}")
         if image.shape[:2] == (self.resize_height, self.resize_width):
             return image
         size = (self.resize_width, self.resize_height)
@@ -104,7 +105,7 @@ class Preprocess:
         return np.asarray(resized, np.uint8)
 
     def crop(self, resized: Image, top: int | None = None, left: int | None = None) -> Image:
-        """The crop at (top, left), by default the centre one, rounded down."""
+        """The crop at (top, left), by default the centre crop, rounded down."""
         top = self.crop_corner[0] if top is None else top
         left = self.crop_corner[1] if left is None else left
         return resized[top : top + self.crop_height, left : left + self.crop_width]
@@ -114,7 +115,7 @@ class Preprocess:
         *leading, height, width, channels = crops.shape
         out = np.empty((*leading, channels, height, width), np.float32)
         source = (0, 1, 2) if self.channel_order == "BGR" else (2, 1, 0)
-        # One plane at a time: six times as fast as converting the interleaved image whole.
+        # One plane at a time is several times faster than converting the interleaved image.
         for target, channel in enumerate(source):
             plane = out[..., target, :, :]
             np.subtract(crops[..., channel], np.float32(self.mean[target]), out=plane)
@@ -122,11 +123,12 @@ class Preprocess:
         return out
 
     def __call__(self, image: Image) -> FloatArray:
-        """The test-time path: (H, W, 3) uint8 BGR -> (3, crop_height, crop_width) float32."""
+        """Preprocess one image for testing: (H, W, 3) uint8 BGR -> (3, crop_height, crop_width)
+        float32."""
         return self.normalise(self.crop(self.resize(image)))
 
     def batch(self, images: list[Image]) -> FloatArray:
-        """As ``__call__`` for many images: (N, 3, crop_height, crop_width) float32."""
+        """Like ``__call__`` for N images: (N, 3, crop_height, crop_width) float32."""
         if not images:
             return np.zeros((0, *self.input_shape), np.float32)
         return self.normalise(np.stack([self.crop(self.resize(image)) for image in images]))

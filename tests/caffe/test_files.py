@@ -184,10 +184,10 @@ def test_an_array_s_blob_is_its_own_copy() -> None:
             BlobProto(shape=BlobShape(dim=[2, 3]), data=[1] * 5),
             "6 values for shape (2, 3), found 5",
         ),
-        (BlobProto(shape=BlobShape(dim=[-1, -5]), data=[1] * 5), "sizes from 0"),
+        (BlobProto(shape=BlobShape(dim=[-1, -5]), data=[1] * 5), "found shape (-1, -5)"),
         (BlobProto(shape=BlobShape(dim=[1 << 40, 1 << 40])), "at most 2147483647 values"),
         (BlobProto(shape=BlobShape(dim=[1] * 33), data=[1]), "at most 32 axes, found 33"),
-        (BlobProto(num=1, channels=-2, height=3, width=4), "sizes from 0"),
+        (BlobProto(num=1, channels=-2, height=3, width=4), "found shape (1, -2, 3, 4)"),
         (BlobProto(data=[1, 2]), "1 values for shape (), found 2"),
     ],
 )
@@ -202,9 +202,9 @@ def test_v1_layers_are_refused_in_both_forms(tmp_path: Path) -> None:
     text, binary = tmp_path / "old.prototxt", tmp_path / "old.caffemodel"
     text.write_text('layers { name: "conv1" type: CONVOLUTION }')
     binary.write_bytes(b"\x12\x02\x28\x04")
-    with pytest.raises(CaffeError, match=r"1 layers of Caffe's old V1 form .* upgrade_net_proto"):
+    with pytest.raises(CaffeError, match=r"1 layers .*V1 .*upgrade_net_proto"):
         read_net(text)
-    with pytest.raises(CaffeError, match="old V1 form"):
+    with pytest.raises(CaffeError, match="V1"):
         read_weights(binary)
 
 
@@ -214,16 +214,14 @@ def test_one_form_given_as_the_other_is_told(tmp_path: Path) -> None:
     write_weights(binary, small_net())
     with pytest.raises(CaffeError) as caught:
         read_weights(text)
-    assert str(caught.value) == (
-        f"{text} is a prototxt (text), expected a caffemodel (binary): name the .caffemodel with "
-        "the weights here, and the .prototxt where the graph is asked for"
+    assert str(caught.value).startswith(
+        f"{text} is a prototxt (text), expected a caffemodel (binary)"
     )
     for read in (read_net, read_solver):
         with pytest.raises(CaffeError) as caught:
             read(binary)
-        assert str(caught.value) == (
-            f"{binary} is a caffemodel (binary), expected a prototxt (text): name the .prototxt "
-            "here, and the .caffemodel where the weights are asked for"
+        assert str(caught.value).startswith(
+            f"{binary} is a caffemodel (binary), expected a prototxt (text)"
         )
 
 
@@ -266,8 +264,8 @@ def test_a_caffemodel_cut_short_anywhere_is_refused_or_smaller(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is empty: expected a caffemodel"),
-        (b"\x0a\x01n", "holds no layers"),
+        (b"", "is empty; expected a caffemodel"),
+        (b"\x0a\x01n", "has no layers"),
         (b"\xa2\x06\x00" * 65_537, "at most 65536 layers, found 65537"),
         (b"\xa2\x06\x04\x0a\x02\xff\xfe", "is not UTF-8 text"),
     ],
@@ -307,7 +305,7 @@ def test_a_length_of_two_gigabytes_in_a_small_file_takes_no_memory(tmp_path: Pat
 try:
     files.read_weights(path)
 except CaffeError as error:
-    print("refused" if "cut short or damaged" in str(error) else error)
+    print("refused" if "truncated or damaged" in str(error) else error)
 """
     said, grown = peak_growth(code, path)
     assert said == "refused"

@@ -96,12 +96,12 @@ def test_what_finds_no_use_is_named_once() -> None:
         (FIRST + '"stepp"', "did you mean 'step'?"),
         (FIRST + '"step" gamma: 0.1', "step needs stepsize above 0, found 0"),
         (FIRST + '"step" stepsize: 5', "step needs gamma above 0, found 0"),
-        (FIRST + '"poly" power: 2', "poly of power 1, found power 2"),
-        (FIRST + '"multistep" gamma: 1 stepvalue: 30 stepvalue: 50', "equal distances"),
-        (FIRST + '"multistep" gamma: 1 stepvalue: 30', "equal distances"),
-        (FIRST + '"multistep" gamma: 1 stepvalue: 0', "equal distances"),
+        (FIRST + '"poly" power: 2', "power 1 for lr_policy poly, found 2"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 30 stepvalue: 50', "stepvalues"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 30', "stepvalues"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 0', "stepvalues"),
         (MINIMAL + "momentum: 1", "momentum in [0, 1)"),
-        (MINIMAL + "iter_size: 0", "iter_size from 1"),
+        (MINIMAL + "iter_size: 0", "iter_size of 1"),
         (
             MINIMAL + 'weight_decay: 1 regularization_type: "L1"',
             "regularization_type L2, found 'L1'",
@@ -138,7 +138,7 @@ def test_a_solver_with_changed_bytes_is_followed_or_refused_in_one_line(tmp_path
 
 def test_a_multistep_of_two_billion_iterations_takes_no_memory() -> None:
     text = f'base_lr: 1 max_iter: {2**31 - 1} lr_policy: "multistep" gamma: 1 stepvalue: 1'
-    with pytest.raises(CaffeError, match="equal distances"):
+    with pytest.raises(CaffeError, match="stepvalues"):
         settings_from_solver(solver(text), "solver")
 
 

@@ -124,7 +124,7 @@ def test_eval_has_the_run_the_checkpoint_and_both_exports_in_one_table(
     assert heading.split()[:3] == ["model", "rank-1", "rank-5"]
     assert [row.split()[0] for row in rows] == [str(model) for model in models]
     assert rows[0].split()[1:] == rows[1].split()[1:]
-    assert "a random ranking would have rank-1" in shown.out
+    assert "rank-1 of a random ranking: " in shown.out
     assert f"wrote {picture}" in shown.err
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -264,7 +264,7 @@ def unknown_suffix(folder: Path, road: Any) -> Path:
         (text_file, "is not an ONNX file that ONNX Runtime"),
         (stranger, "was not exported by this toolkit"),
         (stranger_with_our_manifest, "the manifest describes data (N, 3, 16, 8)"),
-        (other_file_s_manifest, "describes another file: it expects SHA-256"),
+        (other_file_s_manifest, "describes another file: expected SHA-256"),
         (cut_short, "is no checkpoint, or is damaged or cut short"),
         (unknown_suffix, "the suffix '.onx' is not one of"),
     ],

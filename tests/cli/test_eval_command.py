@@ -110,7 +110,7 @@ def test_shots_choose_the_protocol(models: list[str], drawn: Path, capsys: Captu
 def test_pairs_of_cameras_are_always_in_the_json_and_printed_when_asked(
     models: list[str], drawn: Path, capsys: Capture
 ) -> None:
-    words = "query cameras down, gallery cameras across"
+    words = "query cameras in rows, gallery cameras in columns"
     assert words not in evaluated(models, drawn, capsys)
     assert evaluated(models, drawn, capsys, "--camera-pairs").count(words) == 2
     found = as_json(models, drawn, capsys)["models"][0]
@@ -124,8 +124,8 @@ def test_figures_of_the_papers_are_refused_beside_another_test(
     models: list[str], drawn: Path, capsys: Capture
 ) -> None:
     text = evaluated(models[:1], drawn, capsys, "--published", data="market1501")
-    why = "published figures of market1501 are of 750 identities, measured: 5"
+    why = "published results for market1501 have 750 identities, measured: 5"
     assert f"not comparable with the papers: {why}" in text
     found = as_json(models[:1], drawn, capsys, "--published")
-    assert "no published figures of synthetic are known" in found["published"]["refused"]
+    assert "published results for synthetic" in found["published"]["refused"]
     assert "published" not in as_json(models[:1], drawn, capsys)

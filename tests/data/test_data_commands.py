@@ -31,13 +31,13 @@ def test_a_check_of_own_images_says_what_it_understood(
     assert main(["data", "check", "folder", "--data-root", str(root)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:5] == [
-        "no train, query, gallery or test folder: divided by rule",
-        "identities: numbered in the order of names, 1 = a to 4 = d",
-        "cameras: numbered in the order of names, 1 = x to 2 = y",
-        "split: 2/2 identities, divided at random by rule, seed 0",
+        "no train, query, gallery or test folder: random split",
+        "identities: numbered in the order of their names, 1 = a to 4 = d",
+        "cameras: numbered in the order of their names, 1 = x to 2 = y",
+        "split: 2/2 identities, random split with seed 0",
     ]
     assert "unreadable files: 1" in lines
-    assert "exact duplicates of two identities: 1" in lines
+    assert "exact duplicates across identities: 1" in lines
     assert f"  {root}/b/x/1.png = {root}/d/y/2.png" in lines
     assert main(["data", "check", "folder", "--data-root", str(root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["subsets"]["all"]["identities"] == 4

@@ -38,5 +38,5 @@ def test_a_jpeg_without_its_end_is_cut_short_whatever_its_thumbnail_has() -> Non
     content = large[:2] + thumbnail + large[2:]
     assert image_size(content + b"\xff\xda a video behind a photo", "whole") == (53, 37)
     for kept in (len(content) - 2, len(content) // 2, len(thumbnail) + 2, 3):
-        with pytest.raises(DataError, match="cut: the image is cut short"):
+        with pytest.raises(DataError, match="cut: truncated image"):
             image_size(content[:kept], "cut")

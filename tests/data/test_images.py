@@ -43,7 +43,7 @@ def test_an_image_that_says_it_is_enormous_is_refused_before_it_is_decoded(
     path.write_bytes(_picture(".png", height=20, width=10))
     assert read_image(path, max_pixels=200).shape == (20, 10, 3)
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(DataError, match=r"a\.png: an image of 10 x 20 pixels; expected 1 to 199"):
+    with pytest.raises(DataError, match=r"a\.png: .*10 x 20 pixels; expected 1 to 199"):
         read_image(path, max_pixels=199)
 
 
@@ -53,7 +53,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> 
     data = _picture(suffix, height=128, width=64)
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(DataError, match=rf"cut{suffix}: the .* is cut short"):
+    with pytest.raises(DataError, match=rf"cut{suffix}: .*truncated"):
         read_image(path)
 
 
@@ -66,7 +66,7 @@ def test_a_jpeg_cut_after_its_thumbnail_is_named(tmp_path: Path) -> None:
     path.write_bytes(with_thumbnail)
     assert read_image(path).shape == (128, 64, 3)
     path.write_bytes(with_thumbnail[:-500])
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match=r"a\.jpg: .*truncated"):
         read_image(path)
 
 
@@ -87,7 +87,10 @@ def test_a_png_with_a_wrong_byte_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "the file is empty"), (b"not an image at all", "not an image that is taken")],
+    [
+        (b"", "the file is empty"),
+        (b"not an image at all", "unsupported image format; expected JPEG, PNG"),
+    ],
 )
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
     path = tmp_path / "a.jpg"

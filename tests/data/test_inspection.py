@@ -57,7 +57,7 @@ def test_counts_that_differ_from_the_published_are_said_and_are_no_error(market:
 def test_synthetic_data_has_nothing_published_to_match(market: Path) -> None:
     found = inspect_dataset("synthetic", market)
     assert found.matches_published is None
-    assert "nothing published" in "\n".join(found.lines())
+    assert "no published counts" in "\n".join(found.lines())
 
 
 def test_complete_cuhk01_matches_the_published_counts(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_truncated_image_among_good_ones_is_named(market: Path) -> None:
     found = inspect_dataset("market1501", market)
     assert len(found.unreadable) == 1
     assert str(path) in found.unreadable[0]
-    assert "cut short" in found.unreadable[0]
+    assert "truncated" in found.unreadable[0]
     assert any(str(path) in line for line in found.lines())
 
 
@@ -103,7 +103,7 @@ def test_files_of_the_same_bytes_in_train_and_test_are_listed(market: Path) -> N
     gallery.write_bytes(train.read_bytes())
     found = inspect_dataset("market1501", market)
     assert found.duplicates == (f"{train} = {gallery}",)
-    assert "exact duplicates in train and test: 1" in found.lines()
+    assert "exact duplicates across train and test: 1" in found.lines()
 
 
 def test_where_nothing_is_divided_the_same_bytes_under_two_identities_are_listed(
@@ -114,15 +114,15 @@ def test_where_nothing_is_divided_the_same_bytes_under_two_identities_are_listed
         (tmp_path / name).write_bytes(picture)
     found = inspect_dataset("cuhk01", tmp_path)
     assert found.duplicates == (f"{tmp_path / '0001001.png'} = {tmp_path / '0002001.png'}",)
-    assert found.split.startswith("not possible: cuhk01: 100 test identities were asked for")
+    assert found.split.startswith("not possible: cuhk01: cannot choose 100 test identities")
 
 
 def test_the_check_says_which_other_protocols_can_be_tested(market: Path) -> None:
     for folder in ("gt_bbox", "images"):
         (market / folder).mkdir()
     assert inspect_dataset("market1501", market).notes == (
-        "gt_bbox is there: market1501_multi_query can be tested",
-        "the 500k distractors are there: market1501_500k can be tested",
+        "gt_bbox found: market1501_multi_query is available",
+        "500k distractors found: market1501_500k is available",
     )
 
 

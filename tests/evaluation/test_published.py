@@ -47,13 +47,13 @@ def test_the_papers_rows_stand_below_the_measured_one() -> None:
     methods = [row.method for row in beside.test.rows]
     assert {"MSP-CNN", "SiSNet+DRC, S+T"} <= set(methods)
     lines = published_table(market()).splitlines()
-    assert lines[0] == "beside the papers, by the same protocol"
+    assert lines[0] == "published results with the same protocol"
     assert lines[2].startswith("run ")
     msp = next(line for line in lines if line.startswith("MSP-CNN"))
     assert msp.split()[1:] == ["81.9", "-", "-", "-", "-", "63.6", "-"]
     sisnet = next(line for line in lines if line.startswith("SiSNet+DRC, S+T"))
     assert sisnet.split()[2:] == ["95.2", "-", "-", "-", "85.4", "-", "-"]
-    assert any("ICIP 2020" in line and "step one is inferred" in line for line in lines)
+    assert any("ICIP 2020" in line and "(step) is inferred" in line for line in lines)
     first = beside.to_json()["rows"][0]
     assert (first["method"], first["rank1"]) == ("MSP-CNN", pytest.approx(0.819))
 
@@ -74,7 +74,7 @@ def test_what_cascading_adds_is_kept_beside_the_figures_of_one_scale() -> None:
         ({"num_identities": 20}, "750 identities, measured: 20"),
         ({"protocol": Protocol("single_shot", 10)}, "protocol market, measured: single_shot"),
         ({"reranking": "k1 20"}, "without re-ranking"),
-        ({"dataset": "folder"}, "no published figures of folder are known; of cuhk01, "),
+        ({"dataset": "folder"}, "no published results for folder; there are for cuhk01, "),
     ],
 )
 def test_another_test_is_refused_in_one_line_that_says_why(

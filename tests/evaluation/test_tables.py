@@ -27,7 +27,7 @@ def test_the_table_has_one_row_per_model_under_protocol_and_counts() -> None:
     assert text.splitlines() == [
         "market1501: Market protocol, single query",
         "3,368 queries, 15,913 gallery images",
-        "a random ranking would have rank-1 1.2 %",
+        "rank-1 of a random ranking: 1.2 %",
         "",
         "model       rank-1  rank-5  rank-10  rank-20  mAP (step)  mAP (trapezoid)  mINP",
         "run           73.1    88.0     92.0    100.0        62.1             60.5  30.0",
@@ -52,7 +52,7 @@ def test_the_table_shows_the_deviation_over_trials() -> None:
 
 
 def test_the_table_says_how_many_queries_have_no_answer() -> None:
-    words = "queries without a right image in the gallery, left out of the means"
+    words = "queries without a correct match in the gallery, excluded from the means"
     assert f"{words}: 7" in table([report("run", num_unanswerable=7)])
     assert words not in table([report("run")])
 
@@ -82,17 +82,17 @@ def test_multi_shot_says_how_many_images_of_a_person_there_are() -> None:
 
 def test_no_query_with_an_answer_has_a_line_of_its_own() -> None:
     text = table([report("run", num_query=9, num_unanswerable=9)])
-    assert "no query has a right image in the gallery: all figures are 0" in text
-    assert "left out of the means" not in text
+    assert "no query has a correct match" in text
+    assert "excluded from the means" not in text
 
 
 def test_rates_of_pairs_are_told_and_where_pairs_are_too_few() -> None:
     text = table([report("run", tpr={1e-2: 0.912, 1e-3: 0.5, 1e-4: None}), report("other")])
     assert text.splitlines()[-4:] == [
         "",
-        "TPR, at an FPR of  0.01  0.001  0.0001",
-        "run                91.2   50.0       -",
-        "-: there are too few pairs to tell",
+        "TPR at FPR  0.01  0.001  0.0001",
+        "run         91.2   50.0       -",
+        "-: too few pairs to measure",
     ]
     assert "too few" not in table([report("run", tpr={1e-2: 1.0})])
 

@@ -65,7 +65,9 @@ def test_without_a_builder_or_a_proof_export_says_so_and_leaves_the_onnx(
     shown = capsys.readouterr()
     assert shown.out == ""
     line = shown.err.splitlines()[-1]
-    assert line.startswith("reid: error: no engine can be built here: tensorrt is not installed")
+    assert line.startswith(
+        "reid: error: cannot build an engine on this machine: tensorrt is not installed"
+    )
     assert "pip install tensorrt-rtx" in line
     assert "parity: not checked (--no-parity)" in shown.err
     names = {path.name for path in tmp_path.iterdir()}
@@ -128,7 +130,7 @@ def test_parity_of_a_spoilt_file_is_3_and_recorded(
     found = json.loads(shown.out)
     assert found["passed"] is False
     line = shown.err.splitlines()[-1]
-    assert line.startswith(f"reid: error: {file} ({precision}) does not answer as {road.run}")
+    assert line.startswith(f"reid: error: {file} ({precision}) differs from {road.run}")
     assert "max_error" in line
     assert read_manifest(file).parity["passed"] is False
 
@@ -226,7 +228,7 @@ def test_parity_of_another_file_s_manifest_is_one_line_and_leaves_it(
     shutil.copy(f"{road.onnx('fp16')}.json", f"{file}.json")
     before = Path(f"{file}.json").read_bytes()
     assert main(["parity", str(road.run), str(file), *road_data, *QUICK]) == 1
-    assert "describes another file: it expects SHA-256" in last_line(capsys)
+    assert "describes another file: expected SHA-256" in last_line(capsys)
     assert Path(f"{file}.json").read_bytes() == before
 
 

@@ -127,7 +127,9 @@ def test_a_manifest_of_another_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"model")
     write_manifest(file, MANIFEST)
     file.write_bytes(b"another model")
-    with pytest.raises(ManifestError, match=r"describes another file.*copy the two files together"):
+    with pytest.raises(
+        ManifestError, match=r"model\.onnx\.json describes another file: expected SHA-256"
+    ):
         read_manifest(file)
     assert read_manifest(file, check_hash=False).network == "msp_cnn"
 
@@ -142,7 +144,7 @@ def test_a_manifest_whose_file_is_gone_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_says_to_keep_it_with_its_file(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"keep the \.json with its file"):
+    with pytest.raises(ManifestError, match=r"model\.onnx\.json beside the model"):
         read_manifest(tmp_path / "model.onnx")
 
 
@@ -168,47 +170,50 @@ def preprocessing(**values: object) -> str:
     ("text", "words"),
     [
         ("{", "is not JSON"),
-        ("[]", "must hold a JSON object"),
+        ("[]", "expected a JSON object, found list"),
         ("{}", "format_version None"),
-        (changed(format_version=99), "format_version 99, this version reads 1"),
-        (changed(network=None), "is not a manifest"),
-        (changed(colour="red"), "is not a manifest"),
-        (changed(preprocess={"mean": 3}), "is not a manifest"),
-        (changed(preprocess=[1]), "is not a manifest"),
+        (changed(format_version=99), "format_version 99, expected 1"),
+        (changed(network=None), "is not a valid manifest"),
+        (changed(colour="red"), "is not a valid manifest"),
+        (changed(preprocess={"mean": 3}), "is not a valid manifest"),
+        (changed(preprocess=[1]), "is not a valid manifest"),
         (
             changed(preprocess={"mean": [1, 2, 3], "std": [1, 1, 1], "channel_order": "XYZ"}),
-            "channel_order is BGR or RGB",
+            "channel_order must be BGR or RGB, found 'XYZ'",
         ),
-        (changed(engine={"gpu": 1}), "is not a manifest"),
-        (engine_with([[1, 8]]), "is not a manifest"),
-        (engine_with([[1, 8, "32"]]), "whole and above 0"),
-        (engine_with([[0, 8, 32]]), "whole and above 0"),
-        (engine_with(3), "is not a manifest"),
-        (changed(engine=[1]), "is not a manifest"),
-        (changed(inputs=3), "is not a manifest"),
-        (changed(inputs=["data"]), "is not a manifest"),
-        (changed(inputs={"data": [3]}), "is not a manifest"),
-        (changed(outputs=[{"name": "score", "shape": [1]}]), "is not a manifest"),
-        (changed(outputs=[{"name": "score", "shape": 1, "batched": True}]), "is not a manifest"),
-        (changed(outputs=[{"name": 7, "shape": [1], "batched": True}]), "a name and whole sizes"),
-        (changed(inputs=[{"name": "x", "shape": [1.5], "batched": True}]), "whole sizes"),
-        (changed(inputs=[{"name": "x", "shape": "12", "batched": True}]), "whole sizes"),
+        (changed(engine={"gpu": 1}), "is not a valid manifest"),
+        (engine_with([[1, 8]]), "is not a valid manifest"),
+        (engine_with([[1, 8, "32"]]), "batch sizes must be integers above 0"),
+        (engine_with([[0, 8, 32]]), "batch sizes must be integers above 0"),
+        (engine_with(3), "is not a valid manifest"),
+        (changed(engine=[1]), "is not a valid manifest"),
+        (changed(inputs=3), "is not a valid manifest"),
+        (changed(inputs=["data"]), "is not a valid manifest"),
+        (changed(inputs={"data": [3]}), "is not a valid manifest"),
+        (changed(outputs=[{"name": "score", "shape": [1]}]), "is not a valid manifest"),
+        (
+            changed(outputs=[{"name": "score", "shape": 1, "batched": True}]),
+            "is not a valid manifest",
+        ),
+        (changed(outputs=[{"name": 7, "shape": [1], "batched": True}]), "a name and integer sizes"),
+        (changed(inputs=[{"name": "x", "shape": [1.5], "batched": True}]), "integer sizes"),
+        (changed(inputs=[{"name": "x", "shape": "12", "batched": True}]), "integer sizes"),
         ("[" * 100_000, "is not JSON"),
-        (changed(network=5), "network is str, found 5"),
-        (changed(precision=["fp16"]), "precision is str"),
-        (changed(output_dim="256"), "output_dim is int, found '256'"),
-        (changed(output_dim=0), "output_dim is above 0"),
-        (changed(parity=[1]), "parity is dict"),
-        (changed(fp32_islands=[1]), "fp32_islands are names"),
-        (preprocessing(crop_width=1.5), "crop_width is int, found 1.5"),
-        (preprocessing(mean="xyz"), "mean is three finite numbers"),
-        (preprocessing(mean=[1, 2]), "mean is three finite numbers"),
-        (preprocessing(std=[1, 2, float("nan")]), "std is three finite numbers"),
-        (preprocessing(resize_height=10**12), "4096 pixels along an edge at most"),
-        (changed(inside={"mean": [1, 2, 3]}), "is not a manifest"),
-        (engine_of(gpu_architecture=87), "gpu_architecture is str, found 87"),
-        (engine_of(max_batch=0), "whole and above 0"),
-        (engine_of(stripped="no"), "stripped is bool"),
+        (changed(network=5), "network must be str, found 5"),
+        (changed(precision=["fp16"]), "precision must be str"),
+        (changed(output_dim="256"), "output_dim must be int, found '256'"),
+        (changed(output_dim=0), "output_dim must be above 0"),
+        (changed(parity=[1]), "parity must be dict"),
+        (changed(fp32_islands=[1]), "fp32_islands must be names"),
+        (preprocessing(crop_width=1.5), "crop_width must be int, found 1.5"),
+        (preprocessing(mean="xyz"), "mean must be three finite numbers"),
+        (preprocessing(mean=[1, 2]), "mean must be three finite numbers"),
+        (preprocessing(std=[1, 2, float("nan")]), "std must be three finite numbers"),
+        (preprocessing(resize_height=10**12), "at most 4096 pixels per side"),
+        (changed(inside={"mean": [1, 2, 3]}), "is not a valid manifest"),
+        (engine_of(gpu_architecture=87), "gpu_architecture must be str, found 87"),
+        (engine_of(max_batch=0), "batch sizes must be integers above 0"),
+        (engine_of(stripped="no"), "stripped must be bool"),
     ],
 )
 def test_a_malformed_manifest_is_named_with_its_fault(text: str, words: str) -> None:

@@ -93,7 +93,7 @@ def test_deviations_over_trials_are_on_the_page(tmp_path: Path) -> None:
 def test_the_protocol_and_the_counts_are_on_the_page(tmp_path: Path) -> None:
     text = unescape(page_of(tmp_path, WHOLE))
     assert "Market protocol, single query; 20 queries, 100 gallery images; queries without" in text
-    assert "left out of the means: 3" in text
+    assert "excluded from the means: 3" in text
     assert f"reid {__version__}" in text
 
 

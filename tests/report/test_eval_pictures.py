@@ -182,7 +182,7 @@ def test_without_a_query_that_has_an_answer_the_report_says_so(
         image.rename(image.with_name(f"9{image.name[1:]}"))  # people whom the gallery has not
     assert main(["eval", str(road.run), *data_of(people), "--report", str(tmp_path / "r")]) == 0
     assert files_in(tmp_path / "r") == ["curves.png", "distances.png", "index.html", "report.json"]
-    assert "no query has a right image in the gallery" in page_of(tmp_path / "r").words
+    assert "no query has a correct match" in page_of(tmp_path / "r").words
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_described(

@@ -54,13 +54,13 @@ def manifest(precision: str = "fp16", islands: tuple[str, ...] = ()) -> Manifest
         ({"min_batch": 9}, "9, 8, 32"),
         ({"opt_batch": 64}, "1, 64, 32"),
         ({"more_profiles": (BatchProfile(1, 1, 1), BatchProfile(4, 2, 8))}, "4, 2, 8"),
-        ({"builder_optimization_level": 6}, "--builderOptimizationLevel is 0 to 5, found 6"),
+        ({"builder_optimization_level": 6}, "--builderOptimizationLevel must be 0 to 5, found 6"),
         ({"mem_pool_size_mib": 0}, "--memPoolSize"),
         ({"hardware_compatibility_level": "ampere"}, "did you mean 'ampere\\+'"),
         ({"flavour": "tensorrt-rtx"}, "did you mean 'tensorrt_rtx'"),
         (
             {"flavour": "tensorrt_rtx", "hardware_compatibility_level": "ampere+"},
-            "means nothing to tensorrt_rtx",
+            "--hardwareCompatibilityLevel .*tensorrt_rtx",
         ),
     ],
 )
@@ -121,12 +121,12 @@ def test_a_product_in_a_named_island_may_stay_fp32() -> None:
     check_parsed_precision(network, manifest("fp16", islands=("conv1",)), "a.onnx")
     with pytest.raises(BuildError, match="conv1/Conv"):
         check_parsed_precision(network, manifest("fp16", islands=("conv",)), "a.onnx")
-    with pytest.raises(BuildError, match="no convolution"):
+    with pytest.raises(BuildError, match="outside the FP32 islands"):
         check_parsed_precision(parsed("FLOAT"), manifest("fp16", islands=("conv0",)), "a.onnx")
 
 
 def test_a_precision_that_has_no_proof_is_refused() -> None:
-    with pytest.raises(BuildError, match="fp32, fp16, the manifest says 'int8'"):
+    with pytest.raises(BuildError, match="fp32, fp16, the manifest has 'int8'"):
         check_parsed_precision(parsed("HALF"), manifest("int8"), "a.onnx")
 
 
@@ -155,7 +155,7 @@ def test_the_inspector_proves_an_fp16_engine_by_its_tensors() -> None:
         ("Reformat", FLOAT, HALF), ("CaskConvolution", HALF, HALF), ("gemm", HALF, FLOAT)
     )
     proof = check_inspected_precision(report, "fp16")
-    assert proof == "inspector: 3 of 3 layers hold FP16, no FP32 product"
+    assert proof == "inspector: 3 of 3 layers use FP16, no FP32 product"
     half_words = inspected(("CaskConvolution", "Half", "Half"))
     assert "1 of 1" in check_inspected_precision(half_words, "fp16")
 
@@ -173,7 +173,7 @@ def test_the_inspector_leaves_a_product_of_a_named_island_in_fp32() -> None:
     body["Layers"][1]["Name"] = "stn.theta/Gemm + stn.tanh/Tanh"
     report = json.dumps(body)
     proof = check_inspected_precision(report, "fp16", ("stn.theta",))
-    assert proof == "inspector: 1 of 2 layers hold FP16, no FP32 product outside the islands"
+    assert proof == "inspector: 1 of 2 layers use FP16, no FP32 product outside the islands"
     with pytest.raises(BuildError, match=r"1 of its .* FP32 \(first: stn.theta/Gemm"):
         check_inspected_precision(report, "fp16", ("stn",))
 
@@ -181,7 +181,7 @@ def test_the_inspector_leaves_a_product_of_a_named_island_in_fp32() -> None:
 def test_the_inspector_refuses_half_in_an_fp32_engine() -> None:
     report = inspected(("CaskConvolution", FLOAT, FLOAT))
     assert check_inspected_precision(report, "fp32") == "inspector: 1 layers, none FP16"
-    with pytest.raises(BuildError, match="1 of its layers hold FP16"):
+    with pytest.raises(BuildError, match="1 of its layers use FP16"):
         check_inspected_precision(inspected(("CaskConvolution", HALF, FLOAT)), "fp32")
 
 
@@ -193,7 +193,7 @@ def test_a_plan_as_heavy_as_fp32_weights_is_not_fp16() -> None:
     weights = 6_742_208
     assert "0.54" in check_plan_size(14_546_532, weights, "fp16")
     assert "1.03" in check_plan_size(27_749_108, weights, "fp32")
-    with pytest.raises(BuildError, match="kept FP32"):
+    with pytest.raises(BuildError, match="FP32 weights"):
         check_plan_size(27_749_108, weights, "fp16")
     assert check_plan_size(10**8, 1000, "fp16") == ""
 
@@ -269,7 +269,7 @@ def test_a_damaged_or_foreign_timing_cache_is_set_aside_with_a_line(tmp_path: Pa
         file.write_bytes(stored)
         config = Config(log)
         line = attach_timing_cache(TRT, config, file, log)
-        assert "set aside" in line
+        assert "replaced" in line
         assert words in line
         assert "\n" not in line
         save_timing_cache(config, file)
@@ -363,7 +363,7 @@ def test_defaults_leave_the_builder_as_it_is_but_for_tf32() -> None:
 def test_a_hardware_level_of_a_later_tensorrt_is_refused_in_one_line() -> None:
     trt, builder, network, _, _ = fake_builder_parts()
     options = EngineOptions(hardware_compatibility_level="sameComputeCapability")
-    with pytest.raises(BuildError, match=r"tensorrt 10\.3\.0 has no --hardware"):
+    with pytest.raises(BuildError, match=r"tensorrt 10\.3\.0 .*--hardware"):
         builder_config(trt, builder, network, options)
 
 
@@ -399,6 +399,6 @@ def test_plain_tensorrt_without_a_gpu_is_refused_in_one_line(
 
     monkeypatch.setattr(engine_module, "open_device", no_device)
     for flavour in ("auto", "tensorrt"):
-        with pytest.raises(BuildError, match="no GPU here: build on the target, or install") as e:
+        with pytest.raises(BuildError, match=r"no GPU found: .*tensorrt-rtx") as e:
             build_engine(onnx_file, tmp_path, EngineOptions(flavour=flavour))
         assert "\n" not in str(e.value)

@@ -1,8 +1,8 @@
 """A user's own images listed in a CSV file: ``path,person_id,camera_id,split``.
 
-The first line names the columns, in any order, parted by commas or semicolons; others are not
-read. Paths are relative to the CSV's folder and stay in it. ``camera_id`` may be left out for
-all (no cameras), ``split`` too (divided by rule); it is train, query, gallery or test.
+The first line names the columns, in any order, separated by commas or semicolons; other columns
+are ignored. Paths are relative to the CSV's folder and must stay inside it. ``camera_id`` is
+optional (no cameras), and so is ``split`` (random split); it is train, query, gallery or test.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NEEDED = COLUMNS[:2]
 
 
 def list_csv(root: Path) -> Contents:
-    """What the CSV in the folder ``root`` names, there or not.
+    """The images named by the CSV in the folder ``root``, whether or not they exist.
 
-    Raises DataError where there is not one CSV, or a line of it cannot be used.
+    Raises DataError if there is not exactly one CSV, or one of its lines is invalid.
     """
     source = _csv_file(root)
     return number_images(_labels(source), {}, [f"labels from {source.name}"], source)
 
 
 def read_csv(root: Path, choice: Choice) -> Split:
-    """The split of the CSV, or the rule's. Raises DataError, too where an image is not there."""
+    """The CSV's split, or a random one. Raises DataError, also if an image is missing."""
     source, contents = _csv_file(root), list_csv(root)
     for listing in contents.subsets.values():
         require_files(listing.records, source)
@@ -59,21 +59,23 @@ def _labels(source: Path) -> list[Labelled]:
     for line, row in _rows(source):
         try:
             label = _label(source.parent, real_folder, row)
-            if lines.setdefault(label.path, line) != line:
-                raise ValueError(f"{row['path']!r} stands in line {lines[label.path]} already")
+            first = lines.setdefault(label.path, line)
+            if first != line:
+                raise ValueError(f"duplicate path {row['path']!r}, first in line {first}")
         except ValueError as error:
             raise DataError(f"{source}, line {line}: {error}") from None
         labels.append(label)
     divided = sum(label.subset != UNDIVIDED for label in labels)
     if 0 < divided < len(labels):
         raise DataError(
-            f"{source}: {divided:,} of {len(labels):,} lines have a split; give all one, or none"
+            f"{source}: {divided:,} of {len(labels):,} lines have a split; give every line a "
+            "split, or none"
         )
     return labels
 
 
 def _rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and what the known columns hold."""
+    """Line numbers, and the values of the known columns."""
     text = read_text_file(source)
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
@@ -84,8 +86,8 @@ def _rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
         if missing:
             near = nearest(missing[0], names)
             raise DataError(
-                f"{source}: no column {missing[0]}{near}; the first line has to name "
-                f"{', '.join(COLUMNS)}, of which the last two may be left out"
+                f"{source}: no column {missing[0]}{near}; expected a first line with "
+                f"{', '.join(COLUMNS)}, of which the last two are optional"
             )
         places = {name: names.index(name) for name in COLUMNS if name in names}
         for row in reader:
@@ -101,23 +103,23 @@ def _known(row: list[str], places: Mapping[str, int]) -> dict[str, str]:
 
 
 def _label(base: Path, real_folder: Callable[[Path], str], row: Mapping[str, str]) -> Labelled:
-    """Raises ValueError for what no image can have."""
+    """One row as a labelled image. Raises ValueError if a value is missing or invalid."""
     text, person, camera, split = (row[name] for name in COLUMNS)
     subset = split.lower()
     if not text or not person:
-        raise ValueError("expected a path and a person_id, found none")
+        raise ValueError("expected a path and a person_id; one of them is empty")
     if subset not in ("", *SUBSETS):
         raise ValueError(
-            f"split is one of {', '.join(SUBSETS)}; found {split!r}{nearest(subset, SUBSETS)}"
+            f"split must be one of {', '.join(SUBSETS)}; found {split!r}{nearest(subset, SUBSETS)}"
         )
-    path = base / text.replace("\\", "/")  # as Windows writes it
+    path = base / text.replace("\\", "/")  # Windows separators
     if "\0" in text or not _is_inside(path, base, real_folder):
-        raise ValueError(f"{text!r} leads out of {base}; images have to lie in the CSV's folder")
+        raise ValueError(f"{text!r} is outside {base}; images must be inside the CSV's folder")
     return Labelled(path, person, camera or None, subset or UNDIVIDED)
 
 
 def _is_inside(path: Path, base: Path, real_folder: Callable[[Path], str]) -> bool:
-    """Whether ``path`` lies in ``base`` after all links and ``..`` are followed."""
+    """Whether ``path`` is inside ``base`` after resolving all links and ``..``."""
     is_plain = path.name != ".." and not path.is_symlink()
     real = os.path.join(real_folder(path.parent), path.name) if is_plain else os.path.realpath(path)
     return real.startswith(real_folder(base) + os.sep)

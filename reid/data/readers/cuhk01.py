@@ -6,9 +6,9 @@ https://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html
 Published: 3,884 PNG images (60x160) of 971 identities, four each: ``0001001.png`` is
 identity 1, image 1. Images 1 and 2 are view A, images 3 and 4 view B.
 
-There is no fixed split. The papers divide the identities at random: 871 to train and
-100 to test, or 485 and 486. Queries are view A's, the gallery is one random image of
-each identity of view B, repeated and averaged.
+There is no fixed split. The papers split the identities at random: 871 for training and
+100 for testing, or 485 and 486. Queries are the images of view A; the gallery is one random
+image per identity from view B. This is repeated and averaged (single-shot).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ VIEW_A, VIEW_B = 0, 1
 
 DEFAULT_TEST_IDENTITIES = 100
 GALLERY_DRAWS = 10
-"""Random galleries that single-shot figures are averaged over."""
+"""Number of random single-shot galleries to average over."""
 
 _SUBFOLDERS = ("campus", "CUHK01/campus", "cuhk01/campus", "")
 _NAME = re.compile(r"(\d{4})(\d{3})\.")
 
 
 def parse_name(name: str) -> IdAndCamera | None:
-    """``0001003.png`` -> (1, VIEW_B); None for another kind of name."""
+    """``0001003.png`` -> (1, VIEW_B); None if the name has another form."""
     match = _NAME.match(name)
     if match is None or not 1 <= int(match[2]) <= 4:
         return None
@@ -51,10 +51,10 @@ def parse_name(name: str) -> IdAndCamera | None:
 
 
 def list_cuhk01(root: Path) -> Contents:
-    """The images by view; files whose name does not fit are reported with view A.
+    """The images by view; files with unexpected names are reported under view A.
 
-    ``root`` is the folder of the images, or holds it as ``campus`` or ``CUHK01/campus``.
-    Raises DataError where there is none.
+    ``root`` is the image folder, or contains it as ``campus`` or ``CUHK01/campus``.
+    Raises DataError if the folder is missing or has no such image.
     """
     everything = list_folder(_home(root), parse_name)
     view_a = tuple(r for r in everything.records if r.camera_id == VIEW_A)
@@ -63,10 +63,10 @@ def list_cuhk01(root: Path) -> Contents:
 
 
 def read_cuhk01(root: Path, choice: Choice) -> Split:
-    """A random split by identity: ``num_test_identities`` to test (0: 100), the rest to train.
+    """A random split by identity: ``num_test_identities`` for testing (0: 100), the rest train.
 
-    The same seed gives the same split on every machine. Only identities seen in both
-    views can be tested. Raises DataError where the images are missing or too few.
+    The same seed gives the same split on every machine. Only identities seen in both views
+    are used for testing. Raises DataError if images are missing or too few.
     """
     home, wanted = _home(root), choice.num_test_identities or DEFAULT_TEST_IDENTITIES
     views = list_cuhk01(root).subsets
@@ -85,11 +85,11 @@ def read_cuhk01(root: Path, choice: Choice) -> Split:
         query=tuple(record for record in view_a if record.person_id in test),
         gallery=tuple(record for record in view_b if record.person_id in test),
         protocol=Protocol("single_shot", trials=GALLERY_DRAWS, seed=choice.seed),
-        note=f"{len(identities(train))}/{wanted} identities, random split of seed {choice.seed}",
+        note=f"{len(identities(train))}/{wanted} identities, random split with seed {choice.seed}",
     )
 
 
 def _home(root: Path) -> Path:
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected CUHK01's, with campus/0001001.png")
+        raise DataError(f"{root}: no such folder; expected CUHK01 with campus/0001001.png")
     return next(root / name for name in _SUBFOLDERS if (root / name).is_dir())

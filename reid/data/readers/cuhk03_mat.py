@@ -1,12 +1,12 @@
-"""``cuhk-03.mat``: a MATLAB v7.3 file, which is HDF5, that holds CUHK03's images.
+"""Read ``cuhk-03.mat``, a MATLAB v7.3 (HDF5) file with CUHK03's images.
 
 ``labeled`` and ``detected`` are cells of five camera pairs, each a cell of people by ten
-images: five of the pair's first camera, five of its second. A cell is an array of HDF5
-references; MATLAB's columns are HDF5's rows, so all arrays come out transposed. A missing
-image is an array of MATLAB's two zero sizes. ``testsets`` has 20 cells of (camera pair,
-person) rows, counted from 1.
+images: five from the pair's first camera, five from its second. A cell is an array of HDF5
+references. MATLAB's columns are HDF5's rows, so all arrays are transposed. A missing image is
+stored as an array holding MATLAB's two zero sizes. ``testsets`` has 20 cells with rows of
+(camera pair, person), counted from 1.
 
-The images are written to PNG files beside the .mat once: everything else reads files.
+The images are written once to PNG files beside the .mat; everything else reads those files.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _MAX_SIDE = 4096
 
 
 def person_number(pair: int, person: int) -> int:
-    """Camera pair 1-5 and person 1-999 of it -> ``person_id``: (2, 17) -> 2017."""
+    """Camera pair 1-5 and person 1-999 within it -> ``person_id``: (2, 17) -> 2017."""
     return 1000 * pair + person
 
 
 def extract(mat: Path, kind: str) -> Path:
-    """Write the ``kind`` of images to ``images_<kind>`` beside the file; return that folder.
+    """Write the images of ``kind`` to ``images_<kind>`` beside the file; return that folder.
 
     Names are ``P_III_V_NN.png``: camera pair, person, view 1 or 2, column 1-10. The folder
-    appears when all are written. Raises DataError for a file that is not CUHK03's,
-    OutputError where it cannot be written, MissingPackageError without h5py.
+    appears once all images are written. Raises DataError if the file is not CUHK03's,
+    OutputError if the folder cannot be written, MissingPackageError without h5py.
     """
     folder = mat.with_name(f"images_{kind}")
-    say(f"{mat}: writing its {kind} images to {folder}, once")
+    say(f"{mat}: extracting its {kind} images to {folder} (first use only)")
     with (
         _opened(mat) as file,
         staging_folder(folder) as staging,
@@ -59,18 +59,18 @@ def extract(mat: Path, kind: str) -> Path:
                 _, encoded = cv2.imencode(".png", image)
                 (staging / name).write_bytes(encoded.tobytes())
             bar.show(done, len(cells))
-        if not folder.is_dir():  # another process may have been as quick
+        if not folder.is_dir():  # another process may have finished first
             os.replace(staging, folder)
     return folder
 
 
 def read_test_sets(mat: Path) -> tuple[frozenset[int], ...]:
-    """The shipped test sets, as ``person_id``s. Raises what ``extract`` raises."""
+    """The file's test sets, as sets of ``person_id``. Raises the same errors as ``extract``."""
     with _opened(mat) as file, _reading(mat):
         if "testsets" not in file:
             raise DataError(
-                f"{mat}: no testsets in it; expected CUHK03's 20 test sets of 100 people; "
-                "take the file from cuhk03_release.zip"
+                f"{mat}: no variable testsets; expected CUHK03's 20 test sets of 100 people; "
+                "use the file from cuhk03_release.zip"
             )
         references = np.asarray(_dataset(file["testsets"], 100)).ravel()
         return tuple(_test_set(_dataset(file[one], 2 * _MAX_PEOPLE)) for one in references)
@@ -79,21 +79,21 @@ def read_test_sets(mat: Path) -> tuple[frozenset[int], ...]:
 def _test_set(rows: Any) -> frozenset[int]:
     pairs, people = np.asarray(rows[()], np.float64)
     if not (np.isin(pairs, range(1, _PAIRS + 1)) & np.isin(people, range(1, 1000))).all():
-        raise ValueError("a test set names camera pairs beyond 1-5 or people beyond 1-999")
+        raise ValueError("a test set has a camera pair outside 1-5 or a person outside 1-999")
     return frozenset(
         person_number(int(pair), int(person)) for pair, person in zip(pairs, people, strict=True)
     )
 
 
 def _cells(mat: Path, file: Any, kind: str) -> Iterator[tuple[str, Any]]:
-    """File name and reference of every place for an image, empty ones included."""
+    """File name and HDF5 reference of every image cell, including empty ones."""
     with _reading(mat):
         pairs = np.asarray(_dataset(file[kind], _PAIRS)).ravel()
         for pair, one in enumerate(pairs, start=1):
             columns = np.asarray(_dataset(file[one], _IMAGES * _MAX_PEOPLE))
             if columns.ndim != 2 or len(columns) != _IMAGES:
                 raise ValueError(
-                    f"a camera pair is people x 10 images, found {columns.shape[::-1]}"
+                    f"expected people x 10 images for a camera pair, found {columns.shape[::-1]}"
                 )
             for person, images in enumerate(columns.T, start=1):
                 for column, reference in enumerate(images, start=1):
@@ -102,13 +102,15 @@ def _cells(mat: Path, file: Any, kind: str) -> Iterator[tuple[str, Any]]:
 
 
 def _image(mat: Path, file: Any, reference: Any, name: str) -> Image | None:
-    """One image as BGR, or None where MATLAB's cell is empty."""
+    """One image as (H, W, 3) uint8 BGR, or None if MATLAB's cell is empty."""
     with _reading(mat):
         stored = _dataset(file[reference], 3 * _MAX_SIDE**2)
         if stored.ndim < 3 or stored.size == 0:
             return None
         if stored.ndim != 3 or stored.shape[0] != 3 or stored.dtype != np.uint8:
-            raise ValueError(f"{name} is {stored.dtype} {stored.shape[::-1]}, not uint8 (H, W, 3)")
+            raise ValueError(
+                f"{name}: expected uint8 (H, W, 3), found {stored.dtype} {stored.shape[::-1]}"
+            )
         return np.ascontiguousarray(stored[()].T[:, :, ::-1])
 
 
@@ -137,12 +139,12 @@ def _opened(mat: Path) -> Iterator[Any]:
 
 @contextmanager
 def _reading(mat: Path) -> Iterator[None]:
-    """HDF5's complaints, and ours about the structure, as one line of DataError."""
+    """Turn HDF5's errors, and ours about the structure, into a one-line DataError."""
     try:
         yield
     except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{mat}: not CUHK03's HDF5 file, or damaged ({reason}); expected cuhk-03.mat of "
+            f"{mat}: not CUHK03's HDF5 file, or damaged ({reason}); expected cuhk-03.mat from "
             "cuhk03_release.zip; unpack it again"
         ) from error

@@ -1,14 +1,15 @@
-"""CUHK03 divided anew, 767 identities to train and 700 to test.
+"""CUHK03 with the new split: 767 identities for training and 700 for testing.
 
 Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal Encoding",
 CVPR 2017. https://github.com/zhunzhong07/person-re-ranking
 
-Published: labeled 7,368 images to train, 1,400 queries, 5,328 in the gallery; detected
+Published: labeled 7,368 training images, 1,400 queries, 5,328 gallery images; detected
 7,365, 1,400 and 5,332. The protocol is Market-1501's.
 
-It comes as ``cuhk03_new_protocol_config_<kind>.mat`` (MATLAB 5) beside ``cuhk-03.mat``, whose
-``filelist`` names all images and whose ``train_idx``, ``query_idx`` and ``gallery_idx`` count
-in it from 1; or as ``cuhk03-np/<kind>`` in Market-1501's layout.
+It is distributed in two forms. One is ``cuhk03_new_protocol_config_<kind>.mat`` (MATLAB 5)
+beside ``cuhk-03.mat``: its ``filelist`` names all images, and ``train_idx``, ``query_idx`` and
+``gallery_idx`` are indices into that list, counted from 1. The other is ``cuhk03-np/<kind>``
+in Market-1501's layout.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ PUBLISHED = {
 
 
 def list_cuhk03_np(kind: str, root: Path) -> Contents:
-    """The images that the protocol names, there or not, by subset.
+    """The images named by the protocol, by subset, whether or not they exist.
 
-    Raises DataError where the protocol is missing, damaged, or names no image of CUHK03.
+    Raises DataError if the protocol file is missing, damaged, or has an invalid image name.
     """
     release = _market_release(kind, root)
     if release:
@@ -43,7 +44,7 @@ def list_cuhk03_np(kind: str, root: Path) -> Contents:
     values, images = read_mat5(config), image_folder(kind, root)
     names = values.get("filelist")
     if not isinstance(names, list):
-        raise DataError(f"{config}: no list of names called filelist; copy the file again")
+        raise DataError(f"{config}: expected a list of names filelist; copy the file again")
     return Contents(
         {
             subset: Listing(_records(config, images, names, values.get(f"{subset}_idx")))
@@ -53,7 +54,7 @@ def list_cuhk03_np(kind: str, root: Path) -> Contents:
 
 
 def read_cuhk03_np(kind: str, root: Path) -> Split:
-    """The new split, for the ``market`` protocol. Raises DataError, too for missing images."""
+    """The new split, for the ``market`` protocol. Raises DataError, also for missing images."""
     dataset, release = f"cuhk03_np_{kind}", _market_release(kind, root)
     if release:
         return read_layout(dataset, release)
@@ -66,9 +67,14 @@ def _records(
     config: Path, images: Path, names: list[str], indices: Values | None
 ) -> tuple[ImageRecord, ...]:
     if not isinstance(indices, np.ndarray) or not len(indices):
-        raise DataError(f"{config}: train_idx, query_idx or gallery_idx is missing")
+        raise DataError(
+            f"{config}: train_idx, query_idx or gallery_idx is missing; copy the file again"
+        )
     if not np.isin(indices, np.arange(1, len(names) + 1)).all():
-        raise DataError(f"{config}: its indices are not all in 1..{len(names)}, filelist's length")
+        raise DataError(
+            f"{config}: expected indices in 1..{len(names)} (the length of filelist), found "
+            "others; copy the file again"
+        )
     records = []
     for index in sorted(indices.astype(int)):
         name = names[index - 1]

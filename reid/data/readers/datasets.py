@@ -1,4 +1,4 @@
-"""Datasets by name. A name is a dataset together with its protocol."""
+"""Datasets by name. A name stands for a dataset together with its protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Counts = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How one dataset is listed and read, what was published of it, and what it lets choose."""
+    """How to list and read one dataset, its published counts, and the options of its split."""
 
     contents: Callable[[Path], Contents]
     read: Callable[[Path, Choice], Split]
@@ -39,7 +39,7 @@ class Reader:
 def _fixed(
     contents: Callable[[Path], Contents], read: Callable[[Path], Split], published: Counts
 ) -> Reader:
-    """A dataset whose test identities are given."""
+    """A dataset with a fixed split."""
     return Reader(contents, lambda root, choice: read(root), published, is_fixed=True)
 
 
@@ -89,8 +89,8 @@ READERS: Mapping[str, Reader] = {
 }
 
 DATASETS = tuple(READERS)
-"""The names ``load_split`` knows; ``synthetic`` is laid out as Market-1501, ``folder`` and
-``csv`` are a user's own images."""
+"""The names ``load_split`` accepts. ``synthetic`` has the layout of Market-1501; ``folder`` and
+``csv`` are for your own images."""
 
 
 def load_split(
@@ -103,12 +103,12 @@ def load_split(
 ) -> Split:
     """Read a dataset's split from the folder ``root``.
 
-    ``num_test_identities`` and ``split_seed`` choose a random split where the dataset has
-    no fixed one; for CUHK03 the seed is the number of the test set. ``validation`` says
-    what a validation part is for, where there is one: ``"train"`` or kept ``"apart"``;
-    ``"auto"`` trains on it in CUHK03 and keeps it apart in MSMT17. Raises DataError for an
-    unknown name, a missing or empty folder, a single training identity, no query, or a
-    split that cannot be; for CUHK03 too OutputError and MissingPackageError.
+    ``num_test_identities`` and ``split_seed`` choose a random split if the dataset has no
+    fixed one; for CUHK03 the seed is the number of the test set. ``validation`` says how to
+    use a validation part, if the dataset has one: ``"train"`` trains on it, ``"apart"`` leaves
+    it out, ``"auto"`` trains on it for CUHK03 and leaves it out for MSMT17. Raises DataError
+    for an unknown name, a missing or empty folder, a single training identity, no query, or an
+    impossible split; for CUHK03 also OutputError and MissingPackageError.
     """
     reader = reader_of(name)
     if reader.is_fixed and num_test_identities:
@@ -116,10 +116,10 @@ def load_split(
             f"{name} has a fixed split; leave num_test_identities at 0, found {num_test_identities}"
         )
     if split_seed < 0:
-        raise DataError(f"{name}: the split's seed is 0 or above, found {split_seed}")
+        raise DataError(f"{name}: the split seed must be 0 or above, found {split_seed}")
     if validation not in VALIDATION:
         raise DataError(
-            f"validation is one of {', '.join(VALIDATION)}; found {validation!r}"
+            f"validation must be one of {', '.join(VALIDATION)}; found {validation!r}"
             f"{nearest(validation, VALIDATION)}"
         )
     if validation != "auto" and not reader.has_validation:
@@ -128,12 +128,12 @@ def load_split(
 
 
 def list_dataset(name: str, root: str | Path) -> Contents:
-    """Everything in the dataset's folders by subset, junk and odd names included."""
+    """Everything in the dataset's folders, by subset, including junk and unexpected names."""
     return reader_of(name).contents(Path(root))
 
 
 def published_counts(name: str) -> Counts:
-    """Subset -> (images, identities) as published; empty for drawn and own images."""
+    """Subset -> (images, identities) as published; empty for synthetic and own images."""
     return reader_of(name).published
 
 
@@ -143,7 +143,7 @@ def check_name(name: str) -> None:
 
 
 def reader_of(name: str) -> Reader:
-    """The reader of a dataset. Raises DataError for an unknown name, with the nearest."""
+    """The reader of a dataset. Raises DataError for an unknown name, with the nearest known."""
     if name not in READERS:
         raise DataError(
             f"unknown dataset {name!r}{nearest(name, DATASETS)}; known: {', '.join(DATASETS)}"

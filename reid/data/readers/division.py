@@ -1,4 +1,4 @@
-"""Dividing a dataset by rule and seed, where it does not come divided."""
+"""Random splits by seed, for datasets without a fixed split."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from reid.errors import DataError
 from reid.types import ImageRecord
 
 VALIDATION = ("auto", "train", "apart")
-"""What happens to a dataset's validation part; ``auto`` is what its users mostly do."""
+"""How to use a dataset's validation part; ``auto`` follows common practice for the dataset."""
 
 _QUERIES = 1
-"""Purpose of a random stream, apart from the one that draws identities."""
+"""Second element of the seed, so that queries and identities use separate random streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How to divide a dataset, as far as it leaves a choice."""
+    """How to split a dataset, if its split is not fixed."""
 
     num_test_identities: int = 0
     seed: int = 0
@@ -37,13 +37,13 @@ def draw_identities(
     condition: str,
     purpose: str = "test",
 ) -> frozenset[int]:
-    """``wanted`` of the ``candidates`` (ascending), at random; a seed draws the same anywhere.
+    """Draw ``wanted`` of the ``candidates`` (ascending) at random, the same on every machine.
 
-    Raises DataError where there are fewer; ``condition`` says what the candidates fulfil.
+    Raises DataError if there are fewer; ``condition`` describes the candidates in the message.
     """
     if not 0 < wanted <= len(candidates):
         raise DataError(
-            f"{dataset}: {wanted} {purpose} identities were asked for, but {where} has "
+            f"{dataset}: cannot choose {wanted} {purpose} identities: {where} has "
             f"{len(candidates)} that {condition}"
         )
     order = np.random.default_rng(seed).permutation(len(candidates))
@@ -51,8 +51,8 @@ def draw_identities(
 
 
 def searchable_identities(records: Iterable[ImageRecord], has_cameras: bool) -> tuple[int, ...]:
-    """People, ascending, who can be searched for: seen by two cameras, or without cameras
-    on two images."""
+    """Identities, ascending, that can be queries: seen by two or more cameras, or without
+    cameras in two or more images."""
     seen: dict[int, set[object]] = defaultdict(set)
     for record in records:
         seen[record.person_id].add(record.camera_id if has_cameras else record.path)
@@ -62,11 +62,11 @@ def searchable_identities(records: Iterable[ImageRecord], has_cameras: bool) -> 
 def query_and_gallery(
     records: Sequence[ImageRecord], seed: int
 ) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
-    """Queries as Market-1501 has them: one random image of each (person, camera).
+    """Queries as in Market-1501: one random image per (person, camera); the rest is gallery.
 
-    A camera's only image stays in the gallery, unless none of the person's cameras has
-    two: then the first camera's is the query. So each person who can be searched for has a
-    query and, seen by another camera, an answer; everything that is no query is gallery.
+    A camera's only image stays in the gallery, unless none of the person's cameras has two:
+    then the first camera's image is the query. So each identity of ``searchable_identities``
+    has a query and a correct match from another camera.
     """
     views: dict[int, dict[int, list[ImageRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:

@@ -6,8 +6,8 @@ Improve the Person Re-identification Baseline in vitro", ICCV 2017.
 https://github.com/layumi/DukeMTMC-reID_evaluation
 
 Published: bounding_box_train 16,522 images of 702 identities; query 2,228 of 702;
-bounding_box_test 17,661 of 1,110, of which 408 are never asked for. Eight cameras,
-``0001_c2_f0046182.jpg``, images of many sizes, neither junk nor distractors.
+bounding_box_test 17,661 of 1,110, of which 408 have no query. Eight cameras, names such as
+``0001_c2_f0046182.jpg``, images of many sizes, no junk and no distractors.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NAMES = ("DukeMTMC-reID", "dukemtmcreid", "dukemtmc", "duke")
 
 
 def list_dukemtmc(root: Path) -> Contents:
-    """The three folders. Raises DataError where one is missing or holds no such image."""
+    """The three folders. Raises DataError if one is missing or has no such image."""
     return dataclasses.replace(list_layout(_home(root)), notes=(WITHDRAWN,))
 
 
 def read_dukemtmc(root: Path) -> Split:
     """The published split, for the ``market`` protocol. Raises DataError."""
-    return read_layout("dukemtmc", _home(root), f"the split of the folders; {WITHDRAWN}")
+    return read_layout("dukemtmc", _home(root), f"split given by the folders; {WITHDRAWN}")
 
 
 def _home(root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Listing a dataset's image folders, the same way for every reader."""
+"""List a dataset's image folders, the same way for every reader."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ IdAndCamera = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Images in the order of their names, and image files that could not be placed.
+    """Images in the order of their names, and image files without a recognisable identity.
 
-    Files that are no images (``Thumbs.db``, notes) are in neither.
+    Other files (``Thumbs.db``, notes) are in neither list.
     """
 
     records: tuple[ImageRecord, ...]
@@ -27,9 +27,9 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that was found of a dataset: its subsets, and in words how it was understood.
+    """Everything found of a dataset: its subsets, and notes on how it was interpreted.
 
-    Without cameras the records' ``camera_id`` means nothing.
+    Without cameras the records' ``camera_id`` has no meaning.
     """
 
     subsets: Mapping[str, Listing]
@@ -38,9 +38,9 @@ class Contents:
 
 
 def scan(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the files and of the folders in ``folder``, each in order.
+    """Names of the files and of the folders in ``folder``, each sorted.
 
-    Raises DataError where it is missing or cannot be read.
+    Raises DataError if it is missing or cannot be read.
     """
     files: list[str] = []
     folders: list[str] = []
@@ -56,14 +56,14 @@ def scan(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image; macOS's ``._`` twins are not."""
+    """Whether a file with this name is an image; macOS's ``._`` files are not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def list_folder(folder: Path, parse: Callable[[str], IdAndCamera | None]) -> Listing:
     """All images directly in ``folder``; ``parse`` turns a name into (person, camera).
 
-    Raises DataError where the folder is missing, unreadable, or holds no such image.
+    Raises DataError if the folder is missing, unreadable, or has no such image.
     """
     records, skipped = [], []
     for name in filter(is_image, scan(folder)[0]):
@@ -74,16 +74,16 @@ def list_folder(folder: Path, parse: Callable[[str], IdAndCamera | None]) -> Lis
             records.append(ImageRecord(folder / name, *parsed))
     if not records:
         found = f"{len(skipped)} images with other names" if skipped else "none"
-        raise DataError(f"{folder}: expected images named as the dataset does, found {found}")
+        raise DataError(f"{folder}: expected images with the dataset's file names, found {found}")
     return Listing(tuple(records), tuple(skipped))
 
 
 def search_home(root: Path, names: Sequence[str], marker: str) -> Path | None:
-    """The folder that holds ``marker``, or None.
+    """The folder that contains ``marker``, or None.
 
-    It is ``root``, or a folder in it whose name is one of ``names`` in whatever case, or such
-    a one in that: an archive unpacked into a folder of its own. Raises DataError where
-    ``root`` cannot be listed.
+    It is ``root``, or a folder in it with one of the ``names`` (in any case), or one more such
+    level: an archive unpacked into its own folder. Raises DataError if ``root`` cannot be
+    listed.
     """
     level = [root]
     known = {name.lower() for name in names}
@@ -98,33 +98,33 @@ def search_home(root: Path, names: Sequence[str], marker: str) -> Path | None:
 
 
 def find_home(root: Path, names: Sequence[str], marker: str, expected: str) -> Path:
-    """``search_home``, or DataError that says what was ``expected``."""
+    """Like ``search_home``, but raises DataError if nothing is found."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected {expected}")
     home = search_home(root, names, marker)
     if home is None:
-        raise DataError(f"{root}: no {marker} in it; expected {expected} there or in {names[0]}")
+        raise DataError(f"{root}: {marker} not found; expected {expected} there or in {names[0]}")
     return home
 
 
 def require_files(records: Iterable[ImageRecord], source: Path) -> None:
-    """Raise DataError where images that the list file ``source`` names are not there."""
+    """Raise DataError if images named by the list file ``source`` are missing."""
     paths = [record.path for record in records]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise DataError(
-            f"{source}: {len(missing):,} of {len(paths):,} images that it names are not there, "
-            f"the first {missing[0]}; unpack the images again, or mend the list"
+            f"{source}: {len(missing):,} of {len(paths):,} listed images are missing, the first "
+            f"is {missing[0]}; unpack the images again, or correct the list"
         )
 
 
 def identities(records: Iterable[ImageRecord]) -> tuple[int, ...]:
-    """The people seen, ascending: neither junk (-1) nor distractors (0)."""
+    """The identities, ascending, without junk (-1) and distractors (0)."""
     return tuple(sorted({record.person_id for record in records if record.person_id > 0}))
 
 
 def require_two_identities(dataset: str, where: Path, train: Iterable[ImageRecord]) -> None:
-    """Raise DataError unless there are two people to tell apart."""
+    """Raise DataError if there are fewer than two training identities."""
     found = len(identities(train))
     if found < 2:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Reading a text file of labels that somebody else wrote."""
+"""Read a text file of labels from an outside source."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from reid.errors import DataError
 
 MAX_BYTES = 1 << 28
-"""About three million lines; a longer file is no list of labels."""
+"""About three million lines; a longer file is not a list of labels."""
 
 
 def read_text_file(path: Path) -> str:
-    """UTF-8 text, with or without a byte-order mark; line ends stay as they are.
+    """Read UTF-8 text, with or without a byte-order mark; line ends are kept.
 
-    Raises DataError where the file is missing, too long, or no text.
+    Raises DataError if the file is missing, too long, or not text.
     """
     try:
         with open(path, "rb") as file:
@@ -33,5 +33,5 @@ def read_text_file(path: Path) -> str:
     before, nul, _ = text.partition("\0")
     if nul:
         line = before.count("\n") + 1
-        raise DataError(f"{path}, line {line}: a NUL character; expected the list as text")
+        raise DataError(f"{path}, line {line}: found a NUL character; expected a text file")
     return text

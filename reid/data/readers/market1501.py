@@ -1,4 +1,4 @@
-"""Market-1501, alone, with multiple queries, or with its 500,000 distractors.
+"""Market-1501: standard, with multiple queries, or with its 500,000 distractors.
 
 Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
 https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html
@@ -7,9 +7,8 @@ Published: bounding_box_train 12,936 images of 751 identities; query 3,368 image
 identities; bounding_box_test 19,732 images of the same 750, of which 2,798 are
 distractors (``0000``) and 3,819 junk (``-1``). Six cameras, 64x128 JPEG.
 
-``gt_bbox`` holds every box drawn by hand. Those of a query's identity and camera are its
-multiple queries. ``distractors_500k.zip`` unpacks into ``images``; nobody there is searched
-for.
+``gt_bbox`` has every box drawn by hand. Those with a query's identity and camera are its
+multiple queries. ``distractors_500k.zip`` unpacks into ``images``; no query has a match there.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ _NAMES = ("Market-1501-v15.09.15", "market1501", "Market-1501")
 
 
 def list_market1501(root: Path) -> Contents:
-    """The three folders under ``root``, and which others are there.
+    """The three folders under ``root``, and notes on the optional ones.
 
-    Raises DataError where one of the three is missing or holds no image of the layout.
+    Raises DataError if one of the three is missing or has no image with such a name.
     """
     home = market_home(root)
     contents = list_layout(home)
     notes = []
     if (home / MULTI_QUERY_FOLDER).is_dir():
-        notes.append(f"{MULTI_QUERY_FOLDER} is there: market1501_multi_query can be tested")
+        notes.append(f"{MULTI_QUERY_FOLDER} found: market1501_multi_query is available")
     if _distractor_folder(root) is not None:
-        notes.append("the 500k distractors are there: market1501_500k can be tested")
+        notes.append("500k distractors found: market1501_500k is available")
     return dataclasses.replace(contents, notes=tuple(notes))
 
 
 def read_market1501(root: Path, dataset: str = "market1501") -> Split:
-    """The published split. Raises DataError as ``read_layout`` does."""
+    """The published split. Raises DataError like ``read_layout``."""
     return read_layout(dataset, market_home(root))
 
 
@@ -56,30 +55,30 @@ def list_multi_query(root: Path) -> Contents:
     home = market_home(root)
     subsets = list_layout(home).subsets
     boxes = list_folder(home / MULTI_QUERY_FOLDER, parse_name)
-    asked = {(record.person_id, record.camera_id) for record in people(subsets["query"])}
-    query = tuple(box for box in boxes.records if (box.person_id, box.camera_id) in asked)
+    queried = {(record.person_id, record.camera_id) for record in people(subsets["query"])}
+    query = tuple(box for box in boxes.records if (box.person_id, box.camera_id) in queried)
     return Contents({**subsets, "query": Listing(query, boxes.skipped)})
 
 
 def read_multi_query(root: Path) -> Split:
-    """Market-1501 for the ``multi_query`` protocol. Raises DataError, too where gt_bbox is not."""
+    """Market-1501 for ``multi_query``. Raises DataError, also if ``gt_bbox`` is missing."""
     split = read_market1501(root, "market1501_multi_query")
     query = list_multi_query(root).subsets["query"].records
     if not query:
         raise DataError(
-            f"{market_home(root) / MULTI_QUERY_FOLDER}: expected boxes of the identities and "
+            f"{market_home(root) / MULTI_QUERY_FOLDER}: expected boxes with the identities and "
             "cameras in query, found none"
         )
-    note = "the split of the folders, all boxes of a query's identity and camera as one query"
+    note = "split given by the folders, all boxes of a query's identity and camera as one query"
     return dataclasses.replace(split, query=query, protocol=Protocol("multi_query"), note=note)
 
 
 def list_500k(root: Path) -> Contents:
-    """Market-1501 and the distractors. Raises DataError where they are not there."""
+    """Market-1501 and the distractors. Raises DataError if they are missing."""
     folder = _distractor_folder(root)
     if folder is None:
         raise DataError(
-            f"{root}: no distractors; expected distractors_500k.zip unpacked beside "
+            f"{root}: distractors not found; expected distractors_500k.zip unpacked beside "
             f"{FOLDERS['train']}, as {' or '.join(DISTRACTOR_FOLDERS)}"
         )
     distractors = list_folder(folder, _parse_distractor)
@@ -90,12 +89,12 @@ def read_500k(root: Path) -> Split:
     """Market-1501 with the distractors in its gallery, for the ``market`` protocol."""
     distractors = list_500k(root).subsets["distractors"].records
     split = read_market1501(root, "market1501_500k")
-    note = f"the split of the folders and {len(distractors):,} distractors"
+    note = f"split given by the folders, with {len(distractors):,} distractors"
     return dataclasses.replace(split, gallery=split.gallery + distractors, note=note)
 
 
 def market_home(root: Path) -> Path:
-    """The folder of the three folders. Raises DataError where there is none."""
+    """The folder with Market-1501's three folders. Raises DataError if it is not found."""
     expected = f"the Market-1501 layout ({', '.join(FOLDERS.values())})"
     return find_home(root, _NAMES, FOLDERS["train"], expected)
 
@@ -107,6 +106,6 @@ def _distractor_folder(root: Path) -> Path | None:
 
 
 def _parse_distractor(name: str) -> IdAndCamera:
-    """Whoever it is, nobody asks for them; the camera then changes nothing."""
+    """Every person here is a distractor; without a query its camera has no effect."""
     parsed = parse_name(name)
     return DISTRACTOR_ID, parsed[1] if parsed else 0

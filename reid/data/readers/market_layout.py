@@ -1,6 +1,6 @@
-"""Market-1501's layout, in which other datasets come too: three folders, names that tell all.
+"""Market-1501's layout, shared by other datasets: three folders, labels in the file names.
 
-A name is ``0002_c1s1_000451_03.jpg``: identity, camera and sequence, frame, box.
+A name such as ``0002_c1s1_000451_03.jpg`` has identity, camera and sequence, frame, and box.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WHO_AND_WHERE = re.compile(r"(-?\d{1,9})_c(\d{1,4})", re.ASCII)
 
 
 def parse_name(name: str) -> IdAndCamera | None:
-    """``0002_c1s1_000451_03.jpg`` -> (2, 1); None for another kind of name, or for two people's."""
+    """``0002_c1s1_000451_03.jpg`` -> (2, 1); None for another form, or with two identities."""
     found = _WHO_AND_WHERE.findall(name)
     if len(found) != 1 or not _WHO_AND_WHERE.match(name) or int(found[0][0]) < JUNK_ID:
         return None
@@ -35,19 +35,19 @@ def parse_name(name: str) -> IdAndCamera | None:
 def list_layout(home: Path) -> Contents:
     """The three folders of ``home``, by subset.
 
-    Raises DataError where one of them is missing or holds no image of the layout.
+    Raises DataError if one of them is missing or has no image with such a name.
     """
     return Contents(
         {subset: list_folder(home / folder, parse_name) for subset, folder in FOLDERS.items()}
     )
 
 
-def read_layout(dataset: str, home: Path, note: str = "the split of the folders") -> Split:
-    """The split as it lies in the folders, for the ``market`` protocol.
+def read_layout(dataset: str, home: Path, note: str = "split given by the folders") -> Split:
+    """The split given by the folders, for the ``market`` protocol.
 
-    The gallery keeps junk (``person_id`` -1) and distractors (0); training images and
-    queries show somebody. Raises DataError as ``list_layout`` does, and for fewer than two
-    training identities or no query.
+    The gallery keeps junk (``person_id`` -1) and distractors (0); training and query do not.
+    Raises DataError like ``list_layout``, and for fewer than two training identities or no
+    query.
     """
     listings = list_layout(home).subsets
     train, query = people(listings["train"]), people(listings["query"])
@@ -62,5 +62,5 @@ def read_layout(dataset: str, home: Path, note: str = "the split of the folders"
 
 
 def people(listing: Listing) -> tuple[ImageRecord, ...]:
-    """The images of somebody: neither junk nor distractors."""
+    """The images with an identity: neither junk nor distractors."""
     return tuple(record for record in listing.records if record.person_id > DISTRACTOR_ID)

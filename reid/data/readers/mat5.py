@@ -1,8 +1,8 @@
-"""MATLAB 5 files: their numeric arrays and their cells of strings, and nothing else.
+"""Read numeric arrays and cells of strings from MATLAB 5 files; other variables are skipped.
 
-A file is a header of 128 bytes and elements: a kind, a size, so many bytes. An array is an
-element of elements (flags, sizes, name, values), mostly compressed with zlib. See "MAT-File
-Format", MathWorks, level 5.
+A file is a header of 128 bytes followed by elements: a type, a size, and that many bytes. An
+array is an element that contains elements (flags, sizes, name, values), usually compressed with
+zlib. See "MAT-File Format", MathWorks, level 5.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from reid.errors import DataError
 
 Order = Literal["<", ">"]
 Values = npt.NDArray[np.float64] | list[str]
-"""An array's values in MATLAB's order, its sizes dropped; or a cell's strings."""
+"""An array's values, flattened in MATLAB's (column) order; or the strings of a cell."""
 
 MAX_BYTES = 8 << 20
-"""Of the file, and of all its arrays unpacked; a protocol has 1.5 MB."""
+"""Limit for the file, and for all its arrays unpacked; a protocol file has 1.5 MB."""
 
 _HEADER = 128
 # fmt: off
@@ -52,9 +52,9 @@ def read_mat5(path: Path) -> dict[str, Values]:
             raise ValueError(f"it is over {MAX_BYTES >> 20} MB")
         return _read(data)
     except (ValueError, struct.error, zlib.error) as error:
-        raise DataError(f"{path}: not a MATLAB 5 file, or damaged ({error}); copy it again") from (
-            error
-        )
+        raise DataError(
+            f"{path}: not a MATLAB 5 file, or damaged ({error}); copy it again"
+        ) from error
 
 
 def _read(data: bytes) -> dict[str, Values]:
@@ -70,7 +70,7 @@ def _read(data: bytes) -> dict[str, Values]:
             unpacked = unpacker.decompress(payload, room)
             room -= len(unpacked)
             if not unpacker.eof or room <= 0:
-                raise ValueError("its arrays are cut short or too large")
+                raise ValueError("its arrays are truncated or too large")
             kind, payload = next(_elements(unpacked, 0, order), (0, b""))
         if kind == _ARRAY:
             name, values = _array(payload, order)
@@ -83,10 +83,10 @@ def _elements(data: bytes, at: int, order: Order) -> Iterator[tuple[int, bytes]]
     while at < len(data):
         kind, size = struct.unpack_from(f"{order}II", data, at)
         start = at + 8
-        if kind >> 16:  # up to four bytes stand in the place of their size
+        if kind >> 16:  # small format: up to four bytes are stored after a 16-bit size
             kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
         if start + size > len(data):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         yield kind, data[start : start + size]
         at = max(at + 8, start + size)
         if kind != _COMPRESSED:
@@ -110,7 +110,7 @@ def _array(data: bytes, order: Order, in_cell: bool = False) -> tuple[str, Value
 
 
 def _strings(cells: list[tuple[int, bytes]], order: Order) -> list[str] | None:
-    """The texts of a cell; None for a cell of something else."""
+    """The strings of a cell; None if it has other values."""
     texts: list[str] = []
     for _, payload in cells:
         _, text = _array(payload, order, in_cell=True)
@@ -124,11 +124,11 @@ def _text(kind: int, payload: bytes, order: Order) -> str:
     if kind == _UTF8:
         return payload.decode("utf-8")
     if kind not in _CHARACTERS:
-        raise ValueError(f"a text of numbers of kind {kind}")
+        raise ValueError(f"a string of unsupported type {kind}")
     return "".join(map(chr, _numbers(kind, payload, order).tolist()))
 
 
 def _numbers(kind: int, payload: bytes, order: Order) -> npt.NDArray[np.generic]:
     if kind not in _NUMBERS:
-        raise ValueError(f"values of unknown kind {kind}")
+        raise ValueError(f"values of unknown type {kind}")
     return np.frombuffer(payload, np.dtype(_NUMBERS[kind]).newbyteorder(order))

@@ -1,16 +1,16 @@
-"""MSMT17, in its two versions: as it was, and with the faces masked.
+"""MSMT17 in its two versions: the original (V1), and with masked faces (V2).
 
 Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person Re-Identification",
 CVPR 2018. https://www.pkuvmc.com/dataset.html
 
-Published: 4,101 identities and 126,441 images of 15 cameras: 32,621 images of 1,041 to
-train on, 11,659 queries and 82,161 gallery images of 3,060 others. Four lists hold lines
-such as ``0000/0000_000_01_0303morning_0008_0.jpg 0``: a path, of which the third part
-between underscores is the camera, and an identity. Identities start at 0 in training and
-in testing anew, so here those of training count from 1 and those of testing from 10,001.
+Published: 4,101 identities and 126,441 images of 15 cameras: 32,621 training images of 1,041
+identities, 11,659 queries and 82,161 gallery images of 3,060 others. Four list files have lines
+such as ``0000/0000_000_01_0303morning_0008_0.jpg 0``: a path, whose third part between
+underscores is the camera, and an identity. Identities start at 0 in both training and testing,
+so here training identities start at 1 and test identities at 10,001.
 
-``list_val.txt`` is a part of the training images. Most code leaves it out, some trains on it
-too: the setting ``validation``.
+``list_val.txt`` lists a part of the training images. Most code leaves it out of training, some
+code trains on it too; the setting ``validation`` decides.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FIRST_TEST_ID = 10_001
 
 
 class Version(NamedTuple):
-    """A version's name here, its folders of images, and what its own folder is called."""
+    """A version: its dataset name, its image folders, and the names of its top folder."""
 
     dataset: str
     train: str
@@ -50,20 +50,22 @@ V2 = Version("msmt17_v2", "mask_train_v2", "mask_test_v2", ("MSMT17_V2", "MSMT17
 
 
 def list_msmt17(version: Version, root: Path) -> Contents:
-    """What the four lists name, there or not. Raises DataError for a list that is missing
-    or has a line that is none."""
+    """The images named by the four lists, whether or not they exist.
+
+    Raises DataError if a list is missing or has an invalid line.
+    """
     home = _home(version, root)
     train, validation = _training(version, home)
     subsets = {"train": Listing(train + validation), **_testing(version, home)}
-    note = f"train: {len(train):,} of list_train.txt and {len(validation):,} of list_val.txt"
+    note = f"train: {len(train):,} from list_train.txt and {len(validation):,} from list_val.txt"
     return Contents(subsets, (note,))
 
 
 def read_msmt17(version: Version, root: Path, choice: Choice) -> Split:
     """The published split, for the ``market`` protocol.
 
-    ``list_val.txt`` is trained on where ``choice.validation`` is ``"train"``. Raises
-    DataError as ``list_msmt17`` does, and where an image is not there.
+    ``list_val.txt`` is used for training if ``choice.validation`` is ``"train"``. Raises
+    DataError like ``list_msmt17``, and if an image is missing.
     """
     home = _home(version, root)
     train, validation = _training(version, home)
@@ -81,7 +83,7 @@ def read_msmt17(version: Version, root: Path, choice: Choice) -> Split:
         query=testing["query"].records,
         gallery=testing["gallery"].records,
         protocol=Protocol("market"),
-        note=f"the split of the lists, training {with_or_without} list_val.txt",
+        note=f"split given by the lists, training {with_or_without} list_val.txt",
     )
 
 
@@ -114,10 +116,12 @@ def _read_list(home: Path, folder: Path, name: str, first_id: int) -> tuple[Imag
                 f"found {line[:80]!r}"
             )
         if owners.setdefault(record.path, record.person_id) != record.person_id:
-            raise DataError(f"{source}, line {number}: {record.path.name} is two people's")
+            raise DataError(
+                f"{source}, line {number}: {record.path.name} has two identities; correct the list"
+            )
         records.append(record)
     if not records:
-        raise DataError(f"{source}: expected a line for each image, found none")
+        raise DataError(f"{source}: expected one line per image, found no lines")
     return tuple(records)
 
 
@@ -139,5 +143,5 @@ def _home(version: Version, root: Path) -> Path:
     expected = f"{version.train}, {version.test} and list_train.txt to list_gallery.txt"
     home = find_home(root, version.names, version.train, f"{version.dataset}: {expected}")
     if not (home / "list_query.txt").is_file():
-        raise DataError(f"{home}: no list_query.txt in it; expected {expected}")
+        raise DataError(f"{home}: list_query.txt not found; expected {expected}")
     return home

@@ -1,9 +1,10 @@
-"""A user's own images in folders, with whatever of the following is there.
+"""A user's own images in folders. The layout is recognised from what the folder contains.
 
-``person/camera/image.jpg``; ``person/image.jpg`` without cameras; names as Market-1501's,
-``0002_c1s1_000451_03.jpg``, in a folder of their own or in the person's. Above them may stand
-``train``, ``query`` and ``gallery``, or ``train`` and ``test``, or Market-1501's names for these;
-without them the images are divided by rule (see ``reid.data.readers.own_images``).
+Images are ``person/camera/image.jpg``, or ``person/image.jpg`` without cameras, or have names
+like Market-1501's, ``0002_c1s1_000451_03.jpg``, in one folder or in the person's folder. Above
+them there may be ``train``, ``query`` and ``gallery``, or ``train`` and ``test``, or
+Market-1501's names for these. Without them the images are split at random (see
+``reid.data.readers.own_images``).
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ _SUBSET_OF_FOLDER = {
 
 
 def list_person_folders(root: Path) -> Contents:
-    """What ``root`` holds and how it was understood.
+    """The images in ``root``, and notes on how the folder was interpreted.
 
-    Raises DataError where there is no such folder, or no image that shows somebody.
+    Raises DataError if the folder is missing, or no image has an identity.
     """
     return number_images(*labelled_images(root), root)
 
 
 def labelled_images(root: Path) -> tuple[list[Labelled], dict[str, tuple[str, ...]], list[str]]:
-    """The images with their owners' own names, those not placed by subset, and notes.
+    """The images with the user's labels, the skipped files by subset, and notes.
 
-    Raises DataError where there is no such folder.
+    Raises DataError if the folder is missing.
     """
     home = _home(root)
     folders, notes = _subset_folders(home)
@@ -50,12 +51,12 @@ def labelled_images(root: Path) -> tuple[list[Labelled], dict[str, tuple[str, ..
 
 
 def read_person_folders(root: Path, choice: Choice) -> Split:
-    """The split of the folders, or the rule's. Raises DataError."""
+    """The split given by the folders, or a random one. Raises DataError like ``divide``."""
     return divide("folder", list_person_folders(root), choice, root)
 
 
 def _home(root: Path) -> Path:
-    """``root``, or the one folder that an archive was unpacked into."""
+    """``root``, or the only folder in it if an archive was unpacked there."""
     for _ in range(2):
         files, folders = scan(root)
         visible = [name for name in folders if not _hidden(name)]
@@ -66,7 +67,7 @@ def _home(root: Path) -> Path:
 
 
 def _wraps(folder: Path) -> bool:
-    """Whether the only folder there is holds a dataset, and is not its only person or part."""
+    """Whether this only folder contains a dataset, rather than being a person or a subset."""
     files, folders = scan(folder)
     if folder.name.lower() in _SUBSET_OF_FOLDER:
         return False
@@ -80,7 +81,7 @@ def _hidden(name: str) -> bool:
 
 
 def _subset_folders(home: Path) -> tuple[dict[str, Path], list[str]]:
-    """Subset -> folder, and what is to be said of it."""
+    """Subset -> folder, and notes."""
     folders: dict[str, Path] = {}
     others = []
     for name in scan(home)[1]:
@@ -94,9 +95,9 @@ def _subset_folders(home: Path) -> tuple[dict[str, Path], list[str]]:
         elif not _hidden(name):
             others.append(name)
     if not folders:
-        return {UNDIVIDED: home}, ["no train, query, gallery or test folder: divided by rule"]
+        return {UNDIVIDED: home}, ["no train, query, gallery or test folder: random split"]
     found = ", ".join(f"{path.name} is {subset}" for subset, path in folders.items())
-    return folders, [found, *([f"not read: {', '.join(others)}"] if others else [])]
+    return folders, [found, *([f"ignored: {', '.join(others)}"] if others else [])]
 
 
 def _images(folder: Path, subset: str, unplaced: list[str]) -> Iterator[Labelled]:
@@ -104,7 +105,7 @@ def _images(folder: Path, subset: str, unplaced: list[str]) -> Iterator[Labelled
     for name in filter(is_image, files):
         parsed = parse_name(name)
         if parsed is None:
-            unplaced.append(f"{name}: whom it shows is told by neither folder nor name")
+            unplaced.append(f"{name}: no identity in the folder or file name")
         else:
             yield Labelled(folder / name, *parsed, subset)
     for person in people:
@@ -117,7 +118,7 @@ def _images_of(folder: Path, person: str, subset: str, unplaced: list[str]) -> I
     for name in filter(is_image, files):
         parsed = parse_name(name)
         if parsed and person.isdecimal() and int(person) != parsed[0]:
-            unplaced.append(f"{person}/{name}: folder and name tell two people")
+            unplaced.append(f"{person}/{name}: folder and file name give different identities")
         else:
             yield Labelled(folder / person / name, person, parsed[1] if parsed else None, subset)
     for camera in cameras:
@@ -126,4 +127,4 @@ def _images_of(folder: Path, person: str, subset: str, unplaced: list[str]) -> I
         files, deeper = scan(folder / person / camera)
         for name in filter(is_image, files):
             yield Labelled(folder / person / camera / name, person, camera, subset)
-        unplaced += [f"{person}/{camera}/{name}: deeper than person/camera" for name in deeper]
+        unplaced += [f"{person}/{camera}/{name}: folder below person/camera" for name in deeper]

@@ -1,15 +1,15 @@
-"""VIPeR, viewpoint invariant pedestrian recognition.
+"""VIPeR (viewpoint invariant pedestrian recognition).
 
 Gray, Brennan and Tao, "Evaluating Appearance Models for Recognition, Reacquisition, and
 Tracking", PETS 2007. https://vision.soe.ucsc.edu/node/178
 
 Published: 632 identities, one 48x128 BMP of each in ``cam_a`` and one in ``cam_b``:
 ``cam_a/001_45.bmp`` and ``cam_b/001_90.bmp`` show identity 001, seen at 45 and at 90
-degrees. The numbers run from 000 to 873 with gaps; here they count from 1.
+degrees. The numbers run from 000 to 873 with gaps; here they start at 1.
 
-There is no fixed split. The papers average over 10 random halves, 316 identities to train
-and 316 to test: seeds 0 to 9 here. Each half is tested in both directions, every image
-against the other camera's, and the figures are the mean of the two.
+There is no fixed split. The papers average over 10 random halves, 316 identities for training
+and 316 for testing: seeds 0 to 9 here. Each half is tested in both directions, every image
+against those of the other camera, and the results are the mean of the two.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NAME = re.compile(r"(\d{3,6})_\d+\.", re.ASCII)
 
 
 def list_viper(root: Path) -> Contents:
-    """The images by camera. Raises DataError where a folder is missing or has none."""
+    """The images by camera. Raises DataError if a folder is missing or has no such image."""
     home = _home(root)
     return Contents(
         {
@@ -50,10 +50,10 @@ def list_viper(root: Path) -> Contents:
 
 
 def read_viper(root: Path, choice: Choice) -> Split:
-    """A random half to test, or ``num_test_identities``, for the ``single_shot`` protocol.
+    """Test on a random half, or ``num_test_identities``, with the ``single_shot`` protocol.
 
-    Query and gallery are the same images: a query meets those of the other camera, which
-    is both directions at once. Raises DataError where images are missing or too few.
+    Query and gallery are the same images: a query is compared with those of the other camera,
+    which gives both directions at once. Raises DataError if images are missing or too few.
     """
     home = _home(root)
     cam_a, cam_b = (listing.records for listing in list_viper(root).subsets.values())
@@ -70,7 +70,7 @@ def read_viper(root: Path, choice: Choice) -> Split:
         query=tested,
         gallery=tested,
         protocol=Protocol("single_shot", seed=choice.seed),
-        note=f"{len(identities(train))}/{wanted} identities, random split of seed {choice.seed}, "
+        note=f"{len(identities(train))}/{wanted} identities, random split with seed {choice.seed}, "
         "both directions",
     )
 

@@ -1,4 +1,4 @@
-"""A batch before its images are read: which images form it, and which of them form pairs."""
+"""The plan of a batch: which images it has and which of them form pairs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from reid.types import ImageRecord, IntArray
 BoolArray = npt.NDArray[np.bool_]
 SeedArray = npt.NDArray[np.uint64]
 
-# First words of the seeds, so that no two streams of random numbers coincide.
+# First element of the seeds, so that no two streams of random numbers coincide.
 ORDER_STREAM, BATCH_STREAM = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """A batch before its images are read. A slot is a place in the batch.
+    """A batch before its images are read. A slot is a position in the batch.
 
     ``image_indices`` (N,) index the records; ``labels`` (N,) are classes 0..M-1;
     ``anchors`` (A,), ``pair_first`` (P,) and ``pair_second`` (P,) are slots, and
-    ``pair_same`` (P,) says whether a pair shows one person. ``image_seeds`` (N,) seed
-    each slot's augmentation. An image has one slot, or more only where an identity has
-    too few images or an epoch takes each image several times.
+    ``pair_same`` (P,) says whether a pair shows the same person. ``image_seeds`` (N,) seed
+    each slot's augmentation. An image has one slot; it has more only if an identity has too
+    few images or an epoch uses each image several times.
     """
 
     image_indices: IntArray
@@ -40,18 +40,18 @@ class BatchPlan:
 
 
 class Sampler(Protocol):
-    """What the loader asks of a sampler."""
+    """What the loader needs from a sampler."""
 
     @property
     def num_batches(self) -> int:
-        """Batches of one rank in an epoch, the same for each rank and epoch."""
+        """Batches per rank and epoch, the same for each rank and epoch."""
 
     def epoch(self, epoch: int) -> list[BatchPlan]:
         """This rank's batches of one epoch, in order."""
 
 
 def class_of_person(records: Iterable[ImageRecord]) -> dict[int, int]:
-    """person_id -> training class: 0..M-1 in the order of the sorted ids."""
+    """person_id -> training class, 0..M-1 in ascending order of person_id."""
     return {person: k for k, person in enumerate(sorted({r.person_id for r in records}))}
 
 
@@ -77,7 +77,11 @@ def plan_from_pairs(
 def checked_labels(
     records: Sequence[ImageRecord], seed: int, rank: int, world_size: int
 ) -> IntArray:
-    """Class of each record; raises for what no sampler can work with."""
+    """Class of each record, (N,).
+
+    Raises ConfigError for a negative seed, ValueError for a rank outside the world, DataError
+    for fewer than two identities.
+    """
     if seed < 0:
         raise ConfigError(f"run.seed must be 0 or above, found {seed}")
     if not 0 <= rank < world_size:

@@ -23,17 +23,17 @@ Item = TypeVar("Item")
 
 
 class IdentitySampler:
-    """P identities x K images, each image an anchor, pairs taken within the batch.
+    """P identities x K images; each image is an anchor, pairs are formed within the batch.
 
-    Identities come in random order, each once before any comes again. A person's K images
-    are different where there are K, and taken from his cameras in turn, so that a rarely
-    seen camera is not drowned. Positives are all unordered pairs; to each belong
-    ``negatives_per_positive`` pairs of its first image with a random image of another
+    Identities come in random order, each once before any is repeated. A person's K images are
+    distinct if there are at least K. They are taken from the person's cameras in turn, so that
+    rare cameras are not underrepresented. Positives are all unordered pairs; each positive has
+    ``negatives_per_positive`` negatives: its first image with a random image of another
     person. An epoch has ceil(images / (P x K x ranks)) batches; ranks share no identity
     within a step.
 
     Raises DataError for fewer identities than P x ranks, ConfigError for P = 1 and for
-    copies, which belong to the pairs.
+    ``copies``, which is a setting of the pair sampler.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class IdentitySampler:
             )
         if config.copies != 1:
             raise ConfigError(
-                "sampler.copies belongs to sampler.kind pairs; with identities it must be 1, "
-                f"found {config.copies}"
+                "sampler.copies is a setting of sampler.kind pairs; with identities it must be "
+                f"1, found {config.copies}"
             )
         cameras: defaultdict[int, defaultdict[int, list[int]]]
         cameras = defaultdict(lambda: defaultdict(list))
@@ -108,7 +108,7 @@ class IdentitySampler:
 
 
 class _Deck(Generic[Item]):
-    """Items dealt in random order, each once before any comes again."""
+    """Items dealt in random order, each once before any is repeated."""
 
     def __init__(self, items: Iterable[Item], rng: np.random.Generator) -> None:
         self._items, self._rng = list(items), rng
@@ -118,12 +118,12 @@ class _Deck(Generic[Item]):
         return len(self._items)
 
     def deal(self, count: int) -> list[Item]:
-        """``count`` items, all different where the deck has as many."""
+        """``count`` items, all distinct if the deck has as many."""
         hand: list[Item] = []
         while len(hand) < count:
             if not self._left:
                 fresh = [self._items[i] for i in self._rng.permutation(len(self._items))]
-                # What the hand holds already goes to the bottom of the new deck.
+                # Items already in the hand go to the bottom of the new deck.
                 self._left = sorted(fresh, key=hand.__contains__)
             missing = count - len(hand)
             hand += self._left[:missing]
@@ -132,9 +132,9 @@ class _Deck(Generic[Item]):
 
 
 def _mixed_hand(cameras: Sequence[_Deck[int]], count: int, rng: np.random.Generator) -> list[int]:
-    """``count`` images taken from the cameras in turn, from a random one on.
+    """``count`` images taken from the cameras in turn, starting at a random camera.
 
-    Different images where there are ``count`` in all; beyond that they repeat.
+    The images are distinct if there are ``count`` in total; otherwise they repeat.
     """
     decks = [cameras[i] for i in rng.permutation(len(cameras))]
     quota = [0] * len(decks)
@@ -147,7 +147,7 @@ def _mixed_hand(cameras: Sequence[_Deck[int]], count: int, rng: np.random.Genera
 
 
 def _unordered_pairs(slots: list[int], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Every pair once, turned round at random: the losses treat a pair's two sides differently."""
+    """Every pair once, swapped at random: the losses treat the two sides differently."""
     pairs = [(a, b) for i, a in enumerate(slots) for b in slots[i + 1 :]]
     turned = rng.random(len(pairs)) < 0.5
     return [(b, a) if turn else (a, b) for (a, b), turn in zip(pairs, turned, strict=True)]

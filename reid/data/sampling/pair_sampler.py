@@ -1,4 +1,4 @@
-"""Batches of anchors with their positives and negatives, as the Siamese is trained."""
+"""Batches of anchors with their positives and negatives, for Siamese training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class PairSampler:
     batch is filled from the start of that order. The positive is a random image of the same
     person from another camera, else from the same camera, else the anchor's own image in
     another slot, augmented differently. A negative is a random image of a random other
-    person. A copy of an anchor in its batch has a slot, and so an augmentation, of its own.
-    With ``world_size`` ranks a step takes ``world_size`` batches, disjoint in anchors (the
-    copies of an image are different anchors). Where there are fewer anchors than a step
-    takes, batches are smaller.
+    person. Each copy of an anchor in a batch has its own slot and so its own augmentation.
+    With ``world_size`` ranks a step uses ``world_size`` batches, disjoint in anchors (the
+    copies of an image are different anchors). With fewer anchors than a step needs, batches
+    are smaller.
 
     Two negatives per positive: MSP-CNN section 3.3 and Figure 5 [paper]. Raises DataError
     for fewer than two identities or fewer images than ranks.
@@ -48,8 +48,8 @@ class PairSampler:
         self._num_anchors = len(records) * config.copies
         if len(records) < world_size:
             raise DataError(
-                f"{world_size} processes need as many training images, found {len(records)}; "
-                "start fewer processes"
+                f"{world_size} processes need at least {world_size} training images, found "
+                f"{len(records)}; start fewer processes"
             )
         self._anchors_per_batch = min(config.anchors_per_batch, self._num_anchors // world_size)
         self._positives = _positives(records, self._labels)
@@ -93,14 +93,14 @@ class PairSampler:
         for slot, (anchor, copy) in enumerate(list(slots)):
             candidates = self._positives[anchor]
             positive = int(candidates[int(draws[slot] * len(candidates))])
-            # Only an only image is its own positive: then its next copy.
+            # A person's only image is its own positive: use its next copy.
             pairs.append((slot, slot_of(positive, copy + 1 if positive == anchor else 0), True))
             pairs += [(slot, slot_of(image), False) for image in negatives[slot].tolist()]
         images = np.array([image for image, _ in slots], np.int64)
         return plan_from_pairs(images, self._labels, np.arange(len(anchors)), pairs, rng)
 
     def _random_negatives(self, anchors: IntArray, rng: np.random.Generator) -> IntArray:
-        """(A, negatives_per_positive) images: a random other class, a random image of it."""
+        """(A, negatives_per_positive) images: a random image of a random other class."""
         own = self._labels[anchors][:, None]
         shape = (len(anchors), self._config.negatives_per_positive)
         other = rng.integers(0, len(self._class_size) - 1, shape)
@@ -110,7 +110,7 @@ class PairSampler:
 
 
 def _positives(records: Sequence[ImageRecord], labels: IntArray) -> list[IntArray]:
-    """For each image the images its positive is drawn from, the best kind there is."""
+    """Candidates for each image's positive: other cameras, else same camera, else itself."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels.tolist()):
         members[label].append(index)

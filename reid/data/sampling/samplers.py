@@ -1,7 +1,7 @@
-"""Which sampler a configuration names.
+"""Choose the sampler by the configuration.
 
-A sampler is a pure function of (seed, epoch): it keeps nothing between calls, so a run
-that resumes, or that loads with another number of processes, sees the same batches.
+A sampler is a pure function of (seed, epoch) and keeps no state between calls. A resumed run,
+or one with another number of loader workers, therefore sees the same batches.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _SHIFT_BITS = 4
 class Pose:
     """One moment. ``yaw`` 0 faces the camera, pi turns the back to it, pi/2 faces right.
 
-    ``stride`` in [-1, 1] is where the legs are in their swing, ``lean`` the tilt of the
+    ``stride`` in [-1, 1] is the position of the legs in their swing, ``lean`` the tilt of the
     body as a share of its height.
     """
 
@@ -47,7 +47,7 @@ def draw_person(
 ) -> None:
     """Paint a person into ``canvas`` (H, W, 3), standing at ``foot`` (x, y).
 
-    ``pixels`` is the height of somebody of height 1; ``rng`` draws the folds of cloth.
+    ``pixels`` is the height in pixels of a person of height 1; ``rng`` draws the folds of cloth.
     """
     _Figure(canvas, who, pose, foot, pixels * who.height, rng).draw()
 
@@ -71,14 +71,14 @@ class _Figure:
         self.hip = 0.08 * who.girth
 
     def draw(self) -> None:
-        """All parts, far ones first; depth grows towards the camera."""
+        """Draw all parts, the farthest first; depth grows towards the camera."""
         parts: list[tuple[float, Callable[[], None]]] = [
             (0.0, self._pelvis),
             (0.001, self._torso),
             (0.002, self._head),
         ]
         for side in (-1.0, 1.0):
-            # Legs and arms swing against each other; a far one is hidden by the body.
+            # Legs and arms swing in opposite directions; the body hides the far ones.
             leg, arm = side * self.pose.stride, -side * self.pose.stride
             parts.append((self._depth(side * self.hip, 0) - 0.2, _bind(self._leg, side, leg)))
             reach = 0.09 * arm
@@ -102,7 +102,7 @@ class _Figure:
         return self.foot[0] + x * self.pixels, self.foot[1] - up * self.pixels
 
     def _half_width(self, lateral: float, forward: float) -> float:
-        """Of an upright elliptic body part with these half axes, as seen from here."""
+        """Half the visible width of an upright elliptic body part with these half axes."""
         return math.hypot(lateral * self.cos, forward * self.sin)
 
     # Painting
@@ -263,7 +263,7 @@ class _Figure:
         down = ((np.arange(top, bottom) + 0.5 - corners[:, 1].min()) / np.ptp(corners[:, 1]))[
             :, None
         ]
-        # The angle round the body, 0 at the chest; what is seen of it turns with the yaw.
+        # The angle round the body, 0 at the chest; the visible part depends on the yaw.
         angle = (np.arcsin(across) - self.pose.yaw + math.pi) % (2 * math.pi) - math.pi
         marked = _pattern(pattern, angle, down)[..., None]
         colours = np.where(marked, np.asarray(second), np.asarray(first))

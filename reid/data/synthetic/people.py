@@ -1,4 +1,4 @@
-"""Who the synthetic pedestrians are: build, clothes, colours, hair and bags."""
+"""Appearance of the synthetic pedestrians: build, clothes, colours, hair and bags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 Colour = tuple[float, float, float]
 """BGR, 0-255."""
 
-# Few colours, shared by all: people differ by combinations, as in a crowd.
+# Few colours, shared by all: as in a crowd, people differ by their combination.
 _UPPER_COLOURS: Sequence[Colour] = (
     (40, 38, 38), (205, 208, 210), (62, 60, 140), (118, 78, 52), (70, 98, 66),
     (92, 158, 182), (122, 122, 120), (112, 84, 104), (160, 140, 112),
@@ -34,7 +34,7 @@ _PATTERNS = ("plain", "plain", "plain", "rings", "bars", "checks", "two_tone", "
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """Who somebody is, as far as a camera can tell."""
+    """Everything about a person that a camera can see."""
 
     height: float
     girth: float

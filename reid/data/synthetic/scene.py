@@ -1,4 +1,4 @@
-"""Synthetic cameras: where they hang, what is behind people, what they do to colours."""
+"""Synthetic cameras: viewpoint, background, and effect on colours."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SCENE_SHAPE = (420, 400)
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """What one camera does to everybody it sees.
+    """One camera: its effect on every image, its viewpoint and its background.
 
-    ``gain`` (3,) multiplies B, G and R (light and colour cast), ``gamma`` bends the tones,
-    ``saturation`` and ``haze`` take colour and contrast away, ``blur`` is a standard
-    deviation in pixels and ``noise`` one in 0-255. People walk through at ``yaw`` give or
-    take. ``scene`` is the view without people.
+    ``gain`` (3,) multiplies B, G and R (light and colour cast), ``gamma`` is the tone curve,
+    ``saturation`` and ``haze`` reduce colour and contrast. ``blur`` is a standard deviation in
+    pixels and ``noise`` one in grey levels (0-255). People walk at about ``yaw`` radians.
+    ``scene`` is the view without people.
     """
 
     gain: npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ class Camera:
 
 
 def make_cameras(num_cameras: int, rng: np.random.Generator) -> list[Camera]:
-    """Cameras that differ clearly: light, cast and viewpoint are spread, then shuffled."""
+    """Clearly different cameras: light, colour cast and viewpoint are spread, then shuffled."""
     spread = np.arange(num_cameras) / num_cameras
     lights = 0.65 * (1.9 ** rng.permutation(spread))
     casts = 2 * math.pi * (rng.permutation(spread) + rng.uniform(0, 1))
@@ -53,7 +53,7 @@ def make_cameras(num_cameras: int, rng: np.random.Generator) -> list[Camera]:
     first_place = int(rng.integers(len(_PLACES)))
     cameras = []
     for index in range(num_cameras):
-        # A cast turns the colour wheel's direction into one gain per channel.
+        # An angle on the colour wheel gives one gain per channel.
         channels = np.cos(casts[index] + np.array([0, 2, 4]) * math.pi / 3)
         cameras.append(
             Camera(
@@ -75,13 +75,13 @@ def make_cameras(num_cameras: int, rng: np.random.Generator) -> list[Camera]:
 def photograph(
     camera: Camera, who: Appearance | None, rng: np.random.Generator, box_error: float = 1.0
 ) -> Image:
-    """One detected box, (HEIGHT, WIDTH, 3) uint8; ``who`` None is a false detection.
+    """One detected box, (HEIGHT, WIDTH, 3) uint8 BGR; ``who`` None is a false detection.
 
-    ``box_error`` scales how far the box misses the person.
+    ``box_error`` scales the error of the box's position and size.
     """
     canvas = _background(camera.scene, rng)
     height, width = canvas.shape[:2]
-    if rng.random() < 0.25:  # somebody else walks by, partly in the box, behind
+    if rng.random() < 0.25:  # another person walks by in the background, partly in the box
         passer_x = width * (0.5 + rng.choice([-1, 1]) * rng.uniform(0.4, 0.6))
         foot = (float(passer_x), height * float(rng.uniform(0.8, 0.92)))
         draw_person(canvas, random_appearance(rng), _pose(camera, rng), foot, height * 0.75, rng)
@@ -104,7 +104,7 @@ def _pose(camera: Camera, rng: np.random.Generator) -> Pose:
 
 
 def _scene(place: str, rng: np.random.Generator) -> Image:
-    """A view larger than any box, from which boxes take their background."""
+    """A view larger than any box; boxes take their background from it."""
     rows, columns = _SCENE_SHAPE
     colour = rng.uniform(70, 190) + rng.normal(0, 14, 3)
     cloud = cv2.resize(rng.normal(0, 16, (14, 14)).astype(np.float32), (columns, rows))
@@ -130,7 +130,7 @@ def _scene(place: str, rng: np.random.Generator) -> Image:
 
 
 def _background(scene: Image, rng: np.random.Generator) -> Image:
-    """A box-shaped piece of the scene at a random place and size, maybe mirrored."""
+    """A box-shaped piece of the scene at a random place and size, mirrored half of the time."""
     zoom = rng.uniform(0.75, 1.5)
     rows, columns = int(HEIGHT * 2 * zoom), int(WIDTH * 2 * zoom)
     top = int(rng.integers(0, scene.shape[0] - rows + 1))
@@ -150,7 +150,7 @@ def _shadow(canvas: Image, foot: tuple[float, float], height: int) -> None:
 
 
 def _occlude(canvas: Image, rng: np.random.Generator) -> None:
-    """Something in front: a post, a bench or car across the legs, a box's corner."""
+    """An occlusion: a post, a bench or car across the legs, or the corner of a box."""
     height, width = canvas.shape[:2]
     colour = tuple(float(value) for value in rng.uniform(40, 200) + rng.normal(0, 20, 3))
     kind = rng.integers(3)
@@ -169,7 +169,7 @@ def _occlude(canvas: Image, rng: np.random.Generator) -> None:
 
 
 def _expose(camera: Camera, image: Image, rng: np.random.Generator) -> Image:
-    """What the camera makes of the light, with the moment's variation."""
+    """Apply the camera's colours, light, blur and noise, with some variation per image."""
     table = np.power(np.arange(256) / 255.0, camera.gamma).astype(np.float32)
     tones = table[image]
     grey = tones.mean(axis=2, keepdims=True)

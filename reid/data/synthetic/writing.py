@@ -1,8 +1,8 @@
 """Synthetic pedestrians on disk, in Market-1501's layout.
 
-Identity is in clothes, colours, build, hair and bags; cameras change light, colour cast,
-viewpoint, scale, background and what stands in front. Nobody real is shown, so pictures
-of them can be published and the whole toolkit tried without a dataset.
+Identities differ in clothes, colours, build, hair and bags; cameras differ in light, colour
+cast, viewpoint, scale, background and occlusion. No real person is shown, so the images can be
+published, and the whole toolkit can be tried without a dataset.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from reid.errors import DataError, OutputError
 from reid.files import staging_folder
 from reid.types import DISTRACTOR_ID, JUNK_ID, Image
 
-# The purposes of random streams: each image draws from (seed, purpose, ...) alone, so it
-# does not depend on how many others are made.
+# One number per use of the random generator: each image draws from (seed, use, ...) only, so
+# it does not depend on how many other images are made.
 _CAMERAS, _PERSON, _IMAGE, _DISTRACTOR, _JUNK = range(5)
 
 _JUNK_BOX_ERROR = 6.0
@@ -31,7 +31,7 @@ _JUNK_BOX_ERROR = 6.0
 
 @dataclass(frozen=True, slots=True)
 class SyntheticCounts:
-    """What was written. The gallery's images include distractors and junk."""
+    """Counts of the written images. ``gallery_images`` includes distractors and junk."""
 
     train_identities: int
     test_identities: int
@@ -45,7 +45,7 @@ class SyntheticCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """One image to make: where it goes, who is on it, from which stream it is drawn."""
+    """One image to draw: its subset, person, camera, and random stream."""
 
     subset: str
     person_id: int
@@ -73,21 +73,21 @@ def write_synthetic(
 ) -> SyntheticCounts:
     """Draw people and write 64x128 JPEGs to ``root`` in Market-1501's layout.
 
-    The first image of each test (identity, camera) is a query, the rest is the gallery,
+    The first image of each test (identity, camera) is a query; the rest form the gallery,
     with distractors (``0000``) and junk (``-1``). The same seed gives the same bytes.
-    The folders appear when all images are written; an interrupted run leaves none.
-    ``progress`` is called with (done, total). Raises DataError for counts that make no
-    dataset, OutputError where ``root`` has these folders already or cannot be written.
+    The folders appear once all images are written; an interrupted run leaves none.
+    ``progress`` is called with (done, total). Raises DataError for counts too small or too
+    large, OutputError if ``root`` already has these folders or cannot be written.
     """
     _check(num_train_identities, num_test_identities, cameras, images_per_camera)
     root = Path(root)
     taken = [name for name in FOLDERS.values() if (root / name).exists()]
     if taken:
-        raise OutputError(f"{root} has {', '.join(taken)} already; choose or empty a folder")
+        raise OutputError(f"{root} already contains {', '.join(taken)}; choose an empty folder")
     shots = [
         *_people(num_train_identities, num_test_identities, cameras, images_per_camera),
-        *_nobodies(DISTRACTOR_ID, _DISTRACTOR, num_distractors, cameras),
-        *_nobodies(JUNK_ID, _JUNK, num_junk, cameras),
+        *_no_identity(DISTRACTOR_ID, _DISTRACTOR, num_distractors, cameras),
+        *_no_identity(JUNK_ID, _JUNK, num_junk, cameras),
     ]
     with staging_folder(root / "synthetic") as staging:
         _write_all(staging, shots, cameras, seed, progress)
@@ -116,7 +116,10 @@ def _check(train: int, test: int, cameras: int, images: int) -> None:
         if found < least:
             raise DataError(f"synthetic data needs at least {least} {what}, found {found}")
     if train + test > 9999:
-        raise DataError(f"a name holds 9,999 identities at most, found {train + test:,}")
+        raise DataError(
+            "synthetic data has at most 9,999 identities (four digits in a file name), "
+            f"found {train + test:,}"
+        )
 
 
 def _people(train: int, test: int, cameras: int, images: int) -> Iterator[_Shot]:
@@ -127,7 +130,7 @@ def _people(train: int, test: int, cameras: int, images: int) -> Iterator[_Shot]
                 yield _Shot(subset, person, camera, index, (_IMAGE, person, camera, index))
 
 
-def _nobodies(person_id: int, purpose: int, number: int, cameras: int) -> Iterator[_Shot]:
+def _no_identity(person_id: int, purpose: int, number: int, cameras: int) -> Iterator[_Shot]:
     for index in range(number):
         yield _Shot("gallery", person_id, index % cameras, index, (purpose, index))
 
@@ -155,7 +158,7 @@ def _take(shot: _Shot, camera: Camera, seed: int) -> Image:
     rng = np.random.default_rng((seed, *shot.stream))
     if shot.person_id == DISTRACTOR_ID:
         return photograph(camera, None, rng)
-    if shot.person_id == JUNK_ID:  # somebody, cut off by a box that hardly fits
+    if shot.person_id == JUNK_ID:  # a person cut off by a badly placed box
         return photograph(camera, random_appearance(rng), rng, _JUNK_BOX_ERROR)
     return photograph(camera, _appearance(shot.person_id, seed), rng)
 

@@ -62,7 +62,7 @@ def test_without_a_camera_column_there_are_no_cameras(root: Path) -> None:
 
 def test_missing_images_are_an_error_to_train_and_a_finding_to_check(root: Path) -> None:
     (root / IMAGES[3]).unlink()
-    with pytest.raises(DataError, match=r"labels\.csv: 1 of 8 images .* the first .*3\.jpg"):
+    with pytest.raises(DataError, match=r"labels\.csv: 1 of 8 .*3\.jpg"):
         load_split("csv", _write(root, PEOPLE))
     assert len(inspect_dataset("csv", root).unreadable) == 1
 
@@ -71,27 +71,27 @@ def test_missing_images_are_an_error_to_train_and_a_finding_to_check(root: Path)
 def test_a_path_that_leads_out_of_the_folder_is_refused(root: Path, path: str) -> None:
     (root.parent / "secret.jpg").touch()
     _write(root, f"{PEOPLE}{path},p1,cam1\n")
-    with pytest.raises(DataError, match=r"labels\.csv, line 10: .* leads out of"):
+    with pytest.raises(DataError, match=r"labels\.csv, line 10: '.*' is outside"):
         load_split("csv", root)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(root: Path) -> None:
     (root.parent / "secret.jpg").touch()
     (root / "link.jpg").symlink_to(root.parent / "secret.jpg")
-    with pytest.raises(DataError, match=r"'link\.jpg' leads out of"):
+    with pytest.raises(DataError, match=r"'link\.jpg' is outside"):
         load_split("csv", _write(root, f"{PEOPLE}link.jpg,p1,cam1\n"))
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no column path; the first line has to name path, person_id"),
+        ("", "no column path; .*path, person_id"),
         ("path,person\n", r"no column person_id \(did you mean 'person'\?\)"),
-        ("path,person_id\n", "found none"),
+        ("path,person_id\n", "person/camera/image.jpg"),
         ("path,person_id\na.jpg\n", "line 2: expected a path and a person_id"),
-        ("path,person_id,split\na.jpg,p,tain\n", r"line 2: split is .*'tain' \(did you mean 'tr"),
-        (f"{PEOPLE}images/0.jpg,p9,cam1\n", "line 10: 'images/0.jpg' stands in line 2 already"),
-        ("path,person_id,split\na,p,train\nb,p,\n", "1 of 2 lines have a split; give all one"),
+        ("path,person_id,split\na.jpg,p,tain\n", r"line 2: split .*'tain' \(did you mean 'tr"),
+        (f"{PEOPLE}images/0.jpg,p9,cam1\n", "line 10: .*'images/0.jpg'.* line 2"),
+        ("path,person_id,split\na,p,train\nb,p,\n", "1 of 2 lines have a split"),
         ("path,person_id,camera_id\na,p,1\nb,p,\n", "1 of 2 images have no camera"),
         ('path,person_id\n"a' + "x" * 200_000, "line 2: not CSV"),
         ("path,person_id\na\0.jpg,p\n", "line 2: "),

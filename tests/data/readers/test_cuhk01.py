@@ -91,7 +91,7 @@ def test_somebody_seen_in_one_view_only_is_never_tested(tmp_path: Path) -> None:
 
 def test_more_test_identities_than_there_are_is_an_impossible_split(tmp_path: Path) -> None:
     _campus(tmp_path / "campus", identities=4)
-    with pytest.raises(DataError, match=r"100 test identities were asked for, but .* has 4"):
+    with pytest.raises(DataError, match=r"100 test identities.* has 4"):
         load_split("cuhk01", tmp_path)
 
 
@@ -103,14 +103,14 @@ def test_a_split_that_leaves_one_identity_to_train_is_refused(tmp_path: Path) ->
 
 def test_a_negative_number_of_test_identities_is_refused(tmp_path: Path) -> None:
     _campus(tmp_path / "campus", identities=4)
-    with pytest.raises(DataError, match="-1 test identities were asked for"):
+    with pytest.raises(DataError, match="-1 test identities"):
         load_split("cuhk01", tmp_path, num_test_identities=-1)
 
 
 def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone: no such folder"):
         load_split("cuhk01", tmp_path / "gone")
-    with pytest.raises(DataError, match="expected images named as the dataset does, found none"):
+    with pytest.raises(DataError, match="expected images"):
         load_split("cuhk01", tmp_path)
 
 

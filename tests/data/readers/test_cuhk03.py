@@ -49,7 +49,7 @@ def test_it_is_extracted_once_and_images_extracted_before_are_taken(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = load_split("cuhk03_labeled", root)
-    assert "writing its labeled images" in capsys.readouterr().err
+    assert "labeled images" in capsys.readouterr().err
     assert load_split("cuhk03_labeled", root) == first
     assert capsys.readouterr().err == ""
     (root / "cuhk03_release" / "images_labeled").rename(root / "images_labeled")
@@ -70,12 +70,12 @@ def test_a_test_set_asks_by_the_first_camera_and_answers_by_the_second(root: Pat
 def test_the_seed_chooses_the_test_set(root: Path) -> None:
     split = load_split("cuhk03_detected", root, split_seed=1)
     assert _ids(split.query) == {1002, 5001}
-    with pytest.raises(DataError, match="its 2 test sets, 0 to 1; found 2"):
+    with pytest.raises(DataError, match="2 test sets; expected 0 to 1, found 2"):
         load_split("cuhk03_detected", root, split_seed=2)
 
 
 def test_another_number_of_test_identities_than_the_sets_have_is_refused(root: Path) -> None:
-    with pytest.raises(DataError, match="have 2 identities; num_test_identities is 2 or 0"):
+    with pytest.raises(DataError, match="num_test_identities 2 or 0, found"):
         load_split("cuhk03_detected", root, num_test_identities=100)
 
 
@@ -91,7 +91,7 @@ def test_the_papers_own_protocol_is_three_pairs_without_a_hundred(
 
 
 def test_too_few_people_for_a_validation_part_is_one_line(root: Path) -> None:
-    with pytest.raises(DataError, match=r"100 validation identities were asked for, but .* has 4"):
+    with pytest.raises(DataError, match=r"100 validation identities.* has 4"):
         load_split("cuhk03_detected", root, validation="apart")
 
 
@@ -151,8 +151,11 @@ def _one_image_of(shape: tuple[int, ...], kind: type[np.generic]) -> Callable[[P
         (_no_images, "not CUHK03's HDF5 file, or damaged"),
         (_plain_array, "not CUHK03's HDF5 file, or damaged"),
         (_a_group, "expected an array of at most 5 values"),
-        (_one_image_of((3, 4, 5), np.float32), r"1_001_1_01.png is float32 \(5, 4, 3\)"),
-        (_one_image_of((4, 5, 3), np.uint8), r"not uint8 \(H, W, 3\)"),
+        (_one_image_of((3, 4, 5), np.float32), r"1_001_1_01.png: .*found float32 \(5, 4, 3\)"),
+        (
+            _one_image_of((4, 5, 3), np.uint8),
+            r"expected uint8 \(H, W, 3\), found uint8 \(3, 5, 4\)",
+        ),
         (_one_image_of((3, 90_000, 90_000), np.uint8), "at most 50,331,648 values"),
     ],
 )
@@ -168,18 +171,18 @@ def test_another_file_or_a_damaged_one_is_one_line_and_leaves_nothing(
 
 def test_missing_test_sets_are_said(write_cuhk03: Write, tmp_path: Path) -> None:
     write_cuhk03(tmp_path / "cuhk-03.mat", PEOPLE, None)
-    with pytest.raises(DataError, match="no testsets in it; expected CUHK03's 20 test sets"):
+    with pytest.raises(DataError, match="testsets; expected CUHK03's 20 test sets"):
         load_split("cuhk03_labeled", tmp_path)
 
 
 def test_a_test_set_of_impossible_people_is_one_line(write_cuhk03: Write, tmp_path: Path) -> None:
     mat = write_cuhk03(tmp_path / "cuhk-03.mat", PEOPLE, (((1, 1), (6, 1)),))
-    with pytest.raises(DataError, match="camera pairs beyond 1-5"):
+    with pytest.raises(DataError, match="camera pair outside 1-5"):
         read_test_sets(mat)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no cuhk-03\.mat in it; expected cuhk-03\.mat there or"):
+    with pytest.raises(DataError, match=r"cuhk-03\.mat not found; expected cuhk-03\.mat"):
         load_split("cuhk03_labeled", tmp_path)
     with pytest.raises(DataError, match="gone: no such folder"):
         load_split("cuhk03_labeled", tmp_path / "gone")

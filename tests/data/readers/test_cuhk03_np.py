@@ -66,7 +66,7 @@ def test_the_release_in_markets_layout_is_read_too(
 
 def test_missing_images_are_an_error_to_train_and_a_finding_to_check(root: Path) -> None:
     (root / "images_labeled" / NAMES[0]).unlink()
-    with pytest.raises(DataError, match=rf"{CONFIG}: 1 of 6 images that it names are not there"):
+    with pytest.raises(DataError, match=rf"{CONFIG}: 1 of 6 "):
         load_split("cuhk03_np_labeled", root)
     found = inspect_dataset("cuhk03_np_labeled", root)
     assert found.split.startswith("not possible: ")
@@ -77,10 +77,10 @@ def test_missing_images_are_an_error_to_train_and_a_finding_to_check(root: Path)
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"filelist": []}, "no list of names called filelist"),
+        ({"filelist": []}, "list of names filelist"),
         ({"query_idx": []}, "train_idx, query_idx or gallery_idx is missing"),
-        ({"query_idx": [0]}, r"not all in 1\.\.6"),
-        ({"query_idx": [7]}, r"not all in 1\.\.6"),
+        ({"query_idx": [0]}, r"indices in 1\.\.6 "),
+        ({"query_idx": [7]}, r"indices in 1\.\.6 "),
         ({"filelist": ["../1_001_1_01.png", *NAMES[1:]]}, "expected names such as 1_001_1_01"),
         ({"filelist": ["1_001_1_01./x.png", *NAMES[1:]]}, "expected names such as 1_001_1_01"),
     ],
@@ -95,5 +95,5 @@ def test_a_protocol_that_makes_no_sense_is_one_line(
 
 def test_a_missing_protocol_file_is_named(root: Path) -> None:
     (root / CONFIG).unlink()
-    with pytest.raises(DataError, match=f"no {CONFIG} in it"):
+    with pytest.raises(DataError, match=f"{CONFIG} not found"):
         load_split("cuhk03_np_labeled", root)

@@ -40,11 +40,11 @@ def test_published_images_add_up_to_the_papers_totals() -> None:
 
 
 def test_settings_that_a_dataset_has_no_use_for_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="viper has no validation part; leave validation at auto"):
+    with pytest.raises(DataError, match="viper has no validation part"):
         load_split("viper", tmp_path, validation="train")
     with pytest.raises(DataError, match=r"found 'aprt' \(did you mean 'apart'\?\)"):
         load_split("msmt17", tmp_path, validation="aprt")
-    with pytest.raises(DataError, match="seed is 0 or above, found -1"):
+    with pytest.raises(DataError, match="seed must be 0 or above, found -1"):
         load_split("viper", tmp_path, split_seed=-1)
     with pytest.raises(DataError, match="msmt17 has a fixed split"):
         load_split("msmt17", tmp_path, num_test_identities=3)

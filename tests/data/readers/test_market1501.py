@@ -108,13 +108,13 @@ def test_a_missing_root_is_named_with_the_layout_expected(tmp_path: Path) -> Non
 
 def test_a_root_without_the_layout_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="no bounding_box_train in it; expected the Market-1501 layout"
+        DataError, match="bounding_box_train not found; expected the Market-1501 layout"
     ):
         load_split("market1501", tmp_path)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"bounding_box_train: expected images .*, found none"):
+    with pytest.raises(DataError, match=r"bounding_box_train: expected images"):
         load_split("market1501", _layout(tmp_path, train=()))
 
 
@@ -159,7 +159,7 @@ def test_multiple_queries_are_the_boxes_of_a_querys_identity_and_camera(tmp_path
     assert split.gallery == load_split("market1501", root).gallery
     for box in boxes[:2]:
         (root / "gt_bbox" / box).unlink()
-    with pytest.raises(DataError, match="expected boxes of the identities and cameras in query"):
+    with pytest.raises(DataError, match="gt_bbox: expected boxes"):
         load_split("market1501_multi_query", root)
 
 
@@ -173,7 +173,7 @@ def test_the_distractors_are_nobody_whatever_their_names(tmp_path: Path, folder:
         (root / "Market-1501-v15.09.15" / folder / name).touch()
     split = load_split("market1501_500k", root)
     assert _who(split.gallery[-2:]) == [(0, 5), (0, 0)]
-    assert split.note == "the split of the folders and 2 distractors"
+    assert "2 distractors" in split.note
     assert len(load_split("market1501", root).gallery) == 4
 
 

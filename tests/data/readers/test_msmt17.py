@@ -61,20 +61,20 @@ def test_list_val_trains_where_it_is_asked_to(
 ) -> None:
     split = load_split("msmt17", _msmt17(tmp_path / "x"), validation=validation)
     assert len(split.train) == images
-    assert split.note == f"the split of the lists, training {words} list_val.txt"
+    assert split.note.endswith(f" {words} list_val.txt")
 
 
 def test_a_check_counts_both_lists_of_training_images(tmp_path: Path) -> None:
     found = inspect_dataset("msmt17", _msmt17(tmp_path / "x"))
     assert found.subsets["train"].images == 3
     assert found.subsets["train"].published_images == 32_621
-    assert found.notes == ("train: 2 of list_train.txt and 1 of list_val.txt",)
+    assert found.notes == ("train: 2 from list_train.txt and 1 from list_val.txt",)
     assert "unreadable files: 6" in found.lines()
 
 
 def test_a_list_that_names_missing_images_is_one_line(tmp_path: Path) -> None:
     home = _msmt17(tmp_path / "x", touch=False)
-    with pytest.raises(DataError, match=r"list_train\.txt: 2 of 2 images that it names are not"):
+    with pytest.raises(DataError, match=r"list_train\.txt: 2 of 2 "):
         load_split("msmt17", home)
 
 
@@ -100,13 +100,13 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str) -> None:
 def test_one_image_of_two_people_is_refused(tmp_path: Path) -> None:
     home = _msmt17(tmp_path / "x")
     (home / "list_query.txt").write_text(f"{LISTS['query'][0]}\n{LISTS['query'][0][:-1]}1\n")
-    with pytest.raises(DataError, match=r"line 2: 0000_000_03_.*\.jpg is two people's"):
+    with pytest.raises(DataError, match=r"line 2: 0000_000_03_.*\.jpg"):
         load_split("msmt17", home)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "expected a line for each image, found none"), (b"\xff\xfe0\0", "is not UTF-8 text")],
+    [(b"", "expected one line per image"), (b"\xff\xfe0\0", "is not UTF-8 text")],
 )
 def test_an_empty_or_binary_list_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
     home = _msmt17(tmp_path / "x")
@@ -121,7 +121,7 @@ def test_missing_lists_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"list_val\.txt: no such file"):
         load_split("msmt17", home)
     (home / "list_query.txt").unlink()
-    with pytest.raises(DataError, match=r"no list_query\.txt in it"):
+    with pytest.raises(DataError, match=r"list_query\.txt not found"):
         load_split("msmt17", home)
-    with pytest.raises(DataError, match="no mask_train_v2 in it; expected msmt17_v2"):
+    with pytest.raises(DataError, match="mask_train_v2 not found; expected msmt17_v2"):
         load_split("msmt17_v2", home)

@@ -29,7 +29,7 @@ def test_half_of_the_identities_are_tested_and_the_other_half_trains(tmp_path: P
     assert not train & test
     assert len(split.train) == len(split.query) == 10
     assert min(train | test) == 1  # file 000 is person 1: 0 would be nobody
-    assert split.note == "5/5 identities, random split of seed 0, both directions"
+    assert split.note == "5/5 identities, random split with seed 0, both directions"
 
 
 def test_ten_seeds_are_ten_halves_and_each_is_the_same_again(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_the_complete_dataset_is_as_published_and_splits_316_to_316(tmp_path: Pa
 
 
 def test_a_missing_camera_and_too_many_test_identities_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no cam_a in it; expected VIPeR"):
+    with pytest.raises(DataError, match="cam_a not found; expected VIPeR"):
         load_split("viper", tmp_path)
     _viper(tmp_path, 4)
-    with pytest.raises(DataError, match=r"316 test identities were asked for, but .* has 4 that"):
+    with pytest.raises(DataError, match=r"316 test identities.* has 4 that"):
         load_split("viper", tmp_path, num_test_identities=316)
     with pytest.raises(DataError, match="at least 2 identities, found 1"):
         load_split("viper", tmp_path, num_test_identities=3)

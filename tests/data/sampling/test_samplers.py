@@ -130,7 +130,7 @@ def test_two_ranks_share_out_the_copies() -> None:
 
 
 def test_identities_know_no_copies() -> None:
-    with pytest.raises(ConfigError, match=r"sampler\.copies belongs to .* pairs.*found 2"):
+    with pytest.raises(ConfigError, match=r"sampler\.copies.* pairs.*found 2"):
         IdentitySampler(crowd(), replace(IDENTITIES, copies=2), seed=0)
 
 
@@ -339,7 +339,7 @@ def test_fewer_identities_than_a_step_takes_are_refused() -> None:
 
 
 def test_fewer_images_than_processes_are_refused() -> None:
-    with pytest.raises(DataError, match="3 processes need as many training images, found 2"):
+    with pytest.raises(DataError, match=r"3 processes need .*found 2"):
         PairSampler(records_of([(1, 0), (2, 0)]), PAIRS, 0, 0, world_size=3)
 
 

@@ -241,7 +241,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     for width, height in ((60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 5), (40_000_001, 1)):
         status, _, body = site.ask("POST", "/api/search", bomb(width, height))
         assert status == 400
-        assert f"an image of {width:,} x {height:,} pixels" in json.loads(body)["error"]
+        assert f"{width:,} x {height:,} pixels" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
     ):
         status, _, body = site.ask("POST", "/api/search", content)
         assert status == 400
-        assert "a JPEG of over 100 scans or 10,000 parts" in json.loads(body)["error"]
+        assert "100 scans or 10,000 segments" in json.loads(body)["error"]
 
 
 def test_few_images_are_decoded_at_once(

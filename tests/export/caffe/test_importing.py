@@ -36,7 +36,7 @@ KEPT: dict[str, Callable[[Any], Any]] = {
     "variance": lambda variance: variance,
     "std": np.sqrt,
 }
-"""Statistic -> what the fork's engine would have kept of a variance."""
+"""Statistic -> what the fork would have stored of a variance."""
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_the_fork_s_bn_is_read_by_the_named_statistic(
     run = tmp_path / "run"
     files = tmp_path / "fork.prototxt", tmp_path / "fork.caffemodel"
     imported = checkpoint_from_caffe(*files, run, statistic)
-    assert f"40 BN layers of the fork: running statistic read as {statistic}" in imported.lines, (
-        imported.lines
-    )
+    assert (
+        f"40 BN layers of the DGD fork: running statistic read as {statistic}" in imported.lines
+    ), imported.lines
     state = load_checkpoint(run / "checkpoint.pt").model
     for key, value in caffe_run.network.state_dict().items():
         if key.endswith("running_var"):
@@ -129,11 +129,11 @@ def test_a_variance_of_zero_comes_back_as_zero() -> None:
 @pytest.mark.parametrize(
     ("statistic", "value", "words"),
     [
-        ("inverse_std", 0.0, "above 0 and at most 1 / sqrt"),
+        ("inverse_std", 0.0, "1 / sqrt(eps) = "),
         ("inverse_std", 400.0, "try --bn-statistic variance or std"),
         ("variance", -0.1, "try --bn-statistic inverse_std or std"),
-        ("std", -0.1, "at least 0, found -0.1"),
-        ("std", 1e30, "within float32, found 1e+60"),
+        ("std", -0.1, "0 for std, found -0.1"),
+        ("std", 1e30, "float32, found 1e+60"),
     ],
 )
 def test_a_value_that_a_statistic_cannot_have_names_the_others(
@@ -150,10 +150,8 @@ def test_without_a_head_the_paper_s_mean_is_taken_and_said(
     imported = checkpoint_from_caffe(
         tmp_path / "plain.prototxt", caffe_run.caffemodel, tmp_path / "run"
     )
-    assert imported.lines[0] == (
-        "mean, channel order, sizes: plain.prototxt says none, so the paper's are taken: BGR mean "
-        "102, 102, 101, resize 160x64, the embedding is fc7_bn"
-    )
+    assert "plain.prototxt" in imported.lines[0]
+    assert "BGR mean 102, 102, 101, resize 160x64, the embedding is fc7_bn" in imported.lines[0]
     assert load_checkpoint(tmp_path / "run/checkpoint.pt").manifest.preprocess == Preprocess()
 
 
@@ -183,11 +181,11 @@ def test_the_training_prototxt_of_the_paper_is_a_graph_to_import_by(
         reference("msp_cnn_train_val"), tmp_path / "siamese.caffemodel", tmp_path / "run"
     )
     assert any(
-        line.startswith("fc8 blob 0: expected (751, 256), found (7, 256): a fresh classifier")
+        line.startswith("fc8 blob 0: expected (751, 256), found (7, 256): new classifier for 751")
         for line in imported.lines
     ), imported.lines
-    left = [line for line in imported.lines if line.startswith("left out")]
-    assert "left out, the network has no such layer: conv1_p (32, 3, 3, 3), (32,)" in left
+    left = [line for line in imported.lines if line.startswith("not imported")]
+    assert any(line.endswith(" conv1_p (32, 3, 3, 3), (32,)") for line in left)
     assert len(left) == sum(bool(len(layer.blobs)) for layer in stored.layer) - 1
     checkpoint = load_checkpoint(tmp_path / "run/checkpoint.pt")
     assert checkpoint.num_identities == 751
@@ -206,9 +204,7 @@ def test_a_file_without_fc8_says_so_and_the_same_one_starts_each_time(
     for name in ("one", "two"):
         imported = checkpoint_from_caffe(*files, tmp_path / name)
         states.append(load_checkpoint(tmp_path / name / "checkpoint.pt").model["fc8.weight"])
-    assert imported.lines[-1] == (
-        "missing fc8: a fresh classifier of 1 identities, which has no part in the embedding"
-    )
+    assert imported.lines[-1].startswith("missing fc8: new classifier for 1 identities")
     assert torch.equal(*states)
 
 
@@ -268,7 +264,7 @@ def test_an_extra_layer_is_named_with_its_shapes(
     files = map(str, caffe_run.changed_to(tmp_path, weights=extra))
     assert main(["import-caffe", *files, "--out", str(tmp_path / "run"), "--json"]) == 0
     shown = capsys.readouterr()
-    assert "left out, the network has no such layer: fc8_jstl (9, 256)" in shown.err
+    assert "the network has no such layer: fc8_jstl (9, 256)" in shown.err
     assert '"fc8_jstl (9, 256)"' in shown.out
 
 
@@ -338,9 +334,9 @@ def unlike_classifier(weights: NetParameter) -> None:
         (negative_variance, "conv2_bn: expected a variance of at least 0, found -1$"),
         (
             tiny_scale_factor,
-            r"conv1_bn: expected statistics within float32, found [0-9.]+e[+][34][0-9]$",
+            r"conv1_bn: expected .*float32, found [0-9.]+e[+][34][0-9]$",
         ),
-        (twice, "expected one layer of each name, found two conv3$"),
+        (twice, "layer names, found conv3 twice$"),
         (unlike_classifier, r"network: fc7 blob 1: expected \(256,\), found \(255,\)$"),
         (many_wrong, "missing conv1; missing conv1_bn; missing conv1_bn_scale; .* and 114 more$"),
     ],
@@ -438,20 +434,20 @@ def stride_zero(net: NetParameter) -> None:
     [
         (
             another_pad,
-            r"layer 'inception_1a/pool': pad is \(0, 0\), expected \(1, 1\); only a graph",
+            r"layer 'inception_1a/pool': pad is \(0, 0\), expected \(1, 1\);",
         ),
         (another_stride, r"layer 'conv2': stride is \(2, 2\), expected \(1, 1\)"),
-        (another_network, "expected a layer 'inception_1a/1x1' .Convolution., found none .did you"),
+        (another_network, "expected a layer 'inception_1a/1x1' .Convolution., .*did you"),
         (no_relu, "layer 'conv2': bottoms is conv1_bn, expected conv1_bn after ReLU"),
         (no_scale, "layer 'conv2': bottoms is conv1_bn before a Scale after ReLU, expected"),
         (second_scale, r"layer 'conv2': bottoms is again .Scale. after ReLU, expected conv1_bn"),
         (unknown_type, "unknown type 'Convolutoin' .did you mean 'Convolution'.*known: Input"),
         (missing_bottom, "layer 'conv2': no earlier layer writes its bottom 'conv1_bm' .did you"),
-        (two_of_one_name, "expected one layer of each name, found two 'conv2'"),
-        (no_input, "input 'data' needs a shape of positive sizes, found"),
+        (two_of_one_name, "layer names, found 'conv2' twice"),
+        (no_input, "input 'data': expected positive sizes, found"),
         (grey, "expected an input of 3 channels, found"),
-        (tiny, "(msp_cnn takes images of at least 16x8, found 4x56|larger than the map)"),
-        (huge, r"at most 4096 pixels a side, found \(524288, 56\)"),
+        (tiny, "(msp_cnn takes images of at least 16x8, found 4x56|larger than its map)"),
+        (huge, r"at most 4096 pixels per side, found \(524288, 56\)"),
         (many_identities, "fc8 must have 1 to 100000 outputs, found 1000000"),
         (no_kernel, r"layer 'pool1': kernel must be at least 1, found \(0, 0\)"),
         (stride_zero, r"layer 'pool1': stride must be at least 1, found \(0, 0\)"),
@@ -509,14 +505,14 @@ def another_crop(prototxt: Path, caffemodel: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (cut_weights, "is not a caffemodel .cut short or damaged"),
+        (cut_weights, "is not a caffemodel, or truncated or damaged"),
         (cut_text, r"msp_cnn.prototxt:\d+:\d+: expected"),
-        (exchanged, r"prototxt is a caffemodel .binary., expected a prototxt .text.: name the"),
-        (text_twice, r"caffemodel is a prototxt .text., expected a caffemodel .binary.: name the"),
-        (old_form, "1 layers of Caffe's old V1 form"),
-        (empty, "is empty: expected a caffemodel"),
+        (exchanged, r"prototxt is a caffemodel .binary., expected a prototxt .text.;"),
+        (text_twice, r"caffemodel is a prototxt .text., expected a caffemodel .binary.;"),
+        (old_form, "1 layers .*V1 .*upgrade_net_proto"),
+        (empty, "is empty; expected a caffemodel"),
         (gone, "cannot read a prototxt from"),
-        (another_crop, "the crop in its head is 128x56, its input 144x56"),
+        (another_crop, "the crop .*128x56.* its input is 144x56"),
     ],
 )
 def test_files_that_are_no_caffe_files_are_one_line_and_leave_nothing(
@@ -540,6 +536,6 @@ def test_files_that_are_no_caffe_files_are_one_line_and_leave_nothing(
 def test_a_run_is_not_written_over(caffe_run: Any, tmp_path: Path) -> None:
     shutil.copytree(caffe_run.run, tmp_path / "run")
     before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    with pytest.raises(OutputError, match="holds a run already; choose another folder"):
+    with pytest.raises(OutputError, match="already contains a run"):
         checkpoint_from_caffe(caffe_run.prototxt, caffe_run.caffemodel, tmp_path / "run")
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before

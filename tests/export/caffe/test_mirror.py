@@ -465,5 +465,6 @@ def test_a_changed_start_of_the_module_is_seen(
 def test_a_module_that_caffe_has_no_layer_for_is_refused_by_name(network: nn.Module) -> None:
     changed: Any = copy.deepcopy(network)
     changed.inception_2b.double_3x3_1.relu = nn.ELU()
-    with pytest.raises(BuildError, match=r"inception_2b\.double_3x3_1\.relu: .* ELU"):
+    with pytest.raises(BuildError, match=r"inception_2b\.double_3x3_1\.relu: ELU") as caught:
         traced_layers(changed, SHAPE)
+    assert "\n" not in str(caught.value)

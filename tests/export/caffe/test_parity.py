@@ -131,7 +131,7 @@ def test_one_weight_that_is_off_is_found_at_its_layer(
     proof = proof_of_spoilt(small_caffe_run, crops, tmp_path, weights=spoil)
     assert proof.report.first is not None
     assert proof.report.first.blob == blob
-    with pytest.raises(ParityError, match=f"first disagreement at the blob '{blob}' .*relative"):
+    with pytest.raises(ParityError, match=f"first difference at blob '{blob}' .*relative"):
         proof.settle()
     kept = read_manifest(proof.file).parity
     assert (kept["passed"], kept["first_disagreement"]) == (False, blob)
@@ -177,7 +177,7 @@ def ends_early(net: NetParameter) -> None:
         (no_relu, "conv2_bn", "relative error"),
         (swapped, "inception_2a/output", "relative error"),
         (another_eps, "inception_3a/1x1_bn", "relative error"),
-        (ends_early, "fc7_bn", "not there: the graph was run up to fc7"),
+        (ends_early, "fc7_bn", "missing: the graph was run up to fc7"),
     ],
 )
 def test_a_changed_graph_is_found_at_its_layer(
@@ -191,7 +191,7 @@ def test_a_changed_graph_is_found_at_its_layer(
     proof = proof_of_spoilt(small_caffe_run, crops, tmp_path, graph=change)
     assert proof.report.first is not None
     assert proof.report.first.blob == blob
-    with pytest.raises(ParityError, match=f"first disagreement at the blob '{blob}' .*: {why}"):
+    with pytest.raises(ParityError, match=f"first difference at blob '{blob}' .*: {why}"):
         proof.settle()
 
 
@@ -229,7 +229,9 @@ def test_without_a_manifest_the_head_is_used_and_said(
     head = [line.replace("mean: 102, 102, 101", "mean: 102, 102, 131") for line in text.head]
     write_net(prototxt, text.message, head)
     report = prove_layers(small_caffe_run.run, caffemodel, crops[:1]).report
-    assert report.remarks == ("no manifest beside msp_cnn.caffemodel: its head was used",)
+    assert report.remarks == (
+        "no manifest beside msp_cnn.caffemodel: used the comments in its prototxt",
+    )
     assert report.first is not None
     assert report.first.blob == "data"
 
@@ -308,9 +310,9 @@ def report_of(*checks: BlobCheck) -> LayerReport:
 def test_the_table_marks_the_first_disagreement_alone() -> None:
     good = BlobCheck("conv1", "conv1", (2, 3, 3), 1e-6, 1e-7)
     bad = BlobCheck("conv1_bn", "conv1_relu", (2, 3, 3), 0.5, 2e-4)
-    gone = BlobCheck("pool1", "pool1", (2, 2, 2), problem="not there")
+    gone = BlobCheck("pool1", "pool1", (2, 2, 2), problem="missing")
     lines = report_of(good, bad, gone).text().splitlines()
-    assert [line.split()[0] for line in lines if "<- first disagreement" in line] == ["conv1_bn"]
+    assert [line.split()[0] for line in lines if "<- first difference" in line] == ["conv1_bn"]
     assert lines[-1] == "parity: FAILED (2)"
     assert lines[3] == "relative   max |a - b| / max |a| of a blob, allowed 0.0001"
     assert report_of(good).text().splitlines()[-1] == "parity: passed"
@@ -390,5 +392,5 @@ def test_reid_parity_of_a_caffemodel_is_0_or_3_with_the_table(
     assert json.loads(shown.out)["first_disagreement"] == "inception_2b/3x3"
     line = shown.err.splitlines()[-1]
     assert line.startswith(
-        f"reid: error: {caffemodel} (fp32) does not answer as {small_caffe_run.run} on 4 crops"
+        f"reid: error: {caffemodel} (fp32) differs from {small_caffe_run.run} on 4 crops"
     )
