@@ -11,11 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+"""Programs that the tests can drive as a browser; `.ci/services` looks for the same."""
 
 # Tiny networks gain nothing from a second thread, and lose much where another program has the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +28,55 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Real images beside the project are found without a setting; an empty REID_DATA leaves them out.
+if (ROOT.parent / "shared" / "data").is_dir():
+    os.environ.setdefault("REID_DATA", str(ROOT.parent / "shared" / "data"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--no-skips`, for a run that has installed all that its tests need."""
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With `--no-skips` a skip is a failure that shows the reason."""
+    report = yield
+    expected = hasattr(report, "wasxfail")
+    if report.skipped and not expected and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but --no-skips was given: {_skip_reason(report)}"
+        report.sections = []  # output of a setup that did not matter would hide the reason
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None, None, None]:
+    """Before pytest's closing line: how many tests were skipped, by reason."""
+    yield
+    lines = skips_by_reason(terminalreporter.stats.get("skipped", []))
+    if lines:
+        terminalreporter.write_sep("=", "skipped tests by reason")
+    for line in lines:
+        terminalreporter.write_line(line)
+
+
+def skips_by_reason(reports: Iterable[pytest.TestReport | pytest.CollectReport]) -> list[str]:
+    """``3 skipped: why`` for each reason, the most frequent first."""
+    reasons = Counter(_skip_reason(report) for report in reports)
+    return [f"{count} skipped: {reason}" for reason, count in reasons.most_common()]
+
+
+def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The first line of the reason that the test gave."""
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return said.removeprefix("Skipped: ").partition("\n")[0]
+
 
 TINY = (
     # 16x8 is the smallest image the graph takes; a step takes milliseconds.
@@ -66,6 +120,38 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_overrides() -> tuple[str, ...]:
     """See ``TINY``."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[..., Path]:
+    """The folder of real data, asked for with the folders in it that the test reads.
+
+    It is REID_DATA, or ``../shared/data`` beside the project. The test is skipped where there is
+    none, or where one of the folders is missing.
+    """
+
+    def folder_with(*names: str) -> Path:
+        given = os.environ.get("REID_DATA")
+        if not given:
+            pytest.skip("needs real images: set REID_DATA to the folder that holds them")
+        assert Path(given).is_dir(), f"REID_DATA is not a folder: {given}"
+        missing = [name for name in names if not Path(given, name).exists()]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)} in the folder that REID_DATA names")
+        return Path(given)
+
+    return folder_with
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest) -> str:
+    """The program of a Chromium; the test is skipped where there is none."""
+    marked = request.node.get_closest_marker("services")
+    assert marked, "a test with a browser is marked `services`, or .ci/services does not run it"
+    for name in BROWSERS:
+        if program := shutil.which(name):
+            return program
+    pytest.skip(f"needs a browser, one of {', '.join(BROWSERS)}: apt-get install chromium")
 
 
 @dataclass(frozen=True)

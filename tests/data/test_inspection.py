@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -146,10 +146,10 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_real_cuhk01_is_as_published_and_every_image_reads() -> None:
-    folder = os.environ.get("REID_DATA")
-    if not folder:
-        pytest.skip("set REID_DATA to the folder that holds market1501/ and cuhk01/")
+def test_real_cuhk01_is_as_published_and_every_image_reads(
+    real_data: Callable[..., Path],
+) -> None:
+    folder = real_data("cuhk01")
     found = inspect_dataset("cuhk01", folder)
     assert found.matches_published is True
     assert found.unreadable == ()

@@ -24,7 +24,6 @@ from tests.report.test_html_page import Page
 
 Capture = pytest.CaptureFixture[str]
 EVERY_REPORT = ("curves.png", "distances.png", "index.html", "ranked.png", "report.json")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def files_in(folder: Path) -> list[str]:
@@ -87,9 +86,9 @@ def test_the_report_is_one_file_and_what_was_printed(msp_cnn_report: tuple[Path,
     assert found["shortlists"] == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.services
 def test_a_browser_shows_every_picture_and_nothing_beyond_a_phone_s_edge(
-    msp_cnn_report: tuple[Path, str], tmp_path: Path
+    msp_cnn_report: tuple[Path, str], browser: str, tmp_path: Path
 ) -> None:
     counts = "[...document.images].filter(one => one.complete && one.naturalWidth > 0).length"
     edge = "document.documentElement.scrollWidth <= innerWidth"
@@ -99,7 +98,7 @@ def test_a_browser_shows_every_picture_and_nothing_beyond_a_phone_s_edge(
     page.write_text(text.replace("</html>", f"<script>onload = () => {{ {script} }}</script>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
     profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [str(CHROMIUM), *flags, profile, "--dump-dom", page.as_uri()]
+    command = [browser, *flags, profile, "--dump-dom", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "<title>5 pictures, true</title>" in shown.stdout
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -115,10 +114,8 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_real_cuhk01_splits_as_the_papers_do() -> None:
-    folder = os.environ.get("REID_DATA")
-    if not folder:
-        pytest.skip("set REID_DATA to the folder that holds market1501/ and cuhk01/")
+def test_real_cuhk01_splits_as_the_papers_do(real_data: Callable[..., Path]) -> None:
+    folder = real_data("cuhk01")
     split = load_split("cuhk01", folder, num_test_identities=486)
     assert len(_ids(split.train)) == 485
     assert len(split.train) == 1940

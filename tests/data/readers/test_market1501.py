@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -178,10 +177,10 @@ def test_the_distractors_are_nobody_whatever_their_names(tmp_path: Path, folder:
 
 
 @pytest.mark.real_data
-def test_real_market1501_images_have_training_people_apart_from_queried_ones() -> None:
-    folder = os.environ.get("REID_DATA")
-    if not folder:
-        pytest.skip("set REID_DATA to the folder that holds market1501/ and cuhk01/")
+def test_real_market1501_images_have_training_people_apart_from_queried_ones(
+    real_data: Callable[..., Path],
+) -> None:
+    folder = real_data("market1501")
     split = load_split("market1501", folder)
     train = {record.person_id for record in split.train}
     query = {record.person_id for record in split.query}

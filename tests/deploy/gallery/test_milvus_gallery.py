@@ -18,6 +18,8 @@ from reid.errors import ConfigError, DataError, ModelFileError, ReidError
 from reid.matching import PairMatcher, VectorMatcher
 from tests.deploy.gallery.conftest import entries_of, people_vectors, vector_matcher
 
+pytestmark = pytest.mark.services
+
 
 def old_pkg_resources() -> types.ModuleType:
     """What Milvus Lite asks of it to learn its own version; setuptools 82 no longer has it."""

@@ -6,7 +6,6 @@ With REID_SCREENSHOTS set to a folder what was seen is kept there, to be looked 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +19,11 @@ from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.serve.access import Access
 from reid.matching import VectorMatcher
 from reid.types import Image
-from tests.deploy.gallery.browser import NAMES, Page, browser_page
+from tests.deploy.gallery.browser import Page, browser_page
 from tests.deploy.gallery.conftest import PixelRunner
 from tests.deploy.gallery.test_serve import TOKEN, Site, running
+
+pytestmark = pytest.mark.services
 
 MATCHES = "document.querySelectorAll('#matches li').length"
 
@@ -60,11 +61,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, VectorMat
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    programs = [name for name in NAMES if shutil.which(name)]
-    if not programs:
-        pytest.skip(f"needs a browser, one of {', '.join(NAMES)}: apt-get install chromium")
-    with browser_page(programs[0], tmp_path / "profile") as opened:
+def page(browser: str, tmp_path: Path) -> Iterator[Page]:
+    with browser_page(browser, tmp_path / "profile") as opened:
         yield opened
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +203,10 @@ def test_without_a_file_opencv_finds_a_drawn_person_where_it_stands() -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("REID_DATA" not in os.environ, reason="set REID_DATA to the folder of data")
-def test_the_real_yolox_nano_finds_the_people_of_a_real_video() -> None:
-    root = Path(os.environ["REID_DATA"])
+def test_the_real_yolox_nano_finds_the_people_of_a_real_video(
+    real_data: Callable[..., Path],
+) -> None:
+    root = real_data("detector", "video")
     detector = open_detector(root / "detector" / "yolox_nano.onnx", "cpu", 1)
     capture = cv2.VideoCapture(str(root / "video" / "pets09_s2l1" / "video.mp4"))
     _, frame = capture.read()
