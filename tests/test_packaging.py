@@ -183,7 +183,7 @@ def test_the_wheel_has_the_licence(wheel: list[str]) -> None:
         "import reid.export",
         "from reid.cli import main; main(['--help'])",
         "from reid.cli import main; main(['quickstart', '--help'])",
-        "from reid.commands import data, evaluate, quickstart, train",
+        "from reid.cli import data, evaluate, quickstart, train",
         "import reid.export.commands",
         "import reid.caffe",
         "from reid.deploy.commands import bench, gallery_options, index, search, serve",
