@@ -14,17 +14,15 @@ from torch import Tensor, nn
 
 from reid.config.networks import NetworkConfig
 from reid.config.settings import LossConfig, StageConfig
-from reid.data.batch import Batch
 from reid.errors import ConfigError, nearest
-from reid.losses import (
-    cross_correlation_loss,
-    drc_loss,
-    euclidean_loss,
-    pair_classification_loss,
-    softmax_loss,
-    transform_prior_loss,
-    triplet_loss,
-)
+from reid.losses.batch import Batch
+from reid.losses.cross_correlation import cross_correlation_loss
+from reid.losses.drc import drc_loss
+from reid.losses.euclidean import euclidean_loss
+from reid.losses.identity import softmax_loss
+from reid.losses.pair_classification import pair_classification_loss
+from reid.losses.transform_prior import transform_prior_loss
+from reid.losses.triplet import triplet_loss
 from reid.models.csn.network import CsnOutput
 from reid.models.msp_cnn.network import MspCnnOutput
 from reid.models.sisnet.network import SisNetOutput, activation_maps

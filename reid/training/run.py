@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from reid import __version__
 from reid.config.networks import SisNetConfig
 from reid.config.settings import StageConfig, TrainConfig
-from reid.data.batch import Batch
 from reid.data.loader import TrainLoader
 from reid.data.sampling.samplers import sampler_from_config
 from reid.errors import CheckpointError, ConfigError
+from reid.losses.batch import Batch
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
 from reid.models import input_size_problem
