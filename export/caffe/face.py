@@ -1,50 +1,27 @@
-"""What Caffe's files call the parts of a network: one face for each network that has one."""
+"""Which networks Caffe has layers for, by what their descriptions say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from reid.config.networks import MspCnnConfig
 from reid.errors import BuildError, nearest
-from reid.model_file.preprocess import Preprocess
-
-
-@dataclass(frozen=True, slots=True)
-class CaffeFace:
-    """A network as its prototxt names it. Names of layers are those of its modules."""
-
-    network: str
-    """Its name in ``reid.models`` and in the manifest."""
-    config: type[MspCnnConfig]
-    """Its settings, of which a prototxt says ``embed_at``."""
-    embeddings: Mapping[str, str]
-    """``embed_at`` -> the blob that is then the embedding. The first is
-    meant by a prototxt that does not say."""
-    classifier: str
-    """The last layer of training, and the field of ``forward``'s result that holds its output.
-    It has no part in the embedding, so a file may come without it."""
-    preprocess: Preprocess
-    """The paper's: meant by a prototxt that does not say."""
-
-
-MSP_CNN = CaffeFace(
-    network="msp_cnn",
-    config=MspCnnConfig,
-    embeddings={"bn": "fc7_bn", "relu": "fc7_relu"},
-    classifier="fc8",
-    preprocess=Preprocess(),
-)
-
-FACES = {face.network: face for face in (MSP_CNN,)}
+from reid.models import NETWORKS
+from reid.models.description import CaffeFace
 
 
 def face_of(network: str) -> CaffeFace:
-    """The face of a network by its name. Raises BuildError for one that has none."""
-    face = FACES.get(network)
-    if face is None:
+    """What Caffe's files call a network's parts. Raises BuildError for one that has no face."""
+    faces = _faces()
+    if network not in faces:
         raise BuildError(
-            f"the network {network!r}{nearest(network, FACES)} cannot be said in Caffe's layers; "
-            f"those that can: {', '.join(FACES)}"
+            f"the network {network!r}{nearest(network, faces)} has no Caffe equivalent; "
+            f"those that have: {', '.join(faces)}"
         )
-    return face
+    return faces[network]
+
+
+def unnamed_network() -> str:
+    """The network of a prototxt that names none."""
+    return next(iter(_faces()))
+
+
+def _faces() -> dict[str, CaffeFace]:
+    return {name: one.caffe_face for name, one in NETWORKS.items() if one.caffe_face is not None}

@@ -21,10 +21,10 @@ from .layers import CaffeLayer, Setting, Shape, conv_size, pooled_size
 from .modules import function_settings, module_settings
 
 EMBEDDING = "embedding"
-"""Where the test stage ends, before normalisation."""
+"""Where the tested graph ends, before normalisation."""
 
 
-class _Stage(nn.Module):
+class _UpTo(nn.Module):
     """The part of a network that one prototxt describes."""
 
     def __init__(self, network: nn.Module, end: str) -> None:
@@ -59,7 +59,7 @@ def traced_layers(
 
 
 class TracedNetwork:
-    """The test stage of a network, with every blob within reach; the network is copied."""
+    """The tested graph of a network, with every blob within reach; the network is copied."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
@@ -83,7 +83,7 @@ class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
     """Runs a network and notes each operation as a Caffe layer."""
 
     def __init__(self, network: nn.Module, end: str) -> None:
-        wrapped = _Stage(network.eval(), end)
+        wrapped = _UpTo(network.eval(), end)
         with torch.no_grad():  # as it runs when nothing is learnt
             graph = fx.Tracer().trace(wrapped)
         super().__init__(fx.GraphModule(wrapped, graph))

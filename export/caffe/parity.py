@@ -51,8 +51,8 @@ def prove_layers(
 
     ``crops`` are BGR images of any size; each side prepares them by its own manifest, so a
     wrong mean shows in the blob ``data``. ``step`` hears of crops done. Raises CaffeError,
-    ModelFileError for files that cannot be read or run, BuildError for a network that Caffe's
-    layers cannot say.
+    ModelFileError for files that cannot be read or run, BuildError for a network that has no Caffe
+    equivalent.
     """
     file = ModelFile.at(reference)
     if not file.is_checkpoint:

@@ -30,10 +30,10 @@ class CaffeFiles:
 def caffe_from_checkpoint(run: Path | ModelFile, out: Path) -> CaffeFiles:
     """Write ``<network>.prototxt`` and ``<network>.caffemodel`` into ``out``.
 
-    The prototxt is the test stage, from the image to the embedding before normalisation,
+    The prototxt is the tested graph, from the image to the embedding before normalisation,
     in stock Caffe's layers; the weights hold the classifier too, which Caffe passes over, so
     that nothing of the checkpoint is lost. Raises CheckpointError, BuildError where Caffe
-    cannot say the network at this crop, OutputError.
+    has no layers for the network at this crop, OutputError.
     """
     file = ModelFile.at(run)
     network, trained = file.network(), file.checkpoint.manifest

@@ -140,7 +140,7 @@ def evaluate(
         )
         consistencies = []
         if any(are_runs):
-            from reid.report.activation_maps import map_consistencies  # needs torch
+            from reid.report.map_consistency import map_consistencies  # needs torch
 
             consistencies = map_consistencies(
                 models,

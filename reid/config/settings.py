@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reid.config.networks import MspCnnConfig, NetworkConfig
 from reid.errors import ConfigError
 from reid.losses.settings import LossConfig
 from reid.model_file.preprocess import Preprocess
+from reid.models import default_settings
+from reid.models.description import NetworkSettings
 
 
 def _check(ok: bool, message: str) -> None:
@@ -196,7 +197,7 @@ class TrainConfig:
     """Everything that decides a training run."""
 
     recipe: str = ""
-    network: NetworkConfig = field(default_factory=MspCnnConfig)
+    network: NetworkSettings = field(default_factory=default_settings)
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -16,8 +16,8 @@ from reid.export import onnx as onnx_export
 from reid.export.onnx import export_graph, export_onnx
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
 from reid.model_file.preprocess import Preprocess
-from reid.models import stages_of
-from reid.models.graphs import Stage
+from reid.models import graphs_of
+from reid.models.graphs import Graph
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import ArraySpec
 
@@ -110,7 +110,7 @@ class Compare(nn.Module):
 
 
 def test_graph_of_several_arrays_keeps_their_names_and_which_is_batched(tmp_path):
-    stage = Stage(
+    stage = Graph(
         "compare",
         Compare(),
         (ArraySpec("query", (2, 3), batched=False), ArraySpec("gallery", (2, 3))),
@@ -151,7 +151,7 @@ def test_killed_export_leaves_nothing(exported, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reid.files.os.replace", interrupted)
-    (graph,) = stages_of(exported.network, "msp_cnn", (3, 144, 56))
+    (graph,) = graphs_of(exported.network, "msp_cnn", (3, 144, 56))
     with pytest.raises(KeyboardInterrupt):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=False)
     assert list(tmp_path.iterdir()) == []
@@ -162,7 +162,7 @@ def test_graph_of_the_wrong_precision_is_refused_before_anything_is_written(
 ):
     model = onnx.load(exported.files["fp32"])
     monkeypatch.setattr(onnx_export, "_traced", lambda graph, opset: model)
-    (graph,) = stages_of(exported.network, "msp_cnn", (3, 144, 56))
+    (graph,) = graphs_of(exported.network, "msp_cnn", (3, 144, 56))
     with pytest.raises(BuildError, match="was to compute in fp16"):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=True)
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +201,7 @@ def test_graph_that_pytorch_cannot_export_is_one_line(tmp_path):
         def forward(self, data: Tensor) -> Tensor:
             return data if bool(data.sum() > 0) else -data
 
-    graph = Stage(
+    graph = Graph(
         "embed", Undecided(), (ArraySpec("data", (3, 2, 2)),), (ArraySpec("embedding", (3,)),)
     )
     manifest = Manifest("msp_cnn", "train", Preprocess())

@@ -15,8 +15,9 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from reid.errors import CheckpointError
+from reid.models.sisnet.network import how_to_obtain
 from reid.models.sisnet.resnet import ResNet
-from reid.training.pretrained import how_to_obtain, load_pretrained, read_state_dict
+from reid.training.pretrained import load_pretrained, read_state_dict
 
 OLD = ("num_batches_tracked",)
 

@@ -40,7 +40,7 @@ class _QuerySide(NamedTuple):
     bands: list[list[Tensor]]
 
 
-class CompareStage(nn.Module):
+class FastCompare(nn.Module):
     """One query's description (1, ...) and N gallery images' (N, ...) -> scores, (N,) float32.
 
     The arrays come as ``describe`` gives them, the query's first. The answer is
@@ -56,7 +56,9 @@ class CompareStage(nn.Module):
         super().__init__()
         self.network = network
         self.levels = nn.ModuleList(
-            GalleryCorrelation(size, cast(int, attend.size), pools > 0, network.even_padding)
+            GalleryCorrelation(
+                size, cast(int, attend.size), pools > 0, network.settings.even_padding
+            )
             for size, attend, pools in zip(
                 sizes, network.attend, network.similarity_pools(), strict=True
             )
@@ -209,8 +211,8 @@ class CompareStage(nn.Module):
         return correlation.in_order(phases, len(maps))
 
 
-class PlainCompareStage(nn.Module):
-    """CompareStage's answer by ``network.similarity`` itself, for the rarer readings."""
+class PlainCompare(nn.Module):
+    """FastCompare's answer by ``network.similarity`` itself, for the rarer readings."""
 
     takes_half = True
 
@@ -271,8 +273,8 @@ def _sides(arrays: tuple[Tensor, ...], network: Csn) -> tuple[CsnDescription, Cs
     """``describe``'s arrays twice -> the query's description, in the network's precision, and
     the gallery's as it is."""
     kind, half = network.classify.weight.dtype, len(arrays) // 2
-    query = _parted([x.to(kind) for x in arrays[:half]], len(network.levels))
-    return query, _parted(list(arrays[half:]), len(network.levels))
+    query = _parted([x.to(kind) for x in arrays[:half]], len(network.settings.levels))
+    return query, _parted(list(arrays[half:]), len(network.settings.levels))
 
 
 def _parted(arrays: list[Tensor], levels: int) -> CsnDescription:

@@ -14,21 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from reid.models.csn.settings import DEFAULTS, WORDS
 from reid.models.csn.spectra import Places, spectrum, values
 
-FORMS = ("auto", "conv", "spectra")
+FORMS = WORDS["correlation_form"]
 """How ``correlate`` computes; the results differ by rounding alone."""
 
-EVEN_PADDINGS = ("after", "before")
+EVEN_PADDINGS = WORDS["even_padding"]
 """Where an even part has one more row and column of zeros."""
 
 
 def correlate(
     maps: Tensor,
     parts: Tensor,
-    form: str = "auto",
+    form: str = DEFAULTS.correlation_form,
     pool: bool = False,
-    even_padding: str = "after",
+    even_padding: str = DEFAULTS.even_padding,
 ) -> Tensor:
     """(P, C, H, W) maps, (P, S, C, k, k) parts -> (P, S * C, H, W), row by row.
 
@@ -56,7 +57,7 @@ def correlate(
     return F.max_pool2d(out, 2, ceil_mode=True) if pool else out
 
 
-def same_padding(size: int, even: str = "after") -> tuple[int, int]:
+def same_padding(size: int, even: str = DEFAULTS.even_padding) -> tuple[int, int]:
     """Zeros before and after, so that a kernel of this size leaves the size as it is.
 
     An even kernel has one more ``after`` (TensorFlow's "SAME"), or ``before``. Raises ValueError

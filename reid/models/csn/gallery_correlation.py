@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid.models.csn.correlation import same_padding
+from reid.models.csn.settings import DEFAULTS
 
 
 class GalleryCorrelation(nn.Module):
@@ -39,7 +40,11 @@ class GalleryCorrelation(nn.Module):
     band_index: Tensor
 
     def __init__(
-        self, size: tuple[int, int], kernel: int, pool: bool, even_padding: str = "after"
+        self,
+        size: tuple[int, int],
+        kernel: int,
+        pool: bool,
+        even_padding: str = DEFAULTS.even_padding,
     ) -> None:
         super().__init__()
         height, width = size

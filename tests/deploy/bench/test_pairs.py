@@ -21,7 +21,7 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching.pairs import DESCRIBE_BATCH
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
-from reid.models.csn.graphs import pair_stages
+from reid.models.csn.graphs import pair_graphs
 from reid.models.csn.network import Csn
 from reid.runtime import Runner
 from reid.runtime.torch_runner import TorchRunner
@@ -260,7 +260,7 @@ def test_csn_itself_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     torch.manual_seed(0)
     preprocess = Preprocess(160, 60, 160, 60)
     manifest = Manifest("csn", "train", preprocess)
-    stages = pair_stages(Csn().eval(), preprocess.input_shape, True)
+    stages = pair_graphs(Csn().eval(), preprocess.input_shape, True)
     found = {
         stage.name: TorchRunner(
             stage.module, manifest.of_graph(stage.name, stage.inputs, stage.outputs), "cpu", 1

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from reid.models.csn import compare as csn_compare
-from reid.models.csn.compare import CompareStage, PlainCompareStage
+from reid.models.csn.compare import FastCompare, PlainCompare
 from reid.models.csn.gallery_correlation import GalleryCorrelation
 from reid.models.csn.gallery_tiles import MapsTile, PartsTile
-from reid.models.csn.graphs import pair_stages
+from reid.models.csn.graphs import pair_graphs
 from reid.models.csn.network import Csn, pair_score
-from reid.models.graphs import Stage
+from reid.models.csn.settings import CsnSettings
+from reid.models.graphs import Graph
 
 READINGS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -34,7 +35,7 @@ READINGS: dict[str, dict[str, Any]] = {
 def lively(**reading: Any) -> Csn:
     """Random batch norms, and logits small enough that a probability shows every change."""
     torch.manual_seed(3)
-    network = Csn(**reading).eval()
+    network = Csn(CsnSettings(**reading)).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -48,14 +49,14 @@ def lively(**reading: Any) -> Csn:
     return network
 
 
-def stages(network: Csn, size: tuple[int, int] = (160, 60)) -> dict[str, Stage]:
-    return {stage.name: stage for stage in pair_stages(network, (3, *size), True)}
+def stages(network: Csn, size: tuple[int, int] = (160, 60)) -> dict[str, Graph]:
+    return {stage.name: stage for stage in pair_graphs(network, (3, *size), True)}
 
 
 def test_a_level_that_is_not_pooled_may_have_an_odd_height():
     network = lively()
     found = stages(network, (72, 60))  # level 2 is 18 rows high, and pooled; level 3 is 9
-    assert isinstance(found["compare"].module, CompareStage)
+    assert isinstance(found["compare"].module, FastCompare)
     images = torch.randn(3, 3, 72, 60)
     with torch.inference_mode():
         arrays = found["describe"].module(images)
@@ -155,10 +156,10 @@ def test_the_pair_graph_scores_as_describing_apart():
 
 
 def test_readings_without_a_fast_form_are_compared_by_the_formula():
-    assert isinstance(stages(lively())["compare"].module, CompareStage)
-    assert isinstance(stages(lively(extra_sim_pool=True))["compare"].module, PlainCompareStage)
+    assert isinstance(stages(lively())["compare"].module, FastCompare)
+    assert isinstance(stages(lively(extra_sim_pool=True))["compare"].module, PlainCompare)
     odd_height = stages(lively(), (148, 60))  # 37 rows at level 2
-    assert isinstance(odd_height["compare"].module, PlainCompareStage)
+    assert isinstance(odd_height["compare"].module, PlainCompare)
 
 
 def naive_correlation(maps: Tensor, part: Tensor, even: str) -> Tensor:
