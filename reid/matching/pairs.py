@@ -1,6 +1,6 @@
 """Matching with a network that scores pairs: describe each image once, compare stored ones.
 
-Two graphs do the work (``reid.models.csn.graphs``): ``describe``, and ``compare`` of one query
+Two graphs do the work (``reid.models.graphs``): ``describe``, and ``compare`` of one query
 with many gallery images. The distance of a pair is minus its score.
 """
 

@@ -135,7 +135,7 @@ def test_a_resnet_of_another_depth_is_refused(
     tmp_path: Path, own: int, found: int, named: str
 ) -> None:
     with torch.device("meta"):
-        networks = ResNet(own), ResNet(found)
+        networks = ResNet(own, 2), ResNet(found, 2)
     # One number each, seen in its full shape.
     body = {
         k: torch.zeros((), dtype=v.dtype).expand(v.shape)

@@ -89,7 +89,7 @@ def test_one_branch_the_other_and_both_are_evaluated_by_their_stage(people: Path
 
 def test_pretrained_weights_are_where_training_starts(people: Path, tmp_path: Path):
     torch.manual_seed(1)
-    backbone = ResNet(18)
+    backbone = ResNet(18, 2)
     torch.save(backbone.state_dict(), tmp_path / "weights.pth")
     said: list[str] = []
     config = tiny(
