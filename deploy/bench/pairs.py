@@ -91,11 +91,11 @@ def _opened(model: Path, device: str, threads: int, stack: ExitStack) -> dict[st
         (runner,) = runners.values()
         raise ModelFileError(
             f"{model} is the {runner.manifest.stage!r} graph of {runner.manifest.network}; --pairs "
-            "is for networks that compare stored images (csn): name their run, or the 'describe' "
+            "is for networks that compare stored images: name their run, or the 'describe' "
             "or 'compare' file of an export"
         )
     file = ModelFile.at(model).path
-    beside = [file.name.replace(f".{stage}.", ".pair.") for stage in ("describe", "compare")]
+    beside = [file.name.replace(f".{graph}.", ".pair.") for graph in ("describe", "compare")]
     for name in beside:
         if "pair" not in runners and name != file.name and file.with_name(name).is_file():
             runners["pair"] = stack.enter_context(
@@ -137,7 +137,7 @@ def _compare(
     matcher: PairMatcher, gallery: PairDescriptions, seconds: float, progress: Progress
 ) -> tuple[WayTiming, float]:
     """Whole queries, piece by piece as a ranking goes; and the time spent on their float32."""
-    # Others each time: a stage may keep what it laid out of the last query.
+    # Others each time: a graph may keep what it laid out of the last query.
     described = matcher.describe(draw_crops(QUERIES, seed=1))
     drawn = [described.row(number) for number in range(QUERIES)]
     first, arrays = next(matcher.gallery_batches(gallery))

@@ -71,8 +71,8 @@ def triton_models(files: Sequence[tuple[Path, Manifest]]) -> list[TritonModel]:
 
 def model_name(manifest: Manifest) -> str:
     """``msp_cnn_fp16``, ``csn_describe_fp32``: Triton's name of the model."""
-    stage = "" if manifest.stage == "embed" else f"_{manifest.stage}"
-    return f"{manifest.network}{stage}_{manifest.precision}"
+    graph = "" if manifest.stage == "embed" else f"_{manifest.stage}"
+    return f"{manifest.network}{graph}_{manifest.precision}"
 
 
 def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str:

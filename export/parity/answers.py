@@ -53,7 +53,7 @@ class Answers:
 
 
 class Subject(ABC):
-    """A model that can be asked about crops: its stages, opened, the first with the manifest."""
+    """A model that can be asked about crops: its graphs, opened, the first with the manifest."""
 
     tolerances: ClassVar[Mapping[str, Tolerances]]
     """By precision."""
@@ -161,20 +161,20 @@ class PairGraphSubject(Subject):
 
 
 def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Subject:
-    """What compares the model that these stages are with the model that ``other``'s are.
+    """What compares the model that these graphs are with the model that ``other``'s are.
 
-    Of several stages that give vectors the first that both have is taken. Raises ParityError
+    Of several graphs that give vectors the first that both have is taken. Raises ParityError
     where there is none.
     """
     if "describe" in runners and "compare" in runners:
         return PairSubject(runners["describe"], runners["compare"])
     if "pair" in runners:
         return PairGraphSubject(runners["pair"])
-    for stage, runner in runners.items():
-        if stage in other:
+    for graph, runner in runners.items():
+        if graph in other:
             return VectorSubject(runner)
     raise ParityError(
-        f"the stages {', '.join(runners)} cannot be compared with {', '.join(other)}; name two "
+        f"the graphs {', '.join(runners)} cannot be compared with {', '.join(other)}; name two "
         "files that `reid export` wrote of one network, or its run and one of them"
     )
 

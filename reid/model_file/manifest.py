@@ -70,7 +70,7 @@ class EngineInfo:
 class Manifest:
     """The contract of one model file.
 
-    ``stage`` is ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network,
+    ``stage`` names the graph that the file holds: ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network,
     ``"describe"``, ``"compare"`` or ``"pair"`` for a graph of a network that scores pairs.
     ``input_name``, ``output_name`` and ``output_dim`` describe a graph with an image in and a
     vector out; any other graph lists its arrays in ``inputs`` and ``outputs``.
@@ -118,16 +118,16 @@ class Manifest:
         return self.outputs or (ArraySpec(self.output_name, (self.output_dim,)),)
 
     def of_graph(
-        self, stage: str, inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
+        self, graph: str, inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
     ) -> Manifest:
         """The same contract for another graph of the network."""
         vector = len(inputs) == len(outputs) == len(outputs[0].shape) == 1
         batched = all(array.batched for array in (*inputs, *outputs))
         if not (vector and batched) or inputs[0].shape != self.preprocess.input_shape:
-            return dataclasses.replace(self, stage=stage, inputs=inputs, outputs=outputs)
+            return dataclasses.replace(self, stage=graph, inputs=inputs, outputs=outputs)
         return dataclasses.replace(
             self,
-            stage=stage,
+            stage=graph,
             input_name=inputs[0].name,
             output_name=outputs[0].name,
             output_dim=outputs[0].shape[0],

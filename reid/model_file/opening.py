@@ -105,20 +105,20 @@ class ModelFile:
         network: nn.Module = importlib.import_module(_CHECKPOINTS).network_of(self)
         return network
 
-    def partner(self, stage: str) -> Path | None:
+    def partner(self, graph: str) -> Path | None:
         """Where the other graph of a network that compares pairs lies, by its name.
 
-        ``stage`` is this file's graph. None where a graph has no partner. Raises ModelFileError
+        ``graph`` is this file's. None where a graph has no partner. Raises ModelFileError
         for a name without the graph in it.
         """
-        if stage not in PARTNERS:
+        if graph not in PARTNERS:
             return None
-        wanted = PARTNERS[stage]
-        other = self.path.with_name(self.path.name.replace(f".{stage}.", f".{wanted}."))
+        wanted = PARTNERS[graph]
+        other = self.path.with_name(self.path.name.replace(f".{graph}.", f".{wanted}."))
         if other == self.path:
             raise ModelFileError(
-                f"{self.path} is the {stage!r} graph of a network that compares pairs, and its "
-                f"name does not say so (expected .{stage}. in it): the {wanted!r} graph cannot be "
+                f"{self.path} is the {graph!r} graph of a network that compares pairs, and its "
+                f"name does not say so (expected .{graph}. in it): the {wanted!r} graph cannot be "
                 "found; keep the names that `reid export` gave"
             )
         return other

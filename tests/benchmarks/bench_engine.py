@@ -77,7 +77,7 @@ def onnx_files(recipe: str, folder: Path) -> list[Path]:
     for stage in prepared_graphs(network, manifest, fp16=False):
         for precision in ("fp32", "fp16"):
             files.append(folder / f"{kind}.{stage.name}.{precision}.onnx")
-            export_onnx(network, manifest, files[-1], stage=stage.name, fp16=precision == "fp16")
+            export_onnx(network, manifest, files[-1], graph=stage.name, fp16=precision == "fp16")
     return files
 
 

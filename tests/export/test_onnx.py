@@ -136,9 +136,9 @@ def test_graph_of_several_arrays_keeps_their_names_and_which_is_batched(tmp_path
 
 
 def test_stage_that_the_network_does_not_have_is_refused(exported, tmp_path):
-    with pytest.raises(BuildError, match="msp_cnn has the stages embed, found 'compare'"):
+    with pytest.raises(BuildError, match="msp_cnn has the graphs embed, found 'compare'"):
         export_onnx(
-            exported.network, exported.trained_manifest, tmp_path / "m.onnx", stage="compare"
+            exported.network, exported.trained_manifest, tmp_path / "m.onnx", graph="compare"
         )
     assert list(tmp_path.iterdir()) == []
 

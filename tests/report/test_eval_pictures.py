@@ -141,7 +141,7 @@ def test_a_run_that_compares_pairs_has_its_similarities_and_its_shortlists_in_th
 def test_of_an_exported_pair_network_one_line_says_that_parts_are_drawn_of_the_run(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def opened(path: Path, device: str, threads: int, batch_size: int, stage: str) -> PairMatcher:
+    def opened(path: Path, device: str, threads: int, batch_size: int, graph: str) -> PairMatcher:
         return PairMatcher(DescribeRunner(), CompareRunner(), batch_size)
 
     monkeypatch.setattr(reid.evaluation.evaluating, "open_matcher", opened)

@@ -304,7 +304,7 @@ def test_descriptions_of_another_size_cannot_be_compared(
 
 
 def test_stages_without_a_meaning_here_are_refused() -> None:
-    with pytest.raises(ParityError, match="the stages classify cannot be compared with embed"):
+    with pytest.raises(ParityError, match="the graphs classify cannot be compared with embed"):
         subject_of({"classify": Any}, {"embed": Any})  # type: ignore[dict-item]
 
 

@@ -1,4 +1,4 @@
-"""The graphs that are exported answer as the stages do, for every reading of the paper."""
+"""The graphs that are exported answer as the modules that run, for every reading of the paper."""
 
 from __future__ import annotations
 
