@@ -70,8 +70,8 @@ class EngineInfo:
 class Manifest:
     """The contract of one model file.
 
-    ``stage`` names the graph that the file holds: ``"train"`` for a checkpoint, ``"embed"`` for an exported vector network,
-    ``"describe"``, ``"compare"`` or ``"pair"`` for a graph of a network that scores pairs.
+    ``stage`` names the graph in the file: ``"train"`` for a checkpoint, ``"embed"`` for an exported
+    vector network, ``"describe"``, ``"compare"`` or ``"pair"`` of a network that scores pairs.
     ``input_name``, ``output_name`` and ``output_dim`` describe a graph with an image in and a
     vector out; any other graph lists its arrays in ``inputs`` and ``outputs``.
     ``dataset``, ``num_test_identities`` and ``split_seed`` are the split it was trained on.

@@ -44,10 +44,8 @@ def correlate(
     ``spectra``  products of spectra; at least float32, the result in the precision of ``maps``.
     ``auto``     ``spectra`` on a CPU, else ``conv``.
 
-    Raises ValueError for another form. Best of ten, forward and backward of eight pairs, C = 96,
-    S = 3, on two CPU cores (AVX-512): 40x15 maps with k = 10: conv 0.17 s, spectra 0.02 s, with
-    fast transforms 0.05 s; 20x8 maps with k = 5: 0.014, 0.008 and 0.019 s. Products with Toeplitz
-    matrices of the parts' rows took longer than fast transforms (AVX2). All timed by hand.
+    Raises ValueError for another form. On a CPU spectra are the quickest for maps and parts of the
+    paper's sizes (``tests/benchmarks/README.md``).
     """
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
@@ -144,7 +142,7 @@ def _larger_half(x: Tensor, axis: int, remember: bool) -> tuple[Tensor, Tensor |
     it is that one."""
     first, second = x.chunk(2, axis)
     larger = torch.maximum(first, second)
-    # Numbers, not booleans: the way back multiplies by them, at twice the speed.
+    # Numbers, not booleans: the way back multiplies by them, which is quicker.
     return larger, torch.gt(second, first, out=torch.empty_like(larger)) if remember else None
 
 

@@ -50,6 +50,21 @@ class Pair(nn.Module):
         return pair_score(logits, one.vector, other.vector)
 
 
+def comparer(network: Csn, sizes: tuple[tuple[int, int], ...]) -> nn.Module:
+    """What compares stored descriptions in PyTorch; ``sizes`` are (height, width) of each level.
+
+    A query's arrays and N gallery images', as ``Describe`` gives them -> scores, (N,) float32:
+    ``network.head(network.similarity(query, gallery))`` and Eq. 7, in the quickest form that there
+    is for this reading of the paper.
+    """
+    # FastCompare pools a level once at most, by pairs of rows.
+    fast = not network.settings.extra_sim_pool and all(
+        pools == 0 or (pools == 1 and height % 2 == 0)
+        for pools, (height, _) in zip(network.similarity_pools(), sizes, strict=True)
+    )
+    return FastCompare(network, sizes) if fast else PlainCompare(network)
+
+
 def pair_graphs(
     network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
 ) -> tuple[Graph, ...]:
@@ -70,11 +85,6 @@ def pair_graphs(
     names = [f"{kind}{level}" for level in csn.settings.levels for kind in ("maps", "parts")]
     described = tuple(map(ArraySpec, (*names, "vector"), shapes))
     sizes = tuple(shape[1:] for shape in shapes[0 : 2 * len(csn.settings.levels) : 2])
-    # FastCompare pools a level once at most, by pairs of rows.
-    fast = not csn.settings.extra_sim_pool and all(
-        pools == 0 or (pools == 1 and height % 2 == 0)
-        for pools, (height, _) in zip(csn.similarity_pools(), sizes, strict=True)
-    )
     compared = tuple(
         ArraySpec(prefix + spec.name, spec.shape, batched=prefix == GALLERY)
         for prefix in (QUERY, GALLERY)
@@ -82,7 +92,7 @@ def pair_graphs(
     )
     score = (ArraySpec("score", ()),)
     images = tuple(ArraySpec(name, input_shape) for name in ("first", "second"))
-    compare = FastCompare(csn, sizes) if fast else PlainCompare(csn)
+    compare = comparer(csn, sizes)
     return (
         Graph("describe", Describe(csn), (ArraySpec("data", input_shape),), described),
         Graph("compare", compare, compared, score, exported=CompareGraph(csn, sizes)),

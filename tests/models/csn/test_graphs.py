@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from reid.models.csn import compare as csn_compare
 from reid.models.csn.compare import FastCompare, PlainCompare
-from reid.models.csn.gallery_correlation import GalleryCorrelation
-from reid.models.csn.gallery_tiles import MapsTile, PartsTile
+from reid.models.csn.gallery_correlation import GalleryCorrelation, MapsTile, PartsTile
 from reid.models.csn.graphs import pair_graphs
 from reid.models.csn.network import Csn, pair_score
 from reid.models.csn.settings import CsnSettings
