@@ -1,4 +1,4 @@
-"""CSN's comparing stages as graphs to export, with a batch of any size, for every reading.
+"""CSN's comparing graphs as they are exported, with a batch of any size, for every reading.
 
 The numbers of ``FastCompare`` and ``Pair`` (``reid.models.csn.graphs``), whose tiles,
 views of memory and transforms serve a processor and cannot be a graph. Here each correlation is
