@@ -87,8 +87,8 @@ def _patch_matches(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Pict
     return Picture(
         "patch_matches.png",
         "Matched patches",
-        f"The strongest matches of the cross-correlation on Pool1 of {run.name}, as its loss "
-        "finds them: channel and score, at most 1; patches over the edge are left out.",
+        f"Patches whose low-level maps match best, as the loss of {run.name} finds them: channel "
+        "and score, at most 1; patches over the edge are left out.",
         patch_matches_picture(run.sees(look), run.preprocess, trio),
     )
 

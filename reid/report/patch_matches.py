@@ -56,7 +56,7 @@ def patch_matches_picture(
     top = MARGIN + TITLE_HEIGHT + NAME_HEIGHT
     size = top + IMAGE_HEIGHT + NAME_HEIGHT + MARGIN, 2 * MARGIN + 2 * pair_width
     canvas: Image = np.full((*size, 3), 255, np.uint8)
-    heading(canvas, "Patches that the cross-correlation matched", LEGEND)
+    heading(canvas, "Matched patches", LEGEND)
     for i, (name, frame) in enumerate((("positive", RIGHT), ("negative", WRONG)), 1):
         left = MARGIN + (i - 1) * pair_width
         lefts = left, left + width + PAIR_GAP

@@ -102,15 +102,15 @@ class PairRun:
     run: Path
     exported: tuple[ExportedFile, ...]
 
-    def file(self, stage: str, precision: str = "fp32") -> Path:
-        return self.exported[0].path.with_name(f"csn.{stage}.{precision}.onnx")
+    def file(self, graph: str, precision: str = "fp32") -> Path:
+        return self.exported[0].path.with_name(f"csn.{graph}.{precision}.onnx")
 
-    def copied_to(self, folder: Path, *stages: str, precision: str = "fp32") -> Path:
+    def copied_to(self, folder: Path, *graphs: str, precision: str = "fp32") -> Path:
         """Files and their manifests in another folder, to be spoilt; the first one's path."""
-        for stage in stages:
-            shutil.copy(f"{self.file(stage, precision)}.json", folder)
-            shutil.copy(self.file(stage, precision), folder)
-        return folder / self.file(stages[0], precision).name
+        for graph in graphs:
+            shutil.copy(f"{self.file(graph, precision)}.json", folder)
+            shutil.copy(self.file(graph, precision), folder)
+        return folder / self.file(graphs[0], precision).name
 
 
 def pair_run_of(

@@ -110,18 +110,18 @@ class Compare(nn.Module):
 
 
 def test_graph_of_several_arrays_keeps_their_names_and_which_is_batched(tmp_path):
-    stage = Graph(
+    graph = Graph(
         "compare",
         Compare(),
         (ArraySpec("query", (2, 3), batched=False), ArraySpec("gallery", (2, 3))),
         (ArraySpec("score", (1,)), ArraySpec("product", (2, 2))),
     )
     path = tmp_path / "compare.onnx"
-    manifest = export_graph(stage, Manifest("csn", "train", Preprocess()), path, fp16=False)
+    manifest = export_graph(graph, Manifest("csn", "train", Preprocess()), path, fp16=False)
     assert (manifest.stage, manifest.inputs, manifest.outputs) == (
         "compare",
-        stage.inputs,
-        stage.outputs,
+        graph.inputs,
+        graph.outputs,
     )
     query = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     with OnnxRunner(path, device="cpu") as runner:

@@ -78,7 +78,7 @@ def test_the_command_writes_and_proves_it_beside_the_other(
 
 def test_a_graph_without_images_stays_as_it_is() -> None:
     vectors = (ArraySpec("query", (256,), batched=False), ArraySpec("gallery", (256,)))
-    stage = Graph("compare", torch.nn.Identity(), vectors, (ArraySpec("score", ()),))
-    graph, described = from_pixels(stage, Manifest("csn", "train", PREPROCESS))
-    assert graph is stage
+    given = Graph("compare", torch.nn.Identity(), vectors, (ArraySpec("score", ()),))
+    graph, described = from_pixels(given, Manifest("csn", "train", PREPROCESS))
+    assert graph is given
     assert described.preprocess == PREPROCESS.resize_only()
