@@ -168,7 +168,7 @@ def test_a_missing_half_is_named(pair_run: Any, tmp_path: Path) -> None:
 
 def test_a_half_under_a_name_of_its_own_is_refused(pair_run: Any, tmp_path: Path) -> None:
     file = renamed(pair_run, tmp_path, "describe", "model.onnx")
-    with pytest.raises(ModelFileError, match=r"is the 'describe' half .*expected \.describe\. in"):
+    with pytest.raises(ModelFileError, match=r"is the 'describe' graph .*expected \.describe\. in"):
         open_runners(file, "cpu")
 
 
