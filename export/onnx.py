@@ -1,4 +1,4 @@
-"""A network's test stage as one ONNX file: dynamic batch, checked, with its manifest inside."""
+"""A graph of a network as one ONNX file: dynamic batch, checked, with its manifest inside."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from torch import nn
 from reid.errors import BuildError, MissingPackageError
 from reid.files import write_atomically
 from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
-from reid.models import stages_of
-from reid.models.graphs import Stage
+from reid.models import graphs_of
+from reid.models.graphs import Graph
 from reid.types import ArraySpec
 
 from .pixels import FromPixels, Pixels
@@ -55,41 +55,41 @@ def export_onnx(
     manifest: Manifest,
     path: Path,
     *,
-    stage: str = "",
+    graph: str = "",
     fp16: bool = False,
     opset: int = OPSET,
 ) -> Manifest:
-    """Write a test stage of ``network`` to ``path`` and its manifest beside it and inside it.
+    """Write a graph of ``network`` to ``path`` and its manifest beside it and inside it.
 
     ``manifest`` is the checkpoint's; the one returned, with the new file's hash, is what
-    was written. ``stage`` may be empty: a vector network has only one. The network is copied,
+    was written. ``graph`` may be empty: a vector network has only one. The network is copied,
     never changed. With ``fp16`` the parameters and the arithmetic are float16 but for the
     islands that the manifest names; inputs and outputs stay float32. Raises BuildError where
     the export fails or its precision is not what was asked for, OutputError where it cannot
     be written; then nothing is written.
     """
-    graphs = {graph.name: graph for graph in prepared_stages(network, manifest, fp16=fp16)}
-    if stage not in graphs and (stage or len(graphs) != 1):
+    graphs = {one.name: one for one in prepared_graphs(network, manifest, fp16=fp16)}
+    if graph not in graphs and (graph or len(graphs) != 1):
         raise BuildError(
-            f"{manifest.network} has the stages {', '.join(graphs)}, found {stage!r}; name one"
+            f"{manifest.network} has the graphs {', '.join(graphs)}, found {graph!r}; name one"
         )
-    graph = graphs[stage] if stage else next(iter(graphs.values()))
-    return export_graph(graph, manifest, path, fp16=fp16, opset=opset)
+    chosen = graphs[graph] if graph else next(iter(graphs.values()))
+    return export_graph(chosen, manifest, path, fp16=fp16, opset=opset)
 
 
-def prepared_stages(network: nn.Module, manifest: Manifest, *, fp16: bool) -> tuple[Stage, ...]:
-    """A copy's stages, on the CPU: batch norms folded and that checked, halved if asked for.
+def prepared_graphs(network: nn.Module, manifest: Manifest, *, fp16: bool) -> tuple[Graph, ...]:
+    """A copy's graphs, on the CPU: batch norms folded and that checked, halved if asked for.
 
     Raises BuildError where the weights cannot be folded or halved.
     """
     original = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     prepared = folded(original)
-    for before, after in zip(_stages(original, manifest), _stages(prepared, manifest), strict=True):
+    for before, after in zip(_graphs(original, manifest), _graphs(prepared, manifest), strict=True):
         _check_folding(before, after)
-    return _stages(halved(prepared) if fp16 else prepared, manifest)
+    return _graphs(halved(prepared) if fp16 else prepared, manifest)
 
 
-def from_pixels(graph: Stage, manifest: Manifest) -> tuple[Stage, Manifest]:
+def from_pixels(graph: Graph, manifest: Manifest) -> tuple[Graph, Manifest]:
     """A graph that crops and normalises by itself, and the manifest that says so.
 
     A graph without images (``compare``) stays as it is.
@@ -103,14 +103,14 @@ def from_pixels(graph: Stage, manifest: Manifest) -> tuple[Stage, Manifest]:
     size = (preprocess.crop_height, preprocess.crop_width)
     pixels = Pixels(*preprocess.crop_corner, size, preprocess.mean, preprocess.std)
     inputs = tuple(dataclasses.replace(spec, shape=outside.input_shape) for spec in graph.inputs)
-    module = FromPixels(graph.graph or graph.module, pixels)
-    return dataclasses.replace(graph, module=module, graph=None, inputs=inputs), described
+    module = FromPixels(graph.to_export, pixels)
+    return dataclasses.replace(graph, module=module, exported=None, inputs=inputs), described
 
 
 def export_graph(
-    graph: Stage, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
+    graph: Graph, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
 ) -> Manifest:
-    """Write one of ``prepared_stages``, in the precision that it was prepared in.
+    """Write one of ``prepared_graphs``, in the precision that it was prepared in.
 
     Otherwise as ``export_onnx``.
     """
@@ -139,12 +139,12 @@ def export_graph(
     return write_manifest(path, exported)
 
 
-def _stages(network: nn.Module, manifest: Manifest) -> tuple[Stage, ...]:
+def _graphs(network: nn.Module, manifest: Manifest) -> tuple[Graph, ...]:
     shape = manifest.preprocess.input_shape
-    return stages_of(network, manifest.network, shape, manifest.normalised)
+    return graphs_of(network, manifest.network, shape, manifest.normalised)
 
 
-def _check_folding(before: Stage, after: Stage) -> None:
+def _check_folding(before: Graph, after: Graph) -> None:
     """Names say which batch norm follows which layer; this shows that they told the truth."""
     generator = torch.Generator().manual_seed(0)
     inputs = [100 * torch.randn(shape, generator=generator) for shape in _shapes(before.inputs)]
@@ -167,8 +167,8 @@ def _shapes(specs: tuple[ArraySpec, ...]) -> list[tuple[int, ...]]:
     return [(_EXAMPLE_BATCH if spec.batched else 1, *spec.shape) for spec in specs]
 
 
-def _traced(graph: Stage, opset: int) -> onnx.ModelProto:
-    module = (graph.graph or graph.module).eval()
+def _traced(graph: Graph, opset: int) -> onnx.ModelProto:
+    module = graph.to_export.eval()
     batch = torch.export.Dim(BATCH, min=1)
     axes = tuple({0: batch} if spec.batched else None for spec in graph.inputs)
     try:
@@ -220,7 +220,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _rename(model: onnx.ModelProto, graph: Stage) -> None:
+def _rename(model: onnx.ModelProto, graph: Graph) -> None:
     """Name nodes ``<layer>/<operator>`` and weights as in the state dict; drop the notes.
 
     Errors of TensorRT and profiles of ONNX Runtime then speak of the network's layers. The

@@ -20,7 +20,7 @@ from reid.data.synthetic.writing import write_synthetic
 from reid.errors import ConfigError, DataError, output_errors
 from reid.evaluation.evaluating import evaluate, split_as_trained
 from reid.model_file.opening import ModelFile
-from reid.models.graphs import Stage
+from reid.models.graphs import Graph
 from reid.runtime import Runner, open_runners
 from reid.types import ImageRecord, Split
 
@@ -28,7 +28,7 @@ from .caffe.parity import MAX_CROPS as MAX_LAYER_CROPS
 from .caffe.parity import prove_layers
 from .caffe.writing import caffe_from_checkpoint
 from .file_names import onnx_file_name
-from .onnx import export_graph, from_pixels, prepared_stages
+from .onnx import export_graph, from_pixels, prepared_graphs
 from .parity.answers import subject_of
 from .parity.comparison import compare, with_evaluations
 from .parity.proof import Proof
@@ -53,7 +53,7 @@ class Exported:
     """One exported file and how long it took.
 
     ``description_bytes`` is what an image takes in a gallery, as float32, where this graph
-    describes images for another to compare; else 0. ``on_request`` as the stage's.
+    describes images for another to compare; else 0. ``on_request`` as the graph's.
     """
 
     path: Path
@@ -82,10 +82,10 @@ def export_checkpoint(
 ) -> Iterator[Exported]:
     """Write a network's graphs into ``out`` for each precision, one file at a time.
 
-    ``<network>.<precision>.onnx``, or ``<network>.<stage>.<precision>.onnx`` for a network of
-    several graphs. ``on_request`` names stages that are written only so. With ``pixels`` the
+    ``<network>.<precision>.onnx``, or ``<network>.<graph>.<precision>.onnx`` for a network of
+    several graphs. ``on_request`` names graphs that are written only so. With ``pixels`` the
     graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``progress`` hears
-    of files done. Raises CheckpointError, ConfigError for a stage that the network does not have,
+    of files done. Raises CheckpointError, ConfigError for a graph that the network does not have,
     BuildError, OutputError.
     """
     file = ModelFile.at(run)
@@ -93,34 +93,34 @@ def export_checkpoint(
     manifest = dataclasses.replace(file.checkpoint.manifest, source_sha256=file.sha256)
     for number, precision in enumerate(precisions):
         start = time.perf_counter()
-        stages = prepared_stages(network, manifest, fp16=precision == "fp16")
-        chosen = _chosen(stages, on_request, manifest.network)
+        graphs = prepared_graphs(network, manifest, fp16=precision == "fp16")
+        chosen = _chosen(graphs, on_request, manifest.network)
         with output_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        for index, stage in enumerate(chosen):
-            graph, described = from_pixels(stage, manifest) if pixels else (stage, manifest)
-            path = out / onnx_file_name(described, stage.name, precision)
+        for index, graph in enumerate(chosen):
+            written, described = from_pixels(graph, manifest) if pixels else (graph, manifest)
+            path = out / onnx_file_name(described, graph.name, precision)
             total = len(chosen) * len(precisions)
             progress(len(chosen) * number + index, total, path.name)
-            export_graph(graph, described, path, fp16=precision == "fp16")
+            export_graph(written, described, path, fp16=precision == "fp16")
             progress(len(chosen) * number + index + 1, total, path.name)
-            is_kept = stage is stages[0] and sum(not one.on_request for one in stages) > 1
-            floats = sum(math.prod(array.shape) for array in stage.outputs) if is_kept else 0
+            is_kept = graph is graphs[0] and sum(not one.on_request for one in graphs) > 1
+            floats = sum(math.prod(array.shape) for array in graph.outputs) if is_kept else 0
             seconds = time.perf_counter() - start
-            yield Exported(path, precision, seconds, 4 * floats, stage.on_request)
+            yield Exported(path, precision, seconds, 4 * floats, graph.on_request)
             start = time.perf_counter()
 
 
-def _chosen(stages: tuple[Stage, ...], on_request: Sequence[str], network: str) -> list[Stage]:
-    """The stages to export, in their order. Raises ConfigError for one that is not offered."""
-    offered = [stage.name for stage in stages if stage.on_request]
+def _chosen(graphs: tuple[Graph, ...], on_request: Sequence[str], network: str) -> list[Graph]:
+    """The graphs to export, in their order. Raises ConfigError for one that is not offered."""
+    offered = [graph.name for graph in graphs if graph.on_request]
     for name in on_request:
         if name not in offered:
+            known = ", ".join(graph.name for graph in graphs)
             raise ConfigError(
-                f"{network} has no graph {name!r} (it has {', '.join(s.name for s in stages)}); "
-                f"leave --also {name} out"
+                f"{network} has no graph {name!r} (it has {known}); leave --also {name} out"
             )
-    return [stage for stage in stages if not stage.on_request or stage.name in on_request]
+    return [graph for graph in graphs if not graph.on_request or graph.name in on_request]
 
 
 def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
@@ -215,7 +215,7 @@ def prove(
 
 
 def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
-    """The stages of a model, the named file's first, closed with ``stack``."""
+    """The graphs of a model, the named file's first, closed with ``stack``."""
     runners = open_runners(path, device)
     for runner in runners.values():
         stack.enter_context(runner)

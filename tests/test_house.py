@@ -201,6 +201,60 @@ def networks_keep_apart(sources: Sources) -> list[str]:
     return breaks(sources, wrong, "imports another network:")
 
 
+def a_network_is_named_at_home_alone(sources: Sources) -> list[str]:
+    """Outside a network's package no string is its name and nothing of it is imported.
+
+    ``reid/models/__init__.py`` alone imports the packages themselves, for its table.
+    """
+    homes = {network: f"reid.models.{network}" for network in NETWORKS}
+
+    def outside(path: str, network: str) -> bool:
+        return not is_in(module_of(path), homes[network]) and path != "reid/models/__init__.py"
+
+    def names(path: str, node: ast.AST) -> bool:
+        text = node.value if isinstance(node, ast.Constant) else None
+        return isinstance(text, str) and any(
+            (text == network or home in text) and outside(path, network)
+            for network, home in homes.items()
+        )
+
+    def wrong(module: str, name: str) -> bool:
+        return any(
+            is_in(name, home) and not is_in(module, home) and module != "reid.models"
+            for home in homes.values()
+        )
+
+    return nodes(sources, names, "names a network") + breaks(sources, wrong, "imports a network:")
+
+
+def a_network_s_defaults_stand_in_its_settings(sources: Sources) -> list[str]:
+    """No argument in a network's package that is named as a setting has a default of its own."""
+    found = []
+    for network in NETWORKS:
+        home = f"reid/models/{network}/"
+        tree = ast.parse(sources.get(f"{home}settings.py", ""))
+        settings = {
+            node.target.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+
+        def own(path: str, node: ast.AST, settings: set[str] = settings) -> bool:
+            if not isinstance(node, ast.FunctionDef):
+                return False
+            named = [*node.args.posonlyargs, *node.args.args]
+            given = zip(named[::-1], node.args.defaults[::-1], strict=False)
+            only = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            return any(
+                argument.arg in settings and isinstance(default, ast.Constant | ast.Tuple)
+                for argument, default in (*given, *only)
+            )
+
+        inside = {path: text for path, text in sources.items() if path.startswith(home)}
+        found += nodes(inside, own, "a default that belongs to the settings")
+    return found
+
+
 def imports_make_no_circle(sources: Sources) -> list[str]:
     """No module imports, through others, itself."""
     modules = {module_of(path): path for path in sources}
@@ -354,6 +408,17 @@ PLANTED: list[tuple[Rule, dict[str, str]]] = [
     (steps_go_down, {"reid/losses/drc.py": "from reid.models import layers"}),
     (steps_go_down, {"reid/evaluation/metrics.py": "from reid.training import loop"}),
     (networks_keep_apart, {"reid/models/csn/network.py": "from ..sisnet import resnet"}),
+    (a_network_is_named_at_home_alone, {"reid/training/run.py": "x = 'sisnet'"}),
+    (a_network_is_named_at_home_alone, {"export/onnx.py": "x = 'reid.models.csn.network:Csn'"}),
+    (a_network_is_named_at_home_alone, {"reid/report/a.py": "from reid.models.csn import network"}),
+    (a_network_is_named_at_home_alone, {"reid/models/graphs.py": "from reid.models import csn"}),
+    (
+        a_network_s_defaults_stand_in_its_settings,
+        {
+            "reid/models/csn/settings.py": "class S:\n divide: bool = True",
+            "reid/models/csn/network.py": "def f(x, divide=True): pass",
+        },
+    ),
     (
         imports_make_no_circle,
         {"reid/training/loop.py": "import reid.x", "reid/x.py": "import reid.training.loop"},
@@ -411,6 +476,15 @@ ALLOWED: list[tuple[Rule, dict[str, str]]] = [
     (steps_go_down, {"reid/models/csn/network.py": "from .layers import Inception"}),
     (networks_keep_apart, {"reid/models/csn/network.py": "from ..layers import x"}),
     (steps_go_down, {"reid/models/csn/network.py": "from reid.losses import drc"}),
+    (a_network_is_named_at_home_alone, {"reid/models/csn/__init__.py": "x = 'csn'"}),
+    (a_network_is_named_at_home_alone, {"reid/models/__init__.py": "from reid.models import csn"}),
+    (
+        a_network_s_defaults_stand_in_its_settings,
+        {
+            "reid/models/csn/settings.py": "class S:\n divide: bool = True",
+            "reid/models/csn/network.py": "def f(x, divide=DEFAULTS.divide, y=1): pass",
+        },
+    ),
     (
         steps_go_down,
         {

@@ -177,7 +177,7 @@ def _opened(model: Path, device: str, threads: int, stack: ExitStack) -> dict[st
         (runner,) = runners.values()
         raise ModelFileError(
             f"{model} is the {runner.manifest.stage!r} graph of {runner.manifest.network}; --pairs "
-            "is for networks that compare stored images (csn): name their run, or the 'describe' "
+            "is for networks that compare stored images: name their run, or the 'describe' "
             "or 'compare' file of an export"
         )
     file = ModelFile.at(model).path

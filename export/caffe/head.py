@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from reid.errors import BuildError, CaffeError, ConfigError
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
+from reid.models.description import CaffeFace
 
-from .face import CaffeFace, face_of
+from .face import face_of
 
 MARK = "reid-toolkit, Caffe export 1"
 """The first line of a prototxt written by this toolkit."""
@@ -24,9 +25,14 @@ _SIZE = re.compile(r"^(\d{1,4})x(\d{1,4})\b")
 class Contract:
     """The contract in the comments: the network, its preprocessing and its embedding."""
 
-    face: CaffeFace
+    network: str
     preprocess: Preprocess
     embed_at: str
+
+    @property
+    def face(self) -> CaffeFace:
+        """What Caffe's files call the network's parts."""
+        return face_of(self.network)
 
 
 def head_lines(manifest: Manifest, weights: str, source_sha256: str) -> tuple[str, ...]:
@@ -64,9 +70,9 @@ def contract_of_head(head: Sequence[str], where: str) -> Contract | None:
             std=_numbers(said["std"]),
             interpolation=interpolation.strip(),
         )
-        face = face_of(said["network"].partition(",")[0])
+        network = said["network"].partition(",")[0]
         output = said["output"].partition(",")[0]
-        ends = {blob: embed_at for embed_at, blob in face.embeddings.items()}
+        ends = {blob: embed_at for embed_at, blob in face_of(network).embeddings.items()}
         if output not in ends:
             raise ValueError(f"expected the output {' or '.join(ends)}, found {output[:40]!r}")
     except (KeyError, ValueError, ConfigError, BuildError) as error:
@@ -74,7 +80,7 @@ def contract_of_head(head: Sequence[str], where: str) -> Contract | None:
             f"{where}: the comments at its top are damaged ({error}); restore them, or delete "
             "all of them to use the paper's mean and channel order"
         ) from None
-    return Contract(face, preprocess, ends[output])
+    return Contract(network, preprocess, ends[output])
 
 
 def _three(values: tuple[float, float, float]) -> str:

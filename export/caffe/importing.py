@@ -15,16 +15,17 @@ from reid import __version__
 from reid.caffe.files import blob_shape, read_net, read_weights
 from reid.caffe.schema import NetParameter
 from reid.config.settings import DataConfig, TrainConfig
-from reid.config.toml import config_to_toml
+from reid.config.toml import config_from_tree, config_to_toml
 from reid.errors import CaffeError, OutputError
 from reid.files import sha256_of_file, write_text
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
-from reid.models import input_size_problem
+from reid.models import network_named
+from reid.models.description import NetworkSettings
 from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 
 from .compare import check_graph, scales_by_wiring
-from .face import MSP_CNN, CaffeFace
+from .face import face_of, unnamed_network
 from .graph import traced_layers
 from .head import Contract, contract_of_head
 from .layers import CaffeLayer
@@ -64,7 +65,7 @@ def checkpoint_from_caffe(
     graph = _read_graph(prototxt)
     contract, face = graph.contract, graph.contract.face
     config = TrainConfig(
-        network=face.config(embed_at=contract.embed_at),
+        network=_settings(contract),
         preprocess=contract.preprocess,
         data=DataConfig(name=""),
     )
@@ -100,9 +101,15 @@ def checkpoint_from_caffe(
     return Imported(out, lines, report)
 
 
+def _settings(contract: Contract) -> NetworkSettings:
+    """The network's settings, of which a prototxt says ``embed_at``."""
+    tree = {"network": {"name": contract.network, "embed_at": contract.embed_at}}
+    return config_from_tree(tree).network
+
+
 def _manifest(contract: Contract, source_sha256: str) -> Manifest:
     return Manifest(
-        network=contract.face.network,
+        network=contract.network,
         stage="train",
         preprocess=contract.preprocess,
         output_meaning=contract.face.embeddings[contract.embed_at],
@@ -126,14 +133,14 @@ class _Graph:
 def _read_graph(prototxt: Path) -> _Graph:
     net = read_net(prototxt)
     said = contract_of_head(net.head, str(prototxt))
-    face = MSP_CNN if said is None else said.face
-    crop = face.preprocess.input_shape
+    network = unnamed_network() if said is None else said.network
+    crop = face_of(network).preprocess.input_shape
     layers, broken = readable_layers(net.message, str(prototxt), input_shape=crop)
     if broken is not None and not layers:
         raise broken
-    height, width = _input_size(layers, face, prototxt)
+    height, width = _input_size(layers, network, prototxt)
     if said is None:
-        return _Graph(prototxt, layers, broken, *_unsaid(face, height, width, prototxt.name))
+        return _Graph(prototxt, layers, broken, *_unsaid(network, height, width, prototxt.name))
     if said.preprocess.input_shape[1:] != (height, width):
         crop_words = "x".join(map(str, said.preprocess.input_shape[1:]))
         raise CaffeError(
@@ -144,12 +151,12 @@ def _read_graph(prototxt: Path) -> _Graph:
     return _Graph(prototxt, layers, broken, said, said_by)
 
 
-def _input_size(layers: tuple[CaffeLayer, ...], face: CaffeFace, prototxt: Path) -> tuple[int, int]:
+def _input_size(layers: tuple[CaffeLayer, ...], network: str, prototxt: Path) -> tuple[int, int]:
     """Height and width of the input. Raises CaffeError for a size the network cannot process."""
     shape = next((layer.shape for layer in layers if len(layer.shape) == 3), ())
     if len(shape) != 3 or shape[0] != 3:
         raise CaffeError(f"{prototxt}: expected an input of 3 channels, found {shape or 'none'}")
-    problem = input_size_problem(face.network, shape[1], shape[2])
+    problem = network_named(network).size_problem(shape[1], shape[2])
     if max(shape) > MAX_SIDE:
         problem = f"expected images of at most {MAX_SIDE} pixels per side, found {shape[1:]}"
     if problem:
@@ -157,8 +164,9 @@ def _input_size(layers: tuple[CaffeLayer, ...], face: CaffeFace, prototxt: Path)
     return shape[1], shape[2]
 
 
-def _unsaid(face: CaffeFace, height: int, width: int, name: str) -> tuple[Contract, str]:
+def _unsaid(network: str, height: int, width: int, name: str) -> tuple[Contract, str]:
     """The paper's contract for images of this size, and a line on its source."""
+    face = face_of(network)
     preprocess = face.preprocess
     if preprocess.input_shape[1:] != (height, width):
         preprocess = dataclasses.replace(
@@ -170,7 +178,7 @@ def _unsaid(face: CaffeFace, height: int, width: int, name: str) -> tuple[Contra
         )
     mean = ", ".join(f"{value:g}" for value in preprocess.mean)
     embed_at, blob = next(iter(face.embeddings.items()))
-    return Contract(face, preprocess, embed_at), (
+    return Contract(network, preprocess, embed_at), (
         f"mean, channel order, sizes: not in {name}, so the paper's are used: "
         f"{preprocess.channel_order} mean {mean}, resize "
         f"{preprocess.resize_height}x{preprocess.resize_width}, the embedding is {blob}"

@@ -170,8 +170,8 @@ def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Su
         return PairSubject(runners["describe"], runners["compare"])
     if "pair" in runners:
         return PairGraphSubject(runners["pair"])
-    for stage, runner in runners.items():
-        if stage in other:
+    for graph, runner in runners.items():
+        if graph in other:
             return VectorSubject(runner)
     raise ParityError(
         f"graphs {', '.join(runners)} cannot be compared with {', '.join(other)}; give two files "

@@ -26,7 +26,12 @@ from reid.progress import progress_bar
 @options.test_identities
 @options.split_seed
 @click.option(
-    "--stage", default="", help="SiSNet's run: cascade (both scales), embed (the first) or second."
+    "--graph",
+    "--stage",
+    "graph",
+    cls=options.Renamed,
+    default="",
+    help="SiSNet's run: cascade (both scales), embed (the first) or second.",
 )
 @click.option(
     "--stored",
@@ -47,7 +52,7 @@ def describe(
     side: str,
     test_identities: int | None,
     split_seed: int | None,
-    stage: str,
+    graph: str,
     stored: str,
     out: Path,
     device: str,
@@ -57,7 +62,7 @@ def describe(
     """Describe test images with MODEL once and keep what later queries are compared with.
 
     A vector an image, or, of a network that compares pairs, its maps and parts. The file goes
-    to `reid eval --gallery FILE` (or --query) of the same model, split and stage, at the same
+    to `reid eval --gallery FILE` (or --query) of the same model, split and graph, at the same
     precision; what it describes beside the file is kept as the file's is (--stored).
     """
     from reid.evaluation.evaluating import split_as_trained
@@ -73,7 +78,7 @@ def describe(
             out,
             device=device,
             threads=threads,
-            stage=stage,
+            graph=graph,
             stored=stored,
             phase=bar.phase,
         )

@@ -36,8 +36,10 @@ from reid.progress import progress_bar, say
     "whole gallery; give it several times to compare the figures.",
 )
 @click.option(
+    "--graph",
     "--stage",
-    "stages",
+    "graphs",
+    cls=options.Renamed,
     multiple=True,
     help="SiSNet's run: cascade (both scales), embed (the first) or second. Given several times, "
     "the differences from the first are told (Table 3 of the poster).",
@@ -84,7 +86,7 @@ def evaluate(
     threads: int,
     batch: int | None,
     shortlists: tuple[int, ...],
-    stages: tuple[str, ...],
+    graphs: tuple[str, ...],
     shots: int | None,
     rerank: bool,
     rerank_settings: tuple[int, int, float] | None,
@@ -132,7 +134,7 @@ def evaluate(
             batch_size=batch,
             shortlists=shortlists,
             rerank=reranking,
-            stages=stages,
+            graphs=graphs,
             query_file=query_file,
             gallery_file=gallery_file,
             phase=bar.phase,
@@ -140,7 +142,7 @@ def evaluate(
         )
         consistencies = []
         if any(are_runs):
-            from reid.report.activation_maps import map_consistencies  # needs torch
+            from reid.report.map_consistency import map_consistencies  # needs torch
 
             consistencies = map_consistencies(
                 models,
@@ -158,7 +160,7 @@ def evaluate(
         consistencies,
         chance=chance_rank1(split),
         note=split.note,
-        against_first=len(models) > 1 or len(stages) > 1 or reranking is not None,
+        against_first=len(models) > 1 or len(graphs) > 1 or reranking is not None,
         camera_pairs=camera_pairs,
         published=published,
     )

@@ -14,6 +14,19 @@ MODEL = click.Path(path_type=Path)
 COUNT = click.IntRange(min=0)
 BATCH = click.IntRange(min=1)
 
+
+class Renamed(click.Option):
+    """An option that has had another name: it still works, and help shows the first alone."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The first name, and the help."""
+        names, self.opts = self.opts, self.opts[:1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = names
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 device = click.option(
     "--device",

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reid.config.networks import MspCnnConfig, NetworkConfig
 from reid.errors import ConfigError
+from reid.losses.settings import LossConfig
 from reid.model_file.preprocess import Preprocess
+from reid.models import default_settings
+from reid.models.description import NetworkSettings
 
 
 def _check(ok: bool, message: str) -> None:
@@ -80,53 +82,6 @@ class SamplerConfig:
         for name in counts:
             _check(getattr(self, name) >= 1, f"sampler.{name} must be at least 1")
         _check(self.negatives_per_positive >= 0, "sampler.negatives_per_positive is below 0")
-
-
-@dataclass(frozen=True, slots=True)
-class LossConfig:
-    """Margins, thresholds and shapes of the losses; weights belong to the stages."""
-
-    label_smoothing: float = 0.0  # not in the paper
-    euclidean_margin: float = 1.0  # [inferred] the contrastive form and margin CSN prints
-    correlation_patch: int = 5  # [X-Corr] PATCHSIZE
-    correlation_rows: int = 5  # [X-Corr] VERTICALWIDTH, rows y-2 .. y+2, all columns
-    correlation_outside_rows: bool = True  # [X-Corr] rows above and below the map, zero-padded
-    correlation_sigma_eps: float = 0.01  # [X-Corr] added to the standard deviation
-    correlation_positive_threshold: float = 0.5  # [inferred] below it is noise, zeroed
-    correlation_negative_threshold: float = 0.7  # [inferred] above it is shared, zeroed
-    correlation_positives_only: bool = False  # the other reading of "we will ignore"
-    correlation_symmetric: bool = False  # [inferred] anchor -> other image only
-    contrastive_margin: float = 1.0  # [paper] CSN
-    prior_scale_weight: float = 1.0  # [inferred] CSN's prior on its parts, as the next four
-    prior_inside_weight: float = 1.0  # [inferred]
-    prior_rotation_weight: float = 0.1  # [inferred]
-    prior_min_scale: float = 0.1  # [inferred] beta of the latent parts that CSN points to
-    prior_extent: float = 1.0  # [inferred] their gamma: squared distance of the image's edge
-    triplet_margin: float = 0.3  # [inferred] SiSNet, the strong baseline's
-    triplet_soft_margin: bool = False  # [inferred]
-    drc_normalise: str = "minmax"  # [inferred] minmax, l2 or none
-    drc_grid: str = "larger"  # [inferred] larger, or lcm of the two maps' sizes
-    drc_rectify: bool = False  # [inferred] negative evidence counts too
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("drc_normalise", ("minmax", "l2", "none")),
-            ("drc_grid", ("larger", "lcm")),
-        ):
-            value = getattr(self, name)
-            _check(
-                value in allowed, f"losses.{name} is one of {', '.join(allowed)}; found {value!r}"
-            )
-        for name, least in (("correlation_patch", 3), ("correlation_rows", 1)):
-            size = getattr(self, name)
-            _check(
-                size >= least and size % 2 == 1,
-                f"losses.{name} is odd and at least {least}, found {size}",
-            )
-        _check(
-            0 <= self.label_smoothing <= 1,
-            f"losses.label_smoothing is in [0, 1], found {self.label_smoothing}",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +197,7 @@ class TrainConfig:
     """Everything that decides a training run."""
 
     recipe: str = ""
-    network: NetworkConfig = field(default_factory=MspCnnConfig)
+    network: NetworkSettings = field(default_factory=default_settings)
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -20,6 +19,8 @@ import tomli_w
 
 from reid.config.settings import TrainConfig
 from reid.errors import ConfigError, nearest
+from reid.models import default_settings, network_named
+from reid.models.description import NetworkSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -151,8 +152,8 @@ def _build(kind: type[Section], tree: Any, where: str) -> Section:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = _named(typing.get_args(hint), value, path)
+    if hint is NetworkSettings:
+        hint = _settings_of_network(value)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -169,17 +170,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _named(kinds: tuple[Any, ...], tree: Any, path: str) -> Any:
-    """Of several sections, the one whose default ``name`` the tree gives; the first without."""
-    by_name = {kind.__dataclass_fields__["name"].default: kind for kind in kinds}
-    name = (
-        tree.get("name", next(iter(by_name))) if isinstance(tree, Mapping) else next(iter(by_name))
-    )
-    if not isinstance(name, str) or name not in by_name:
-        raise ConfigError(
-            f"no {path} {name!r}{nearest(str(name), by_name)}; there are: {', '.join(by_name)}"
-        )
-    return by_name[name]
+def _settings_of_network(tree: Any) -> type[NetworkSettings]:
+    """The class of a network's settings, by the name in them."""
+    name = tree.get("name") if isinstance(tree, Mapping) else None
+    return network_named(str(name)).settings if name is not None else type(default_settings())
 
 
 def _convert_sequence(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

@@ -1,55 +1,15 @@
-"""What the training loop receives: images once each, and pairs as indices into them."""
+"""A plan and its images, joined into what the training loop receives."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid.data.sampling.batch_plan import BatchPlan
+from reid.losses.batch import Batch
 from reid.model_file.preprocess import Preprocess
 from reid.types import Image
-
-
-class Batch(NamedTuple):
-    """One training batch of N images, A anchors and P pairs."""
-
-    images: Tensor
-    """(N, 3, H, W) float32, normalised."""
-    labels: Tensor
-    """(N,) int64: training class 0..M-1."""
-    anchors: Tensor
-    """(A,) int64 indices into the images: those that the softmax loss sees."""
-    pair_first: Tensor
-    """(P,) int64 indices into the images."""
-    pair_second: Tensor
-    """(P,) int64 indices into the images."""
-    pair_same: Tensor
-    """(P,) bool: whether the pair shows one person."""
-    names: tuple[str, ...]
-    """(N,) image paths, for messages."""
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch on ``device``; without waiting where its memory is pinned."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, from which a GPU copies without waiting."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(
-            images=change(self.images),
-            labels=change(self.labels),
-            anchors=change(self.anchors),
-            pair_first=change(self.pair_first),
-            pair_second=change(self.pair_second),
-            pair_same=change(self.pair_same),
-            names=self.names,
-        )
 
 
 def collate(plan: BatchPlan, crops: Image, names: tuple[str, ...], preprocess: Preprocess) -> Batch:

@@ -24,10 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid.config.settings import AugmentConfig
 from reid.data.augment import augment, shrunk
-from reid.data.batch import Batch, collate
+from reid.data.batch import collate
 from reid.data.images import read_image
 from reid.data.sampling.batch_plan import BatchPlan, Sampler
 from reid.errors import DataError
+from reid.losses.batch import Batch
 from reid.model_file.preprocess import Preprocess
 from reid.types import Image, ImageRecord
 

@@ -175,7 +175,7 @@ def evaluate_models(
     *,
     shortlists: Sequence[int] = (),
     rerank: Reranking | None = None,
-    stages: Sequence[str] = (),
+    graphs: Sequence[str] = (),
     query_file: Path | None = None,
     gallery_file: Path | None = None,
     device: str = "auto",
@@ -187,19 +187,19 @@ def evaluate_models(
     """Open and evaluate each model file in turn, all on one split.
 
     ``shortlists`` are numbers of gallery images to compare with a query, 0 for all of them;
-    there is one evaluation of each model for each, and for each of ``stages`` (SiSNet's: one
+    there is one evaluation of each model for each, and for each of ``graphs`` (SiSNet's: one
     branch, the other, both). With ``rerank`` each is followed by the same re-ranked. Raises
     what ``open_matcher`` and ``evaluate`` raise.
     """
     results = []
-    for model, stage in itertools.product(models, stages or ("",)):
-        with closing(open_matcher(model, device, threads, batch_size, stage)) as matcher:
+    for model, graph in itertools.product(models, graphs or ("",)):
+        with closing(open_matcher(model, device, threads, batch_size, graph)) as matcher:
             _refuse_pairs(matcher, split, rerank)
             for best in shortlists:
                 matcher.refuse_shortlist(best, len(split.gallery))
             described = describe_split(matcher, split, phase, query_file, gallery_file)
             for best in shortlists or (0,):
-                parts = [str(model), *([stage] if len(stages) > 1 else [])]
+                parts = [str(model), *([graph] if len(graphs) > 1 else [])]
                 name = ", ".join([*parts, *([f"best {best}"] if best else [])])
                 for again in (None, rerank) if rerank else (None,):
                     results.append(

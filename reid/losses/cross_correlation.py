@@ -25,13 +25,13 @@ from reid.losses.patch_matching import (
     patches_of,
     score_gradients,
 )
+from reid.losses.settings import DEFAULTS
 
 CHUNK_PAIRS_CPU = 1
-"""Pairs at a time on a CPU: the least memory; 2, 4 and 8 took as long (measured)."""
+"""Pairs at a time on a CPU: the least memory; more are not quicker."""
 
 CHUNK_PAIRS_ACCELERATOR = 8
-"""Pairs at a time elsewhere, for fewer kernel launches: by count of its arrays 0.8 GiB at Pool1's
-size; not measured."""
+"""Pairs at a time elsewhere, for fewer kernel launches."""
 
 
 def cross_correlation_loss(
@@ -40,14 +40,14 @@ def cross_correlation_loss(
     pair_second: Tensor,
     pair_same: Tensor,
     *,
-    patch: int = 5,
-    rows: int = 5,
-    sigma_eps: float = 0.01,
-    positive_threshold: float = 0.5,
-    negative_threshold: float = 0.7,
-    positives_only: bool = False,
-    symmetric: bool = False,
-    outside_rows: bool = False,
+    patch: int = DEFAULTS.correlation_patch,
+    rows: int = DEFAULTS.correlation_rows,
+    sigma_eps: float = DEFAULTS.correlation_sigma_eps,
+    positive_threshold: float = DEFAULTS.correlation_positive_threshold,
+    negative_threshold: float = DEFAULTS.correlation_negative_threshold,
+    positives_only: bool = DEFAULTS.correlation_positives_only,
+    symmetric: bool = DEFAULTS.correlation_symmetric,
+    outside_rows: bool = DEFAULTS.correlation_outside_rows,
     chunk_pairs: int | None = None,
 ) -> Tensor:
     """Pull the best-matching patches of a positive pair together, push a negative's apart.

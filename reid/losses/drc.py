@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid.losses.settings import DEFAULTS
+
 GRIDS = ("larger", "lcm")
 NORMALISATIONS = ("minmax", "l2", "none")
 
@@ -20,9 +22,9 @@ def drc_loss(
     first: Tensor,
     second: Tensor,
     *,
-    normalise: str = "minmax",
-    grid: str = "larger",
-    rectify: bool = False,
+    normalise: str = DEFAULTS.drc_normalise,
+    grid: str = DEFAULTS.drc_grid,
+    rectify: bool = DEFAULTS.drc_rectify,
 ) -> Tensor:
     """Mean squared difference of the images' two activation maps, over images and places.
 
@@ -58,7 +60,9 @@ def drc_loss(
         return F.mse_loss(one, other)
 
 
-def on_one_grid(first: Tensor, second: Tensor, grid: str = "larger") -> tuple[Tensor, Tensor]:
+def on_one_grid(
+    first: Tensor, second: Tensor, grid: str = DEFAULTS.drc_grid
+) -> tuple[Tensor, Tensor]:
     """(N, h, w), (N, h', w') -> both on one grid, bilinear, cells taken as squares.
 
     ``grid`` is per axis the "larger" of the two sizes, or their least common multiple, "lcm".

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reid.losses.settings import DEFAULTS
+
 
 def euclidean_loss(
     features: Tensor,
     pair_first: Tensor,
     pair_second: Tensor,
     pair_same: Tensor,
-    margin: float = 1.0,
+    margin: float = DEFAULTS.euclidean_margin,
 ) -> Tensor:
     """Contrastive loss on L2-normalised features: pull positive pairs, push negative ones.
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid.losses.settings import DEFAULTS
+
 
 def softmax_loss(
-    logits: Tensor, labels: Tensor, anchors: Tensor, label_smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    anchors: Tensor,
+    label_smoothing: float = DEFAULTS.label_smoothing,
 ) -> Tensor:
     """Mean cross-entropy of the anchor images; the others of a pair are not classified.
 

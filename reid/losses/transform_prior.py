@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from reid.losses.settings import DEFAULTS
+
 
 def transform_prior_loss(
     thetas: Sequence[Tensor],
-    scale_weight: float = 1.0,
-    inside_weight: float = 1.0,
-    rotation_weight: float = 0.1,
-    min_scale: float = 0.1,
-    extent: float = 1.0,
+    scale_weight: float = DEFAULTS.prior_scale_weight,
+    inside_weight: float = DEFAULTS.prior_inside_weight,
+    rotation_weight: float = DEFAULTS.prior_rotation_weight,
+    min_scale: float = DEFAULTS.prior_min_scale,
+    extent: float = DEFAULTS.prior_extent,
 ) -> Tensor:
     """Mean over all transforms of the sum, over the two axes, of
 

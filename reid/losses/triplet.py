@@ -8,9 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid.losses.settings import DEFAULTS
+
 
 def triplet_loss(
-    features: Tensor, labels: Tensor, margin: float = 0.3, soft_margin: bool = False
+    features: Tensor,
+    labels: Tensor,
+    margin: float = DEFAULTS.triplet_margin,
+    soft_margin: bool = DEFAULTS.triplet_soft_margin,
 ) -> Tensor:
     """Mean over the images of max(0, margin + d_p - d_n), or of ln(1 + exp(d_p - d_n)).
 

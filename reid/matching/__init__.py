@@ -42,7 +42,7 @@ def open_matcher(
     device: str = "auto",
     threads: int = 0,
     batch_size: int | None = None,
-    stage: str = "",
+    graph: str = "",
     *,
     stored: str = "float16",
 ) -> Matcher[Any]:
@@ -50,19 +50,19 @@ def open_matcher(
 
     ``batch_size`` images go through the network at once, the matcher's own number for None.
     A network that scores pairs is two files, of which either may be named. Of a network with
-    several graphs that give vectors (SiSNet's checkpoint) ``stage`` names one, else the first.
+    several graphs that give vectors (SiSNet's checkpoint) ``graph`` names one, else the first.
     ``stored``, one of STORED, is the form in which a network of pairs keeps its descriptions;
     vectors are always float32. Raises what ``open_runners`` raises, ModelFileError for an unknown
-    stage or a file that scores two images at once, and ValueError for an unknown form.
+    graph or a file that scores two images at once, and ValueError for an unknown form.
     """
     if stored not in STORED:
         raise ValueError(f"stored must be one of {', '.join(STORED)}, found {stored!r}")
     runners = open_runners(path, device, threads)
     if "describe" in runners:
         return PairMatcher(runners["describe"], runners["compare"], batch_size).storing(stored)
-    if stage and stage not in runners:
-        raise ModelFileError(f"{path} has the stages {', '.join(runners)}; found {stage!r}")
-    runner = runners[stage] if stage else next(iter(runners.values()))
+    if graph and graph not in runners:
+        raise ModelFileError(f"{path} has the graphs {', '.join(runners)}; found {graph!r}")
+    runner = runners[graph] if graph else next(iter(runners.values()))
     if runner.manifest.stage == "pair":
         runner.close()
         raise ModelFileError(

@@ -111,19 +111,19 @@ def describe_to_file(
     device: str = "auto",
     threads: int = 0,
     batch_size: int | None = None,
-    stage: str = "",
+    graph: str = "",
     stored: str = "float16",
     phase: Phase = silent,
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
-    ``stage`` is the graph of a run that has several (SiSNet's: one branch, the other, both), and
+    ``graph`` names one of a run that has several (SiSNet's: one branch, the other, both), and
     ``stored`` the form in which what a network of pairs gives is kept: float16 or float32.
 
     Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
     """
     _refuse_none(records, f"the {side}")
-    with closing(open_matcher(model, device, threads, batch_size, stage, stored=stored)) as matcher:
+    with closing(open_matcher(model, device, threads, batch_size, graph, stored=stored)) as matcher:
         progress = phase("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)

@@ -126,7 +126,7 @@ def prepared_batches(
             batch = pending.result()
 
 
-_USUAL_STAGES = ("embed", "describe", "train")
+_USUAL_GRAPHS = ("embed", "describe", "train")
 """What a network describes images with unless another of its graphs is asked for."""
 
 
@@ -134,7 +134,7 @@ def identity_of(manifest: Manifest) -> Mapping[str, str]:
     """The model behind a description: network, checkpoint, precision, what goes in and out."""
     before = manifest.preprocess
     # Several graphs of one checkpoint may give vectors (SiSNet's branches), of the same size too.
-    branch = "" if manifest.stage in _USUAL_STAGES else f", {manifest.stage}"
+    branch = "" if manifest.stage in _USUAL_GRAPHS else f", {manifest.stage}"
     return {
         "network": manifest.network,
         "checkpoint": manifest.checkpoint_sha256[:16] or "unknown",

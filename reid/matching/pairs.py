@@ -1,6 +1,6 @@
 """Matching with a network that scores pairs: describe each image once, compare stored ones.
 
-Two graphs do the work (``reid.models.csn.graphs``): ``describe``, and ``compare`` of one query
+Two graphs do the work (``reid.models.graphs``): ``describe``, and ``compare`` of one query
 with many gallery images. The distance of a pair is minus its score.
 """
 
@@ -111,7 +111,7 @@ class PairMatcher:
         spread = np.arange(best) * len(gallery) // max(best, 1)
         num_batches = len(self.batches(spread))
         seconds, num = 0.0, 0
-        for number in (len(query) - 1, 0):  # a stage may keep what it laid out of the last query
+        for number in (len(query) - 1, 0):  # a graph may keep what it laid out of the last query
             start = time.perf_counter()
             if best:
                 arrays = gallery.rows(spread[::num_batches])

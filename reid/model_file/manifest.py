@@ -118,16 +118,16 @@ class Manifest:
         return self.outputs or (ArraySpec(self.output_name, (self.output_dim,)),)
 
     def of_graph(
-        self, stage: str, inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
+        self, graph: str, inputs: tuple[ArraySpec, ...], outputs: tuple[ArraySpec, ...]
     ) -> Manifest:
         """The same contract for another graph of the network."""
         vector = len(inputs) == len(outputs) == len(outputs[0].shape) == 1
         batched = all(array.batched for array in (*inputs, *outputs))
         if not (vector and batched) or inputs[0].shape != self.preprocess.input_shape:
-            return dataclasses.replace(self, stage=stage, inputs=inputs, outputs=outputs)
+            return dataclasses.replace(self, stage=graph, inputs=inputs, outputs=outputs)
         return dataclasses.replace(
             self,
-            stage=stage,
+            stage=graph,
             input_name=inputs[0].name,
             output_name=outputs[0].name,
             output_dim=outputs[0].shape[0],

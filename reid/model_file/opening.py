@@ -105,20 +105,20 @@ class ModelFile:
         network: nn.Module = importlib.import_module(_CHECKPOINTS).network_of(self)
         return network
 
-    def partner(self, stage: str) -> Path | None:
+    def partner(self, graph: str) -> Path | None:
         """The path of the other graph of a network that compares pairs, from this file's name.
 
-        ``stage`` is this file's graph. None if it has no partner. Raises ModelFileError if the
+        ``graph`` is this file's. None if it has no partner. Raises ModelFileError if the
         file name does not contain the graph's name.
         """
-        if stage not in PARTNERS:
+        if graph not in PARTNERS:
             return None
-        wanted = PARTNERS[stage]
-        other = self.path.with_name(self.path.name.replace(f".{stage}.", f".{wanted}."))
+        wanted = PARTNERS[graph]
+        other = self.path.with_name(self.path.name.replace(f".{graph}.", f".{wanted}."))
         if other == self.path:
             raise ModelFileError(
-                f"{self.path} is the {stage!r} graph of a network that compares pairs; expected "
-                f".{stage}. in its name, to find the {wanted!r} graph; keep the names that "
+                f"{self.path} is the {graph!r} graph of a network that compares pairs; expected "
+                f".{graph}. in its name, to find the {wanted!r} graph; keep the names that "
                 "`reid export` gave"
             )
         return other

@@ -1,66 +1,94 @@
-"""The networks, by name: what builds one, which images it takes, which graphs test it."""
+"""The networks, by name. Importing this loads no torch; a network's modules are loaded on use.
+
+A network is one ``Network``, in a package of its own. One of another package is found too: by
+``add_network``, or by an entry point of the group ``reid.networks`` that names it, in that
+package's ``pyproject.toml``:
+
+    [project.entry-points."reid.networks"]
+    my_net = "my_package.networks:MY_NET"
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from importlib import metadata
+from typing import TYPE_CHECKING
 
 from reid.errors import ConfigError, nearest
-from reid.models.csn.graphs import pair_stages
-from reid.models.csn.network import Csn
-from reid.models.graphs import Stage, vector_stages
-from reid.models.msp_cnn.network import MspCnn
-from reid.models.sisnet.graphs import scale_stages
-from reid.models.sisnet.network import SisNet
+from reid.models.csn import CSN
+from reid.models.description import Network, NetworkSettings, part
+from reid.models.msp_cnn import MSP_CNN
+from reid.models.sisnet import SISNET
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reid.models.graphs import Graph
+
+NETWORKS: dict[str, Network] = {network.name: network for network in (MSP_CNN, CSN, SISNET)}
+"""Network name -> its description. The first is meant by a configuration that names none."""
+
+ENTRY_POINTS = "reid.networks"
+"""The group in which another package names its networks."""
 
 
-@dataclass(frozen=True)
-class NetworkKind:
-    """One network.
+def add_network(network: Network) -> Network:
+    """Make a network of your own known by its name, until this process ends.
 
-    ``build`` takes the number of training identities and, by keyword, the sizes that the
-    paper leaves open; ``size_problem`` says why (height, width) cannot be taken, or nothing;
-    ``stages`` takes (network, input shape, normalise).
+    Raises ConfigError where the name is another network's.
     """
-
-    build: Callable[..., nn.Module]
-    size_problem: Callable[[int, int], str]
-    stages: Callable[[nn.Module, tuple[int, int, int], bool], tuple[Stage, ...]]
-
-
-NETWORKS: dict[str, NetworkKind] = {
-    "msp_cnn": NetworkKind(MspCnn, MspCnn.size_problem, vector_stages),
-    # Two classes, whoever the identities are.
-    "csn": NetworkKind(lambda _, **sizes: Csn(**sizes), Csn.size_problem, pair_stages),
-    "sisnet": NetworkKind(SisNet, SisNet.size_problem, scale_stages),
-}
-"""Network name -> what it is; its objective is in ``reid.training.objectives``."""
-
-
-def network_kind(name: str) -> NetworkKind:
-    """Raises ConfigError naming the nearest network."""
-    if name not in NETWORKS:
+    if not network.name:
         raise ConfigError(
-            f"no network {name!r}{nearest(name, NETWORKS)}; there are: {', '.join(NETWORKS)}"
+            f"{network.settings.__name__} gives no name; give its field name a default"
         )
-    return NETWORKS[name]
+    known = NETWORKS.setdefault(network.name, network)
+    if known != network:
+        raise ConfigError(f"there is a network {network.name!r} already; choose another name")
+    return network
 
 
-def build_network(name: str, num_identities: int, **sizes: Any) -> nn.Module:
+def network_named(name: str) -> Network:
+    """The network of this name. Raises ConfigError naming the nearest one.
+
+    >>> network_named("csn").losses
+    ('classification', 'contrastive', 'transform_prior')
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    points = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+    if name not in points:
+        known = (*NETWORKS, *points)
+        raise ConfigError(
+            f"no network {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
+        )
+    return add_network(_loaded(points[name]))
+
+
+def _loaded(point: metadata.EntryPoint) -> Network:
+    """What an entry point names. Raises ConfigError where that is no network of its name."""
+    where = f"the entry point {point.name} = {point.value!r} of {ENTRY_POINTS}"
+    try:
+        network = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where} cannot be loaded: {error}") from None
+    if not isinstance(network, Network) or network.name != point.name:
+        raise ConfigError(f"{where} must name a reid.models.description.Network of that name")
+    return network
+
+
+def default_settings() -> NetworkSettings:
+    """The network of a configuration that names none."""
+    return next(iter(NETWORKS.values())).settings()
+
+
+def build_network(num_identities: int, settings: NetworkSettings) -> nn.Module:
     """A freshly initialised network. Raises ConfigError naming the nearest network."""
-    return network_kind(name).build(num_identities, **sizes)
+    network: nn.Module = part(network_named(settings.name).builder)(num_identities, settings)
+    return network
 
 
-def input_size_problem(name: str, height: int, width: int) -> str:
-    """Why the network ``name`` cannot take images of this size, or an empty string."""
-    return network_kind(name).size_problem(height, width)
-
-
-def stages_of(
+def graphs_of(
     network: nn.Module, name: str, input_shape: tuple[int, int, int], normalise: bool = True
-) -> tuple[Stage, ...]:
+) -> tuple[Graph, ...]:
     """The graphs of a network called ``name``, in the order in which they run."""
-    return network_kind(name).stages(network, input_shape, normalise)
+    graphs: tuple[Graph, ...] = part(network_named(name).graphs)(network, input_shape, normalise)
+    return graphs

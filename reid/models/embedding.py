@@ -1,4 +1,4 @@
-"""The test stage of a vector network: one L2-normalised embedding per image."""
+"""The graph of a vector network: one L2-normalised embedding per image."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The test-stage graphs of a network: what runs, and is exported, under which names.
+"""The graphs of a network: what runs after training, and is exported, under which names.
 
 A vector network has one graph, ``embed``: an image goes in, its embedding comes out. A
-network that scores pairs has one graph per stage, because an image is described once and
-compared many times.
+network that scores pairs has several, because an image is described once and compared many times.
 """
 
 from __future__ import annotations
@@ -17,28 +16,33 @@ from reid.types import ArraySpec
 
 
 @dataclass(frozen=True)
-class Stage:
+class Graph:
     """One graph: ``module`` takes the inputs' tensors in order and gives the outputs'.
 
-    ``graph`` is the module to export in its place, where PyTorch runs the stage in a form that
-    a graph of any batch size cannot have. A stage ``on_request`` is exported where asked for.
+    ``exported`` is the module to export in its place, where PyTorch runs the graph in a form that
+    cannot be exported for any batch size. A graph ``on_request`` is exported where asked for.
     """
 
     name: str
     module: nn.Module
     inputs: tuple[ArraySpec, ...]
     outputs: tuple[ArraySpec, ...]
-    graph: nn.Module | None = None
+    exported: nn.Module | None = None
     on_request: bool = False
 
+    @property
+    def to_export(self) -> nn.Module:
+        """The module that stands in the exported file."""
+        return self.exported or self.module
 
-def vector_stages(
+
+def vector_graphs(
     network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
-) -> tuple[Stage, ...]:
+) -> tuple[Graph, ...]:
     """The one graph of a vector network: image -> embedding, L2-normalised if asked for."""
     dim = cast(VectorNetwork, network).embedding_dim
     return (
-        Stage(
+        Graph(
             name="embed",
             module=EmbeddingNetwork(network, normalise=normalise),
             inputs=(ArraySpec("data", input_shape),),

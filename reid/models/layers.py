@@ -125,8 +125,8 @@ class InceptionB(nn.Module):
         return torch.cat(branches, dim=1)
 
 
-def recomputed(stage: Callable[[Tensor], Tensor], x: Tensor, network: nn.Module) -> Tensor:
-    """``stage(x)``, whose inner maps are not kept but computed again in the backward pass.
+def recomputed(layers: Callable[[Tensor], Tensor], x: Tensor, network: nn.Module) -> Tensor:
+    """``layers(x)``, whose inner maps are not kept but computed again in the backward pass.
 
     The gradients are the same. The second pass leaves ``network``'s running statistics
     alone: they have seen this batch.
@@ -149,7 +149,7 @@ def recomputed(stage: Callable[[Tensor], Tensor], x: Tensor, network: nn.Module)
                 setattr(module, name, buffer)
 
     out: Tensor = checkpoint(
-        stage,
+        layers,
         x,
         use_reentrant=False,
         preserve_rng_state=False,  # dropout comes later

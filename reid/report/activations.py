@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
 from reid.data import read_image
 from reid.model_file.preprocess import Preprocess
-from reid.models.sisnet.network import SisNet
-from reid.report.activation_maps import map_correlation, scale_maps
+from reid.models.looks import ScalesSeen
 from reid.report.drawing import (
     CAPTION_HEIGHT,
     CELL_HEIGHT,
@@ -37,49 +35,26 @@ from reid.report.drawing import (
     short,
 )
 from reid.report.heat import heat
-from reid.types import FloatArray, Image, ImageRecord
+from reid.types import Image, ImageRecord
 
 SCALE_GAP, RUN_GAP = 6, 40
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What a run's two scales show of N images: maps (N, h, w) and (N, h', w'), and sizes.
-
-    ``classes`` (N,) as ``scale_maps`` chose them, ``correlations`` (N,) of the two maps.
-    """
+    """What a run sees of the images, at both scales, and what it makes of an image first."""
 
     name: str
     preprocess: Preprocess
-    maps: tuple[FloatArray, FloatArray]
-    sizes: tuple[str, str]
-    classes: list[int]
-    correlations: list[float]
-
-
-def attention(name: str, network: SisNet, preprocess: Preprocess, images: list[Image]) -> Attention:
-    """Look at images with a run that is called ``name``."""
-    with torch.inference_mode():
-        maps = scale_maps(network, torch.from_numpy(preprocess.batch(images)))
-        correlations = map_correlation(maps.first, maps.second)
-    sizes = (preprocess.crop_height, preprocess.crop_width), network.second_size
-    first, second = (f"{height}x{width}" for height, width in sizes)
-    return Attention(
-        name,
-        preprocess,
-        (maps.first.float().numpy(), maps.second.float().numpy()),
-        (first, second),
-        maps.classes.tolist(),
-        correlations.tolist(),
-    )
+    seen: ScalesSeen
 
 
 def activations_picture(records: Sequence[ImageRecord], seen: Sequence[Attention]) -> Image:
     """Images in rows; beside each, per run, the crop it sees under its two scales' maps.
 
     Each map has its own scale of colours, from its least to its greatest value: what is
-    compared is where, as in the DRC loss. ``seen`` is each run's ``attention`` of the same
-    images. Returns (H, W, 3) uint8 BGR. Raises DataError for an image that cannot be read.
+    compared is where, as in the DRC loss. ``seen`` is each run's of the same images. Returns
+    (H, W, 3) uint8 BGR. Raises DataError for an image that cannot be read.
     """
     run_width = 2 * CELL_WIDTH + SCALE_GAP
     lefts = [MARGIN + CELL_WIDTH + QUERY_GAP + i * (run_width + RUN_GAP) for i in range(len(seen))]
@@ -89,7 +64,7 @@ def activations_picture(records: Sequence[ImageRecord], seen: Sequence[Attention
     heading(canvas, "Activation maps", ())
     for left, run in zip(lefts, seen, strict=True):
         centred(canvas, short(run.name), left, top - HEADER_HEIGHT - 8, INK, run_width)
-        for scale, size in enumerate(run.sizes):
+        for scale, size in enumerate(run.seen.sizes):
             centred(canvas, size, left + scale * (CELL_WIDTH + SCALE_GAP), top - 12, FAINT_INK)
     for i, record in enumerate(records):
         row, image = top + i * (row_height + GAP), read_image(record.path)
@@ -102,14 +77,14 @@ def activations_picture(records: Sequence[ImageRecord], seen: Sequence[Attention
 
 def _draw_scales(canvas: Image, left: int, top: int, run: Attention, image: Image, i: int) -> None:
     crop = run.preprocess.crop(run.preprocess.resize(image))
-    for scale, maps in enumerate(run.maps):
+    for scale, maps in enumerate(run.seen.maps):
         filled = framed(canvas, left + scale * (CELL_WIDTH + SCALE_GAP), top, crop, LINE)
         size = filled.shape[1], filled.shape[0]
         laid = np.asarray(cv2.resize(maps[i], size, interpolation=cv2.INTER_LINEAR), np.float32)
         filled[:] = heat(filled, laid, (float(maps[i].min()), float(maps[i].max())))
     width = 2 * CELL_WIDTH + SCALE_GAP
     below = top + CELL_HEIGHT
-    correlation = run.correlations[i]
+    correlation = run.seen.agreement[i]
     told = "a flat map" if np.isnan(correlation) else f"correlation {correlation:.2f}"
     centred(canvas, told, left, below + 22, INK, width)
-    centred(canvas, f"as class {run.classes[i]}", left, below + 44, FAINT_INK, width)
+    centred(canvas, f"as class {run.seen.classes[i]}", left, below + 44, FAINT_INK, width)

@@ -10,7 +10,7 @@ from reid.evaluation.evaluating import Evaluation
 from reid.model_file.opening import ModelFile
 from reid.report.chosen import queries_to_show
 from reid.report.drawing import Picture, save_png
-from reid.report.inside import INSIDE, Run
+from reid.report.inside import Run, inside_pictures, what_is_shown
 from reid.report.ranked import ranked_list_picture
 from reid.report.retrieval_charts import curves_picture, distances_picture
 
@@ -43,11 +43,11 @@ def draw_pictures(
         pictures.append(_ranked(evaluations[0], worst_first))
         runs, not_drawn = _opened(models, evaluations)
         for network, of_network in runs.items():
-            inside = INSIDE[network]
-            drawn = inside.draw(of_network, rows[:INNER_ROWS])
+            drawn = inside_pictures(network, of_network, rows[:INNER_ROWS])
             pictures += drawn
-            if not drawn:
-                not_drawn.append(f"{inside.what}: no query shown has a wrong image near it")
+            if not drawn and what_is_shown(network):
+                why = "no query shown has a wrong image near it"
+                not_drawn.append(f"{what_is_shown(network)}: {why}")
     with output_errors(folder):
         for name in NAMES:
             (folder / name).unlink(missing_ok=True)  # of an earlier report
@@ -93,7 +93,7 @@ def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
 def _opened(
     models: Sequence[Path], evaluations: Sequence[Evaluation]
 ) -> tuple[dict[str, list[Run]], list[str]]:
-    """Networks of ``INSIDE`` -> their runs; a line for each that only exported files have."""
+    """Networks -> their runs; a line for each network that only exported files have."""
     per_model = len(evaluations) // len(models)  # shortlists, and re-ranked
     runs: dict[str, list[Run]] = {}
     files: dict[str, Path] = {}
@@ -106,7 +106,7 @@ def _opened(
         elif file.has_manifest_beside:
             files.setdefault(file.unchecked_manifest.network, model)
     return runs, [
-        f"{model}: {INSIDE[network].what} are drawn of a run (checkpoint.pt) only"
+        f"{model}: {what_is_shown(network)} are drawn of a run (checkpoint.pt) only"
         for network, model in files.items()
-        if network in INSIDE.keys() - runs.keys()
+        if network not in runs and what_is_shown(network)
     ]

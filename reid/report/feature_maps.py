@@ -1,21 +1,19 @@
-"""Feature maps of MSP-CNN from low to high level: as the paper's Figure 4.
+"""Feature maps from low to high level, for an anchor, a positive and a negative.
 
-Shen et al., "Person re-identification by multi-level similarity perception", ACM MM 2017,
-section 2: maps of Conv1, Conv2, Pool1 and Inception 1a, channels named, for an anchor, a
-positive and a negative.
+As Figure 4 of Shen et al., "Person re-identification by multi-level similarity perception", ACM MM
+2017: layers and channels named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from reid.data import read_image
 from reid.model_file.preprocess import Preprocess
+from reid.models.looks import FeatureMaps
 from reid.report.chosen import Trio
 from reid.report.drawing import (
     CAPTION_HEIGHT,
@@ -40,9 +38,6 @@ from reid.report.drawing import (
 from reid.report.heat import coloured
 from reid.types import FloatArray, Image
 
-LAYERS = {"conv1": "Conv1", "conv2": "Conv2", "pool1": "Pool1", "inception_1a": "Inception 1a"}
-"""The network's modules of Figure 4 -> the paper's names."""
-
 CHANNELS_SHOWN = 3
 """Of each layer."""
 
@@ -50,29 +45,6 @@ ALIKE = 0.8
 """Channels whose maps of the anchor correlate more than this show the same thing."""
 
 MAP_GAP, LAYER_GAP = 6, 30
-
-
-def layer_maps(network: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str, FloatArray]:
-    """What the named modules give for images (N, 3, H, W): (N, C, h, w) each.
-
-    The network runs whole and is listened to, so the maps are those of its own test.
-    """
-    heard: dict[str, FloatArray] = {}
-
-    def listen(name: str) -> torch.utils.hooks.RemovableHandle:
-        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            heard[name] = output.float().numpy().copy()  # what comes next may work in place
-
-        return network.get_submodule(name).register_forward_hook(keep)
-
-    handles = [listen(name) for name in layers]
-    try:
-        with torch.inference_mode():
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return heard
 
 
 def telling_channels(maps: FloatArray, number: int) -> list[int]:
@@ -96,21 +68,21 @@ def telling_channels(maps: FloatArray, number: int) -> list[int]:
 
 
 def feature_maps_picture(
-    network: nn.Module,
+    see: Callable[[list[Image]], FeatureMaps],
     preprocess: Preprocess,
     trio: Trio,
     channels: Mapping[str, Sequence[int]] | None = None,
 ) -> Image:
     """The trio in three rows; beside each image its maps, whose channels stand above them.
 
-    ``channels`` of ``LAYERS``'s modules are shown, or each layer's ``telling_channels`` of the
-    anchor. A channel has one scale of colours for its three images, from 0 up. Returns
-    (H, W, 3) uint8 BGR. Raises DataError for an image that cannot be read.
+    ``see`` gives the maps of images. ``channels`` of the layers are shown, or each layer's
+    ``telling_channels`` of the anchor. A channel has one scale of colours for its three images,
+    from 0 up. Returns (H, W, 3) uint8 BGR. Raises DataError for an image that cannot be read.
     """
     images = [read_image(record.path) for record in trio]
-    maps = layer_maps(network, torch.from_numpy(preprocess.batch(images)), list(LAYERS))
+    maps = see(images)
     shown = channels or {
-        layer: telling_channels(maps[layer][0], CHANNELS_SHOWN) for layer in LAYERS
+        layer: telling_channels(of_layer[0], CHANNELS_SHOWN) for layer, of_layer in maps.items()
     }
     width = round(CELL_HEIGHT * preprocess.crop_width / preprocess.crop_height)
     lefts = _lefts(shown, width)
@@ -148,10 +120,9 @@ def _lefts(shown: Mapping[str, Sequence[int]], width: int) -> dict[tuple[str, in
 
 def _draw_names(canvas: Image, top: int, lefts: Mapping[tuple[str, int], int], width: int) -> None:
     """Each layer's name over its columns, and each channel's number over its own."""
-    for layer, name in LAYERS.items():
+    for layer in dict.fromkeys(layer for layer, _ in lefts):
         own = [left for (of_layer, _), left in lefts.items() if of_layer == layer]
-        if own:
-            span = own[-1] + width - own[0]
-            centred(canvas, name, own[0], top - 12 - HEADER_HEIGHT // 2 - 8, INK, span)
+        span = own[-1] + width - own[0]
+        centred(canvas, layer, own[0], top - 12 - HEADER_HEIGHT // 2 - 8, INK, span)
     for (_, channel), left in lefts.items():
         centred(canvas, f"#{channel}", left, top - 12, FAINT_INK, width)

@@ -1,24 +1,15 @@
-"""The patches that MSP-CNN's cross-correlation matched between two images.
-
-Shen et al., ACM MM 2017, sections 2.1 and 2.2: for each patch of the first image's Pool1, the
-patch of the second's with the largest response. Found by ``reid.losses.patch_matching``, as in
-training.
-"""
+"""Patches that a network matched between two images: boxes, and lines between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from reid.data import read_image
-from reid.losses.patch_matching import Search, best_match, patch_workspace, patches_of
 from reid.model_file.preprocess import Preprocess
-from reid.models.msp_cnn.network import MspCnn
+from reid.models.looks import PatchMatch, PatchMatches
 from reid.report.chosen import Trio
 from reid.report.drawing import (
     FAINT_INK,
@@ -38,9 +29,6 @@ from reid.report.drawing import (
 )
 from reid.types import Image
 
-MATCHES_SHOWN = 8
-"""Of each pair of images."""
-
 COLOURS: tuple[Colour, ...] = (
     *((40, 40, 230), (20, 150, 255), (0, 210, 240), (70, 190, 60)),
     *((200, 190, 0), (240, 130, 30), (220, 60, 150), (130, 110, 250)),
@@ -51,73 +39,24 @@ IMAGE_HEIGHT = 504
 PAIR_GAP, LIST_WIDTH, NAME_HEIGHT, LINE_HEIGHT = 190, 190, 40, 34
 
 
-class PatchMatch(NamedTuple):
-    """A patch of a first map and its best match on the second: channel, score, centres."""
-
-    channel: int
-    score: float
-    y: int
-    x: int
-    other_y: int
-    other_x: int
-
-
-def strongest_matches(
-    first: Tensor, second: Tensor, search: Search, number: int
-) -> list[PatchMatch]:
-    """The best-matching patches of two images' maps, (C, H, W) each, strongest first.
-
-    Each place and channel of ``first`` has one match; dead patches say nothing, as in the
-    loss. To be shown [inferred]: no patch that covers padding, because what it matches is the
-    map's edge, and none that overlaps a stronger one of another or its own channel.
-    """
-    first, second = first[None].float(), second[None].float()
-    channels, height, width = first.shape[1:]
-    a, b = (
-        patches_of(maps, search, side, patch_workspace(maps, channels, search, side))
-        for side, maps in enumerate((first, second))
-    )
-    best = best_match(a, b, search.rows)
-    other_y, other_x = best.place // width - search.rows // 2, best.place % width
-    reach = search.patch // 2
-    inside = torch.zeros_like(best.score, dtype=torch.bool)
-    inside[:, reach : height - reach, reach : width - reach] = True
-    for places, size in ((other_y, height), (other_x, width)):
-        inside &= (places >= reach) & (places < size - reach)
-    alive = (inside & (a.deviation > 0)).flatten().nonzero()[:, 0]
-    order = alive[best.score.flatten()[alive].argsort(descending=True, stable=True)]
-    found: list[PatchMatch] = []
-    for index in order.tolist():
-        channel, place = divmod(index, height * width)
-        y, x = divmod(place, width)
-        if all(max(abs(y - one.y), abs(x - one.x)) >= search.patch for one in found):
-            to = int(other_y[channel, y, x]), int(other_x[channel, y, x])
-            found.append(PatchMatch(channel, float(best.score[channel, y, x]), y, x, *to))
-        if len(found) == number:
-            break
-    return found
-
-
 def patch_matches_picture(
-    network: MspCnn, preprocess: Preprocess, trio: Trio, search: Search
+    see: Callable[[list[Image]], PatchMatches], preprocess: Preprocess, trio: Trio
 ) -> Image:
     """The anchor beside the positive, and beside the negative, their strongest matches joined.
 
-    Images are what the network sees of them: the crop. At the right of each pair stand the
-    matches' channels and scores. Returns (H, W, 3) uint8 BGR. Raises DataError for an image
-    that cannot be read.
+    ``see`` gives the matches. Images are what the network sees of them: the crop. At the right of
+    each pair stand the matches' channels and scores. Returns (H, W, 3) uint8 BGR. Raises
+    DataError for an image that cannot be read.
     """
     images = [read_image(record.path) for record in trio]
-    with torch.inference_mode():
-        maps = network.low_level(torch.from_numpy(preprocess.batch(images)))
-    map_size = maps.shape[2], maps.shape[3]
+    seen = see(images)
     shown = [_large(preprocess, image) for image in images]
     width = shown[0].shape[1]
     pair_width = 2 * width + PAIR_GAP + LIST_WIDTH
     top = MARGIN + TITLE_HEIGHT + NAME_HEIGHT
     size = top + IMAGE_HEIGHT + NAME_HEIGHT + MARGIN, 2 * MARGIN + 2 * pair_width
     canvas: Image = np.full((*size, 3), 255, np.uint8)
-    heading(canvas, "Patches that the cross-correlation matched", LEGEND)
+    heading(canvas, "Matched patches", LEGEND)
     for i, (name, frame) in enumerate((("positive", RIGHT), ("negative", WRONG)), 1):
         left = MARGIN + (i - 1) * pair_width
         lefts = left, left + width + PAIR_GAP
@@ -126,8 +65,8 @@ def patch_matches_picture(
             centred(canvas, name if image else "anchor", x, top - 14, INK, width)
             words = f"id {trio[image].person_id}, camera {trio[image].camera_id}"
             centred(canvas, words, x, top + IMAGE_HEIGHT + 26, FAINT_INK, width)
-        matches = strongest_matches(maps[0], maps[i], search, MATCHES_SHOWN)
-        _join(canvas, matches, search.patch, (IMAGE_HEIGHT, width), map_size, lefts, top)
+        matches = seen.pairs[i - 1]
+        _join(canvas, matches, seen.patch, (IMAGE_HEIGHT, width), seen.map_size, lefts, top)
         _list(canvas, matches, lefts[1] + width + 24, top)
     return canvas
 

@@ -104,9 +104,9 @@ def open_runners(
     *,
     cuda_graphs: bool = False,
 ) -> dict[str, Runner]:
-    """What it takes to match with a model: stage name -> runner.
+    """What it takes to match with a model: graph's name -> runner.
 
-    One stage for a vector network; ``describe`` and ``compare``, whichever file is named, for
+    One graph for a vector network; ``describe`` and ``compare``, whichever file is named, for
     one that scores pairs (a checkpoint has ``pair`` too), ``pair`` for a file of that graph.
     Raises what ``open_runner`` raises, and ModelFileError for two files that do not belong
     together.
@@ -116,15 +116,15 @@ def open_runners(
         module = importlib.import_module("reid.training.checkpoint")
         return dict(module.runners_from_checkpoint(file, device, threads))
     runner = open_runner(file, device, threads, cuda_graphs=cuda_graphs)
-    stage = runner.manifest.stage
+    graph = runner.manifest.stage
     try:
-        other = file.partner(stage)
+        other = file.partner(graph)
         if other is None:
-            return {stage: runner}
+            return {graph: runner}
         partner = _partner(file.path, other, runner.manifest, device, threads)
         if cuda_graphs:
             partner.use_cuda_graphs()
-        return {stage: runner, PARTNERS[stage]: partner}
+        return {graph: runner, PARTNERS[graph]: partner}
     except ReidError:
         runner.close()
         raise
@@ -142,7 +142,7 @@ def _partner(file: Path, other: Path, manifest: Manifest, device: str, threads: 
     runner = open_runner(other, device, threads)
     found = runner.manifest
     if found.stage != wanted:
-        problem = f"holds the stage {found.stage!r}, expected {wanted!r}"
+        problem = f"holds the graph {found.stage!r}, expected {wanted!r}"
     elif found.checkpoint_sha256 != manifest.checkpoint_sha256:
         problem = f"comes from another checkpoint than {file.name}"
     elif found.precision != manifest.precision:

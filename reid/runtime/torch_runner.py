@@ -27,7 +27,7 @@ back to the system after each layer. 128 images of MSP-CNN in pieces of 128, 64,
 
 
 class TorchRunner(Runner):
-    """A test-stage module: tensors in, a tensor or a tuple out, as ``manifest`` lists them.
+    """A graph's module: tensors in, a tensor or a tuple out, as ``manifest`` lists them.
 
     The module is moved to the device and set to evaluation mode. ``device`` is ``auto``
     (CUDA where there is one), ``cpu`` or ``cuda``; ``threads`` 0 leaves PyTorch's count.

@@ -2,7 +2,7 @@
 
 bfloat16 and channels-last pay on some processors and not on others, so with ``auto`` the
 candidates run a small forward and backward pass and the quickest is taken. Where bfloat16
-is emulated it costs tenfold and is not tried.
+is emulated it is far slower and not tried.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROBE_IMAGES = 4
 _ROUNDS = 4
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _EMULATED_BF16 = ("DEFAULT", "NO AVX", "AVX2")
-"""PyTorch's names of x86 instruction sets on which bfloat16 is emulated, ten times slower."""
+"""PyTorch's names of x86 instruction sets on which bfloat16 is emulated, which is much slower."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from reid.errors import CheckpointError, ConfigError, ManifestError
 from reid.files import write_atomically
 from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.opening import ModelFile, Openable
-from reid.models import build_network, stages_of
+from reid.models import build_network, graphs_of
 from reid.runtime.torch_runner import TorchRunner
 from reid.training.torch_files import load_without_code, misfit
 
@@ -110,9 +110,7 @@ def one_line(error: Exception) -> str:
 
 def build_configured_network(config: TrainConfig, num_identities: int) -> nn.Module:
     """The network that a configuration names, freshly initialised."""
-    sizes = dataclasses.asdict(config.network)
-    sizes.pop("pretrained", None)  # where weights come from is no size
-    return build_network(sizes.pop("name"), num_identities, **sizes)
+    return build_network(num_identities, config.network)
 
 
 def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
@@ -166,21 +164,21 @@ def network_of(file: ModelFile) -> nn.Module:
 def runners_from_checkpoint(
     path: Openable, device: str = "auto", threads: int = 0
 ) -> dict[str, TorchRunner]:
-    """Open a checkpoint for testing: stage name -> runner, answering as its exported file."""
+    """Open a checkpoint for testing: graph's name -> runner, answering as its exported file."""
     file = ModelFile.at(path)
     network = network_of(file)
     manifest = dataclasses.replace(file.checkpoint.manifest, checkpoint_sha256=file.sha256)
-    stages = stages_of(
+    graphs = graphs_of(
         network, manifest.network, manifest.preprocess.input_shape, manifest.normalised
     )
     return {
-        stage.name: TorchRunner(
-            stage.module,
-            manifest.of_graph(stage.name, stage.inputs, stage.outputs),
+        graph.name: TorchRunner(
+            graph.module,
+            manifest.of_graph(graph.name, graph.inputs, graph.outputs),
             device,
             threads,
         )
-        for stage in stages
+        for graph in graphs
     }
 
 

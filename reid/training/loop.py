@@ -20,12 +20,12 @@ import torch
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data import load_split
-from reid.data.batch import Batch
 from reid.errors import TrainingError
 from reid.files import write_text
+from reid.losses.batch import Batch
 from reid.training.arithmetic import choose_device
 from reid.training.curves import write_curves
-from reid.training.kept_memory import keep_freed_memory
+from reid.training.freed_memory import keep_freed_memory
 from reid.training.objectives import active_losses
 from reid.training.processes import joined_processes
 from reid.training.resume import checkpoint_to_resume

@@ -53,17 +53,6 @@ class Pretrained:
         )
 
 
-def how_to_obtain(depth: int) -> str:
-    """The line for a run that was given no weights."""
-    return (
-        f"no pretrained weights: ResNet-{depth} starts at random, and the published figures are "
-        "not within reach; nothing is downloaded here, so fetch a file once, with torchvision "
-        f'installed: python -c "import torch, torchvision; torch.save(torchvision.models.resnet'
-        f"{depth}(weights='IMAGENET1K_V1').state_dict(), 'resnet{depth}.pth')\", and name it with "
-        f"--set network.pretrained=resnet{depth}.pth"
-    )
-
-
 def load_pretrained(backbone: nn.Module, path: Path) -> Pretrained:
     """Put a file's weights into ``backbone``, all of them or none.
 

@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reid import __version__
-from reid.config.networks import SisNetConfig
 from reid.config.settings import StageConfig, TrainConfig
-from reid.data.batch import Batch
 from reid.data.loader import TrainLoader
 from reid.data.sampling.samplers import sampler_from_config
 from reid.errors import CheckpointError, ConfigError
+from reid.losses.batch import Batch
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
-from reid.models import input_size_problem
-from reid.models.sisnet.network import SisNet
+from reid.models import network_named
+from reid.models.description import Backbone, Objective, part
 from reid.training.arithmetic import Arithmetic, choose_arithmetic
 from reid.training.checkpoint import (
     Checkpoint,
@@ -31,8 +29,8 @@ from reid.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from reid.training.objectives import Objective, active_losses, objective_of
-from reid.training.pretrained import how_to_obtain, load_pretrained
+from reid.training.objectives import active_losses, objective_of
+from reid.training.pretrained import load_pretrained
 from reid.training.processes import Processes
 from reid.training.resume import arithmetic_before, restore_training
 from reid.training.schedule import stage_iterations
@@ -184,12 +182,13 @@ def start_run(
 
 def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
     """Put pretrained weights into the network's backbone; a line that says what became of them."""
-    if not isinstance(config.network, SisNetConfig):
+    hook = network_named(config.network.name).pretrained
+    if not hook:
         return []
-    if not config.network.pretrained:
-        return [how_to_obtain(config.network.depth)]
-    backbone = cast(SisNet, network).backbone
-    return [load_pretrained(backbone, Path(config.network.pretrained)).words()]
+    backbone: Backbone = part(hook)(network, config.network)
+    if not backbone.file:
+        return [backbone.how_to_obtain]
+    return [load_pretrained(backbone.module, Path(backbone.file)).words()]
 
 
 def _arithmetic(
@@ -235,6 +234,6 @@ def _check_sizes(config: TrainConfig) -> None:
     preprocess = config.preprocess
     for stage in config.stages:
         size = stage.image_size or (preprocess.crop_height, preprocess.crop_width)
-        problem = input_size_problem(config.network.name, *size)
+        problem = network_named(config.network.name).size_problem(*size)
         if problem:
             raise ConfigError(f"stage {stage.name!r}: {problem}")

@@ -1,6 +1,6 @@
 """Building engines: python tests/benchmarks/bench_engine.py
 
-Seconds, and megabytes of the plan, of each test-stage graph of a network in FP32 and FP16, built
+Seconds, and megabytes of the plan, of each graph of a network in FP32 and FP16, built
 by the TensorRT that is installed here, or else by the one that the tests provision, which needs no
 GPU. ``--record`` keeps the figures in tests/benchmarks/records/engine.json.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from reid.config.toml import resolve_config
-from reid.export.onnx import export_onnx, prepared_stages
+from reid.export.onnx import export_onnx, prepared_graphs
 from reid.export.tensorrt.engine import build_engine
 from reid.files import write_text
 from reid.model_file.manifest import Manifest
@@ -74,10 +74,10 @@ def onnx_files(recipe: str, folder: Path) -> list[Path]:
     kind = config.network.name
     manifest = Manifest(network=kind, stage="train", preprocess=config.preprocess)
     files = []
-    for stage in prepared_stages(network, manifest, fp16=False):
+    for graph in prepared_graphs(network, manifest, fp16=False):
         for precision in ("fp32", "fp16"):
-            files.append(folder / f"{kind}.{stage.name}.{precision}.onnx")
-            export_onnx(network, manifest, files[-1], stage=stage.name, fp16=precision == "fp16")
+            files.append(folder / f"{kind}.{graph.name}.{precision}.onnx")
+            export_onnx(network, manifest, files[-1], graph=graph.name, fp16=precision == "fp16")
     return files
 
 

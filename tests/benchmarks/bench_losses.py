@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from reid.files import write_text
-from reid.losses import cross_correlation_loss
+from reid.losses.cross_correlation import cross_correlation_loss
 
 RECORD = Path(__file__).parent / "records" / "losses.json"
 SHAPE = (32, 72, 28)

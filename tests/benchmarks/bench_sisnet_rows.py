@@ -88,7 +88,7 @@ def trained(run: Path, recipe: str, data_root: Path, overrides: list[str]) -> No
 
 
 def evaluated(run: Path, data_root: Path) -> None:
-    stages = ["--stage", "embed", "--stage", "second", "--stage", "cascade"]
+    stages = ["--graph", "embed", "--graph", "second", "--graph", "cascade"]
     data = ["--data", "market1501", "--data-root", str(data_root)]
     write_text(run / "eval.json", reid("eval", str(run), *stages, *data, "--json"))
 

@@ -65,7 +65,7 @@ def test_without_a_batch_each_matcher_takes_its_own_which_the_help_tells(
     asked: list[int | None] = []
 
     def opened(
-        path: Path, device: str, threads: int, batch_size: int | None, stage: str
+        path: Path, device: str, threads: int, batch_size: int | None, graph: str
     ) -> VectorMatcher:
         asked.append(batch_size)
         return colour_matcher()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from reid.config.networks import CsnConfig, MspCnnConfig
 from reid.config.settings import TrainConfig
 from reid.config.toml import (
     config_from_toml,
@@ -18,6 +17,8 @@ from reid.config.toml import (
     resolve_config,
 )
 from reid.errors import ConfigError
+from reid.models.csn.settings import CsnSettings
+from reid.models.msp_cnn.settings import MspCnnSettings
 from reid.training.objectives import objective_of
 
 PAPER = "msp_cnn_market1501"
@@ -57,7 +58,7 @@ def test_csns_recipes_have_its_papers_settings(
     name: str, levels: tuple[int, ...], copies: int, pairs: int
 ) -> None:
     config = load_recipe(name)
-    assert config.network == CsnConfig(levels=levels)
+    assert config.network == CsnSettings(levels=levels)
     assert config.preprocess.input_shape == (3, 160, 60)
     assert not config.augment.random_crop
     assert (config.augment.translation, config.augment.mirror_probability) == (0.05, 0.5)
@@ -87,10 +88,10 @@ def test_csns_recipe_for_two_cores_differs_in_its_batches_and_stages_alone() -> 
 
 def test_the_name_of_a_network_chooses_its_settings() -> None:
     csn = resolve_config("csn_cuhk01", None, ["network.divide=false"]).network
-    assert csn == CsnConfig(divide=False)
+    assert csn == CsnSettings(divide=False)
     msp_cnn = config_from_toml("[network]\nname = 'msp_cnn'\nembed_at = 'relu'", "text").network
-    assert msp_cnn == MspCnnConfig(embed_at="relu")
-    assert config_from_toml("[network]\ndropout_ratio = 0.25", "text").network == MspCnnConfig(
+    assert msp_cnn == MspCnnSettings(embed_at="relu")
+    assert config_from_toml("[network]\ndropout_ratio = 0.25", "text").network == MspCnnSettings(
         dropout_ratio=0.25
     )
 
@@ -99,7 +100,7 @@ def test_the_name_of_a_network_chooses_its_settings() -> None:
     ("override", "words"),
     [
         ("network.name=csm", "no network 'csm' (did you mean 'csn'?); there are: msp_cnn, csn"),
-        ("network.name=3", "no network 3; there are: msp_cnn, csn"),
+        ("network.name=3", "no network '3'; there are: msp_cnn, csn"),
         ("network=csn", "network must be a table, found 'csn'"),
         ("network.dropout_ratio=0.5", "unknown setting 'network.dropout_ratio'"),
         ("network.name=msp_cnn", "unknown setting 'network.levels'"),

@@ -14,12 +14,13 @@ import torch
 
 from reid.config.settings import AugmentConfig, SamplerConfig
 from reid.data import loader as loader_module
-from reid.data.batch import Batch, collate
+from reid.data.batch import collate
 from reid.data.images import read_image
 from reid.data.loader import TrainLoader, default_num_workers
 from reid.data.sampling.pair_sampler import PairSampler
 from reid.data.sampling.samplers import sampler_from_config
 from reid.errors import DataError
+from reid.losses.batch import Batch
 from reid.model_file.preprocess import Preprocess
 from reid.types import ImageRecord
 

@@ -375,9 +375,9 @@ def test_models_are_evaluated_in_turn_and_each_is_closed(
 
     class Watched(VectorMatcher):
         def __init__(
-            self, path: Path, device: str, threads: int, batch_size: int | None, stage: str
+            self, path: Path, device: str, threads: int, batch_size: int | None, graph: str
         ) -> None:
-            assert not stage
+            assert not graph
             events.append(f"open {path} {device} {threads} {batch_size}")
             super().__init__(MeanColourRunner(), batch_size)
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from reid.caffe.files import read_net, read_weights, write_net, write_weights
 from reid.caffe.schema import NetParameter
-from reid.config.networks import CsnConfig
 from reid.config.settings import TrainConfig
 from reid.export.caffe.writing import caffe_from_checkpoint
 from reid.export.onnx import export_onnx
@@ -28,6 +27,7 @@ from reid.export.pipeline import export_checkpoint
 from reid.model_file.manifest import Manifest, read_manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.models.csn.network import Csn
+from reid.models.csn.settings import CsnSettings
 from reid.models.embedding import EmbeddingNetwork
 from reid.models.msp_cnn.network import MspCnn
 from reid.runtime.torch_runner import TorchRunner
@@ -102,15 +102,15 @@ class PairRun:
     run: Path
     exported: tuple[ExportedFile, ...]
 
-    def file(self, stage: str, precision: str = "fp32") -> Path:
-        return self.exported[0].path.with_name(f"csn.{stage}.{precision}.onnx")
+    def file(self, graph: str, precision: str = "fp32") -> Path:
+        return self.exported[0].path.with_name(f"csn.{graph}.{precision}.onnx")
 
-    def copied_to(self, folder: Path, *stages: str, precision: str = "fp32") -> Path:
+    def copied_to(self, folder: Path, *graphs: str, precision: str = "fp32") -> Path:
         """Files and their manifests in another folder, to be spoilt; the first one's path."""
-        for stage in stages:
-            shutil.copy(f"{self.file(stage, precision)}.json", folder)
-            shutil.copy(self.file(stage, precision), folder)
-        return folder / self.file(stages[0], precision).name
+        for graph in graphs:
+            shutil.copy(f"{self.file(graph, precision)}.json", folder)
+            shutil.copy(self.file(graph, precision), folder)
+        return folder / self.file(graphs[0], precision).name
 
 
 def pair_run_of(
@@ -122,12 +122,12 @@ def pair_run_of(
 ) -> PairRun:
     """CSN of these levels for images of this size, whose scores tell small changes."""
     torch.manual_seed(5)
-    network = cast(Csn, enlivened(Csn(levels=levels)).eval())
+    network = cast(Csn, enlivened(Csn(CsnSettings(levels=levels))).eval())
     with torch.inference_mode():
         images, first = torch.randn(8, *preprocess.input_shape), torch.arange(7)
         spread = network(images, first, first + 1).logits.std()
     network.classify.weight.data /= spread  # a probability at its end would hide every change
-    config = TrainConfig(network=CsnConfig(levels=levels), preprocess=preprocess)
+    config = TrainConfig(network=CsnSettings(levels=levels), preprocess=preprocess)
     manifest = Manifest("csn", "train", preprocess)
     checkpoint = Checkpoint(config, manifest, 2, network.state_dict())
     save_checkpoint(folder / "checkpoint.pt", checkpoint)

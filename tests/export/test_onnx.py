@@ -16,8 +16,8 @@ from reid.export import onnx as onnx_export
 from reid.export.onnx import export_graph, export_onnx
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
 from reid.model_file.preprocess import Preprocess
-from reid.models import stages_of
-from reid.models.graphs import Stage
+from reid.models import graphs_of
+from reid.models.graphs import Graph
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import ArraySpec
 
@@ -110,18 +110,18 @@ class Compare(nn.Module):
 
 
 def test_graph_of_several_arrays_keeps_their_names_and_which_is_batched(tmp_path):
-    stage = Stage(
+    graph = Graph(
         "compare",
         Compare(),
         (ArraySpec("query", (2, 3), batched=False), ArraySpec("gallery", (2, 3))),
         (ArraySpec("score", (1,)), ArraySpec("product", (2, 2))),
     )
     path = tmp_path / "compare.onnx"
-    manifest = export_graph(stage, Manifest("csn", "train", Preprocess()), path, fp16=False)
+    manifest = export_graph(graph, Manifest("csn", "train", Preprocess()), path, fp16=False)
     assert (manifest.stage, manifest.inputs, manifest.outputs) == (
         "compare",
-        stage.inputs,
-        stage.outputs,
+        graph.inputs,
+        graph.outputs,
     )
     query = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     with OnnxRunner(path, device="cpu") as runner:
@@ -136,9 +136,9 @@ def test_graph_of_several_arrays_keeps_their_names_and_which_is_batched(tmp_path
 
 
 def test_stage_that_the_network_does_not_have_is_refused(exported, tmp_path):
-    with pytest.raises(BuildError, match="msp_cnn has the stages embed, found 'compare'"):
+    with pytest.raises(BuildError, match="msp_cnn has the graphs embed, found 'compare'"):
         export_onnx(
-            exported.network, exported.trained_manifest, tmp_path / "m.onnx", stage="compare"
+            exported.network, exported.trained_manifest, tmp_path / "m.onnx", graph="compare"
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -151,7 +151,7 @@ def test_killed_export_leaves_nothing(exported, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reid.files.os.replace", interrupted)
-    (graph,) = stages_of(exported.network, "msp_cnn", (3, 144, 56))
+    (graph,) = graphs_of(exported.network, "msp_cnn", (3, 144, 56))
     with pytest.raises(KeyboardInterrupt):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=False)
     assert list(tmp_path.iterdir()) == []
@@ -162,7 +162,7 @@ def test_graph_of_the_wrong_precision_is_refused_before_anything_is_written(
 ):
     model = onnx.load(exported.files["fp32"])
     monkeypatch.setattr(onnx_export, "_traced", lambda graph, opset: model)
-    (graph,) = stages_of(exported.network, "msp_cnn", (3, 144, 56))
+    (graph,) = graphs_of(exported.network, "msp_cnn", (3, 144, 56))
     with pytest.raises(BuildError, match="was to compute in fp16"):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=True)
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +201,7 @@ def test_graph_that_pytorch_cannot_export_is_one_line(tmp_path):
         def forward(self, data: Tensor) -> Tensor:
             return data if bool(data.sum() > 0) else -data
 
-    graph = Stage(
+    graph = Graph(
         "embed", Undecided(), (ArraySpec("data", (3, 2, 2)),), (ArraySpec("embedding", (3,)),)
     )
     manifest = Manifest("msp_cnn", "train", Preprocess())

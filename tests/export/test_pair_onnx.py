@@ -23,13 +23,13 @@ from reid.training.checkpoint import runners_from_checkpoint
 from reid.types import FloatArray
 
 Capture = pytest.CaptureFixture[str]
-STAGES = ("describe", "compare", "pair")
+GRAPHS = ("describe", "compare", "pair")
 LARGEST_ERROR = {"fp32": 2e-6, "fp16": 3e-3}  # of the largest value; ten times what was measured
 
 
 @pytest.fixture(scope="module")
 def asked(pair_run: Any, crops: list[Any]) -> dict[str, tuple[dict[str, FloatArray], Any]]:
-    """Each stage's inputs of 64 images and what the network itself answers."""
+    """Each graph's inputs of 64 images and what the network itself answers."""
     runners = runners_from_checkpoint(pair_run.run / "checkpoint.pt", "cpu", 1)
     data = runners["describe"].manifest.preprocess.batch(crops * 4)
     described = runners["describe"].run({"data": data})
@@ -37,16 +37,16 @@ def asked(pair_run: Any, crops: list[Any]) -> dict[str, tuple[dict[str, FloatArr
     compared |= {f"gallery_{name}": array for name, array in described.items()}
     pairs = {"first": data, "second": np.ascontiguousarray(data[::-1])}
     inputs = {"describe": {"data": data}, "compare": compared, "pair": pairs}
-    return {stage: (given, runners[stage].run(given)) for stage, given in inputs.items()}
+    return {graph: (given, runners[graph].run(given)) for graph, given in inputs.items()}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("graph", GRAPHS)
 def test_a_graph_answers_as_the_network_in_batches_of_1_and_3_and_64(
-    pair_run: Any, asked: Any, stage: str, precision: str
+    pair_run: Any, asked: Any, graph: str, precision: str
 ) -> None:
-    inputs, expected = asked[stage]
-    with OnnxRunner(pair_run.file(stage, precision), "cpu") as runner:
+    inputs, expected = asked[graph]
+    with OnnxRunner(pair_run.file(graph, precision), "cpu") as runner:
         batched = {spec.name for spec in runner.manifest.input_arrays if spec.batched}
         for size in (1, 3, 64):
             given = {name: a[:size] if name in batched else a for name, a in inputs.items()}
@@ -63,7 +63,7 @@ def test_a_graph_answers_as_the_network_in_batches_of_1_and_3_and_64(
 def test_files_are_named_by_stage_and_list_their_arrays(pair_run: Any) -> None:
     names = [exported.path.name for exported in pair_run.exported]
     precisions = ("fp32", "fp16")
-    assert names == [f"csn.{stage}.{p}.onnx" for p in precisions for stage in STAGES]
+    assert names == [f"csn.{graph}.{p}.onnx" for p in precisions for graph in GRAPHS]
     manifest = read_manifest(pair_run.file("compare", "fp16"))
     assert (manifest.stage, manifest.precision, manifest.opset) == ("compare", "fp16", 18)
     words = [spec.words() for spec in manifest.input_arrays]
@@ -88,11 +88,11 @@ def test_the_size_of_a_stored_description_is_told(pair_run: Any) -> None:
     assert [exported.on_request for exported in pair_run.exported[:3]] == [False, False, True]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("graph", GRAPHS)
 def test_fp16_graphs_compute_in_half_but_for_the_length_and_the_score(
-    pair_run: Any, stage: str
+    pair_run: Any, graph: str
 ) -> None:
-    proof = prove_precision(pair_run.file(stage, "fp16"), "fp16")
+    proof = prove_precision(pair_run.file(graph, "fp16"), "fp16")
     assert proof.compute_nodes == proof.total_compute_nodes
     assert proof.fp32_weight_share < 1e-4
     islands = {
@@ -100,7 +100,7 @@ def test_fp16_graphs_compute_in_half_but_for_the_length_and_the_score(
         "compare": ("score",),
         "pair": ("ranking.l2_normalise", "score"),
     }
-    assert proof.fp32_islands == islands[stage]
+    assert proof.fp32_islands == islands[graph]
 
 
 def test_tables_of_indices_survive_halving(pair_run: Any) -> None:
@@ -146,15 +146,15 @@ def test_one_verdict_is_for_both_halves(pair_run: Any) -> None:
     files = [exported.path for exported in pair_run.exported]
     names = [file.name for file in one_of_each(files)]
     assert names == [
-        f"csn.{stage}.{precision}.onnx"
+        f"csn.{graph}.{precision}.onnx"
         for precision in ("fp32", "fp16")
-        for stage in ("describe", "pair")
+        for graph in ("describe", "pair")
     ]
     assert [file.name for file in one_of_each(files[1::-1])] == ["csn.compare.fp32.onnx"]
 
 
-def renamed(pair_run: Any, folder: Path, stage: str, name: str) -> Path:
-    file = pair_run.copied_to(folder, stage)
+def renamed(pair_run: Any, folder: Path, graph: str, name: str) -> Path:
+    file = pair_run.copied_to(folder, graph)
     for suffix in ("", ".json"):
         Path(f"{file}{suffix}").rename(folder / f"{name}{suffix}")
     return folder / name
@@ -175,7 +175,7 @@ def test_a_half_under_a_name_of_its_own_is_refused(pair_run: Any, tmp_path: Path
 def test_describe_under_the_name_of_compare_is_refused(pair_run: Any, tmp_path: Path) -> None:
     renamed(pair_run, tmp_path, "describe", "csn.compare.fp32.onnx")
     file = pair_run.copied_to(tmp_path, "describe")
-    with pytest.raises(ModelFileError, match="holds the stage 'describe', expected 'compare'"):
+    with pytest.raises(ModelFileError, match="holds the graph 'describe', expected 'compare'"):
         open_runners(file, "cpu")
     with pytest.raises(ModelFileError, match=r"expected \.describe\. in its name"):
         open_runners(tmp_path / "csn.compare.fp32.onnx", "cpu")

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from reid.cli import main
-from reid.export.onnx import export_graph, from_pixels, prepared_stages
+from reid.export.onnx import export_graph, from_pixels, prepared_graphs
 from reid.export.pixels import Pixels
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.preprocess import Preprocess
-from reid.models.graphs import Stage
+from reid.models.graphs import Graph
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.types import ArraySpec, Image
 from tests.export.conftest import lively_network
@@ -44,7 +44,7 @@ def test_the_graph_takes_resized_pixels_and_says_so(
     images: list[Image], tmp_path: Path, precision: str
 ) -> None:
     manifest = Manifest("msp_cnn", "train", PREPROCESS)
-    (plain,) = prepared_stages(lively_network(), manifest, fp16=precision == "fp16")
+    (plain,) = prepared_graphs(lively_network(), manifest, fp16=precision == "fp16")
     vectors = []
     for name, (graph, described) in {
         "plain": (plain, manifest),
@@ -78,7 +78,7 @@ def test_the_command_writes_and_proves_it_beside_the_other(
 
 def test_a_graph_without_images_stays_as_it_is() -> None:
     vectors = (ArraySpec("query", (256,), batched=False), ArraySpec("gallery", (256,)))
-    stage = Stage("compare", torch.nn.Identity(), vectors, (ArraySpec("score", ()),))
-    graph, described = from_pixels(stage, Manifest("csn", "train", PREPROCESS))
-    assert graph is stage
+    given = Graph("compare", torch.nn.Identity(), vectors, (ArraySpec("score", ()),))
+    graph, described = from_pixels(given, Manifest("csn", "train", PREPROCESS))
+    assert graph is given
     assert described.preprocess == PREPROCESS.resize_only()

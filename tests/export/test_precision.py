@@ -157,7 +157,7 @@ def test_weight_that_float16_cannot_hold_is_named(value):
 
 def test_a_resnet_is_folded_too_and_answers_as_before():
     torch.manual_seed(0)
-    network = ResNet(18).eval()
+    network = ResNet(18, 2).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from reid.cli import main
-from reid.config.networks import SisNetConfig
 from reid.config.settings import TrainConfig
 from reid.errors import ParityError
 from reid.export.parity.answers import VectorSubject, subject_of
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.preprocess import Preprocess
+from reid.models.sisnet.settings import SisNetSettings
 from reid.runtime import open_runners
 from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 from tests.export.conftest import enlivened
@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-18 on 64x32 and 48x32, with lively batch norms."""
     torch.manual_seed(3)
     preprocess = Preprocess(72, 40, 64, 32)
-    network = SisNetConfig(depth=18, second_size=(48, 32))
+    network = SisNetSettings(depth=18, second_size=(48, 32))
     config = TrainConfig(network=network, preprocess=preprocess)
     state = enlivened(build_configured_network(config, 5)).state_dict()
     manifest = Manifest(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reid.losses import cross_correlation_loss
+from reid.losses.cross_correlation import cross_correlation_loss
 
 FIRST = torch.tensor([0, 0, 0, 1])
 SECOND = torch.tensor([1, 2, 3, 2])
@@ -73,7 +73,7 @@ def naive(
     eps: float = 0.01,
     positive_threshold: float = 0.5,
     negative_threshold: float = 0.7,
-    outside_rows: bool = False,
+    outside_rows: bool = True,
     pairs: tuple[Tensor, Tensor, Tensor] = (FIRST, SECOND, SAME),
 ) -> float:
     """The loss as its docstring says it, one patch at a time, in double precision."""

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reid.losses import euclidean_loss
+from reid.losses.euclidean import euclidean_loss
 
 NO_PAIRS = torch.tensor([], dtype=torch.int64)
 

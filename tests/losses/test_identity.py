@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reid.losses import softmax_loss
+from reid.losses.identity import softmax_loss
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
 LABELS = torch.tensor([0, 1, 1])

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reid.losses import pair_classification_loss
+from reid.losses.pair_classification import pair_classification_loss
 
 LOGITS = torch.tensor([[0.5, 2.0], [1.0, -1.0], [0.0, 0.3]])
 SAME = torch.tensor([True, False, False])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reid.losses import transform_prior_loss
+from reid.losses.transform_prior import transform_prior_loss
 
 
 def naive(

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from reid.losses.settings import DEFAULTS
 from reid.model_file.preprocess import Preprocess
+from reid.models.looks import ScalesSeen
+from reid.models.sisnet.activation_maps import scale_maps, scales_seen
 from reid.models.sisnet.network import SisNet
-from reid.report.activation_maps import scale_maps
-from reid.report.activations import RUN_GAP, SCALE_GAP, Attention, activations_picture, attention
+from reid.models.sisnet.settings import SisNetSettings
+from reid.report.activations import RUN_GAP, SCALE_GAP, Attention, activations_picture
 from reid.report.drawing import (
     CAPTION_HEIGHT,
     CELL_HEIGHT,
@@ -46,7 +49,8 @@ def records(tmp_path: Path) -> list[ImageRecord]:
 def seen(name: str, *maps: FloatArray) -> Attention:
     """A run that sees the same first and second map in both images."""
     first, second = (np.stack([one, one]) for one in maps)
-    return Attention(name, SIZE, (first, second), ("64x32", "48x32"), [3, 4], [0.5, float("nan")])
+    both = ScalesSeen((first, second), ("64x32", "48x32"), [3, 4], [0.5, float("nan")])
+    return Attention(name, SIZE, both)
 
 
 def panel(picture: Image, run: int, scale: int, row: int = 0) -> Image:
@@ -87,13 +91,13 @@ def test_runs_stand_side_by_side_and_images_below_one_another(records: list[Imag
 
 def test_what_is_shown_is_the_run_s_own_maps(records: list[ImageRecord]) -> None:
     torch.manual_seed(0)
-    network = SisNet(5, depth=18, second_size=(48, 32)).eval()
+    network = SisNet(5, SisNetSettings(depth=18, second_size=(48, 32))).eval()
     images = [np.asarray(cv2.imread(str(record.path)), np.uint8) for record in records]
-    found = attention("run", network, SIZE, images)
+    found = scales_seen(network, SIZE, images, DEFAULTS)
     with torch.no_grad():
         expected = scale_maps(network, torch.from_numpy(SIZE.batch(images)))
     np.testing.assert_allclose(found.maps[0], expected.first.numpy(), atol=1e-5)
     np.testing.assert_allclose(found.maps[1], expected.second.numpy(), atol=1e-5)
     assert found.sizes == ("64x32", "48x32")
     assert found.classes == expected.classes.tolist()
-    assert len(found.correlations) == 2
+    assert len(found.agreement) == 2

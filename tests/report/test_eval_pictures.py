@@ -16,11 +16,12 @@ from reid.matching import PairMatcher
 from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.models import NETWORKS
+from reid.models.looks import KINDS
 from reid.report.eval_pictures import NAMES
-from reid.report.inside import INSIDE
+from reid.report.inside import DRAWERS
 from tests.matching.conftest import CompareRunner, DescribeRunner
-from tests.report.test_activation_maps import write_run
 from tests.report.test_html_page import Page
+from tests.report.test_map_consistency import write_run
 
 Capture = pytest.CaptureFixture[str]
 EVERY_REPORT = ("curves.png", "distances.png", "index.html", "ranked.png", "report.json")
@@ -42,8 +43,10 @@ def page_of(folder: Path) -> Page:
     return Page((folder / "index.html").read_text())
 
 
-def test_every_network_is_looked_into() -> None:
-    assert INSIDE.keys() == NETWORKS.keys()
+def test_every_network_is_looked_into_and_every_kind_of_look_is_drawn() -> None:
+    looks = [look for network in NETWORKS.values() for look in network.looks]
+    assert all(network.looks for network in NETWORKS.values())
+    assert {look.kind for look in looks} == {*KINDS} == {*DRAWERS}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,7 @@ def test_a_run_that_compares_pairs_has_its_similarities_and_its_shortlists_in_th
 def test_of_an_exported_pair_network_one_line_says_that_parts_are_drawn_of_the_run(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def opened(path: Path, device: str, threads: int, batch_size: int, stage: str) -> PairMatcher:
+    def opened(path: Path, device: str, threads: int, batch_size: int, graph: str) -> PairMatcher:
         return PairMatcher(DescribeRunner(), CompareRunner(), batch_size)
 
     monkeypatch.setattr(reid.evaluation.evaluating, "open_matcher", opened)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from reid.losses.settings import DEFAULTS
 from reid.model_file.preprocess import Preprocess
+from reid.models.looks import FeatureMaps
+from reid.models.msp_cnn.looks import LAYERS, feature_maps, layer_maps
 from reid.models.msp_cnn.network import MspCnn
 from reid.report.chosen import Trio
 from reid.report.drawing import (
@@ -22,15 +27,9 @@ from reid.report.drawing import (
     QUERY_GAP,
     TITLE_HEIGHT,
 )
-from reid.report.feature_maps import (
-    LAYERS,
-    MAP_GAP,
-    feature_maps_picture,
-    layer_maps,
-    telling_channels,
-)
+from reid.report.feature_maps import MAP_GAP, feature_maps_picture, telling_channels
 from reid.report.heat import coloured
-from reid.types import ImageRecord
+from reid.types import Image, ImageRecord
 
 SIZE = Preprocess(40, 24, 36, 20)
 LEFT = MARGIN + CELL_WIDTH + QUERY_GAP
@@ -42,6 +41,10 @@ WIDTH = round(CELL_HEIGHT * 20 / 36)
 def network() -> MspCnn:
     torch.manual_seed(0)
     return MspCnn(3).eval()
+
+
+def seen_by(network: MspCnn) -> Callable[[list[Image]], FeatureMaps]:
+    return partial(feature_maps, network, SIZE, losses=DEFAULTS)
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_named_channels_stand_in_their_columns_in_one_scale_of_colours(
 ) -> None:
     images = [np.asarray(cv2.imread(str(record.path)), np.uint8) for record in trio]
     maps = layer_maps(network, torch.from_numpy(SIZE.batch(images)), ["conv2", "pool1"])
-    picture = feature_maps_picture(network, SIZE, trio, {"conv2": [3], "pool1": [0, 31]})
+    picture = feature_maps_picture(seen_by(network), SIZE, trio, {"Conv2": [3], "Pool1": [0, 31]})
     lefts = [LEFT, LEFT + WIDTH + 30, LEFT + 2 * WIDTH + 30 + MAP_GAP]
     shown = [("conv2", 3), ("pool1", 0), ("pool1", 31)]
     for left, (layer, channel) in zip(lefts, shown, strict=True):
@@ -102,6 +105,6 @@ def test_named_channels_stand_in_their_columns_in_one_scale_of_colours(
 def test_without_names_each_layer_shows_its_telling_channels(network: MspCnn, trio: Trio) -> None:
     image = np.asarray(cv2.imread(str(trio.anchor.path)), np.uint8)
     maps = layer_maps(network, torch.from_numpy(SIZE.batch([image])), list(LAYERS))
-    named = {layer: telling_channels(maps[layer][0], 3) for layer in LAYERS}
-    chosen = feature_maps_picture(network, SIZE, trio)
-    assert np.array_equal(chosen, feature_maps_picture(network, SIZE, trio, named))
+    named = {name: telling_channels(maps[layer][0], 3) for layer, name in LAYERS.items()}
+    chosen = feature_maps_picture(seen_by(network), SIZE, trio)
+    assert np.array_equal(chosen, feature_maps_picture(seen_by(network), SIZE, trio, named))

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from reid.losses.patch_matching import Search
+from reid.losses.settings import DEFAULTS
 from reid.model_file.preprocess import Preprocess
+from reid.models.looks import PatchMatch, PatchMatches
+from reid.models.msp_cnn.looks import patch_matches, strongest_matches
 from reid.models.msp_cnn.network import MspCnn
 from reid.report.chosen import Trio
 from reid.report.drawing import MARGIN, TITLE_HEIGHT
@@ -20,9 +23,7 @@ from reid.report.patch_matches import (
     IMAGE_HEIGHT,
     NAME_HEIGHT,
     PAIR_GAP,
-    PatchMatch,
     patch_matches_picture,
-    strongest_matches,
 )
 from reid.types import Image, ImageRecord
 from tests.losses.test_cross_correlation import relu_maps, standardised, window
@@ -112,6 +113,10 @@ def network() -> MspCnn:
     return MspCnn(3).eval()
 
 
+def seen(images: list[Image]) -> PatchMatches:
+    return patch_matches(network(), SIZE, images, DEFAULTS)
+
+
 def box_of(picture: Image, colour: tuple[int, int, int], left: int, right: int) -> list[int]:
     """The columns and rows between which a colour's long edges lie, from ``left`` to ``right``."""
     part = (picture[TOP : TOP + IMAGE_HEIGHT, left:right] == colour).all(2)
@@ -121,8 +126,8 @@ def box_of(picture: Image, colour: tuple[int, int, int], left: int, right: int) 
 
 
 def test_a_match_is_boxed_where_it_lies_in_both_images(trio: Trio) -> None:
-    search = Search(5, 5, 0.01, True)
-    picture = patch_matches_picture(network(), SIZE, trio, search)
+    search = Search(5, 5, 0.01, True)  # the losses' own settings
+    picture = patch_matches_picture(seen, SIZE, trio)
     image = SIZE(cv2.imread(str(trio.anchor.path)))
     with torch.no_grad():
         pool1 = network().low_level(torch.from_numpy(image)[None])[0]
@@ -137,11 +142,9 @@ def test_a_match_is_boxed_where_it_lies_in_both_images(trio: Trio) -> None:
 
 
 def test_the_negative_has_matches_of_its_own(trio: Trio) -> None:
-    search = Search(5, 5, 0.01, True)
-    picture = patch_matches_picture(network(), SIZE, trio, search)
+    picture = patch_matches_picture(seen, SIZE, trio)
     middle = MARGIN + (picture.shape[1] - 2 * MARGIN) // 2
-    swapped = patch_matches_picture(
-        network(), SIZE, Trio(trio.anchor, trio.positive, trio.positive), search
-    )
+    twice = Trio(trio.anchor, trio.positive, trio.positive)
+    swapped = patch_matches_picture(seen, SIZE, twice)
     assert np.array_equal(picture[:, : middle - 8], swapped[:, : middle - 8])
     assert not np.array_equal(picture[:, middle:], swapped[:, middle:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,9 +12,13 @@ import pytest
 import torch
 
 from reid.evaluation.ranking import rank_distances
+from reid.losses.settings import DEFAULTS
 from reid.matching.labels import labels_from_records
 from reid.model_file.preprocess import Preprocess
 from reid.models.csn.network import Csn
+from reid.models.csn.settings import CsnSettings
+from reid.models.csn.similarity_maps import parts_seen
+from reid.models.looks import PartsSeen
 from reid.report.drawing import (
     CELL_HEIGHT,
     CELL_WIDTH,
@@ -25,7 +31,7 @@ from reid.report.drawing import (
     TITLE_HEIGHT,
     WRONG,
 )
-from reid.report.similarities import COLOURS, MATCH_GAP, PANEL_GAP, similarities_picture
+from reid.report.similarities import MATCH_GAP, PANEL_GAP, colour_of, similarities_picture
 from reid.types import FloatArray, Image, ImageRecord, Ranking
 
 SIZE = Preprocess(160, 60, 160, 60)
@@ -61,7 +67,11 @@ def ranking_of(
 
 def network_of(*levels: int) -> Csn:
     torch.manual_seed(0)
-    return Csn(levels=levels).eval()
+    return Csn(CsnSettings(levels=levels)).eval()
+
+
+def seen_by(network: Csn) -> Callable[[list[Image]], PartsSeen]:
+    return partial(parts_seen, network, SIZE, losses=DEFAULTS)
 
 
 def match_width(num_levels: int) -> int:
@@ -82,19 +92,19 @@ def test_each_match_has_its_frame_its_parts_and_a_panel_per_level(
 ) -> None:
     query = query_of(gallery, 1)
     ranking = ranking_of(query, gallery, ROW)
-    picture = similarities_picture(network_of(*levels), SIZE, query, gallery, ranking)
+    picture = similarities_picture(seen_by(network_of(*levels)), query, gallery, ranking)
     lefts = [FIRST_MATCH + rank * match_width(len(levels)) for rank in range(3)]
     frames = [tuple(cell(picture, left)[0, 0].tolist()) for left in (MARGIN, *lefts)]
     assert frames == [FRAME_OF_QUERY, WRONG, RIGHT, WRONG]
     for left in (MARGIN, *lefts):
         outlined = cell(picture, left)[FRAME:-FRAME, FRAME:-FRAME]
-        assert [level for level in COLOURS if has(outlined, COLOURS[level])] == list(levels)
+        assert [level for level in (2, 3, 4) if has(outlined, colour_of(level))] == list(levels)
     for left in lefts:
         for i in range(len(levels)):
             panel = cell(picture, left + (i + 1) * (CELL_WIDTH + PANEL_GAP))
             inside = panel[FRAME:-FRAME, FRAME:-FRAME].astype(int)
             assert np.abs(inside[..., 0] - inside[..., 2]).max() > 20  # no longer grey
-            assert not has(panel, COLOURS[levels[i]])
+            assert not has(panel, colour_of(levels[i]))
 
 
 def test_each_image_has_its_own_parts(gallery: list[ImageRecord], tmp_path: Path) -> None:
@@ -106,9 +116,9 @@ def test_each_image_has_its_own_parts(gallery: list[ImageRecord], tmp_path: Path
     assert cv2.imwrite(str(bright.path), np.full((128, 64, 3), 255, np.uint8))
     query = query_of(gallery, 1)  # the gallery's first image, its second best match
     shown = [gallery[0], bright, gallery[2]]
-    picture = similarities_picture(network, SIZE, query, shown, ranking_of(query, shown, ROW))
+    picture = similarities_picture(seen_by(network), query, shown, ranking_of(query, shown, ROW))
     first, second = (FIRST_MATCH + rank * match_width(1) for rank in (0, 1))
-    outlines = [(cell(picture, x) == COLOURS[3]).all(2) for x in (MARGIN, first, second)]
+    outlines = [(cell(picture, x) == colour_of(3)).all(2) for x in (MARGIN, first, second)]
     assert np.array_equal(outlines[0], outlines[2])
     moved = (outlines[0] != outlines[1]).sum() / outlines[0].sum()
     assert moved > 0.2
@@ -119,7 +129,7 @@ def test_a_level_has_one_scale_of_colours_in_a_row(gallery: list[ImageRecord]) -
 
     def panels(scores: list[float], k: int) -> list[Image]:
         ranking = ranking_of(query, gallery, -np.array([scores], np.float32))
-        picture = similarities_picture(network, SIZE, query, gallery, ranking, k=k)
+        picture = similarities_picture(seen_by(network), query, gallery, ranking, k=k)
         start = FIRST_MATCH + CELL_WIDTH + PANEL_GAP
         return [cell(picture, start + rank * match_width(1)) for rank in range(k)]
 
@@ -135,7 +145,7 @@ def test_a_row_is_added_for_each_query_and_k_cuts_the_matches(gallery: list[Imag
 
     def shape(rows: int, k: int) -> tuple[int, ...]:
         ranking = ranking_of(query[:rows], gallery, np.concatenate([ROW] * rows))
-        return similarities_picture(network, SIZE, query[:rows], gallery, ranking, k).shape
+        return similarities_picture(seen_by(network), query[:rows], gallery, ranking, k).shape
 
     shapes = [shape(1, 2), shape(2, 2), shape(2, 9)]
     assert shapes[1][0] - shapes[0][0] > CELL_HEIGHT
@@ -146,6 +156,6 @@ def test_a_row_is_added_for_each_query_and_k_cuts_the_matches(gallery: list[Imag
 def test_a_query_with_few_matches_leaves_its_end_white(gallery: list[ImageRecord]) -> None:
     query = query_of(gallery, 1)
     ranking = ranking_of(query, gallery[:2], ROW[:, :2], k=3)
-    picture = similarities_picture(network_of(3), SIZE, query, gallery[:2], ranking)
+    picture = similarities_picture(seen_by(network_of(3)), query, gallery[:2], ranking)
     assert (cell(picture, FIRST_MATCH + 2 * match_width(1)) == 255).all()
     assert not (cell(picture, FIRST_MATCH + match_width(1)) == 255).all()

@@ -110,11 +110,11 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def pair_onnx_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """CSN of two levels in both precisions, on images of a quarter of the paper's size."""
     folder = tmp_path_factory.mktemp("csn")
-    stages = ("describe", "compare", "pair")
+    graphs = ("describe", "compare", "pair")
     return [
         file
         for precision in ("fp32", "fp16")
-        for file in _csn_files(folder, (2, 3), (80, 40), precision, stages)
+        for file in _csn_files(folder, (2, 3), (80, 40), precision, graphs)
     ]
 
 
@@ -136,18 +136,19 @@ def _csn_files(
     import torch
 
     from reid.export.file_names import onnx_file_name
-    from reid.export.onnx import export_graph, prepared_stages
+    from reid.export.onnx import export_graph, prepared_graphs
     from reid.model_file.manifest import Manifest
     from reid.model_file.preprocess import Preprocess
     from reid.models.csn.network import Csn
+    from reid.models.csn.settings import CsnSettings
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Csn(levels)
+        network = Csn(CsnSettings(levels=levels))
     manifest = Manifest("csn", "train", Preprocess(*size, *size))
     files = []
-    for stage in prepared_stages(network, manifest, fp16=precision == "fp16"):
-        if stage.name in wanted:
-            files.append(folder / onnx_file_name(manifest, stage.name, precision))
-            export_graph(stage, manifest, files[-1], fp16=precision == "fp16")
+    for graph in prepared_graphs(network, manifest, fp16=precision == "fp16"):
+        if graph.name in wanted:
+            files.append(folder / onnx_file_name(manifest, graph.name, precision))
+            export_graph(graph, manifest, files[-1], fp16=precision == "fp16")
     return files

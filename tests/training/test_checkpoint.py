@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from reid.config.networks import MspCnnConfig
 from reid.config.settings import TrainConfig
 from reid.errors import CheckpointError, ModelFileError, OutputError
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.preprocess import Preprocess
+from reid.models.msp_cnn.settings import MspCnnSettings
 from reid.runtime import open_runner
 from reid.training.checkpoint import (
     Checkpoint,
@@ -212,7 +212,7 @@ def test_a_size_that_only_the_file_claims_takes_no_memory(
 def test_a_checkpoint_of_an_unknown_network_names_the_known_ones(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    config = TrainConfig(network=MspCnnConfig(name="alexnet"), preprocess=SMALL)
+    config = TrainConfig(network=MspCnnSettings(name="alexnet"), preprocess=SMALL)
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, Checkpoint(config, checkpoint.manifest, 5, checkpoint.model))
     with pytest.raises(CheckpointError, match="no network 'alexnet'"):

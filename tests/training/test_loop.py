@@ -309,7 +309,7 @@ def in_two_processes(
     script.write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from reid import train\n"
+        "from reid.training import loop as train\n"
         "from reid.training import run as training_run\n"
         "from reid.config.toml import config_from_toml\n"
         "runs = []\n"

@@ -15,8 +15,9 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from reid.errors import CheckpointError
+from reid.models.sisnet.network import how_to_obtain
 from reid.models.sisnet.resnet import ResNet
-from reid.training.pretrained import how_to_obtain, load_pretrained, read_state_dict
+from reid.training.pretrained import load_pretrained, read_state_dict
 
 OLD = ("num_batches_tracked",)
 
@@ -134,7 +135,7 @@ def test_a_resnet_of_another_depth_is_refused(
     tmp_path: Path, own: int, found: int, named: str
 ) -> None:
     with torch.device("meta"):
-        networks = ResNet(own), ResNet(found)
+        networks = ResNet(own, 2), ResNet(found, 2)
     # One number each, seen in its full shape.
     body = {
         k: torch.zeros((), dtype=v.dtype).expand(v.shape)

@@ -12,6 +12,7 @@ from torch import nn
 from reid.config.settings import OptimizerConfig
 from reid.errors import ConfigError
 from reid.models import build_network
+from reid.models.msp_cnn.settings import MspCnnSettings
 from reid.training.solver import Adam, CaffeSgd, Solver, parameter_groups, solver_of
 
 
@@ -48,7 +49,7 @@ def test_at_a_constant_rate_it_equals_pytorchs_sgd() -> None:
 
 
 def test_biases_learn_at_twice_the_rate_and_neither_they_nor_bn_decay() -> None:
-    network = build_network("msp_cnn", 10)
+    network = build_network(10, MspCnnSettings())
     groups = parameter_groups(network, OptimizerConfig())
     of = {id(p): (g["lr_mult"], g["decay_mult"]) for g in groups for p in g["params"]}
     named = dict(network.named_parameters())

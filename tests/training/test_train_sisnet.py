@@ -70,13 +70,13 @@ def test_every_row_of_the_poster_trains(people: Path, tmp_path: Path, row: str, 
     assert found == {name for name, weight in losses.items() if weight}
 
 
-def test_one_branch_the_other_and_both_are_evaluated_by_their_stage(people: Path, tmp_path: Path):
+def test_one_branch_the_other_and_both_are_evaluated_by_their_graph(people: Path, tmp_path: Path):
     train(tiny("stages.0.iterations=1"), people, tmp_path)
     split = load_split("synthetic", people)
-    stages = ("embed", "second", "cascade")
-    first, second, both = evaluate_models([tmp_path], split, stages=stages, device="cpu")
+    graphs = ("embed", "second", "cascade")
+    first, second, both = evaluate_models([tmp_path], split, graphs=graphs, device="cpu")
     assert [one.report.model for one in (first, second, both)] == [
-        f"{tmp_path}, {stage}" for stage in stages
+        f"{tmp_path}, {graph}" for graph in graphs
     ]
     rows = slice(0, len(split.query))
     squares = [one.distances(rows).astype("float64") ** 2 for one in (first, second, both)]
@@ -84,12 +84,12 @@ def test_one_branch_the_other_and_both_are_evaluated_by_their_stage(people: Path
     assert abs(squares[2] - (squares[0] + squares[1]) / 2).max() < 1e-4
     assert abs(squares[0] - squares[1]).max() > 1e-4
     with pytest.raises(ModelFileError, match="embed, second, cascade; found 'third'"):
-        evaluate_models([tmp_path], split, stages=("third",), device="cpu")
+        evaluate_models([tmp_path], split, graphs=("third",), device="cpu")
 
 
 def test_pretrained_weights_are_where_training_starts(people: Path, tmp_path: Path):
     torch.manual_seed(1)
-    backbone = ResNet(18)
+    backbone = ResNet(18, 2)
     torch.save(backbone.state_dict(), tmp_path / "weights.pth")
     said: list[str] = []
     config = tiny(

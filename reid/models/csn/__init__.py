@@ -1,1 +1,22 @@
 """CSN (Guo and Cheung, CVPR 2018)."""
+
+from __future__ import annotations
+
+from reid.models.csn.settings import MIN_SIZE, CsnSettings
+from reid.models.description import Look, Network
+
+CSN = Network(
+    settings=CsnSettings,
+    builder="reid.models.csn.network:build",
+    objective="reid.models.csn.objective:csn_losses",
+    losses=("classification", "contrastive", "transform_prior"),
+    graphs="reid.models.csn.graphs:pair_graphs",
+    min_size=MIN_SIZE,
+    looks=(
+        Look(
+            "parts",
+            "attended parts and similarity maps",
+            "reid.models.csn.similarity_maps:parts_seen",
+        ),
+    ),
+)

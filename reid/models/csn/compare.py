@@ -5,19 +5,18 @@ The same numbers as ``Csn.similarity`` and ``Csn.head``, in another order of the
 
 from __future__ import annotations
 
+import functools
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid.models.csn.gallery_correlation import GalleryCorrelation
-from reid.models.csn.gallery_tiles import MapsTile, PartsTile
-from reid.models.csn.jobs import all_of
+from reid.models.csn.gallery_correlation import GalleryCorrelation, MapsTile, PartsTile
 from reid.models.csn.network import CHANNELS, Csn, CsnDescription, pair_score
 
 TILE, BLOCK = 64, 8
@@ -40,7 +39,7 @@ class _QuerySide(NamedTuple):
     bands: list[list[Tensor]]
 
 
-class CompareStage(nn.Module):
+class FastCompare(nn.Module):
     """One query's description (1, ...) and N gallery images' (N, ...) -> scores, (N,) float32.
 
     The arrays come as ``describe`` gives them, the query's first. The answer is
@@ -56,7 +55,9 @@ class CompareStage(nn.Module):
         super().__init__()
         self.network = network
         self.levels = nn.ModuleList(
-            GalleryCorrelation(size, cast(int, attend.size), pools > 0, network.even_padding)
+            GalleryCorrelation(
+                size, cast(int, attend.size), pools > 0, network.settings.even_padding
+            )
             for size, attend, pools in zip(
                 sizes, network.attend, network.similarity_pools(), strict=True
             )
@@ -86,7 +87,9 @@ class CompareStage(nn.Module):
             logits = self._decided(conv4.relu_(), head)
             return pair_score(logits, query.vector, tile.vector)
 
-        return torch.cat(all_of([partial(scores, tile) for tile in _tiles(gallery)], device))
+        return torch.cat(
+            all_of([functools.partial(scores, tile) for tile in _tiles(gallery)], device)
+        )
 
     def _query_sides(self, query: CsnDescription) -> list[_QuerySide]:
         """Each level's layout of the query; the last query's is kept, as a gallery comes in
@@ -94,8 +97,8 @@ class CompareStage(nn.Module):
         given = (*query.maps, *query.parts)
         if self._last is None or not all(map(_same, self._last[0], given)):
             levels = list(zip(self._correlations(), query.maps, query.parts, strict=True))
-            layouts = [partial(one.unfolded, maps[0]) for one, maps, _ in levels]
-            layouts += [partial(one.bands, parts[0]) for one, _, parts in levels]
+            layouts = [functools.partial(one.unfolded, maps[0]) for one, maps, _ in levels]
+            layouts += [functools.partial(one.bands, parts[0]) for one, _, parts in levels]
             laid_out = all_of(layouts, query.vector.device)
             blocks = _blocks(query.vector.device)
             sides = [
@@ -209,8 +212,8 @@ class CompareStage(nn.Module):
         return correlation.in_order(phases, len(maps))
 
 
-class PlainCompareStage(nn.Module):
-    """CompareStage's answer by ``network.similarity`` itself, for the rarer readings."""
+class PlainCompare(nn.Module):
+    """FastCompare's answer by ``network.similarity`` itself, for the rarer readings."""
 
     takes_half = True
 
@@ -247,7 +250,7 @@ def _mixed(similarity: Tensor, weight: Tensor, before: Tensor | None) -> Tensor:
     """conv4 of some channels' similarity, (places, inputs) under (inputs, 32), added to what it
     came to ``before``, in its place.
 
-    With the places in rows this product is 1.7 times as fast as with conv4's outputs in rows.
+    The places are the rows of this product, not conv4's outputs: that is quicker.
     """
     return similarity @ weight if before is None else before.addmm_(similarity, weight)
 
@@ -271,8 +274,8 @@ def _sides(arrays: tuple[Tensor, ...], network: Csn) -> tuple[CsnDescription, Cs
     """``describe``'s arrays twice -> the query's description, in the network's precision, and
     the gallery's as it is."""
     kind, half = network.classify.weight.dtype, len(arrays) // 2
-    query = _parted([x.to(kind) for x in arrays[:half]], len(network.levels))
-    return query, _parted(list(arrays[half:]), len(network.levels))
+    query = _parted([x.to(kind) for x in arrays[:half]], len(network.settings.levels))
+    return query, _parted(list(arrays[half:]), len(network.settings.levels))
 
 
 def _parted(arrays: list[Tensor], levels: int) -> CsnDescription:
@@ -298,3 +301,29 @@ def _tiles(gallery: CsnDescription) -> Iterator[CsnDescription]:
             gallery.vector[rows],
             (),
         )
+
+
+def all_of(jobs: Sequence[Callable[[], Tensor]], device: torch.device) -> list[Tensor]:
+    """Every job's answer, in order; on a processor a thread works through a job alone.
+
+    The products are too small to be shared by threads, which would wait for each other, most of
+    all where other programs run beside them.
+    """
+    threads = torch.get_num_threads()
+    if len(jobs) < 2 or threads < 2 or device.type != "cpu":
+        return [job() for job in jobs]
+
+    def alone(job: Callable[[], Tensor]) -> Tensor:
+        with torch.inference_mode():
+            return job()
+
+    try:
+        return list(_pool(threads).map(alone, jobs))
+    finally:
+        torch.set_num_threads(threads)  # a thread's count is also that of threads yet to come
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that compute alone. They stay, and so does the memory that they work in."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))

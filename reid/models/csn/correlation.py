@@ -14,21 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from reid.models.csn.settings import DEFAULTS, WORDS
 from reid.models.csn.spectra import Places, spectrum, values
 
-FORMS = ("auto", "conv", "spectra")
+FORMS = WORDS["correlation_form"]
 """How ``correlate`` computes; the results differ by rounding alone."""
 
-EVEN_PADDINGS = ("after", "before")
+EVEN_PADDINGS = WORDS["even_padding"]
 """Where an even part has one more row and column of zeros."""
 
 
 def correlate(
     maps: Tensor,
     parts: Tensor,
-    form: str = "auto",
+    form: str = DEFAULTS.correlation_form,
     pool: bool = False,
-    even_padding: str = "after",
+    even_padding: str = DEFAULTS.even_padding,
 ) -> Tensor:
     """(P, C, H, W) maps, (P, S, C, k, k) parts -> (P, S * C, H, W), row by row.
 
@@ -43,10 +44,8 @@ def correlate(
     ``spectra``  products of spectra; at least float32, the result in the precision of ``maps``.
     ``auto``     ``spectra`` on a CPU, else ``conv``.
 
-    Raises ValueError for another form. Best of ten, forward and backward of eight pairs, C = 96,
-    S = 3, on two CPU cores (AVX-512): 40x15 maps with k = 10: conv 0.17 s, spectra 0.02 s, with
-    fast transforms 0.05 s; 20x8 maps with k = 5: 0.014, 0.008 and 0.019 s. Products with Toeplitz
-    matrices of the parts' rows took longer than fast transforms (AVX2). All timed by hand.
+    Raises ValueError for another form. On a CPU spectra are the quickest for maps and parts of the
+    paper's sizes (``tests/benchmarks/README.md``).
     """
     if form not in FORMS:
         raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
@@ -56,7 +55,7 @@ def correlate(
     return F.max_pool2d(out, 2, ceil_mode=True) if pool else out
 
 
-def same_padding(size: int, even: str = "after") -> tuple[int, int]:
+def same_padding(size: int, even: str = DEFAULTS.even_padding) -> tuple[int, int]:
     """Zeros before and after, so that a kernel of this size leaves the size as it is.
 
     An even kernel has one more ``after`` (TensorFlow's "SAME"), or ``before``. Raises ValueError
@@ -143,7 +142,7 @@ def _larger_half(x: Tensor, axis: int, remember: bool) -> tuple[Tensor, Tensor |
     it is that one."""
     first, second = x.chunk(2, axis)
     larger = torch.maximum(first, second)
-    # Numbers, not booleans: the way back multiplies by them, at twice the speed.
+    # Numbers, not booleans: the way back multiplies by them, which is quicker.
     return larger, torch.gt(second, first, out=torch.empty_like(larger)) if remember else None
 
 

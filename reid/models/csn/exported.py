@@ -1,6 +1,6 @@
-"""CSN's comparing stages as graphs to export, with a batch of any size, for every reading.
+"""CSN's comparing graphs as they are exported, with a batch of any size, for every reading.
 
-The numbers of ``CompareStage`` and ``PairStage`` (``reid.models.csn.graphs``), whose tiles,
+The numbers of ``FastCompare`` and ``Pair`` (``reid.models.csn.graphs``), whose tiles,
 views of memory and transforms serve a processor and cannot be a graph. Here each correlation is
 one matrix product per channel: TensorRT takes that with a dynamic batch, where a convolution
 in groups has a number of groups, and kernels, that are constants.
@@ -34,9 +34,7 @@ class _Correlation(nn.Module):
     columns: Tensor
     rows: Tensor
 
-    def __init__(
-        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str = "after"
-    ) -> None:
+    def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
         super().__init__()
         self.size, self.kernel, self.pools = size, kernel, pools
         self.before, self.after = same_padding(kernel, even_padding)
@@ -55,9 +53,7 @@ class MapUnderParts(_Correlation):
     taps column by column.
     """
 
-    def __init__(
-        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str = "after"
-    ) -> None:
+    def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
         super().__init__(size, kernel, pools, even_padding)
         tap, padded_height = torch.arange(kernel)[:, None], size[0] + kernel - 1
         window = (tap + torch.arange(size[0])).flatten()
@@ -84,9 +80,7 @@ class MapsUnderParts(_Correlation):
     The parts' rows become band matrices (Toeplitz), which meet windows of k whole rows.
     """
 
-    def __init__(
-        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str = "after"
-    ) -> None:
+    def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
         super().__init__(size, kernel, pools, even_padding)
         column = torch.arange(size[1])
         tap = column[:, None] - column + self.before
@@ -130,7 +124,7 @@ class CompareGraph(nn.Module):
         kind = self.network.classify.weight.dtype
         query, gallery = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
         similarities = []
-        for level in range(len(self.network.levels)):
+        for level in range(len(self.network.settings.levels)):
             pair = slice(2 * level, 2 * level + 2)
             query_map, query_parts = (x.to(kind) for x in query[pair])
             maps, parts = (x.to(kind) for x in gallery[pair])
@@ -175,7 +169,12 @@ def _levels(network: Csn, sizes: Sizes) -> list[tuple[tuple[int, int], int, int,
     One more pool of all similarities is one more of each level's.
     """
     return [
-        (size, cast(int, attend.size), pools + network.extra_sim_pool, network.even_padding)
+        (
+            size,
+            cast(int, attend.size),
+            pools + network.settings.extra_sim_pool,
+            network.settings.even_padding,
+        )
         for size, attend, pools in zip(
             sizes, network.attend, network.similarity_pools(), strict=True
         )

@@ -1,4 +1,4 @@
-"""CSN's test stages: describe an image once, compare it with many, or score a pair as it comes.
+"""CSN's graphs: describe an image once, compare it with many, or score a pair as it comes.
 
 ``describe`` gives what a gallery stores. ``compare`` takes one stored query and N stored
 gallery images. ``pair`` takes N pairs of images, as the paper ran the network.
@@ -11,17 +11,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from reid.models.csn.compare import CompareStage, PlainCompareStage
+from reid.models.csn.compare import FastCompare, PlainCompare
 from reid.models.csn.exported import CompareGraph, PairGraph
 from reid.models.csn.network import Csn, pair_score
-from reid.models.graphs import Stage
+from reid.models.graphs import Graph
 from reid.types import ArraySpec
 
 QUERY, GALLERY = "query_", "gallery_"
 """Prefixes of ``compare``'s inputs: each of ``describe``'s outputs comes twice."""
 
 
-class DescribeStage(nn.Module):
+class Describe(nn.Module):
     """(N, 3, 160, 60) -> per level maps and parts, then the vector; float32."""
 
     def __init__(self, network: Csn) -> None:
@@ -36,7 +36,7 @@ class DescribeStage(nn.Module):
         return tuple(array.float() for array in arrays)
 
 
-class PairStage(nn.Module):
+class Pair(nn.Module):
     """Two images each, (N, 3, 160, 60) -> the score of Eq. 7, (N,) float32."""
 
     def __init__(self, network: Csn) -> None:
@@ -50,9 +50,24 @@ class PairStage(nn.Module):
         return pair_score(logits, one.vector, other.vector)
 
 
-def pair_stages(
+def comparer(network: Csn, sizes: tuple[tuple[int, int], ...]) -> nn.Module:
+    """What compares stored descriptions in PyTorch; ``sizes`` are (height, width) of each level.
+
+    A query's arrays and N gallery images', as ``Describe`` gives them -> scores, (N,) float32:
+    ``network.head(network.similarity(query, gallery))`` and Eq. 7, in the quickest form that there
+    is for this reading of the paper.
+    """
+    # FastCompare pools a level once at most, by pairs of rows.
+    fast = not network.settings.extra_sim_pool and all(
+        pools == 0 or (pools == 1 and height % 2 == 0)
+        for pools, (height, _) in zip(network.similarity_pools(), sizes, strict=True)
+    )
+    return FastCompare(network, sizes) if fast else PlainCompare(network)
+
+
+def pair_graphs(
     network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
-) -> tuple[Stage, ...]:
+) -> tuple[Graph, ...]:
     """``describe``, ``compare`` and ``pair``. The vectors are of length 1 whatever is asked.
 
     The names of ``describe``'s outputs are ``maps2``, ``parts2``, ..., ``vector``; those of
@@ -63,18 +78,13 @@ def pair_stages(
     with torch.no_grad():
         shapes = [
             tuple(output.shape[1:])
-            for output in DescribeStage(csn)(
+            for output in Describe(csn)(
                 torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
             )
         ]
-    names = [f"{kind}{level}" for level in csn.levels for kind in ("maps", "parts")]
+    names = [f"{kind}{level}" for level in csn.settings.levels for kind in ("maps", "parts")]
     described = tuple(map(ArraySpec, (*names, "vector"), shapes))
-    sizes = tuple(shape[1:] for shape in shapes[0 : 2 * len(csn.levels) : 2])
-    # CompareStage pools a level once at most, by pairs of rows.
-    fast = not csn.extra_sim_pool and all(
-        pools == 0 or (pools == 1 and height % 2 == 0)
-        for pools, (height, _) in zip(csn.similarity_pools(), sizes, strict=True)
-    )
+    sizes = tuple(shape[1:] for shape in shapes[0 : 2 * len(csn.settings.levels) : 2])
     compared = tuple(
         ArraySpec(prefix + spec.name, spec.shape, batched=prefix == GALLERY)
         for prefix in (QUERY, GALLERY)
@@ -82,9 +92,9 @@ def pair_stages(
     )
     score = (ArraySpec("score", ()),)
     images = tuple(ArraySpec(name, input_shape) for name in ("first", "second"))
-    compare = CompareStage(csn, sizes) if fast else PlainCompareStage(csn)
+    compare = comparer(csn, sizes)
     return (
-        Stage("describe", DescribeStage(csn), (ArraySpec("data", input_shape),), described),
-        Stage("compare", compare, compared, score, graph=CompareGraph(csn, sizes)),
-        Stage("pair", PairStage(csn), images, score, graph=PairGraph(csn, sizes), on_request=True),
+        Graph("describe", Describe(csn), (ArraySpec("data", input_shape),), described),
+        Graph("compare", compare, compared, score, exported=CompareGraph(csn, sizes)),
+        Graph("pair", Pair(csn), images, score, exported=PairGraph(csn, sizes), on_request=True),
     )

@@ -2,8 +2,7 @@
 
 Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
 CVPR 2018, Figures 2 and 3, Table 1. An image is described once (``describe``) and compared
-many times (``similarity``, ``head``). The defaults are the readings of the paper whose number
-of parameters and of operations come closest to its Table 5; the other readings are settings.
+many times (``similarity``, ``head``). Readings of the paper are settings.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from reid.models.csn.correlation import correlate
 from reid.models.csn.ranking import RankingNet
+from reid.models.csn.settings import DEFAULTS, CsnSettings
 from reid.models.csn.spatial_transformer import CentreCrop, SpatialTransformer, stripes
 from reid.models.layers import BN_EPS, BN_MOMENTUM, ConvBnRelu, xavier_
 
@@ -33,9 +33,6 @@ SAME_PERSON = 1
 
 DISTANCE_WEIGHT, DISTANCE_EPS = 0.2, 1e-4
 """lambda and epsilon of Eq. 7."""
-
-MIN_HEIGHT, MIN_WIDTH = 73, 37
-"""The smallest image whose stripes hold the paper's parts (10x10 of level 2, 5x5 of level 3)."""
 
 
 class CsnDescription(NamedTuple):
@@ -96,71 +93,33 @@ class Csn(nn.Module):
 
     The rows of Tables 3 and 4: ``classification_only`` has no ranking net; ``levels`` of (2,),
     (3,) or (4,) one CSN; ``divide`` off is C1, ``attention`` "centre_crop" C2.
-
-    What the paper leaves open, all inferred:
-
-    attention_init_scale:  share of its stripe that a part covers before training
-    align_corners:         what -1 and 1 mean to the sampler, see ``sample``
-    part_sizes:            f of levels 2, 3 and 4; the paper has 10 and 5
-    pool_conv3:            "on", "off" or "auto": off with level 4, where only that gives Table 5
-    extra_sim_pool:        one more 2x2 MAX pool of the concatenated similarities, which gives the
-                           printed 10x4; without it conv4 sees 20x8
-    normalise_similarity:  batch normalisation of the concatenated similarities
-    ranking_pooled:        levels whose parts are pooled in the ranking net
-    ranking_sharing:       convolutions that its levels share, see ``RankingNet``
-    even_padding:          where parts of an even size have one zero more, see ``same_padding``
-    correlation_form:      how to compute the correlations, see ``correlate``
-
-    Raises ValueError for a setting that is none of these.
     """
 
-    def __init__(
-        self,
-        levels: tuple[int, ...] = (2, 3),
-        classification_only: bool = False,
-        divide: bool = True,
-        attention: str = "stn",
-        attention_init_scale: float = 0.8,
-        align_corners: bool = True,
-        part_sizes: tuple[int, int, int] = (10, 5, 3),
-        pool_conv3: str = "auto",
-        extra_sim_pool: bool = False,
-        normalise_similarity: bool = False,
-        ranking_dim: int = 256,
-        ranking_pooled: tuple[int, ...] = (2,),
-        ranking_sharing: str = "hybrid",
-        even_padding: str = "after",
-        correlation_form: str = "auto",
-    ) -> None:
+    def __init__(self, settings: CsnSettings = DEFAULTS) -> None:
         super().__init__()
-        _check(levels, attention, pool_conv3)
-        self.levels = levels
-        self.divide = divide
-        self.pool_conv3 = pool_conv3 == "on" or (pool_conv3 == "auto" and 4 not in levels)
-        self.extra_sim_pool = extra_sim_pool
-        self.even_padding, self.correlation_form = even_padding, correlation_form
+        self.settings = settings
+        levels = settings.levels
+        self.pool_conv3 = settings.pool_conv3 == "on" or (
+            settings.pool_conv3 == "auto" and 4 not in levels
+        )
         self.pool = nn.MaxPool2d(2, ceil_mode=True)  # "same": an odd side is rounded up
         self.conv1 = ConvBnRelu(3, 32, 5, pad=2)
         self.conv2 = ConvBnRelu(32, CHANNELS, 3, pad=1)
         self.conv3 = ConvBnRelu(CHANNELS, CHANNELS, 3, pad=1) if max(levels) >= 3 else None
         self.conv3b = ConvBnRelu(CHANNELS, CHANNELS, 3, pad=1) if 4 in levels else None
-        sizes = [part_sizes[LEVELS.index(level)] for level in levels]
         self.attend = nn.ModuleList(
-            CentreCrop(size, align_corners)
-            if attention == "centre_crop"
-            else SpatialTransformer(CHANNELS, size, attention_init_scale, align_corners)
-            for size in sizes
+            attention(settings.part_sizes[LEVELS.index(level)], settings) for level in levels
         )
-        pooled = tuple(level in ranking_pooled for level in levels)
+        pooled = tuple(level in settings.ranking_pooled for level in levels)
         self.ranking = (
             None
-            if classification_only
-            else RankingNet(pooled, CHANNELS, ranking_dim, ranking_sharing)
+            if settings.classification_only
+            else RankingNet(pooled, CHANNELS, settings.ranking_dim, settings.ranking_sharing)
         )
-        similarities = CHANNELS * 2 * (3 if divide else 1) * len(levels)
+        similarities = CHANNELS * 2 * (3 if settings.divide else 1) * len(levels)
         self.similarity_bn = (
             nn.BatchNorm2d(similarities, eps=BN_EPS, momentum=BN_MOMENTUM)
-            if normalise_similarity
+            if settings.normalise_similarity
             else None
         )
         self.conv4 = ConvBnRelu(similarities, 32, 1)
@@ -182,14 +141,14 @@ class Csn(nn.Module):
             found[3] = self.pool(conv3) if self.pool_conv3 else conv3
         if self.conv3b is not None:
             found[4] = self.pool(self.conv3b(found[3]))
-        return tuple(found[level] for level in self.levels)
+        return tuple(found[level] for level in self.settings.levels)
 
     def describe(self, x: Tensor) -> CsnDescription:
         """Everything about each image that a comparison needs: (N, 3, 160, 60), N of each."""
         maps = self.maps(x)
         parts, thetas = [], []
         for attend, level in zip(self.attend, maps, strict=True):
-            striped = stripes(level, self.divide)
+            striped = stripes(level, self.settings.divide)
             part, theta = attend(striped.flatten(0, 1))
             parts.append(part.view(-1, striped.shape[1], *part.shape[1:]))
             thetas.append(theta.view(-1, striped.shape[1], 2, 3))
@@ -203,8 +162,8 @@ class Csn(nn.Module):
         paper pools level 2 always). ``extra_sim_pool`` comes on top.
         """
         halvings = {2: 2, 3: 2 + self.pool_conv3, 4: 3 + self.pool_conv3}
-        coarsest = max(3, *(halvings[level] for level in self.levels))
-        return tuple(coarsest - halvings[level] for level in self.levels)
+        coarsest = max(3, *(halvings[level] for level in self.settings.levels))
+        return tuple(coarsest - halvings[level] for level in self.settings.levels)
 
     def similarity(self, first: CsnDescription, second: CsnDescription) -> Tensor:
         """P descriptions against P, row by row -> (P, 96 * 2 * S * levels, 20, 8).
@@ -220,8 +179,14 @@ class Csn(nn.Module):
         for level, pools in enumerate(self.similarity_pools()):
             for one, other in ((first, second), (second, first)):
                 maps, parts = one.maps[level], other.parts[level]
-                out = correlate(maps, parts, self.correlation_form, pools > 0, self.even_padding)
-                for _ in range(max(0, pools - 1) + self.extra_sim_pool):
+                out = correlate(
+                    maps,
+                    parts,
+                    self.settings.correlation_form,
+                    pools > 0,
+                    self.settings.even_padding,
+                )
+                for _ in range(max(0, pools - 1) + self.settings.extra_sim_pool):
                     out = self.pool(out)
                 yield out
 
@@ -268,12 +233,17 @@ class Csn(nn.Module):
         logits = self.logits(described.rows(first), described.rows(second))
         return CsnOutput(logits, described.vector, described.thetas)
 
-    @staticmethod
-    def size_problem(height: int, width: int) -> str:
-        """Why the network cannot take images of this size, or an empty string."""
-        if height >= MIN_HEIGHT and width >= MIN_WIDTH:
-            return ""
-        return f"csn takes images of at least {MIN_HEIGHT}x{MIN_WIDTH}, found {height}x{width}"
+
+def build(num_identities: int, settings: CsnSettings) -> Csn:
+    """A network of two classes, whoever the identities are."""
+    return Csn(settings)
+
+
+def attention(size: int, settings: CsnSettings) -> nn.Module:
+    """What chooses the parts of one level, of side ``size``."""
+    if settings.attention == "centre_crop":
+        return CentreCrop(size, settings.align_corners)
+    return SpatialTransformer(CHANNELS, size, settings.attention_init_scale, settings.align_corners)
 
 
 def pair_score(logits: Tensor, first_vector: Tensor, second_vector: Tensor) -> Tensor:
@@ -287,14 +257,3 @@ def pair_score(logits: Tensor, first_vector: Tensor, second_vector: Tensor) -> T
         return probability
     distance: Tensor = torch.linalg.vector_norm(first_vector.float() - second_vector.float(), dim=1)
     return probability + DISTANCE_WEIGHT / (distance + DISTANCE_EPS)
-
-
-def _check(levels: tuple[int, ...], attention: str, pool_conv3: str) -> None:
-    if not levels or not set(levels) <= set(LEVELS) or list(levels) != sorted(set(levels)):
-        raise ValueError(f"levels are some of 2, 3, 4 in this order, found {levels}")
-    for name, value, known in (
-        ("attention", attention, ("stn", "centre_crop")),
-        ("pool_conv3", pool_conv3, ("auto", "on", "off")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} is one of {', '.join(known)}; found {value!r}")

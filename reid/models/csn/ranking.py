@@ -10,10 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reid.models.csn.settings import DEFAULTS, WORDS
 from reid.models.embedding import L2Normalise
 from reid.models.layers import ConvBnRelu, xavier_
 
-SHARING = ("hybrid", "shared", "separate")
+SHARING = WORDS["ranking_sharing"]
 """Which convolutions the levels share: the second, both, or none."""
 
 
@@ -26,7 +27,11 @@ class RankingNet(nn.Module):
     """
 
     def __init__(
-        self, pooled: tuple[bool, ...], channels: int = 96, dim: int = 256, sharing: str = "hybrid"
+        self,
+        pooled: tuple[bool, ...],
+        channels: int,
+        dim: int = DEFAULTS.ranking_dim,
+        sharing: str = DEFAULTS.ranking_sharing,
     ) -> None:
         super().__init__()
         if sharing not in SHARING:

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid.models.csn.settings import DEFAULTS
 from reid.models.layers import ConvBnRelu
 
 
-def stripes(maps: Tensor, divide: bool = True) -> Tensor:
+def stripes(maps: Tensor, divide: bool = DEFAULTS.divide) -> Tensor:
     """(N, C, H, W) -> (N, 3, C, ceil(H / 2), W): upper, middle and bottom half.
 
     On 40 and on 20 rows these are the paper's (section 4.2), read as half-open: 0-20, 10-30,
@@ -31,7 +32,9 @@ def stripes(maps: Tensor, divide: bool = True) -> Tensor:
     return torch.stack([maps[:, :, top : top + rows] for top in tops], 1)
 
 
-def sample(maps: Tensor, transforms: Tensor, size: int, align_corners: bool = True) -> Tensor:
+def sample(
+    maps: Tensor, transforms: Tensor, size: int, align_corners: bool = DEFAULTS.align_corners
+) -> Tensor:
     """(M, C, h, w) maps, (M, 2, 3) transforms -> (M, C, size, size), bilinear.
 
     With ``align_corners`` -1 and 1 are the centres of the outermost pixels, as in the first
@@ -63,8 +66,8 @@ class SpatialTransformer(nn.Module):
         self,
         in_channels: int,
         size: int,
-        attention_init_scale: float = 0.8,
-        align_corners: bool = True,
+        attention_init_scale: float = DEFAULTS.attention_init_scale,
+        align_corners: bool = DEFAULTS.align_corners,
     ) -> None:
         super().__init__()
         if not 0 < attention_init_scale < 1:
@@ -95,7 +98,7 @@ class CentreCrop(nn.Module):
     (M, C, h, w) -> (M, C, size, size), (M, 2, 3); h and w are at least ``size``.
     """
 
-    def __init__(self, size: int, align_corners: bool = True) -> None:
+    def __init__(self, size: int, align_corners: bool = DEFAULTS.align_corners) -> None:
         super().__init__()
         self.size = size
         self.align_corners = align_corners

@@ -21,12 +21,10 @@ from reid.models.layers import (
     recomputed,
     xavier_,
 )
+from reid.models.msp_cnn.settings import DEFAULTS, MspCnnSettings
 
 EMBEDDING_DIM = 256
 """Outputs of ``fc7``."""
-
-MIN_HEIGHT, MIN_WIDTH = 16, 8
-"""Below this nothing is left to halve in ``inception_3b``."""
 
 
 class MspCnnOutput(NamedTuple):
@@ -45,26 +43,14 @@ class MspCnnOutput(NamedTuple):
 class MspCnn(nn.Module):
     """The network of Figure 2 (one tower; the Siamese towers share it).
 
-    ``num_identities`` is M of Figure 2: the training identities. ``embed_at`` says
-    which value of the FC module is the embedding: ``"bn"`` (before the ReLU, as the DGD
-    code extracts it) or ``"relu"``; the paper does not say, so this is inferred.
-    ``recompute_low_level`` keeps no maps of conv1-3 for the backward pass.
+    ``num_identities`` is M of Figure 2: the training identities.
     """
 
     embedding_dim = EMBEDDING_DIM
 
-    def __init__(
-        self,
-        num_identities: int,
-        dropout_ratio: float = 0.5,
-        embed_at: str = "bn",
-        recompute_low_level: bool = False,
-    ) -> None:
+    def __init__(self, num_identities: int, settings: MspCnnSettings = DEFAULTS) -> None:
         super().__init__()
-        if embed_at not in ("bn", "relu"):
-            raise ValueError(f"embed_at is 'bn' or 'relu', not {embed_at!r}")
-        self.embed_at = embed_at
-        self.recompute_low_level = recompute_low_level
+        self.settings = settings
         self.conv1 = ConvBnRelu(3, 32, 3, pad=1)
         self.conv2 = ConvBnRelu(32, 32, 3, pad=1)
         self.conv3 = ConvBnRelu(32, 32, 3, pad=1)
@@ -81,7 +67,7 @@ class MspCnn(nn.Module):
         self.fc7 = nn.Linear(1536, EMBEDDING_DIM)
         self.fc7_bn = nn.BatchNorm1d(EMBEDDING_DIM, eps=BN_EPS, momentum=BN_MOMENTUM)
         self.fc7_relu = nn.ReLU()
-        self.fc7_dropout = nn.Dropout(dropout_ratio)
+        self.fc7_dropout = nn.Dropout(settings.dropout_ratio)
         self.fc8 = nn.Linear(EMBEDDING_DIM, num_identities)
         xavier_(self.fc7.weight)
         nn.init.zeros_(self.fc7.bias)
@@ -102,12 +88,12 @@ class MspCnn(nn.Module):
         return out
 
     def embed(self, x: Tensor) -> Tensor:
-        """The test stage: (N, 3, 144, 56) -> (N, 256), not yet L2-normalised."""
+        """What is tested: (N, 3, 144, 56) -> (N, 256), not yet L2-normalised."""
         fc7 = self.high_level(self.low_level(x))
-        return fc7 if self.embed_at == "bn" else self.fc7_relu(fc7)
+        return fc7 if self.settings.embed_at == "bn" else self.fc7_relu(fc7)
 
     def forward(self, x: Tensor) -> MspCnnOutput:
-        if self.recompute_low_level and torch.is_grad_enabled():
+        if self.settings.recompute_low_level and torch.is_grad_enabled():
             pool1 = recomputed(self.low_level, x, self)
         else:
             pool1 = self.low_level(x)
@@ -115,13 +101,6 @@ class MspCnn(nn.Module):
         activated = self.fc7_relu(fc7_bn)
         return MspCnnOutput(
             pool1=pool1,
-            fc7=fc7_bn if self.embed_at == "bn" else activated,
+            fc7=fc7_bn if self.settings.embed_at == "bn" else activated,
             fc8=self.fc8(self.fc7_dropout(activated)),
         )
-
-    @staticmethod
-    def size_problem(height: int, width: int) -> str:
-        """Why the graph cannot take images of this size, or an empty string."""
-        if height >= MIN_HEIGHT and width >= MIN_WIDTH:
-            return ""
-        return f"msp_cnn takes images of at least {MIN_HEIGHT}x{MIN_WIDTH}, found {height}x{width}"

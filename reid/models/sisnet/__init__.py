@@ -1,1 +1,18 @@
 """SiSNet with the DRC loss (Zhang et al., ICIP 2020)."""
+
+from __future__ import annotations
+
+from reid.models.description import Look, Network
+from reid.models.sisnet.settings import MIN_SIZE, SisNetSettings
+
+SISNET = Network(
+    settings=SisNetSettings,
+    builder="reid.models.sisnet.network:SisNet",
+    objective="reid.models.sisnet.objective:sisnet_losses",
+    losses=("softmax", "triplet", "drc"),
+    graphs="reid.models.sisnet.graphs:scale_graphs",
+    min_size=MIN_SIZE,
+    looks=(Look("scales", "activation maps", "reid.models.sisnet.activation_maps:scales_seen"),),
+    scale_agreement="reid.models.sisnet.activation_maps:MapCorrelation",
+    pretrained="reid.models.sisnet.network:pretrained_backbone",
+)

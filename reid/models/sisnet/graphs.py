@@ -1,4 +1,4 @@
-"""SiSNet's test stages: one branch, the other, and both cascaded; each one vector per image.
+"""SiSNet's graphs: one branch, the other, and both cascaded; each one vector per image.
 
 "We can only use the either-scale feature": ``embed`` is what is deployed. ``second`` and
 ``cascade`` are for the poster's Table 3, which asks what the other scale would add. All take
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.models.embedding import L2Normalise
-from reid.models.graphs import Stage, vector_stages
+from reid.models.graphs import Graph, vector_graphs
 from reid.models.sisnet.network import SisNet
 
 
@@ -50,14 +50,14 @@ class Cascade(nn.Module):
         return torch.cat([self.l2_normalise(self.network.embed(scale)) for scale in scales], 1)
 
 
-def scale_stages(
+def scale_graphs(
     network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
-) -> tuple[Stage, ...]:
+) -> tuple[Graph, ...]:
     """``embed``, and on request ``second`` and ``cascade``: image -> ``embedding`` each."""
     sisnet = cast(SisNet, network)
     others = {"second": SecondBranch(sisnet), "cascade": Cascade(sisnet)}
-    return vector_stages(sisnet, input_shape, normalise) + tuple(
-        dataclasses.replace(stage, name=name, on_request=True)
+    return vector_graphs(sisnet, input_shape, normalise) + tuple(
+        dataclasses.replace(graph, name=name, on_request=True)
         for name, vectors in others.items()
-        for stage in vector_stages(vectors, input_shape, normalise)
+        for graph in vector_graphs(vectors, input_shape, normalise)
     )

@@ -77,7 +77,7 @@ class ResNet(nn.Module):
     ECCV 2018). Raises ValueError for another depth or stride.
     """
 
-    def __init__(self, depth: int = 50, last_stride: int = 2) -> None:
+    def __init__(self, depth: int, last_stride: int) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise ValueError(f"depth is one of {', '.join(map(str, DEPTHS))}; found {depth}")

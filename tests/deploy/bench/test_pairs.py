@@ -21,7 +21,7 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching.pairs import DESCRIBE_BATCH
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
-from reid.models.csn.graphs import pair_stages
+from reid.models.csn.graphs import pair_graphs
 from reid.models.csn.network import Csn
 from reid.runtime import Runner
 from reid.runtime.torch_runner import TorchRunner
@@ -57,7 +57,7 @@ class FakeRunner(Runner):
         self.closed = True
 
 
-def fake_runners(*stages: str) -> dict[str, FakeRunner]:
+def fake_runners(*graphs: str) -> dict[str, FakeRunner]:
     sides = [ArraySpec(f"query_{s.name}", s.shape, batched=False) for s in DESCRIBED]
     sides += [ArraySpec(f"gallery_{s.name}", s.shape) for s in DESCRIBED]
     images = (ArraySpec("first", IMAGE.shape), ArraySpec("second", IMAGE.shape))
@@ -68,7 +68,7 @@ def fake_runners(*stages: str) -> dict[str, FakeRunner]:
         "embed": ((IMAGE,), (ArraySpec("embedding", (8,)),)),
     }
     manifest = Manifest("csn", "train", PREPROCESS, checkpoint_sha256="c0ffee")
-    return {stage: FakeRunner(manifest.of_graph(stage, *arrays[stage])) for stage in stages}
+    return {graph: FakeRunner(manifest.of_graph(graph, *arrays[graph])) for graph in graphs}
 
 
 @pytest.fixture
@@ -211,15 +211,15 @@ def test_a_two_image_graph_of_another_checkpoint_is_refused(
     assert all(runner.closed for runner in (*found.values(), pair))
 
 
-@pytest.mark.parametrize("stage", ["embed", "pair"])
+@pytest.mark.parametrize("graph", ["embed", "pair"])
 def test_a_model_that_stores_nothing_to_compare_is_refused(
-    stage: str, model: Path, monkeypatch: pytest.MonkeyPatch
+    graph: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = fake_runners(stage)
+    found = fake_runners(graph)
     monkeypatch.setattr(module, "open_runners", lambda path, device, threads: found)
-    with pytest.raises(ModelFileError, match=f"the '{stage}' graph of csn; --pairs is for"):
+    with pytest.raises(ModelFileError, match=f"the '{graph}' graph of csn; --pairs is for"):
         bench_pairs(model, 5)
-    assert found[stage].closed
+    assert found[graph].closed
 
 
 @pytest.mark.parametrize(("pairs", "seconds"), [(0, 1.0), (1, 0.0)])
@@ -260,12 +260,12 @@ def test_csn_itself_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     torch.manual_seed(0)
     preprocess = Preprocess(160, 60, 160, 60)
     manifest = Manifest("csn", "train", preprocess)
-    stages = pair_stages(Csn().eval(), preprocess.input_shape, True)
+    graphs = pair_graphs(Csn().eval(), preprocess.input_shape, True)
     found = {
-        stage.name: TorchRunner(
-            stage.module, manifest.of_graph(stage.name, stage.inputs, stage.outputs), "cpu", 1
+        graph.name: TorchRunner(
+            graph.module, manifest.of_graph(graph.name, graph.inputs, graph.outputs), "cpu", 1
         )
-        for stage in stages
+        for graph in graphs
     }
     monkeypatch.setattr(module, "open_runners", lambda path, device, threads: found)
     report = bench_pairs(model, 4, seconds=1e-9, threads=1, device="cpu")

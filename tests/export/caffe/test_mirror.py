@@ -23,7 +23,7 @@ from reid.caffe.schema import AVE, TEST, TRAIN, LayerParameter, NetParameter
 from reid.config.settings import OptimizerConfig
 from reid.errors import BuildError, CaffeError
 from reid.export.caffe.compare import difference
-from reid.export.caffe.face import MSP_CNN
+from reid.export.caffe.face import face_of
 from reid.export.caffe.graph import EMBEDDING, traced_layers
 from reid.export.caffe.layers import CaffeLayer
 from reid.export.caffe.net import walk_net
@@ -32,7 +32,7 @@ from reid.training.solver import parameter_groups
 
 SHAPE = (3, 144, 56)
 FILES = {"embed": "msp_cnn_test", "train": "msp_cnn_train_val"}
-ENDS = {"embed": EMBEDDING, "train": MSP_CNN.classifier}
+ENDS = {"embed": EMBEDDING, "train": face_of("msp_cnn").classifier}
 OTHER_TOWER = "_p"
 Filler = tuple[str, float]
 

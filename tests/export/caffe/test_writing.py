@@ -18,7 +18,7 @@ from reid.caffe.files import blob_array, blob_from_array, read_net, read_weights
 from reid.caffe.schema import NetParameter
 from reid.cli import main
 from reid.errors import BuildError, CaffeError
-from reid.export.caffe.face import FACES, MSP_CNN, face_of
+from reid.export.caffe.face import face_of, unnamed_network
 from reid.export.caffe.graph import traced_layers
 from reid.export.caffe.head import MARK, contract_of_head, head_lines
 from reid.export.caffe.importing import checkpoint_from_caffe
@@ -30,7 +30,9 @@ from reid.files import sha256_of_file
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.opening import ModelFile
 from reid.model_file.preprocess import Preprocess
+from reid.models import NETWORKS
 from reid.models.msp_cnn.network import MspCnn
+from reid.models.msp_cnn.settings import MspCnnSettings
 from reid.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -136,24 +138,28 @@ def test_the_exported_graph_is_the_reference_graph(caffe_run: Any) -> None:
 
 
 def test_a_face_names_what_is_in_the_network() -> None:
-    assert list(MSP_CNN.embeddings) == ["bn", "relu"]
-    for embed_at, blob in MSP_CNN.embeddings.items():
-        network = MspCnn(3, embed_at=embed_at)
-        shape = MSP_CNN.preprocess.input_shape
+    face = face_of("msp_cnn")
+    assert list(face.embeddings) == ["bn", "relu"]
+    for embed_at, blob in face.embeddings.items():
+        network = MspCnn(3, MspCnnSettings(embed_at=embed_at))
+        shape = face.preprocess.input_shape
         assert traced_layers(network, shape)[-1].tops == (blob,)
-        assert traced_layers(network, shape, MSP_CNN.classifier)[-1].name == MSP_CNN.classifier
+        assert traced_layers(network, shape, face.classifier)[-1].name == face.classifier
 
 
 def test_a_network_without_a_face_is_refused_by_name() -> None:
-    assert [face_of(name) for name in FACES] == list(FACES.values())
-    with pytest.raises(BuildError, match=r"'msp_cnm' .did you mean 'msp_cnn'.. has no Caffe"):
+    assert unnamed_network() == "msp_cnn"
+    with pytest.raises(BuildError, match=r"'msp_cnm' .did you mean 'msp_cnn'."):
         face_of("msp_cnm")
+    with pytest.raises(BuildError, match="the network 'csn' has no Caffe equivalent"):
+        face_of("csn")
 
 
 def test_a_run_of_a_network_without_a_face_is_refused_before_anything_is_written(
     caffe_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(FACES, "msp_cnn")
+    faceless = dataclasses.replace(NETWORKS["msp_cnn"], caffe_face=None)
+    monkeypatch.setitem(NETWORKS, "msp_cnn", faceless)
     with pytest.raises(BuildError, match="'msp_cnn' has no Caffe equivalent"):
         caffe_from_checkpoint(caffe_run.run, tmp_path)
     with pytest.raises(BuildError, match="'msp_cnn' has no Caffe equivalent"):

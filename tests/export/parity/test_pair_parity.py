@@ -68,15 +68,15 @@ def verdict(reference: PairSubject, file: Path, crops: list[Image], **options: A
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("stage", ["describe", "pair"])
+@pytest.mark.parametrize("graph", ["describe", "pair"])
 def test_exported_graphs_pass_their_own_tolerances(
-    pair_run: Any, reference: PairSubject, crops: list[Image], stage: str, precision: str
+    pair_run: Any, reference: PairSubject, crops: list[Image], graph: str, precision: str
 ) -> None:
-    report = verdict(reference, pair_run.file(stage, precision), crops)
+    report = verdict(reference, pair_run.file(graph, precision), crops)
     assert report.passed, report.text()
     status = {check.measure: check.status for check in report.checks}
     assert status.pop("rank1_change") == status.pop("map_change") == "not checked"
-    if stage == "pair":  # it keeps no descriptions
+    if graph == "pair":  # it keeps no descriptions
         assert status.pop("lowest_row_cosine") == "not checked"
     else:
         assert status["stored_error"] == "ok"
@@ -98,8 +98,8 @@ def test_graphs_of_the_papers_networks_and_size_pass_too(
     run = pair_run_of(tmp_path, levels, size, (precision,), also)
     runners = runners_from_checkpoint(run.run / "checkpoint.pt", "cpu", 1)
     reference = Remembered(runners["describe"], runners["compare"])
-    for stage in ("describe", *also):
-        report = verdict(reference, run.file(stage, precision), crops, **BATCH)
+    for graph in ("describe", *also):
+        report = verdict(reference, run.file(graph, precision), crops, **BATCH)
         assert report.passed, report.text()
 
 
@@ -107,8 +107,8 @@ def test_fp16_graphs_do_not_pass_for_fp32(
     pair_run: Any, reference: PairSubject, crops: list[Image]
 ) -> None:
     limits = PAIR_TOLERANCES["fp32"]
-    for stage in ("describe", "pair"):
-        file = pair_run.file(stage, "fp16")
+    for graph in ("describe", "pair"):
+        file = pair_run.file(graph, "fp16")
         assert not verdict(reference, file, crops, tolerances=limits, **BATCH).passed
 
 
@@ -173,34 +173,34 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("stage", "spoil"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("graph", "spoil"), FAULTS.values(), ids=FAULTS)
 def test_a_spoilt_weight_fails(
-    stage: str,
+    graph: str,
     spoil: Callable[[Path], None],
     pair_run: Any,
     reference: PairSubject,
     crops: list[Image],
     tmp_path: Path,
 ) -> None:
-    stages = ("pair",) if stage == "pair" else (stage, "describe", "compare")
-    file = pair_run.copied_to(tmp_path, *stages)
+    graphs = ("pair",) if graph == "pair" else (graph, "describe", "compare")
+    file = pair_run.copied_to(tmp_path, *graphs)
     spoil(file)
     report = verdict(reference, file, crops, **BATCH)
     assert any(line.startswith("max_error") for line in report.failures)
 
 
-@pytest.mark.parametrize("stage", ["describe", "pair"])
+@pytest.mark.parametrize("graph", ["describe", "pair"])
 @pytest.mark.parametrize("mistake", [{"channel_order": "RGB"}, {"mean": (102.0, 102.0, 103.0)}])
 def test_a_manifest_that_prepares_images_otherwise_fails(
-    stage: str,
+    graph: str,
     mistake: dict[str, Any],
     pair_run: Any,
     reference: PairSubject,
     crops: list[Image],
     tmp_path: Path,
 ) -> None:
-    stages = ("pair",) if stage == "pair" else ("describe", "compare")
-    file = pair_run.copied_to(tmp_path, *stages, precision="fp16")
+    graphs = ("pair",) if graph == "pair" else ("describe", "compare")
+    file = pair_run.copied_to(tmp_path, *graphs, precision="fp16")
     manifest = read_manifest(file)
     wrong = dataclasses.replace(manifest.preprocess, **mistake)
     write_manifest(file, dataclasses.replace(manifest, preprocess=wrong))
@@ -223,10 +223,10 @@ class Spoilt(Runner):
 
 
 def spoilt(
-    reference: PairSubject, stage: int, fault: Callable[[dict[str, FloatArray]], None]
+    reference: PairSubject, graph: int, fault: Callable[[dict[str, FloatArray]], None]
 ) -> PairSubject:
     runners: list[Any] = list(reference.runners)
-    runners[stage] = Spoilt(runners[stage], fault)
+    runners[graph] = Spoilt(runners[graph], fault)
     return PairSubject(*runners)
 
 
@@ -319,8 +319,8 @@ def test_reid_parity_judges_both_halves_whichever_is_named(
     found = json.loads(capsys.readouterr().out)
     assert found["candidate"] == str(file)
     assert found["checks"]["rank1_change"]["status"] == "ok"
-    for stage in (named, other):
-        kept = read_manifest(tmp_path / f"csn.{stage}.fp16.onnx").parity
+    for graph in (named, other):
+        kept = read_manifest(tmp_path / f"csn.{graph}.fp16.onnx").parity
         assert kept["passed"] is True
         assert kept["checks"] == found["checks"]
 

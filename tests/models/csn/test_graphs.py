@@ -1,4 +1,4 @@
-"""CSN's test stages answer as the network that was trained, whatever the order of the sums."""
+"""CSN's graphs answer as the network that was trained, whatever the order of the sums."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from reid.models.csn import compare as csn_compare
-from reid.models.csn.compare import CompareStage, PlainCompareStage
-from reid.models.csn.gallery_correlation import GalleryCorrelation
-from reid.models.csn.gallery_tiles import MapsTile, PartsTile
-from reid.models.csn.graphs import pair_stages
+from reid.models.csn.compare import FastCompare, PlainCompare
+from reid.models.csn.gallery_correlation import GalleryCorrelation, MapsTile, PartsTile
+from reid.models.csn.graphs import pair_graphs
 from reid.models.csn.network import Csn, pair_score
-from reid.models.graphs import Stage
+from reid.models.csn.settings import CsnSettings
+from reid.models.graphs import Graph
 
 READINGS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -34,7 +34,7 @@ READINGS: dict[str, dict[str, Any]] = {
 def lively(**reading: Any) -> Csn:
     """Random batch norms, and logits small enough that a probability shows every change."""
     torch.manual_seed(3)
-    network = Csn(**reading).eval()
+    network = Csn(CsnSettings(**reading)).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -48,14 +48,14 @@ def lively(**reading: Any) -> Csn:
     return network
 
 
-def stages(network: Csn, size: tuple[int, int] = (160, 60)) -> dict[str, Stage]:
-    return {stage.name: stage for stage in pair_stages(network, (3, *size), True)}
+def graphs_by_name(network: Csn, size: tuple[int, int] = (160, 60)) -> dict[str, Graph]:
+    return {graph.name: graph for graph in pair_graphs(network, (3, *size), True)}
 
 
 def test_a_level_that_is_not_pooled_may_have_an_odd_height():
     network = lively()
-    found = stages(network, (72, 60))  # level 2 is 18 rows high, and pooled; level 3 is 9
-    assert isinstance(found["compare"].module, CompareStage)
+    found = graphs_by_name(network, (72, 60))  # level 2 is 18 rows high, and pooled; level 3 is 9
+    assert isinstance(found["compare"].module, FastCompare)
     images = torch.randn(3, 3, 72, 60)
     with torch.inference_mode():
         arrays = found["describe"].module(images)
@@ -68,7 +68,7 @@ def test_a_level_that_is_not_pooled_may_have_an_odd_height():
 def test_one_query_against_many_scores_as_pair_by_pair(reading, monkeypatch):
     monkeypatch.setattr(csn_compare, "TILE", 4)
     network = lively(**reading)
-    found = stages(network)
+    found = graphs_by_name(network)
     num = 7
     with torch.inference_mode():
         images = torch.randn(num, 3, 160, 60)
@@ -84,8 +84,8 @@ def test_one_query_against_many_scores_as_pair_by_pair(reading, monkeypatch):
 
 
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
-def test_arrays_are_those_that_the_stages_list(reading):
-    found = stages(lively(**reading))
+def test_arrays_are_those_that_the_graphs_list(reading):
+    found = graphs_by_name(lively(**reading))
     images = torch.randn(2, 3, 160, 60)
     with torch.inference_mode():
         arrays = found["describe"].module(images)
@@ -98,7 +98,7 @@ def test_arrays_are_those_that_the_stages_list(reading):
 
 
 def test_threads_share_the_tiles_and_leave_pytorchs_count_alone():
-    compare = stages(lively())["compare"]
+    compare = graphs_by_name(lively())["compare"]
     arrays = [torch.rand(7 if spec.batched else 1, *spec.shape) for spec in compare.inputs]
     before = torch.get_num_threads()
     try:
@@ -116,13 +116,13 @@ def test_threads_share_the_tiles_and_leave_pytorchs_count_alone():
 
 def test_what_is_kept_for_the_next_gallery_changes_no_answer(monkeypatch):
     monkeypatch.setattr(csn_compare, "TILE", 3)
-    compare = stages(lively())["compare"]
+    compare = graphs_by_name(lively())["compare"]
     modes = (torch.inference_mode, torch.no_grad, torch.inference_mode)
     galleries = [(spec.shape, spec.batched) for spec in compare.inputs]
     for seed, (num, mode) in enumerate(itertools.product((5, 1, 3, 2, 5), modes)):
         torch.manual_seed(seed)  # another query, another gallery
         arrays = [torch.rand(num if batched else 1, *shape) for shape, batched in galleries]
-        fresh = stages(lively())["compare"]
+        fresh = graphs_by_name(lively())["compare"]
         with mode():
             found, expected = compare.module(*arrays), fresh.module(*arrays)
         assert torch.equal(found, expected)
@@ -130,7 +130,7 @@ def test_what_is_kept_for_the_next_gallery_changes_no_answer(monkeypatch):
 
 @pytest.mark.parametrize("reading", [{}, {"extra_sim_pool": True}])
 def test_a_gallery_in_float16_scores_as_the_same_numbers_in_float32(reading):
-    found = stages(lively(**reading))
+    found = graphs_by_name(lively(**reading))
     assert found["compare"].module.takes_half
     with torch.inference_mode():
         arrays = found["describe"].module(torch.randn(5, 3, 160, 60))
@@ -142,7 +142,7 @@ def test_a_gallery_in_float16_scores_as_the_same_numbers_in_float32(reading):
 
 def test_the_pair_graph_scores_as_describing_apart():
     network = lively()
-    found = stages(network)
+    found = graphs_by_name(network)
     first, second = torch.randn(2, 3, 3, 160, 60)
     with torch.inference_mode():
         pairs = found["pair"].module(first, second)
@@ -155,10 +155,10 @@ def test_the_pair_graph_scores_as_describing_apart():
 
 
 def test_readings_without_a_fast_form_are_compared_by_the_formula():
-    assert isinstance(stages(lively())["compare"].module, CompareStage)
-    assert isinstance(stages(lively(extra_sim_pool=True))["compare"].module, PlainCompareStage)
-    odd_height = stages(lively(), (148, 60))  # 37 rows at level 2
-    assert isinstance(odd_height["compare"].module, PlainCompareStage)
+    assert isinstance(graphs_by_name(lively())["compare"].module, FastCompare)
+    assert isinstance(graphs_by_name(lively(extra_sim_pool=True))["compare"].module, PlainCompare)
+    odd_height = graphs_by_name(lively(), (148, 60))  # 37 rows at level 2
+    assert isinstance(odd_height["compare"].module, PlainCompare)
 
 
 def naive_correlation(maps: Tensor, part: Tensor, even: str) -> Tensor:

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid.errors import ConfigError
+from reid.models.csn import CSN
 from reid.models.csn.correlation import FORMS, correlate
 from reid.models.csn.network import PAIRS_AT_ONCE, Csn, CsnDescription, pair_score
+from reid.models.csn.settings import CsnSettings
 
 BASE: dict[str, Any] = {}
 EXTENDED: dict[str, Any] = {"levels": (2, 3, 4)}
@@ -37,7 +40,7 @@ def images(number: int, height: int = 160, width: int = 60) -> Tensor:
 def network_of(**settings: Any) -> Csn:
     """In evaluation mode, with batch norms that do something and parts that differ."""
     torch.manual_seed(0)
-    network = Csn(**settings).eval()
+    network = Csn(CsnSettings(**settings)).eval()
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]
@@ -80,7 +83,7 @@ def operations_of_a_pair(network: Csn) -> int:
 def test_parameters_and_operations_of_a_pair_are_table_5s(
     settings: dict[str, Any], parameters: int, operations: int, printed: str
 ) -> None:
-    network = Csn(**settings).eval()
+    network = Csn(CsnSettings(**settings)).eval()
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     found = operations_of_a_pair(network)
     assert found == operations
@@ -119,7 +122,7 @@ def test_maps_parts_and_similarities_have_the_papers_sizes(
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_trains_all_that_it_has(name: str) -> None:
     torch.manual_seed(0)
-    network = Csn(**ABLATIONS[name]).train()
+    network = Csn(CsnSettings(**ABLATIONS[name])).train()
     first, second = torch.tensor([0, 0]), torch.tensor([1, 2])
     output = network(images(3, 80, 40), first, second)
     (output.logits.square().sum() + output.vector[0].sum()).backward()
@@ -270,7 +273,7 @@ def test_a_network_that_only_classifies_scores_by_probability_alone() -> None:
 @pytest.mark.parametrize("size", [(160, 60), (73, 37), (128, 64), (256, 128), (161, 59)])
 @pytest.mark.parametrize("name", ["C2", "conv3 pooled"])
 def test_sizes_without_a_problem_pass(size: tuple[int, int], name: str) -> None:
-    assert Csn.size_problem(*size) == ""
+    assert CSN.size_problem(*size) == ""
     network = network_of(**{**ABLATIONS[name], "attention": "centre_crop"})
     with torch.no_grad():
         output = network(images(2, *size), torch.tensor([0]), torch.tensor([1]))
@@ -280,7 +283,7 @@ def test_sizes_without_a_problem_pass(size: tuple[int, int], name: str) -> None:
 @pytest.mark.parametrize("size", [(72, 60), (160, 36)])
 def test_smaller_images_have_a_problem_for_a_reason(size: tuple[int, int]) -> None:
     assert (
-        Csn.size_problem(*size) == f"csn takes images of at least 73x37, found {size[0]}x{size[1]}"
+        CSN.size_problem(*size) == f"csn takes images of at least 73x37, found {size[0]}x{size[1]}"
     )
     network = network_of(attention="centre_crop")
     with torch.no_grad():
@@ -291,7 +294,7 @@ def test_smaller_images_have_a_problem_for_a_reason(size: tuple[int, int]) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"levels": ()}, r"levels are some of 2, 3, 4 in this order, found \(\)"),
+        ({"levels": ()}, r"levels are some of 2, 3, 4 in this order, found \[\]"),
         ({"levels": (3, 2)}, "in this order"),
         ({"levels": (1, 2)}, "some of 2, 3, 4"),
         ({"attention": "crop"}, "one of stn, centre_crop; found 'crop'"),
@@ -300,8 +303,8 @@ def test_smaller_images_have_a_problem_for_a_reason(size: tuple[int, int]) -> No
     ],
 )
 def test_settings_that_are_none_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Csn(**settings)
+    with pytest.raises(ConfigError, match=message):
+        CsnSettings(**settings)
 
 
 @pytest.mark.parametrize("form", FORMS)

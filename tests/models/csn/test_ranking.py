@@ -48,4 +48,4 @@ def test_vectors_have_length_one() -> None:
 
 def test_another_sharing_is_refused() -> None:
     with pytest.raises(ValueError, match="one of hybrid, shared, separate; found 'both'"):
-        RankingNet((True,), sharing="both")
+        RankingNet((True,), channels=4, sharing="both")

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid.errors import ConfigError
 from reid.models.msp_cnn.network import MspCnn
+from reid.models.msp_cnn.settings import MspCnnSettings
 
 BLOBS = {
     "conv1": (32, 144, 56),
@@ -150,7 +152,7 @@ def test_smaller_images_pass_too(network: MspCnn, size: tuple[int, int]) -> None
 
 def test_embedding_is_taken_before_or_after_the_relu(network: MspCnn) -> None:
     x = torch.rand(2, 3, 72, 28)
-    relu = MspCnn(751, embed_at="relu").eval()
+    relu = MspCnn(751, MspCnnSettings(embed_at="relu")).eval()
     relu.load_state_dict(network.state_dict())
     with torch.no_grad():
         before, after = network.embed(x), relu.embed(x)
@@ -171,8 +173,8 @@ def test_fc8_sees_fc7_behind_its_relu(network: MspCnn) -> None:
 
 
 def test_another_place_of_the_embedding_is_refused() -> None:
-    with pytest.raises(ValueError, match="'bn' or 'relu', not 'fc8'"):
-        MspCnn(3, embed_at="fc8")
+    with pytest.raises(ConfigError, match="embed_at is bn or relu, found 'fc8'"):
+        MspCnnSettings(embed_at="fc8")
 
 
 def kept_bytes(network: MspCnn, images: Tensor) -> int:
@@ -196,7 +198,9 @@ def test_recomputing_the_low_level_changes_memory_and_nothing_else() -> None:
     networks = []
     for recompute in (False, True):
         torch.manual_seed(1)
-        networks.append(MspCnn(5, dropout_ratio=0.0, recompute_low_level=recompute).train())
+        networks.append(
+            MspCnn(5, MspCnnSettings(dropout_ratio=0.0, recompute_low_level=recompute)).train()
+        )
     for network in networks:
         output = network(images)
         torch.autograd.backward(output.fc8.square().sum() + output.pool1.square().sum())

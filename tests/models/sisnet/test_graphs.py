@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from reid.export.onnx import export_graph
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
-from reid.models.graphs import Stage
-from reid.models.sisnet.graphs import Cascade, scale_stages
+from reid.models.graphs import Graph
+from reid.models.sisnet.graphs import Cascade, scale_graphs
 from reid.models.sisnet.network import SisNet
+from reid.models.sisnet.settings import SisNetSettings
 from reid.runtime.onnx_runner import OnnxRunner
 
 SHAPE = (3, 48, 24)
@@ -22,7 +23,7 @@ SMALL = Preprocess(resize_height=48, resize_width=24, crop_height=48, crop_width
 
 def network_of() -> SisNet:
     torch.manual_seed(0)
-    network = SisNet(5, depth=18, second_size=(40, 20)).eval().requires_grad_(False)
+    network = SisNet(5, SisNetSettings(depth=18, second_size=(40, 20))).eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]
@@ -35,8 +36,8 @@ def network() -> SisNet:
     return network_of()
 
 
-def stages_of(network: SisNet, normalise: bool = True) -> dict[str, Stage]:
-    return {stage.name: stage for stage in scale_stages(network, SHAPE, normalise)}
+def graphs_by_name(network: SisNet, normalise: bool = True) -> dict[str, Graph]:
+    return {graph.name: graph for graph in scale_graphs(network, SHAPE, normalise)}
 
 
 def images(number: int = 3) -> Tensor:
@@ -44,31 +45,31 @@ def images(number: int = 3) -> Tensor:
 
 
 def test_one_branch_is_deployed_and_the_others_come_on_request(network: SisNet) -> None:
-    stages = stages_of(network)
-    assert {name: stage.on_request for name, stage in stages.items()} == {
+    graphs = graphs_by_name(network)
+    assert {name: graph.on_request for name, graph in graphs.items()} == {
         "embed": False,
         "second": True,
         "cascade": True,
     }
-    for stage in stages.values():
-        (data,), (embedding,) = stage.inputs, stage.outputs
+    for graph in graphs.values():
+        (data,), (embedding,) = graph.inputs, graph.outputs
         assert (data.name, data.shape, embedding.name) == ("data", SHAPE, "embedding")
-        found = stage.module(images())
+        found = graph.module(images())
         assert found.shape == (3, *embedding.shape)
         torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
 
 
 def test_each_branch_is_the_network_on_its_scale(network: SisNet) -> None:
-    stages = stages_of(network, normalise=False)
+    graphs = graphs_by_name(network, normalise=False)
     x = images()
-    torch.testing.assert_close(stages["embed"].module(x), network.embed(x))
-    torch.testing.assert_close(stages["second"].module(x), network.embed(network.second_scale(x)))
+    torch.testing.assert_close(graphs["embed"].module(x), network.embed(x))
+    torch.testing.assert_close(graphs["second"].module(x), network.embed(network.second_scale(x)))
 
 
 def test_a_squared_distance_of_the_cascade_is_the_mean_of_the_branches(network: SisNet) -> None:
     squared = {
-        name: torch.cdist(*[stage.module(images())] * 2).square()
-        for name, stage in stages_of(network).items()
+        name: torch.cdist(*[graph.module(images())] * 2).square()
+        for name, graph in graphs_by_name(network).items()
     }
     torch.testing.assert_close(squared["cascade"], (squared["embed"] + squared["second"]) / 2)
     assert not torch.allclose(squared["embed"], squared["second"])
@@ -82,13 +83,13 @@ def test_a_cascade_of_raw_branches_is_their_concatenation(network: SisNet) -> No
 
 
 def test_the_cascade_is_one_onnx_file_that_takes_any_batch(network: SisNet, tmp_path: Path) -> None:
-    stage = stages_of(network)["cascade"]
+    graph = graphs_by_name(network)["cascade"]
     path = tmp_path / "cascade.onnx"
-    manifest = export_graph(stage, Manifest("sisnet", "train", SMALL), path, fp16=False)
+    manifest = export_graph(graph, Manifest("sisnet", "train", SMALL), path, fp16=False)
     assert (manifest.stage, manifest.output_dim, manifest.opset) == ("cascade", 1024, 18)
     with OnnxRunner(path, "cpu", 1) as runner:
         for number in (1, 3):
             found = runner.run({"data": images(number).numpy()})["embedding"]
             torch.testing.assert_close(
-                torch.from_numpy(found), stage.module(images(number)), rtol=1e-4, atol=1e-5
+                torch.from_numpy(found), graph.module(images(number)), rtol=1e-4, atol=1e-5
             )

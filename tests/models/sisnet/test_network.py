@@ -8,8 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid.errors import ConfigError
 from reid.losses.drc import drc_loss
-from reid.models.sisnet.network import SisNet, SisNetOutput, activation_maps
+from reid.models.sisnet import SISNET
+from reid.models.sisnet.activation_maps import activation_maps
+from reid.models.sisnet.network import SisNet, SisNetOutput
+from reid.models.sisnet.settings import SisNetSettings
 
 SECOND = (48, 24)
 
@@ -17,7 +21,7 @@ SECOND = (48, 24)
 def network_of(**settings: Any) -> SisNet:
     """ResNet-18 for 64x32 images, in evaluation mode, with a neck that does something."""
     torch.manual_seed(0)
-    network = SisNet(5, **{"depth": 18, "second_size": SECOND, **settings}).eval()
+    network = SisNet(5, SisNetSettings(**{"depth": 18, "second_size": SECOND, **settings})).eval()
     if network.neck is not None:
         nn.init.uniform_(network.neck.weight, 0.5, 1.5)
         nn.init.normal_(network.neck.running_mean)  # type: ignore[arg-type]
@@ -221,7 +225,7 @@ def test_a_neck_has_a_fixed_shift_and_its_classifier_no_bias() -> None:
 @pytest.mark.parametrize(("depth", "dim"), [(18, 512), (34, 512), (50, 2048)])
 def test_the_embedding_has_the_backbones_channels(depth: int, dim: int) -> None:
     with torch.device("meta"):
-        network = SisNet(751, depth=depth)
+        network = SisNet(751, SisNetSettings(depth=depth))
         first, second = output_of(network, torch.empty(2, 3, 256, 128)).branches
     assert network.embedding_dim == dim
     assert first.maps.shape == (2, dim, 16, 8)
@@ -230,9 +234,9 @@ def test_the_embedding_has_the_backbones_channels(depth: int, dim: int) -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ValueError, match="embed_at is 'neck' or 'features', not 'fc'"):
-        SisNet(5, depth=18, embed_at="fc")
-    with pytest.raises(ValueError, match="second_size: sisnet takes images of at least 32x16"):
-        SisNet(5, depth=18, second_size=(192, 9))
-    assert SisNet.size_problem(32, 16) == ""
-    assert "found 31x16" in SisNet.size_problem(31, 16)
+    with pytest.raises(ConfigError, match="embed_at is one of neck, features; found 'fc'"):
+        SisNetSettings(depth=18, embed_at="fc")
+    with pytest.raises(ConfigError, match="second_size is at least 32 high and 16 wide"):
+        SisNetSettings(depth=18, second_size=(192, 9))
+    assert SISNET.size_problem(32, 16) == ""
+    assert "found 31x16" in SISNET.size_problem(31, 16)

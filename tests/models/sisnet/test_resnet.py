@@ -153,7 +153,7 @@ def by_hand(arrays: dict[str, Tensor], x: Tensor, depth: int) -> Tensor:
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_forward_pass_is_the_papers(depth: int) -> None:
     torch.manual_seed(0)
-    network = ResNet(depth).eval()
+    network = ResNet(depth, 2).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, std=0.1)
@@ -168,7 +168,7 @@ def test_the_forward_pass_is_the_papers(depth: int) -> None:
 
 def test_weights_start_as_he_et_al_say() -> None:
     torch.manual_seed(0)
-    network = ResNet(18)
+    network = ResNet(18, 2)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels * math.prod(module.kernel_size)
@@ -191,6 +191,6 @@ def test_every_parameter_learns() -> None:
 
 def test_another_depth_or_stride_is_refused() -> None:
     with pytest.raises(ValueError, match="depth is one of 18, 34, 50; found 101"):
-        ResNet(101)
+        ResNet(101, 2)
     with pytest.raises(ValueError, match="last_stride is 1 or 2, found 3"):
         ResNet(18, last_stride=3)

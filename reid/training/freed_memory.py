@@ -2,12 +2,8 @@
 
 The C library of Linux maps every large array afresh and unmaps it when it is freed, so each
 step touches gigabytes of new pages, which the kernel clears one by one. Kept, the same pages
-serve all steps, but the gaps between them are not always of the size that is wanted. Measured
-on two cores (AVX2, a virtual machine), fp32, channels-last, kept against given back: a step of
-MSP-CNN with 48 anchors and all losses 18 s and 24 s, 6.8 GiB and 5.3 GiB at most
-(``tests/benchmarks/bench_memory.py --keep on`` and ``off``); a step of CSN with 129 pairs
-5.1 s and 7.9 s (``reid train csn_cuhk01 --set run.keep_freed_memory=on`` and ``off``, by hand,
-its correlations by fast transforms then).
+serve all steps: they are quicker, and take more memory, because the gaps between arrays are not
+always of the size that is wanted (``tests/benchmarks/README.md``).
 """
 
 from __future__ import annotations

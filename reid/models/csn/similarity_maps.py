@@ -14,11 +14,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid.losses.settings import LossConfig
 from reid.model_file.preprocess import Preprocess
 from reid.models.csn.correlation import correlate
 from reid.models.csn.network import Csn, CsnDescription
+from reid.models.csn.settings import DEFAULTS
 from reid.models.csn.spatial_transformer import CentreCrop, SpatialTransformer, stripes
-from reid.types import FloatArray
+from reid.models.looks import PartsSeen
+from reid.types import FloatArray, Image
+
+
+def parts_seen(
+    network: Csn, preprocess: Preprocess, images: list[Image], losses: LossConfig
+) -> PartsSeen:
+    """A query's and its matches' attended parts, and how like the query's parts the matches are.
+
+    Images (H, W, 3) uint8 BGR, the query first; the losses' settings have no part in it.
+    """
+    with torch.inference_mode():
+        described = network.describe(torch.from_numpy(preprocess.batch(images)))
+        every = torch.arange(len(images))
+        maps = similarity_maps(network, described.rows(every[:1]), described.rows(every[1:]))
+        outlines = parts_in_image(network, described, preprocess)
+    sides = [cast(int, attend.size) for attend in network.attend]
+
+    def over(level: int, match: int, size: tuple[int, int]) -> FloatArray:
+        return over_image(maps[level][match], sides[level], preprocess, size)
+
+    return PartsSeen("CSN", network.settings.levels, outlines, maps, over)
 
 
 def map_stride(image_height: int, map_height: int) -> int:
@@ -30,7 +53,10 @@ def map_stride(image_height: int, map_height: int) -> int:
 
 
 def part_corners(
-    thetas: Tensor, map_size: tuple[int, int], part_size: int, align_corners: bool = True
+    thetas: Tensor,
+    map_size: tuple[int, int],
+    part_size: int,
+    align_corners: bool = DEFAULTS.align_corners,
 ) -> FloatArray:
     """Outer corners of attended parts on a map of (height, width).
 
@@ -79,8 +105,8 @@ def similarity_maps(
         similarity = correlate(
             maps,
             parts.expand(num, *parts.shape[1:]),
-            network.correlation_form,
-            even_padding=network.even_padding,
+            network.settings.correlation_form,
+            even_padding=network.settings.even_padding,
         )
         found.append(np.asarray(similarity.mean(1).float().cpu(), np.float32))
     return found

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from reid.model_file.preprocess import Preprocess
 from reid.models.csn.network import Csn, CsnDescription
-from reid.models.csn.spatial_transformer import CentreCrop, sample, stripes
-from reid.report.similarity_maps import (
+from reid.models.csn.settings import CsnSettings
+from reid.models.csn.similarity_maps import (
     map_stride,
     over_image,
     part_corners,
     parts_in_image,
     similarity_maps,
 )
+from reid.models.csn.spatial_transformer import CentreCrop, sample, stripes
 from reid.types import BoolArray, FloatArray
 
 PLAIN = Preprocess(160, 60, 160, 60)
@@ -119,7 +120,7 @@ def described(maps: Tensor, parts: Tensor) -> CsnDescription:
 
 
 def test_parts_are_moved_by_the_crop_and_scaled_by_the_resize() -> None:
-    network = Csn(levels=(3,), divide=False, align_corners=False)
+    network = Csn(CsnSettings(levels=(3,), divide=False, align_corners=False))
     image = described(torch.zeros(1, 96, 20, 8), torch.zeros(1, 1, 96, 5, 5))
     (found,) = parts_in_image(network, image, CROPPED)
     # 8 x 20 pixels of 8 x 8: 64 x 160 from (4, 8) on, out of 68 x 176.
@@ -134,7 +135,7 @@ def test_a_similarity_map_is_the_mean_of_every_channel_s_and_stripe_s_correlatio
     parts = rng.normal(size=(1, 3, 96, 5, 5)).astype(np.float32)
     query = described(torch.zeros(1, 96, 20, 8), torch.from_numpy(parts))
     gallery = described(torch.from_numpy(maps), torch.zeros(2, 3, 96, 5, 5))
-    (found,) = similarity_maps(Csn(levels=(3,)), query, gallery)
+    (found,) = similarity_maps(Csn(CsnSettings(levels=(3,))), query, gallery)
     assert found.shape == (2, 20, 8)
     for n, y, x in ((0, 10, 4), (1, 2, 5), (1, 0, 0)):
         padded = np.pad(maps[n], ((0, 0), (2, 2), (2, 2)))
@@ -155,7 +156,7 @@ def test_the_heat_peaks_where_the_query_s_pattern_is_in_the_gallery_image(
         image[:, row : row + size, column : column + size] = pattern
     query = described(torch.zeros(1, 96, *shape), pattern[None, None])
     (found,) = similarity_maps(
-        Csn(divide=False), query, described(maps, torch.zeros(2, 1, 96, size, size))
+        Csn(CsnSettings(divide=False)), query, described(maps, torch.zeros(2, 1, 96, size, size))
     )
     stride = math.ceil(160 / shape[0])
     for similarity, (row, column) in zip(found, places, strict=True):

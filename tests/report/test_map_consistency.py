@@ -14,8 +14,10 @@ from torch import nn
 from reid.config.toml import resolve_config
 from reid.data import read_image
 from reid.model_file.manifest import Manifest
+from reid.models.sisnet.activation_maps import map_correlation, scale_maps
 from reid.models.sisnet.network import SisNet
-from reid.report.activation_maps import map_consistencies, map_correlation, scale_maps
+from reid.models.sisnet.settings import SisNetSettings
+from reid.report.map_consistency import map_consistencies
 from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 from reid.types import ImageRecord
 from tests.losses.test_drc import maps as drawn_maps
@@ -30,7 +32,7 @@ SMALL = (
 
 def network_of(two_scales: bool = True) -> SisNet:
     torch.manual_seed(0)
-    return SisNet(7, depth=18, second_size=(48, 32), two_scales=two_scales).eval()
+    return SisNet(7, SisNetSettings(depth=18, second_size=(48, 32), two_scales=two_scales)).eval()
 
 
 def write_run(folder: Path, *overrides: str, recipe: str = "sisnet_market1501") -> Path:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from reid.training import kept_memory
-from reid.training.kept_memory import available_gib, keep_freed_memory
+from reid.training import freed_memory
+from reid.training.freed_memory import available_gib, keep_freed_memory
 
 PAGES = """
 import ctypes, resource, sys
-from reid.training.kept_memory import keep_freed_memory
+from reid.training.freed_memory import keep_freed_memory
 keep_freed_memory(sys.argv[1])
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -49,7 +49,7 @@ def system_that_tells(
 ) -> None:
     for name, text in (("_MEMINFO", meminfo), ("_CGROUP_LIMIT", limit)):
         (tmp_path / name).write_text(text)
-        monkeypatch.setattr(kept_memory, name, tmp_path / name)
+        monkeypatch.setattr(freed_memory, name, tmp_path / name)
 
 
 @pytest.mark.parametrize(
