@@ -127,7 +127,8 @@ class Searcher:
         """
         self._remove_unfinished()
         with output_errors(self._path):
-            self._path.unlink(missing_ok=True)
+            if self._path.exists():  # false if its folder is a file
+                self._path.unlink()
 
     def place(self, position: int) -> tuple[Segment, int]:
         """The segment and the row in it."""

@@ -51,7 +51,8 @@ class Reranking:
     def __post_init__(self) -> None:
         if not (self.k1 >= 1 and self.k2 >= 1 and 0 <= self.weight <= 1):
             raise ConfigError(
-                f"re-ranking needs k1 and k2 of at least 1 and lambda in [0, 1]; found {self.words()}"
+                "re-ranking needs k1 and k2 of at least 1 and lambda in [0, 1]; found "
+                f"{self.words()}"
             )
 
     def words(self) -> str:
