@@ -118,7 +118,7 @@ class CameraThread:
                 with self._arrived:  # report the end after the last frame
                     self._arrived.wait_for(self._accepts)
                 if not self._stopped.is_set():
-                    self._tell("failed" if problem else "ended", problem or "end of the file")
+                    self._report("failed" if problem else "ended", problem or "end of the file")
             else:
                 self._keep_open()
         finally:
@@ -138,7 +138,7 @@ class CameraThread:
             if not self._broken:
                 self._broken = True
                 self.counts.breaks += 1
-                self._tell("lost", f"{problem}; reconnecting")
+                self._report("lost", f"{problem}; reconnecting")
             if self._wait(next(delays)):
                 return
 
@@ -163,7 +163,7 @@ class CameraThread:
             return
         if self._broken:
             self._broken = False
-            self._tell("back", "receiving frames again")
+            self._report("back", "receiving frames again")
         number, self._position = self._position, self._position + 1
         if self.source.live and self.source.kind in ("video", "folder"):
             self._keep_pace(item.time_s)
@@ -185,7 +185,7 @@ class CameraThread:
         if (ahead_s := self._began_s + time_s - now) > 0:
             self._wait(ahead_s)
 
-    def _tell(self, state: str, words: str) -> None:
+    def _report(self, state: str, words: str) -> None:
         self._news.append(News(self.source.name, state, words))
 
 

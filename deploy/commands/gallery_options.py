@@ -46,6 +46,6 @@ shortlist = click.option(
 people = click.option("--person", "people", multiple=True, help="Only this person; repeatable.")
 cameras = click.option("--camera", "cameras", multiple=True, help="Only this camera; repeatable.")
 since = click.option(
-    "--since", default="", metavar="TIME", help="Only from then on: 2026-05-01T12:30 (UTC)."
+    "--since", default="", metavar="TIME", help="Only from this time: 2026-05-01T12:30 (UTC)."
 )
-until = click.option("--until", default="", metavar="TIME", help="Only before then.")
+until = click.option("--until", default="", metavar="TIME", help="Only before this time.")

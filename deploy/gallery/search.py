@@ -83,7 +83,7 @@ class Searcher:
         self._load()
         vectors, index = self._vectors, self._index
         if index is None:
-            self._tell_of_retired()
+            self._warn_of_retired_index()
             return vectors.nearest(queries, k, allowed)
         choice = self._choose(allowed)
         if choice.is_small:
@@ -127,7 +127,8 @@ class Searcher:
         """
         self._remove_unfinished()
         with output_errors(self._path):
-            self._path.unlink(missing_ok=True)
+            if self._path.exists():  # false if its folder is a file
+                self._path.unlink()
 
     def place(self, position: int) -> tuple[Segment, int]:
         """The segment and the row in it."""
@@ -192,7 +193,7 @@ class Searcher:
         else:
             self._retired = stored_kind(self._path)
 
-    def _tell_of_retired(self) -> None:
+    def _warn_of_retired_index(self) -> None:
         """Say once that the index's file is of a kind that is no longer used."""
         if self._retired in RETIRED_KINDS:
             self._say(

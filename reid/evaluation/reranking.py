@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking: two images are near where their neighbourhoods are the same.
+"""k-reciprocal re-ranking: two images are close if they share their neighbours.
 
 Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal Encoding",
 CVPR 2017, sections 3.2 to 3.5. Query and gallery are one set of N images here.
@@ -11,11 +11,11 @@ CVPR 2017, sections 3.2 to 3.5. Query and gallery are one set of N images here.
 - Section 3.4: V_p becomes the mean V of p's k2 nearest images.
 - Section 3.5: the distance is (1 - lambda) Jaccard + lambda d.
 
-Where the paper leaves it open, or the authors' program (zhunzhong07/person-re-ranking) departs,
-the program is followed, because figures in the literature come from it: d is the squared
-Euclidean distance over the greatest one of p's; an image is its own first neighbour, beside the k
-others, and one of the k2; half of k1 is rounded to the even number; the share must be above two
-thirds, not equal to it; and V_p is divided by its sum, so that it has sum 1.
+Where the paper is open, or the authors' program (zhunzhong07/person-re-ranking) differs from it,
+this follows the program, because published figures come from it: d is the squared Euclidean
+distance divided by the largest one of p; an image is its own first neighbour, in addition to the k
+others, and one of the k2; half of k1 is rounded to even; the share must be above two thirds, not
+equal to it; and V_p is divided by its sum.
 
 No dense (N, N) matrix is ever in memory: neighbours are found in tiles, and V is sparse.
 """
@@ -37,7 +37,7 @@ from reid.types import BoolArray, FloatArray
 Neighbours = npt.NDArray[np.int32]
 
 _BLOCK = 256
-"""Images whose neighbourhoods are worked out at once: 66 MB of vectors of 256 entries at most."""
+"""Images whose neighbourhoods are computed at once: at most 66 MB with 256-d vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Reranking:
     def __post_init__(self) -> None:
         if not (self.k1 >= 1 and self.k2 >= 1 and 0 <= self.weight <= 1):
             raise ConfigError(
-                f"re-ranking has k1 and k2 of at least 1 and lambda in [0, 1]; found {self.words()}"
+                "re-ranking needs k1 and k2 of at least 1 and lambda in [0, 1]; found "
+                f"{self.words()}"
             )
 
     def words(self) -> str:
@@ -67,14 +68,14 @@ def reranked_tiles(
 ) -> Distances:
     """Distances, (rows, G) float32 in [0, 1], of (Q, D) and (G, D) float32 vectors re-ranked.
 
-    All neighbourhoods are worked out at once, before this returns; ``progress`` counts images.
+    All neighbourhoods are computed before this returns; ``progress`` counts images.
     Raises ModelFileError for distances that are not finite.
     """
     vectors = np.concatenate([query, gallery])
     nearest, greatest = _nearest_of_all(vectors, settings, progress)
     encoded = _encoded(vectors, nearest, greatest, settings.k1)
     of_queries = _expanded(encoded, nearest[: len(query), : settings.k2])
-    # Entry by entry: which gallery images have it, and how much of it.
+    # Transposed: for each entry of V the gallery images that have it, and their values.
     by_entry = _expanded(encoded, nearest[len(query) :, : settings.k2]).T.tocsr()
     del encoded
     euclidean = euclidean_tiles(query, gallery)
@@ -83,17 +84,15 @@ def reranked_tiles(
         block = euclidean(rows)
         block **= 2
         block *= settings.weight / greatest[: len(query)][rows, None]
-        row_ends = of_queries.indptr[rows.start : rows.stop + 1]
-        entries = slice(row_ends[0], row_ends[-1])
-        shared = by_entry[of_queries.indices[entries]]
-        values = np.repeat(of_queries.data[entries], np.diff(shared.indptr))
-        least = np.minimum(values, shared.data)
-        ends = shared.indptr[row_ends - row_ends[0]]
-        for row, start, end in zip(block, ends[:-1], ends[1:], strict=True):
-            overlap = np.bincount(shared.indices[start:end], least[start:end], len(gallery))
-            # Both sums are 1, so the sum of the greater entries is 2 less that of the lesser.
+        for row, number in zip(block, range(*rows.indices(len(query))), strict=True):
+            of_row = slice(of_queries.indptr[number], of_queries.indptr[number + 1])
+            shared = by_entry[of_queries.indices[of_row]]
+            values = np.repeat(of_queries.data[of_row], np.diff(shared.indptr))
+            least = np.minimum(values, shared.data)
+            overlap = np.bincount(shared.indices, least, len(gallery))
+            # Both sums are 1, so the sum of the larger entries is 2 minus that of the smaller ones.
             row += (1 - settings.weight) * (1 - overlap / (2 - overlap))
-        np.maximum(block, 0, out=block)  # rounding may leave the like just below zero
+        np.maximum(block, 0, out=block)  # rounding may give slightly negative values
         return block
 
     return distances
@@ -102,7 +101,7 @@ def reranked_tiles(
 def _nearest_of_all(
     vectors: FloatArray, settings: Reranking, progress: Callable[[int], object]
 ) -> tuple[Neighbours, FloatArray]:
-    """(N, K) each image's nearest, itself first; and (N,) the square of its greatest distance."""
+    """(N, K) each image's nearest, itself first; and (N,) the square of its largest distance."""
     num = len(vectors)
     wanted = min(num, max(settings.k1 + 1, settings.k2))
     nearest = np.zeros((num, wanted), np.int32)

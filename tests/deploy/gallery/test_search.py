@@ -271,6 +271,7 @@ def test_an_index_that_cannot_be_kept_serves_all_the_same(
     gallery.prepare()
     assert said[2].startswith("the index is not saved: cannot write")
     assert len(gallery.search(QUERIES, 10)[0]) == 10
+    assert gallery.delete(Where(people=("p3",))) == EACH
 
 
 def test_an_unknown_index_names_the_nearest(full: str, matcher: VectorMatcher) -> None:
