@@ -129,11 +129,11 @@ def export(
     proofs = []
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     with progress_bar("exporting") as bar:
-        for exported in export_checkpoint(run, out, precisions, also, pixels, bar.show):
+        for exported in export_checkpoint(run, out, precisions, also, pixels, bar):
             bar.say(exported.words())
             made.append(exported)
         if caffe:
-            step = bar.phase("exporting", 1)
+            step = bar.begin("exporting to Caffe", 1)
             for exported in export_caffe(run, out):
                 bar.say(exported.words())
                 caffe_files.append(exported.path)
@@ -143,16 +143,17 @@ def export(
         say("parity: not checked (--no-parity)")
     else:
         candidates = [*one_of_each(files), *caffe_files[1:]]
-        with progress_bar("proving", len(candidates)) as bar:
+        with progress_bar("proving") as bar:
+            advance = bar.begin("proving", len(candidates))
             for proof in prove_on_drawn(run, candidates):
-                bar.advance(1)
+                advance(1)
                 bar.say(proof.words())
                 proof.settle()
                 proofs.append(proof.report.to_json())
     engines = []
     if trt:
         with progress_bar("building") as bar:
-            for built in build_engines(files, out, builder_options, bar.show):
+            for built in build_engines(files, out, builder_options, bar):
                 engines.append(str(built.path))
                 bar.say(f"{built.path}  {built.seconds:.1f} s")
                 for note in built.notes:
@@ -233,8 +234,7 @@ def parity(
             max_crops=crops,
             with_evaluation=not skip_eval,
             best=shortlist,
-            progress=bar.show,
-            say=bar.say,
+            reporter=bar,
         )
     found: dict[str, Any] = proof.report.to_json()
     click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())

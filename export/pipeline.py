@@ -6,7 +6,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from reid.errors import ConfigError, DataError, output_errors
 from reid.evaluation.evaluating import evaluate, split_as_trained
 from reid.model_file.opening import ModelFile
 from reid.models.graphs import Stage
+from reid.progress import SILENT, Reporter
 from reid.runtime import Runner, open_runners
 from reid.types import ImageRecord, Split
 
@@ -34,9 +35,6 @@ from .parity.comparison import compare, with_evaluations
 from .parity.proof import Proof
 from .tensorrt.engine import BuiltEngine, build_engine
 from .tensorrt.options import EngineOptions
-
-Say = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 
 MAX_PARITY_CROPS = 256
 EXPORT_CROPS = 64
@@ -78,13 +76,13 @@ def export_checkpoint(
     precisions: Sequence[str],
     on_request: Sequence[str] = (),
     pixels: bool = False,
-    progress: Progress = lambda done, total, words: None,
+    reporter: Reporter = SILENT,
 ) -> Iterator[Exported]:
     """Write a network's graphs into ``out`` for each precision, one file at a time.
 
     ``<network>.<precision>.onnx``, or ``<network>.<stage>.<precision>.onnx`` for a network of
     several graphs. ``on_request`` names stages that are written only so. With ``pixels`` the
-    graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``progress`` hears
+    graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``reporter`` hears
     of files done. Raises CheckpointError, ConfigError for a stage that the network does not have,
     BuildError, OutputError.
     """
@@ -97,13 +95,13 @@ def export_checkpoint(
         chosen = _chosen(stages, on_request, manifest.network)
         with output_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        for index, stage in enumerate(chosen):
+        if number == 0:
+            advance = reporter.begin("exporting", len(chosen) * len(precisions))
+        for stage in chosen:
             graph, described = from_pixels(stage, manifest) if pixels else (stage, manifest)
             path = out / onnx_file_name(described, stage.name, precision)
-            total = len(chosen) * len(precisions)
-            progress(len(chosen) * number + index, total, path.name)
             export_graph(graph, described, path, fp16=precision == "fp16")
-            progress(len(chosen) * number + index + 1, total, path.name)
+            advance(1, path.name)
             is_kept = stage is stages[0] and sum(not one.on_request for one in stages) > 1
             floats = sum(math.prod(array.shape) for array in stage.outputs) if is_kept else 0
             seconds = time.perf_counter() - start
@@ -135,11 +133,11 @@ def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
 
 
 def build_engines(
-    onnx_files: list[Path], out: Path, options: EngineOptions, progress: Progress | None = None
+    onnx_files: list[Path], out: Path, options: EngineOptions, reporter: Reporter = SILENT
 ) -> Iterator[BuiltEngine]:
     """Build an engine from each ONNX file. Raises BuildError, MissingPackageError."""
     for path in onnx_files:
-        yield build_engine(path, out, options, progress)
+        yield build_engine(path, out, options, reporter)
 
 
 @contextmanager
@@ -172,16 +170,15 @@ def prove(
     max_crops: int = MAX_PARITY_CROPS,
     with_evaluation: bool = True,
     best: int = 0,
-    progress: Progress = lambda done, total, words: None,
-    say: Say = lambda line: None,
+    reporter: Reporter = SILENT,
 ) -> Proof[Any]:
     """Compare two model files on a split's test images, spread evenly over query and gallery.
 
     ``with_evaluation`` also evaluates both on the whole split, for the change of rank-1 and
     mAP, if the crops agree and both can rank; with ``best`` over that many gallery images of each
     query, the best by the ranking vector. A ``.caffemodel`` is compared blob by blob on
-    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``progress`` hears of the
-    images done, ``say`` of how long ranking will take. Raises DataError, ParityError
+    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``reporter`` hears of the
+    images done and of how long ranking will take. Raises DataError, ParityError
     (incomparable answers), ModelFileError, ManifestError, CaffeError.
     """
     layers = is_caffemodel(candidate)
@@ -189,22 +186,18 @@ def prove(
     images = [read_image(record.path) for record in crops]
     with_evaluation = with_evaluation and not layers
 
-    def phase(what: str, total: int) -> Callable[[int], None]:
-        return _counted(progress, total, what)
-
-    step = phase("crops", len(images))
-    step(0)
+    advance = reporter.begin("crops", len(images))
     if layers:
-        return prove_layers(reference, candidate, images, step)
+        return prove_layers(reference, candidate, images, advance)
     with ExitStack() as stack:
         first, second = (_opened(stack, path, device) for path in (reference, candidate))
         subjects = subject_of(first, second), subject_of(second, first)
         report = compare(*subjects, images)
-        step(len(images))
+        advance(len(images))
         matchers = [matcher for subject in subjects if (matcher := subject.matcher())]
         if with_evaluation and report.passed and len(matchers) == len(subjects):
             before, after = (
-                evaluate(m, split, best=best, phase=phase, say=say).report for m in matchers
+                evaluate(m, split, best=best, reporter=reporter).report for m in matchers
             )
             report = with_evaluations(report, (before, after))
         manifest, *others = (runner.manifest for runner in second.values())
@@ -256,15 +249,3 @@ def spread(split: Split, count: int) -> list[ImageRecord]:
     records = [*split.query, *split.gallery]
     count = min(count, len(records))
     return [records[i] for i in np.linspace(0, len(records) - 1, count).round().astype(int)]
-
-
-def _counted(progress: Progress, total: int, words: str) -> Callable[[int], None]:
-    """``progress`` with the sum of what it is told."""
-    done = 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total, words)
-
-    return step

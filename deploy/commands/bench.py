@@ -80,7 +80,7 @@ def bench(
             )
         with progress_bar("bench") as bar:
             timed = bench_pairs(
-                model, pairs, seconds=seconds, threads=threads, device=device, progress=bar.show
+                model, pairs, seconds=seconds, threads=threads, device=device, reporter=bar
             )
         return _shown(model, timed.to_json(), timed.to_text(), as_json)
     with open_runner(model, device, threads) as runner, progress_bar("bench") as bar:
@@ -91,7 +91,7 @@ def bench(
             warmup_s=seconds / 4,
             threads=threads,
             cuda_graphs=cuda_graph,
-            progress=bar.show,
+            reporter=bar,
         )
     return _shown(model, report.to_json(), report.to_text(), as_json)
 

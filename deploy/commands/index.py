@@ -120,7 +120,7 @@ def index(
             found: dict[str, Any] = {"deleted": opened.delete(where)}
         else:
             with progress_bar("opening") as bar:
-                parts = [index_images(opened, matcher, part.of_images(sightings, root), bar.phase)]
+                parts = [index_images(opened, matcher, part.of_images(sightings, root), bar)]
                 if videos:
                     with closing(open_detector(detector, device, threads)) as finder:
                         parts += [
@@ -132,7 +132,7 @@ def index(
                                 every_s=every_s,
                                 camera=camera,
                                 start_s=start_s,
-                                phase=bar.phase,
+                                reporter=bar,
                             )
                             for video in part.of_files(videos, root)
                         ]

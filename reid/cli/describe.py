@@ -75,7 +75,7 @@ def describe(
             threads=threads,
             stage=stage,
             stored=stored,
-            phase=bar.phase,
+            reporter=bar,
         )
     found = {"file": str(out), "images": len(records), "bytes": size}
     if as_json:

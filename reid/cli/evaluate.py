@@ -135,8 +135,7 @@ def evaluate(
             stages=stages,
             query_file=query_file,
             gallery_file=gallery_file,
-            phase=bar.phase,
-            say=bar.say,
+            reporter=bar,
         )
         consistencies = []
         if any(are_runs):
@@ -148,7 +147,7 @@ def evaluate(
                 device=device,
                 threads=threads,
                 batch_size=batch or DESCRIBE_BATCH,
-                phase=bar.phase,
+                reporter=bar,
             )
     reports = [result.report for result in results]
     lost = cascades(reports, shortlists)

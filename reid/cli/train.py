@@ -75,7 +75,7 @@ def train(
         from_solver = settings_of_solver_file(solver, say)
     config = resolve_config(recipe, config_file, overrides, **from_solver)
     with progress_bar("training") as bar:
-        result = run_training(config, data_root, out, resume=resume, say=bar.say, progress=bar.show)
+        result = run_training(config, data_root, out, resume=resume, reporter=bar)
     # A finished run that is resumed has no step to take, and JSON no word for NaN.
     loss = result.loss if math.isfinite(result.loss) else None
     found = {

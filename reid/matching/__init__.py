@@ -14,7 +14,6 @@ from reid.matching.descriptions import STORED, PairDescriptions
 from reid.matching.matcher import (
     DescriptionT,
     Matcher,
-    Progress,
     model_differences,
     prepared_batches,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "Matcher",
     "PairDescriptions",
     "PairMatcher",
-    "Progress",
     "VectorMatcher",
     "model_differences",
     "open_matcher",

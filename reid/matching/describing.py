@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ import numpy as np
 
 from reid.data import read_image
 from reid.errors import DataError, ModelFileError
-from reid.matching import Matcher, Progress, open_matcher
+from reid.matching import Matcher, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.matching.labels import labels_from_records
+from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord, Split
 
 READ_THREADS = min(4, os.cpu_count() or 1)
@@ -29,15 +30,6 @@ READ_AHEAD = 256
 """Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
 
 _NAMED_IN_ERROR = 3
-
-
-Phase = Callable[[str, int], Progress]
-"""Called with what begins and how many there are; gives what to call with each count done."""
-
-
-def silent(what: str, total: int) -> Progress:
-    """The Phase that shows nothing."""
-    return lambda count: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,7 @@ class Described:
 def describe_split(
     matcher: Matcher[Any],
     split: Split,
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
     query_file: Path | None = None,
     gallery_file: Path | None = None,
 ) -> Described:
@@ -69,7 +61,7 @@ def describe_split(
         "query": (split.query, query_file),
         "gallery": (split.gallery, gallery_file),
     }
-    progress = phase(
+    progress = reporter.begin(
         "describing", sum(len(records) for records, file in sides.values() if not file)
     )
     query, gallery = (
@@ -113,7 +105,7 @@ def describe_to_file(
     batch_size: int | None = None,
     stage: str = "",
     stored: str = "float16",
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
@@ -124,7 +116,7 @@ def describe_to_file(
     """
     _refuse_none(records, f"the {side}")
     with closing(open_matcher(model, device, threads, batch_size, stage, stored=stored)) as matcher:
-        progress = phase("describing", len(records))
+        progress = reporter.begin("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)
     return out.stat().st_size
@@ -134,7 +126,7 @@ def describe_records(
     matcher: Matcher[Any],
     records: Sequence[ImageRecord],
     side: str,
-    progress: Progress,
+    progress: Advance,
 ) -> Any:
     """Descriptions of images on disk, in their order; decoding overlaps with the network."""
     descriptions = matcher.describe(read_ahead(records), progress)

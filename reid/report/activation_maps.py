@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from reid.losses.drc import FLAT, on_one_grid
-from reid.matching.describing import Phase, read_ahead, silent
+from reid.matching.describing import read_ahead
 from reid.matching.matcher import prepared_batches
 from reid.model_file.opening import ModelFile
 from reid.models.sisnet.network import SisNet, activation_maps
+from reid.progress import SILENT, Reporter
 from reid.runtime.torch_runner import TorchRunner
 from reid.types import ArraySpec, FloatArray, ImageRecord
 
@@ -120,7 +121,7 @@ def map_consistencies(
     device: str = "auto",
     threads: int = 0,
     batch_size: int = 64,
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
 ) -> list[MapConsistency]:
     """Of each run among ``models`` whose network has two scales, over a test's query images.
 
@@ -138,7 +139,7 @@ def map_consistencies(
             inputs, outputs = manifest.input_arrays, (ArraySpec("correlation", ()),)
             stage = manifest.of_graph("map_correlation", inputs, outputs)
             runner = TorchRunner(_Correlation(network), stage, device, threads)
-            advance = phase("activation maps", len(query))
+            advance = reporter.begin("activation maps", len(query))
             values = []
             for batch in prepared_batches(manifest.preprocess, read_ahead(query), batch_size):
                 values.append(runner.run({inputs[0].name: batch})["correlation"])

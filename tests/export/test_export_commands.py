@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def last_line(capsys: Capture) -> str:
     shown = capsys.readouterr()
     lines = [line for line in shown.err.replace("\r", "\n").splitlines() if line.strip()]
     assert shown.out == ""
-    assert all("it/s" in line or "s/it" in line for line in lines[:-1]), shown.err
+    assert all(re.match(r"\w+: [\d,]+", line) for line in lines[:-1]), shown.err
     return lines[-1]
 
 

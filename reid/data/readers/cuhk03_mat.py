@@ -52,12 +52,13 @@ def extract(mat: Path, kind: str) -> Path:
         try:
             staging.mkdir()
             cells = list(_cells(mat, file, kind))
-            for done, (name, reference) in enumerate(cells, start=1):
+            advance = bar.begin("extracting", len(cells))
+            for name, reference in cells:
                 image = _image(mat, file, reference, name)
                 if image is not None:
                     _, encoded = cv2.imencode(".png", image)
                     (staging / name).write_bytes(encoded.tobytes())
-                bar.show(done, len(cells))
+                advance(1)
             if not folder.is_dir():  # another process may have been as quick
                 os.replace(staging, folder)
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from reid.data.readers.market_layout import FOLDERS
 from reid.data.synthetic.people import Appearance, random_appearance
 from reid.data.synthetic.scene import Camera, make_cameras, photograph
 from reid.errors import DataError, OutputError, output_errors
+from reid.progress import SILENT, Reporter
 from reid.types import DISTRACTOR_ID, JUNK_ID, Image
 
 # The purposes of random streams: each image draws from (seed, purpose, ...) alone, so it
@@ -69,14 +70,14 @@ def write_synthetic(
     num_distractors: int = 24,
     num_junk: int = 12,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> SyntheticCounts:
     """Draw people and write 64x128 JPEGs to ``root`` in Market-1501's layout.
 
     The first image of each test (identity, camera) is a query, the rest is the gallery,
     with distractors (``0000``) and junk (``-1``). The same seed gives the same bytes.
     The folders appear when all images are written; an interrupted run leaves none.
-    ``progress`` is called with (done, total). Raises DataError for counts that make no
+    ``reporter`` hears of each image. Raises DataError for counts that make no
     dataset, OutputError where ``root`` has these folders already or cannot be written.
     """
     _check(num_train_identities, num_test_identities, cameras, images_per_camera)
@@ -92,7 +93,7 @@ def write_synthetic(
     staging = root / f".synthetic.{os.getpid()}.part"
     with output_errors(root):
         try:
-            _write_all(staging, shots, cameras, seed, progress)
+            _write_all(staging, shots, cameras, seed, reporter)
             for folder in reversed(FOLDERS.values()):
                 os.replace(staging / folder, root / folder)
         finally:
@@ -141,18 +142,18 @@ def _write_all(
     shots: list[_Shot],
     num_cameras: int,
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    reporter: Reporter,
 ) -> None:
     cameras = make_cameras(num_cameras, np.random.default_rng((seed, _CAMERAS)))
     for folder in FOLDERS.values():
         (staging / folder).mkdir(parents=True)
-    for done, shot in enumerate(shots, start=1):
+    advance = reporter.begin("drawing", len(shots))
+    for shot in shots:
         image = _take(shot, cameras[shot.camera], seed)
         quality = [cv2.IMWRITE_JPEG_QUALITY, cameras[shot.camera].quality]
         _, encoded = cv2.imencode(".jpg", image, quality)
         (staging / FOLDERS[shot.subset] / shot.name).write_bytes(encoded.tobytes())
-        if progress is not None:
-            progress(done, len(shots))
+        advance(1)
 
 
 def _take(shot: _Shot, camera: Camera, seed: int) -> Image:
