@@ -71,7 +71,7 @@ class Exported:
 
 
 def export_checkpoint(
-    run: Path,
+    run: Path | ModelFile,
     out: Path,
     precisions: Sequence[str],
     on_request: Sequence[str] = (),
@@ -121,7 +121,7 @@ def _chosen(stages: tuple[Stage, ...], on_request: Sequence[str], network: str) 
     return [stage for stage in stages if not stage.on_request or stage.name in on_request]
 
 
-def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
+def export_caffe(run: Path | ModelFile, out: Path) -> tuple[Exported, Exported]:
     """Write ``<network>.prototxt`` and ``.caffemodel`` into ``out``.
 
     Raises CheckpointError, BuildError, OutputError.
@@ -141,7 +141,7 @@ def build_engines(
 
 
 @contextmanager
-def drawn_or_real(name: str, data_root: Path | None, model: Path) -> Iterator[Split]:
+def drawn_or_real(name: str, data_root: Path | None, model: Path | ModelFile) -> Iterator[Split]:
     """The named dataset, split as ``model`` was trained; ``synthetic`` without a root is drawn.
 
     Raises DataError for an unknown name, for another dataset without a root, and what
@@ -162,7 +162,7 @@ def drawn_or_real(name: str, data_root: Path | None, model: Path) -> Iterator[Sp
 
 
 def prove(
-    reference: Path,
+    reference: Path | ModelFile,
     candidate: Path,
     split: Split,
     *,
@@ -201,13 +201,18 @@ def prove(
             )
             report = with_evaluations(report, (before, after))
         manifest, *others = (runner.manifest for runner in second.values())
-    shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
+    shown = dataclasses.replace(report, reference=_name(reference), candidate=str(candidate))
     file = ModelFile.at(candidate)
     other = None if file.is_checkpoint else file.partner(manifest.stage)
     return Proof(shown, report, file.path, manifest, (other, others[0]) if other else None)
 
 
-def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
+def _name(model: Path | ModelFile) -> str:
+    """A model's path as text."""
+    return str(model.path if isinstance(model, ModelFile) else model)
+
+
+def _opened(stack: ExitStack, path: Path | ModelFile, device: str) -> dict[str, Runner]:
     """The stages of a model, the named file's first, closed with ``stack``."""
     runners = open_runners(path, device)
     for runner in runners.values():
@@ -215,7 +220,7 @@ def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
     return runners
 
 
-def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
+def prove_on_drawn(reference: Path | ModelFile, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
     """Compare files just made with what they were made from, on a few drawn people.
 
     In seconds, so rank-1 and mAP stay unchecked: that is ``reid parity``'s. Raises what

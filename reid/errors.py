@@ -1,6 +1,8 @@
 """What can go wrong, as one tree. Each message says what was expected, found, and to do.
 
 ReidError                    exit code 1
+|-- InputError               an argument of the Python API that cannot be used (a ValueError too)
+|-- ClosedError              a model or gallery that was closed
 |-- ConfigError              an unknown recipe or key, a value out of range
 |-- DataError                a missing or empty folder, an unreadable image, an impossible split
 |-- CheckpointError          no checkpoint, another network's, cut short
@@ -28,6 +30,14 @@ class ReidError(Exception):
     """The root: caught once, in ``reid.cli``, and shown as one line."""
 
     exit_code = 1
+
+
+class InputError(ReidError, ValueError):
+    """An image, array or other argument of the Python API that is not what was expected."""
+
+
+class ClosedError(ReidError):
+    """A model, gallery or tracker is used after it was closed."""
 
 
 class ConfigError(ReidError):

@@ -16,7 +16,8 @@ import click
 import pytest
 
 from reid import __version__
-from reid.cli import DISTRIBUTIONS, EXTRAS, Entry, main
+from reid.cli import Entry, main
+from reid.packages import DISTRIBUTIONS, EXTRAS
 
 if sys.version_info >= (3, 11):
     import tomllib

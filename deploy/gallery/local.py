@@ -14,11 +14,12 @@ from reid.errors import ConfigError, ModelFileError
 from reid.files import write_text
 from reid.matching import Matcher, model_differences
 from reid.matching.columns import Column
+from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import ANYWHERE, Confirmation, Match, Sighting, Summary, Where
 from .search import Searcher
-from .segments import VECTOR, Segment, kept_rows, keys_of, new_rows
+from .segments import Segment, kept_rows, keys_of, new_rows
 from .store import SEGMENT_BYTES, Store
 
 CONFIRMED_NAME = "confirmed.json"

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import click
 
 from reid import __version__
-from reid.errors import MissingPackageError, ReidError, nearest
+from reid.errors import ReidError, nearest
+from reid.packages import named_packages
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -59,27 +60,6 @@ COMMANDS: Mapping[str, Entry] = {
     "bundle": Entry("reid.deploy.commands.bundle:bundle", "Write what DeepStream or Triton needs."),
     "doctor": Entry("reid.deploy.commands.doctor:doctor", "Say what is wrong with a model here."),
 }
-
-EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "cv2": ("cpu", "gpu", "edge"),
-    "faiss": ("cpu", "gpu", "edge"),
-    "google": ("cpu", "gpu"),
-    "h5py": ("cpu", "gpu"),
-    "matplotlib": ("cpu", "gpu"),
-    "onnx": ("cpu", "gpu"),
-    "onnxruntime": ("cpu", "gpu", "edge"),
-    "onnxscript": ("cpu", "gpu"),
-    "pycuda": ("gpu",),
-    "pymilvus": ("milvus",),
-    "safetensors": ("cpu", "gpu", "edge"),
-    "tensorboardX": ("cpu", "gpu"),
-    "tensorrt": ("gpu",),
-    "torch": ("cpu", "gpu"),
-}
-"""Importable name -> the extras that install it."""
-
-DISTRIBUTIONS: Mapping[str, str] = {"faiss": "faiss-cpu", "google": "protobuf"}
-"""Importable name -> the package's, where no one would guess it."""
 
 
 class LazyGroup(click.Group):
@@ -164,19 +144,8 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
 def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
     """Call the command; a missing package of an extra becomes a MissingPackageError."""
     arguments = None if args is None else list(args)
-    try:
+    with named_packages():
         return door(entries).main(arguments, prog_name="reid", standalone_mode=False)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            raise
-        extras = EXTRAS[package]
-        raise MissingPackageError(
-            f"this needs {DISTRIBUTIONS.get(package, package)}, which is not installed; "
-            f"it comes with {' or '.join(f'[{extra}]' for extra in extras)}: "
-            f"pip install 'reid-toolkit[{extras[0]}]', "
-            f"or in a clone pip install -e '.[{extras[0]}]'"
-        ) from error
 
 
 def _show_traceback(error: Exception) -> None:

@@ -85,6 +85,8 @@ def evaluate(
     split: Split,
     *,
     described: Described | None = None,
+    query_file: Path | None = None,
+    gallery_file: Path | None = None,
     best: int = 0,
     rerank: Reranking | None = None,
     keep: int = KEPT,
@@ -92,6 +94,8 @@ def evaluate(
     model_name: str = "",
 ) -> Evaluation:
     """Score a split by its protocol, after describing it unless ``described`` is at hand.
+
+    ``query_file`` and ``gallery_file`` are sides that ``describe_to_file`` wrote.
 
     With ``best`` a network that compares pairs compares only that many gallery images with a
     query, its best by the ranking vector. With ``rerank`` the distances of vectors are
@@ -104,7 +108,7 @@ def evaluate(
     check_protocol(split.protocol)
     _refuse_pairs(matcher, split, rerank)
     matcher.refuse_shortlist(best, len(split.gallery))
-    described = described or describe_split(matcher, split, reporter)
+    described = described or describe_split(matcher, split, reporter, query_file, gallery_file)
     query, gallery = described.query, described.gallery
     split, groups = merged_queries(split)
     if len(split.query) < len(groups):

@@ -6,7 +6,6 @@ maps for a pair network. Evaluation, gallery, camera and benchmark speak only to
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from reid.errors import ModelFileError
@@ -19,6 +18,7 @@ from reid.matching.matcher import (
 )
 from reid.matching.pairs import PairMatcher
 from reid.matching.vectors import VectorMatcher, unit_vectors
+from reid.model_file.opening import Openable
 from reid.runtime import open_runners
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def open_matcher(
-    path: Path,
+    path: Openable,
     device: str = "auto",
     threads: int = 0,
     batch_size: int | None = None,

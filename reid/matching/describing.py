@@ -90,7 +90,7 @@ def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord]
             f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
             f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
         )
-    _refuse_not_finite(matcher, stored.descriptions, records, side)
+    refuse_not_finite(matcher, stored.descriptions, _paths(records), side)
     return stored.descriptions
 
 
@@ -130,26 +130,30 @@ def describe_records(
 ) -> Any:
     """Descriptions of images on disk, in their order; decoding overlaps with the network."""
     descriptions = matcher.describe(read_ahead(records), progress)
-    _refuse_not_finite(matcher, descriptions, records, side)
+    refuse_not_finite(matcher, descriptions, _paths(records), side)
     return descriptions
 
 
-def _refuse_not_finite(
-    matcher: Matcher[Any], descriptions: Any, records: Sequence[ImageRecord], side: str
+def _paths(records: Sequence[ImageRecord]) -> list[str]:
+    return [str(record.path) for record in records]
+
+
+def refuse_not_finite(
+    matcher: Matcher[Any], descriptions: Any, names: Sequence[str], side: str
 ) -> None:
     """Raise ModelFileError that names the images with NaN or infinity."""
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
-        named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
+        named = [names[i] for i in bad[:_NAMED_IN_ERROR]]
         more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
         if matcher.overflowed(descriptions) >= set(bad.tolist()):
             raise ModelFileError(
-                f"{len(bad)} of {len(records)} {side} images ({', '.join(named)}{more}) are "
+                f"{len(bad)} of {len(names)} {side} images ({', '.join(named)}{more}) are "
                 "described by numbers beyond the range of float16, in which descriptions are "
                 f"kept; keep them as float32: reid describe MODEL --side {side} --stored float32"
             )
         raise ModelFileError(
-            f"the model's output is NaN or infinite for {len(bad)} of {len(records)} {side} "
+            f"the model's output is NaN or infinite for {len(bad)} of {len(names)} {side} "
             f"images ({', '.join(named)}{more}); check its weights, or use FP32"
         )
 

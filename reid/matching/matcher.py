@@ -18,6 +18,9 @@ from reid.types import BoolArray, FloatArray, Image, IntArray
 
 Array = npt.NDArray[np.floating[Any]]
 
+VECTOR = "vector"
+"""The name, among a description's arrays, of the vector that images are ranked by."""
+
 DescriptionT = TypeVar("DescriptionT")
 
 

@@ -15,13 +15,10 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching.descriptions import PairDescriptions
 from reid.matching.distance_file import room_for_distances
 from reid.matching.distances import Distances, euclidean_tiles
-from reid.matching.matcher import Array, identity_of, prepared_batches
+from reid.matching.matcher import VECTOR, Array, identity_of, prepared_batches
 from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
-
-VECTOR = "vector"
-"""The ranking vector's name among a description's arrays."""
 
 DESCRIBE_BATCH = 128
 """Images of a piece of descriptions: 28 MB in float16.

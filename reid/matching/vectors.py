@@ -8,13 +8,10 @@ import numpy as np
 
 from reid.errors import ConfigError, ModelFileError
 from reid.matching.distances import Distances, euclidean_tiles
-from reid.matching.matcher import Array, identity_of, prepared_batches
+from reid.matching.matcher import VECTOR, Array, identity_of, prepared_batches
 from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
-
-VECTOR = "vector"
-"""The name of a stored vector."""
 
 DESCRIBE_BATCH = 64
 """Images described at once unless another number is asked for."""

@@ -13,7 +13,7 @@ from reid.errors import ManifestError, MissingPackageError, ModelFileError
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path
 from reid.model_file.opening import ModelFile, Openable
 from reid.runtime import Runner
-from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
+from reid.runtime.inputs import batch_size, check_device, checked_inputs, empty_outputs
 from reid.types import FloatArray
 
 try:
@@ -114,8 +114,7 @@ def _session(path: Path, device: str, threads: int) -> Any:
 
 def _providers(device: str) -> list[Any]:
     """CUDA with full float32 products: TF32 keeps 10 bits, less than the parity allows."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ModelFileError(f"device is auto, cpu or cuda; found {device!r}")
+    check_device(device)
     if device == "cpu":
         return [_CPU]
     if _CUDA not in onnxruntime.get_available_providers():
