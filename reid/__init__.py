@@ -15,6 +15,7 @@ brings no torch, ONNX, TensorRT or OpenCV, and an exported file runs without tor
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ from reid.errors import (
     ReidError,
     TrainingError,
 )
-from reid.packages import named_packages
+from reid.packages import clash, named_packages
 
 if TYPE_CHECKING:
     from reid.api.features import Features as Features
@@ -69,7 +70,11 @@ _LAZY: Mapping[str, str] = {
 }
 """Public name -> where it is (``module:attribute``)."""
 
-UPPER: Mapping[str, str] = {"export_model": "reid.export.api:export_model"}
+UPPER: Mapping[str, str] = {
+    "bench_model": "reid.deploy.api.timing:bench_model",
+    "export_model": "reid.export.api:export_model",
+    "prove": "reid.export.api:prove",
+}
 """What the ground floor asks of an upper one, by ``loaded``; nothing else may name it there."""
 
 __all__ = [
@@ -122,3 +127,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and no others
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if _clash := clash():
+    warnings.warn(_clash, stacklevel=2)

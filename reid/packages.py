@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -27,6 +30,41 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 
 DISTRIBUTIONS: Mapping[str, str] = {"faiss": "faiss-cpu", "google": "protobuf"}
 """Importable name -> the package's, where no one would guess it."""
+
+
+OTHER = "reid"
+"""Another project's distribution, which installs the import name ``reid`` too."""
+
+
+def clash() -> str:
+    """One line about the other distribution, where it is installed beside this one; else empty.
+
+    The folders are listed first: ``importlib.metadata`` takes longer to load than all of this
+    package's front door.
+    """
+    if not any(_holds_other(folder) for folder in sys.path):
+        return ""
+    metadata = importlib.import_module("importlib.metadata")
+    try:
+        version = metadata.distribution(OTHER).version
+    except metadata.PackageNotFoundError:
+        return ""
+    return (
+        f"another project's distribution {OTHER!r} ({version}) is installed beside reid-toolkit, "
+        f"and both are imported as reid; uninstall both (pip uninstall {OTHER} reid-toolkit) and "
+        "install reid-toolkit again"
+    )
+
+
+def _holds_other(folder: str) -> bool:
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        return False
+    return any(
+        name.startswith(f"{OTHER}-") and name.endswith((".dist-info", ".egg-info"))
+        for name in names
+    )
 
 
 @contextmanager

@@ -83,7 +83,10 @@ def test_a_reporter_is_used_as_it_is_and_false_is_silence() -> None:
         assert isinstance(reporter, LogReporter)
 
 
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>/dev/null"])
+REDIRECTIONS = ["2>/dev/full", "2>&-", "2>/dev/null"]
+
+
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
 def test_work_goes_on_where_stderr_cannot_be_written(redirection: str) -> None:
     if "full" in redirection and not Path("/dev/full").exists():
         pytest.skip("no /dev/full here: run on Linux")
@@ -94,3 +97,38 @@ def test_work_goes_on_where_stderr_cannot_be_written(redirection: str) -> None:
         check=False,
     )
     assert done.stdout == "done\n"
+
+
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
+def test_a_command_does_its_work_where_stderr_cannot_be_written(
+    redirection: str, tmp_path: Path
+) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here: run on Linux")
+    sizes = "--train-identities 2 --test-identities 2 --cameras 2 --images 2"
+    command = f'"$0" -m reid.cli data synth "$1" {sizes} {redirection}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, str(tmp_path / "people")],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "images of 2 people to train on" in done.stdout
+
+
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
+@pytest.mark.parametrize(("arguments", "code"), [("data check no_such --data-root .", 1), ("x", 2)])
+def test_an_error_keeps_its_exit_code_where_stderr_cannot_be_written(
+    arguments: str, code: int, redirection: str
+) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here: run on Linux")
+    command = f'"$0" -m reid.cli {arguments} {redirection}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid.api.arrays import checked_image
+from reid.api.arrays import Array, checked_image
 from reid.api.model import Model, matcher_of
 from reid.errors import InputError
 from reid.packages import named_packages
@@ -81,7 +81,7 @@ class Tracker:
     def update(
         self,
         boxes: npt.ArrayLike,
-        frame: Image,
+        frame: Array,
         *,
         scores: npt.ArrayLike | None = None,
         time_s: float | None = None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from reid.cli import options
+
 ENGINES = ("auto", "exact", "ivf", "hnsw", "binary")
 """As in ``reid.deploy.gallery.search``, which is not imported for ``--help``."""
 
@@ -20,13 +22,7 @@ engine = click.option(
     help="How a folder's gallery is searched: exactly, or by an index. auto is exact up to "
     "50,000 images and by binary codes above, unless another index is there.",
 )
-shortlist = click.option(
-    "--shortlist",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="A network that compares pairs: compare that many images, the best by the vector.",
-)
+shortlist = options.shortlist(100)
 people = click.option("--person", "people", multiple=True, help="Only this person; repeatable.")
 cameras = click.option("--camera", "cameras", multiple=True, help="Only this camera; repeatable.")
 since = click.option(

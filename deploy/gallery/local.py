@@ -221,7 +221,7 @@ class LocalGallery:
         self, queries: Mapping[str, Column], k: int, allowed: BoolArray | None
     ) -> list[IntArray]:
         """Positions to compare with each query: its best by the vector, all where it has none."""
-        if VECTOR in queries:
+        if VECTOR in queries and self._shortlist:
             best = max(k, self._shortlist)
             found = self._searcher.nearest(_single(queries[VECTOR]), best, allowed)
             return [positions[positions >= 0] for positions in found.positions]

@@ -33,8 +33,8 @@ def open_gallery(
 
     ``create`` makes a new one where there is none. Of a folder's gallery: ``engine`` is one of
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
-    pairs compares with a query, ``threads`` of exact search (0: all cores), and ``say`` hears
-    what building an index measured.
+    pairs compares with a query (0: all), ``threads`` of exact search (0: all cores), and
+    ``say`` hears what building an index measured.
 
     Raises ModelFileError for a gallery of another model, preprocessing or precision, or a
     damaged one, DataError where there is none, ConfigError for an unknown engine or an

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reid.api.notebook import Cell, rows_of_pictures
 from reid.errors import InputError
@@ -102,6 +102,16 @@ class ExportedFiles:
     """The last of the ONNX files that are not extras: half precision where that was asked for."""
     description_bytes: int = 0
     """What an image takes in a gallery as float32, of a network that compares pairs; else 0."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as ``reid export --json`` prints them."""
+        return {
+            "files": list(map(str, self.onnx)),
+            "caffe": list(map(str, self.caffe)),
+            "engines": list(map(str, self.engines)),
+            "parity": list(self.proofs),
+            "description_bytes": self.description_bytes,
+        }
 
     @property
     def files(self) -> tuple[Path, ...]:

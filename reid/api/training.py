@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Run:
     """
 
     folder: Path
+    root: Path
+    """The folder of the dataset."""
     config: TrainConfig
     result: TrainResult
     """Steps, seconds, the last loss, and whether it was interrupted."""
@@ -47,6 +50,32 @@ class Run:
     def load(self, device: str = "auto", threads: int = 0) -> Model:
         """Open the trained network; see ``reid.load``."""
         return load(self.folder, device, threads)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as ``reid train --json`` prints them."""
+        result = self.result
+        return {
+            "run": str(self.folder),
+            "step": result.step,
+            "num_steps": result.num_steps,
+            "interrupted": result.interrupted,
+            "seconds": round(result.seconds, 1),
+            "images_per_s": round(result.images_per_s, 2),
+            # A finished run that is resumed has no step to take, and JSON no word for NaN.
+            "loss": result.loss if math.isfinite(result.loss) else None,
+        }
+
+    def to_text(self) -> str:
+        """What became of it, and the next command."""
+        result = self.result
+        if result.interrupted:
+            return f"stopped at step {result.step} of {result.num_steps}; go on with --resume"
+        loss = f", loss {result.loss:.3f}" if math.isfinite(result.loss) else ""
+        return (
+            f"{self.folder}: {result.step} steps in {result.seconds:.0f} s, "
+            f"{result.images_per_s:.1f} images/s{loss}\nnext: reid eval {self.folder} "
+            f"--data {self.config.data.name} --data-root {self.root}"
+        )
 
 
 def train(
@@ -89,7 +118,7 @@ def train(
         result: TrainResult = importlib.import_module(_LOOP).train(
             config, Path(root), Path(out), resume=resume, reporter=reporter
         )
-    return Run(Path(out), config, result)
+    return Run(Path(out), Path(root), config, result)
 
 
 def override_lines(overrides: Overrides) -> list[str]:

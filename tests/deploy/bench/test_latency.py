@@ -182,7 +182,7 @@ def test_the_command_opens_the_model_as_asked_and_prints_json(
         opened.append((path, device, threads))
         return runner
 
-    monkeypatch.setattr("reid.runtime.open_runner", open_counting)
+    monkeypatch.setattr("reid.deploy.api.timing.open_runner", open_counting)
     options = ["--batch", "2", "--seconds", "0.01", "--threads", "1", "--device", "cpu", "--json"]
     result = CliRunner().invoke(command, ["model.onnx", *options], catch_exceptions=False)
     assert result.exit_code == 0
