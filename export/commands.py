@@ -132,8 +132,6 @@ def export(
             engine_options=builder_options,
             reporter=bar,
         )
-    if no_parity:
-        say("parity: not checked (--no-parity)")
     found = files.to_json()
     if as_json:
         click.echo(json.dumps(found, indent=2))

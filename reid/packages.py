@@ -67,6 +67,20 @@ def _holds_other(folder: str) -> bool:
     )
 
 
+def missing(package: str, what: str = "this", extra: str = "") -> MissingPackageError:
+    """The error for an extra's package that is not installed: what needs it, how to install it.
+
+    ``extra`` is the one to name in the install line, where the first is not the likeliest.
+    """
+    extras = EXTRAS.get(package, ("cpu",))
+    chosen = extra or extras[0]
+    return MissingPackageError(
+        f"{what} needs {DISTRIBUTIONS.get(package, package)}, which is not installed; "
+        f"it comes with {' or '.join(f'[{one}]' for one in extras)}: "
+        f"pip install 'reid-toolkit[{chosen}]', or in a clone pip install -e '.[{chosen}]'"
+    )
+
+
 @contextmanager
 def named_packages() -> Iterator[None]:
     """Turn the import error of an extra's package into a MissingPackageError that says how to
@@ -77,10 +91,4 @@ def named_packages() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        extras = EXTRAS[package]
-        raise MissingPackageError(
-            f"this needs {DISTRIBUTIONS.get(package, package)}, which is not installed; "
-            f"it comes with {' or '.join(f'[{extra}]' for extra in extras)}: "
-            f"pip install 'reid-toolkit[{extras[0]}]', "
-            f"or in a clone pip install -e '.[{extras[0]}]'"
-        ) from error
+        raise missing(package) from error

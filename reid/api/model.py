@@ -92,9 +92,9 @@ class Model:
     @property
     def manifest(self) -> Manifest:
         """The contract of the file: network, preprocessing, precision, proofs."""
-        if self._file.is_checkpoint and not self._file.has_manifest_beside:
-            return self._file.checkpoint.manifest
-        return self._file.manifest
+        return (
+            self._file.checkpoint.manifest if self._file.is_checkpoint else self._matcher.manifest
+        )
 
     @property
     def backend(self) -> str:

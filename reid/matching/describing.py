@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reid.data import read_image
-from reid.errors import DataError, ModelFileError
+from reid.errors import DataError, ModelFileError, few_of
 from reid.matching import Matcher, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.matching.labels import labels_from_records
@@ -28,8 +28,6 @@ READ_THREADS = min(4, os.cpu_count() or 1)
 
 READ_AHEAD = 256
 """Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
-
-_NAMED_IN_ERROR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +142,16 @@ def refuse_not_finite(
     """Raise ModelFileError that names the images with NaN or infinity."""
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
-        named = [names[i] for i in bad[:_NAMED_IN_ERROR]]
-        more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
+        named = few_of([names[i] for i in bad.tolist()])
         if matcher.overflowed(descriptions) >= set(bad.tolist()):
             raise ModelFileError(
-                f"{len(bad)} of {len(names)} {side} images ({', '.join(named)}{more}) are "
+                f"{len(bad)} of {len(names)} {side} images ({named}) are "
                 "described by numbers beyond the range of float16, in which descriptions are "
                 f"kept; keep them as float32: reid describe MODEL --side {side} --stored float32"
             )
         raise ModelFileError(
             f"the model's output is NaN or infinite for {len(bad)} of {len(names)} {side} "
-            f"images ({', '.join(named)}{more}); check its weights, or use FP32"
+            f"images ({named}); check its weights, or use FP32"
         )
 
 

@@ -29,6 +29,8 @@ class Matcher(Protocol[DescriptionT]):
 
     backend: str
     """What runs the arrays, for reports."""
+    manifest: Manifest
+    """Of the graph that describes images."""
     identity: Mapping[str, str]
     """What must agree for two descriptions to be comparable."""
 

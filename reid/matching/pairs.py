@@ -53,6 +53,7 @@ class PairMatcher:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         self.backend = describe.backend
+        self.manifest = describe.manifest
         self.identity: Mapping[str, str] = {
             **identity_of(describe.manifest),
             "stored": "float16" if half else "float32",

@@ -32,7 +32,7 @@ class VectorMatcher:
         self.backend = runner.backend
         self.identity = identity_of(runner.manifest)
         self._runner = runner
-        self._manifest = runner.manifest
+        self.manifest = self._manifest = runner.manifest
         self._batch_size = batch_size
 
     def describe(self, images: Iterable[Image], progress: Advance | None = None) -> FloatArray:

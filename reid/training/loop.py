@@ -21,7 +21,7 @@ from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data import load_split
 from reid.data.batch import Batch
-from reid.errors import TrainingError
+from reid.errors import TrainingError, few_of
 from reid.files import write_text
 from reid.progress import SILENT, Reporter
 from reid.training.arithmetic import choose_device
@@ -187,10 +187,9 @@ def _not_finite(
         if not bool(torch.isfinite(image).all())
     ]
     named = broken or list(batch.names)
-    more = f" and {len(named) - _NAMED_IMAGES} more" if len(named) > _NAMED_IMAGES else ""
     return TrainingError(
         f"the loss of step {run.step + 1} (stage {stage.name}) is not finite: {shown}; images: "
-        f"{', '.join(named[:_NAMED_IMAGES])}{more}. The last checkpoint stands; lower base_lr, "
+        f"{few_of(named, _NAMED_IMAGES)}. The last checkpoint stands; lower base_lr, "
         "or look at these images, and resume"
     )
 

@@ -21,6 +21,7 @@ MODULES = (
     "reid.api.results",
     "reid.api.scoring",
     "reid.api.training",
+    "reid.errors",
     "reid.deploy.api.gallery",
     "reid.deploy.api.tracking",
     "reid.export.api",

@@ -237,3 +237,13 @@ def test_training_takes_a_mapping_or_lines(
         "msp_cnn_synthetic", people, tmp_path / "lines", overrides=lines, resume=True
     )
     assert resumed.result.step == 10
+
+
+def test_the_manifest_of_an_exported_file_may_be_inside_it_alone(
+    api_onnx: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "moved.onnx"
+    alone.write_bytes(api_onnx.read_bytes())
+    with reid.load(alone, device="cpu") as model:
+        assert (model.manifest.network, model.manifest.stage) == ("msp_cnn", "embed")
+        assert model.manifest.checkpoint_sha256 == read_manifest(api_onnx).checkpoint_sha256

@@ -298,7 +298,7 @@ def in_two_processes(
     script.write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from reid import train\n"
+        "from reid.training import loop\n"
         "from reid.training import run as training_run\n"
         "from reid.config.toml import config_from_toml\n"
         "runs = []\n"
@@ -307,9 +307,9 @@ def in_two_processes(
         "    run, words = start(*args)\n"
         "    runs.append(run)\n"
         "    return run, words\n"
-        "train.start_run = keep\n"
+        "loop.start_run = keep\n"
         "config = config_from_toml(Path(sys.argv[1]).read_text(), 'test')\n"
-        "train.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
+        "loop.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
         "rank = runs[0].processes.rank\n"
         "torch.save(runs[0].network.state_dict(), f'{sys.argv[3]}/rank{rank}.pt')\n"
     )

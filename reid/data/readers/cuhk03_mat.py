@@ -22,7 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from reid.errors import DataError, MissingPackageError, output_errors
+from reid.errors import DataError, output_errors
+from reid.packages import missing
 from reid.progress import progress_bar, say
 from reid.types import Image
 
@@ -126,9 +127,7 @@ def _opened(mat: Path) -> Iterator[Any]:
     try:
         h5py = importlib.import_module("h5py")
     except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"{mat.name} needs h5py, which is not installed; pip install h5py"
-        ) from error
+        raise missing("h5py", mat.name) from error
     with _reading(mat):
         file = h5py.File(mat, "r")
     try:
