@@ -98,14 +98,9 @@ def export(
     A network that compares pairs becomes two files, describe and compare. Batch sizes, timing
     cache and the builder's options are trtexec's.
     """
-    from .pipeline import (
-        Exported,
-        build_engines,
-        export_caffe,
-        export_checkpoint,
-        one_of_each,
-        prove_on_drawn,
-    )
+    from reid.model_file.opening import ModelFile
+
+    from .api import export_model
     from .tensorrt.options import EngineOptions, profile_from_text
 
     if profiles and _given("min_batch", "opt_batch", "max_batch"):
@@ -124,53 +119,25 @@ def export(
         no_tf32=no_tf32,
         flavour=flavour,
     )
-    made: list[Exported] = []
-    caffe_files: list[Path] = []
-    proofs = []
-    precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     with progress_bar("exporting") as bar:
-        for exported in export_checkpoint(run, out, precisions, also, pixels, bar.show):
-            bar.say(exported.words())
-            made.append(exported)
-        if caffe:
-            step = bar.phase("exporting", 1)
-            for exported in export_caffe(run, out):
-                bar.say(exported.words())
-                caffe_files.append(exported.path)
-            step(1)
-    files = [exported.path for exported in made]
-    if no_parity:
-        say("parity: not checked (--no-parity)")
-    else:
-        candidates = [*one_of_each(files), *caffe_files[1:]]
-        with progress_bar("proving", len(candidates)) as bar:
-            for proof in prove_on_drawn(run, candidates):
-                bar.advance(1)
-                bar.say(proof.words())
-                proof.settle()
-                proofs.append(proof.report.to_json())
-    engines = []
-    if trt:
-        with progress_bar("building") as bar:
-            for built in build_engines(files, out, builder_options, bar.show):
-                engines.append(str(built.path))
-                bar.say(f"{built.path}  {built.seconds:.1f} s")
-                for note in built.notes:
-                    bar.say(f"  {note}")
-    names, caffe_names = list(map(str, files)), list(map(str, caffe_files))
-    found = {
-        "files": names,
-        "caffe": caffe_names,
-        "engines": engines,
-        "parity": proofs,
-        "description_bytes": max((one.description_bytes for one in made), default=0),
-    }
+        files = export_model(
+            ModelFile.at(run),
+            out,
+            fp16=fp16,
+            trt=trt,
+            caffe=caffe,
+            also=also,
+            pixels=pixels,
+            prove=not no_parity,
+            engine_options=builder_options,
+            reporter=bar,
+        )
+    found = files.to_json()
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join([*names, *caffe_names, *engines]))
-        deployed = [exported.path for exported in made if not exported.on_request]
-        say(f"next: reid eval {run} {deployed[-1]} --data NAME --data-root DIR")
+        click.echo("\n".join(map(str, files)))
+        say(f"next: reid eval {run} {files.deployed} --data NAME --data-root DIR")
     return found
 
 
@@ -193,14 +160,7 @@ def _given(*names: str) -> bool:
     help="Crops to compare on, at most.",
 )
 @click.option("--skip-eval", is_flag=True, help="Do not compare rank-1 and mAP.")
-@click.option(
-    "--shortlist",
-    type=options.COUNT,
-    default=0,
-    metavar="K",
-    help="A network that compares pairs: rank-1 and mAP over the K best by the ranking vector; "
-    "0 is the whole gallery.",
-)
+@options.shortlist(0)
 @options.device
 @options.as_json
 def parity(
@@ -222,20 +182,20 @@ def parity(
     REFERENCE blob by blob, on 16 crops at most. The report is also written into the candidate's
     manifest.
     """
-    from .pipeline import drawn_or_real, prove
+    from .api import prove
 
-    with drawn_or_real(name, data_root, reference) as split, progress_bar("comparing") as bar:
-        proof = prove(
-            reference,
-            candidate,
-            split,
-            device=device,
-            max_crops=crops,
-            with_evaluation=not skip_eval,
-            best=shortlist,
-            progress=bar.show,
-            say=bar.say,
-        )
+    proof = prove(
+        reference,
+        candidate,
+        dataset=name,
+        root=data_root,
+        crops=crops,
+        evaluate=not skip_eval,
+        shortlist=shortlist,
+        device=device,
+        settle=False,
+        progress=True,
+    )
     found: dict[str, Any] = proof.report.to_json()
     click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())
     proof.settle()

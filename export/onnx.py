@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reid.errors import BuildError, MissingPackageError
+from reid.errors import BuildError
 from reid.files import write_atomically
 from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
 from reid.models import graphs_of
 from reid.models.graphs import Graph
+from reid.packages import missing
 from reid.types import ArraySpec
 
 from .pixels import FromPixels, Pixels
@@ -30,9 +31,7 @@ try:
     import onnx
     import onnxscript  # noqa: F401  (the exporter's translations, imported by PyTorch)
 except ImportError as error:
-    raise MissingPackageError(
-        f"ONNX export needs {error.name}: pip install 'reid-toolkit[cpu]'"
-    ) from error
+    raise missing((error.name or "onnx").partition(".")[0], "ONNX export") from error
 
 from .precision import folded, halved, prove_precision
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from reid.errors import ConfigError, DataError, output_errors
 from reid.evaluation.evaluating import evaluate, split_as_trained
 from reid.model_file.opening import ModelFile
 from reid.models.graphs import Graph
+from reid.progress import SILENT, Reporter
 from reid.runtime import Runner, open_runners
 from reid.types import ImageRecord, Split
 
@@ -34,9 +35,6 @@ from .parity.comparison import compare, with_evaluations
 from .parity.proof import Proof
 from .tensorrt.engine import BuiltEngine, build_engine
 from .tensorrt.options import EngineOptions
-
-Say = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 
 MAX_PARITY_CROPS = 256
 EXPORT_CROPS = 64
@@ -73,18 +71,18 @@ class Exported:
 
 
 def export_checkpoint(
-    run: Path,
+    run: Path | ModelFile,
     out: Path,
     precisions: Sequence[str],
     on_request: Sequence[str] = (),
     pixels: bool = False,
-    progress: Progress = lambda done, total, words: None,
+    reporter: Reporter = SILENT,
 ) -> Iterator[Exported]:
     """Write a network's graphs into ``out`` for each precision, one file at a time.
 
     ``<network>.<precision>.onnx``, or ``<network>.<graph>.<precision>.onnx`` for a network of
     several graphs. ``on_request`` names graphs that are written only so. With ``pixels`` the
-    graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``progress`` hears
+    graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``reporter`` hears
     of files done. Raises CheckpointError, ConfigError for a graph that the network does not have,
     BuildError, OutputError.
     """
@@ -97,13 +95,13 @@ def export_checkpoint(
         chosen = _chosen(graphs, on_request, manifest.network)
         with output_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        for index, graph in enumerate(chosen):
+        if number == 0:
+            advance = reporter.begin("exporting", len(chosen) * len(precisions))
+        for graph in chosen:
             written, described = from_pixels(graph, manifest) if pixels else (graph, manifest)
             path = out / onnx_file_name(described, graph.name, precision)
-            total = len(chosen) * len(precisions)
-            progress(len(chosen) * number + index, total, path.name)
             export_graph(written, described, path, fp16=precision == "fp16")
-            progress(len(chosen) * number + index + 1, total, path.name)
+            advance(1, path.name)
             is_kept = graph is graphs[0] and sum(not one.on_request for one in graphs) > 1
             floats = sum(math.prod(array.shape) for array in graph.outputs) if is_kept else 0
             seconds = time.perf_counter() - start
@@ -123,7 +121,7 @@ def _chosen(graphs: tuple[Graph, ...], on_request: Sequence[str], network: str) 
     return [graph for graph in graphs if not graph.on_request or graph.name in on_request]
 
 
-def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
+def export_caffe(run: Path | ModelFile, out: Path) -> tuple[Exported, Exported]:
     """Write ``<network>.prototxt`` and ``.caffemodel`` into ``out``.
 
     Raises CheckpointError, BuildError, OutputError.
@@ -135,15 +133,15 @@ def export_caffe(run: Path, out: Path) -> tuple[Exported, Exported]:
 
 
 def build_engines(
-    onnx_files: list[Path], out: Path, options: EngineOptions, progress: Progress | None = None
+    onnx_files: list[Path], out: Path, options: EngineOptions, reporter: Reporter = SILENT
 ) -> Iterator[BuiltEngine]:
     """Build an engine from each ONNX file. Raises BuildError, MissingPackageError."""
     for path in onnx_files:
-        yield build_engine(path, out, options, progress)
+        yield build_engine(path, out, options, reporter)
 
 
 @contextmanager
-def drawn_or_real(name: str, data_root: Path | None, model: Path) -> Iterator[Split]:
+def drawn_or_real(name: str, data_root: Path | None, model: Path | ModelFile) -> Iterator[Split]:
     """The named dataset, split as ``model`` was trained; ``synthetic`` without a root is drawn.
 
     Raises DataError for an unknown name, for another dataset without a root, and what
@@ -164,7 +162,7 @@ def drawn_or_real(name: str, data_root: Path | None, model: Path) -> Iterator[Sp
 
 
 def prove(
-    reference: Path,
+    reference: Path | ModelFile,
     candidate: Path,
     split: Split,
     *,
@@ -172,16 +170,15 @@ def prove(
     max_crops: int = MAX_PARITY_CROPS,
     with_evaluation: bool = True,
     best: int = 0,
-    progress: Progress = lambda done, total, words: None,
-    say: Say = lambda line: None,
+    reporter: Reporter = SILENT,
 ) -> Proof[Any]:
     """Compare two model files on a split's test images, spread evenly over query and gallery.
 
     ``with_evaluation`` also evaluates both on the whole split, for the change of rank-1 and
     mAP, if the crops agree and both can rank; with ``best`` over that many gallery images of each
     query, the best by the ranking vector. A ``.caffemodel`` is compared blob by blob on
-    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``progress`` hears of the
-    images done, ``say`` of how long ranking will take. Raises DataError, ParityError
+    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``reporter`` hears of the
+    images done and of how long ranking will take. Raises DataError, ParityError
     (incomparable answers), ModelFileError, ManifestError, CaffeError.
     """
     layers = is_caffemodel(candidate)
@@ -189,32 +186,33 @@ def prove(
     images = [read_image(record.path) for record in crops]
     with_evaluation = with_evaluation and not layers
 
-    def phase(what: str, total: int) -> Callable[[int], None]:
-        return _counted(progress, total, what)
-
-    step = phase("crops", len(images))
-    step(0)
+    advance = reporter.begin("crops", len(images))
     if layers:
-        return prove_layers(reference, candidate, images, step)
+        return prove_layers(reference, candidate, images, advance)
     with ExitStack() as stack:
         first, second = (_opened(stack, path, device) for path in (reference, candidate))
         subjects = subject_of(first, second), subject_of(second, first)
         report = compare(*subjects, images)
-        step(len(images))
+        advance(len(images))
         matchers = [matcher for subject in subjects if (matcher := subject.matcher())]
         if with_evaluation and report.passed and len(matchers) == len(subjects):
             before, after = (
-                evaluate(m, split, best=best, phase=phase, say=say).report for m in matchers
+                evaluate(m, split, best=best, reporter=reporter).report for m in matchers
             )
             report = with_evaluations(report, (before, after))
         manifest, *others = (runner.manifest for runner in second.values())
-    shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
+    shown = dataclasses.replace(report, reference=_name(reference), candidate=str(candidate))
     file = ModelFile.at(candidate)
     other = None if file.is_checkpoint else file.partner(manifest.stage)
     return Proof(shown, report, file.path, manifest, (other, others[0]) if other else None)
 
 
-def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
+def _name(model: Path | ModelFile) -> str:
+    """A model's path as text."""
+    return str(model.path if isinstance(model, ModelFile) else model)
+
+
+def _opened(stack: ExitStack, path: Path | ModelFile, device: str) -> dict[str, Runner]:
     """The graphs of a model, the named file's first, closed with ``stack``."""
     runners = open_runners(path, device)
     for runner in runners.values():
@@ -222,7 +220,7 @@ def _opened(stack: ExitStack, path: Path, device: str) -> dict[str, Runner]:
     return runners
 
 
-def prove_on_drawn(reference: Path, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
+def prove_on_drawn(reference: Path | ModelFile, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
     """Compare files just made with what they were made from, on a few drawn people.
 
     In seconds, so rank-1 and mAP stay unchecked: that is ``reid parity``'s. Raises what
@@ -256,15 +254,3 @@ def spread(split: Split, count: int) -> list[ImageRecord]:
     records = [*split.query, *split.gallery]
     count = min(count, len(records))
     return [records[i] for i in np.linspace(0, len(records) - 1, count).round().astype(int)]
-
-
-def _counted(progress: Progress, total: int, words: str) -> Callable[[int], None]:
-    """``progress`` with the sum of what it is told."""
-    done = 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total, words)
-
-    return step

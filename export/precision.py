@@ -18,16 +18,15 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from reid.errors import BuildError, MissingPackageError, ModelFileError
+from reid.errors import BuildError, ModelFileError
+from reid.packages import missing
 
 try:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
     from onnx import TensorProto
 except ImportError as error:
-    raise MissingPackageError(
-        f"reading ONNX graphs needs {error.name}: pip install 'reid-toolkit[cpu]'"
-    ) from error
+    raise missing((error.name or "onnx").partition(".")[0], "reading ONNX graphs") from error
 
 PRECISIONS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 """Name in the manifest -> element type of the graph's arithmetic."""

@@ -1,13 +1,140 @@
-"""Person re-identification: learn an embedding, measure it, run it; export and deploy beside it.
+"""Person re-identification: train a network, measure it, run it, export it, deploy it.
 
-``reid`` learns, evaluates and runs one array; ``reid.export`` turns a checkpoint into a
-proven file; ``reid.deploy`` runs that file at the camera. Importing any of the three
-packages loads no torch, ONNX, TensorRT or OpenCV: their modules do, when asked for.
+    import reid
+
+    with reid.load("runs/market") as model:
+        features = model.embed(["a.jpg", "b.jpg"])
+        distances = model.distances(["query.jpg"], features)
+
+Everything listed in ``reid.__all__`` is public. Images are BGR as OpenCV reads them, figures are
+shares of 1, distances are smaller for images that are more alike. Whatever goes wrong is a
+``ReidError`` (the tree is in ``reid.errors``). Nothing is loaded before it is used: this import
+brings no torch, ONNX, TensorRT or OpenCV, and an exported file runs without torch.
 """
 
 from __future__ import annotations
 
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid import errors
+from reid.errors import (
+    BuildError,
+    CaffeError,
+    CheckpointError,
+    ClosedError,
+    ConfigError,
+    DataError,
+    EngineMismatchError,
+    InputError,
+    ManifestError,
+    MissingPackageError,
+    ModelFileError,
+    OutputError,
+    ParityError,
+    ReidError,
+    TrainingError,
+)
+from reid.packages import clash, named_packages
+
+if TYPE_CHECKING:
+    from reid.api.features import Features as Features
+    from reid.api.listing import datasets as datasets
+    from reid.api.listing import recipes as recipes
+    from reid.api.model import Model as Model
+    from reid.api.model import load as load
+    from reid.api.scoring import score as score
+    from reid.api.training import Run as Run
+    from reid.api.training import train as train
+    from reid.deploy.api.gallery import Gallery as Gallery
+    from reid.deploy.api.tracking import Tracker as Tracker
+    from reid.export.api import prove as prove
+
+_clone = Path(__file__).resolve().parent.parent
+if (_clone / "pyproject.toml").is_file() and (_clone / "export" / "__init__.py").is_file():
+    # In a clone the upper floors lie beside this folder. Python started there finds this folder
+    # before anything that was installed.
+    __path__.append(str(_clone))
+
 __version__ = "0.1.0"
 """The toolkit's version; the distribution's metadata is read from here."""
 
-__all__ = ["__version__"]
+_LAZY: Mapping[str, str] = {
+    "Features": "reid.api.features:Features",
+    "Gallery": "reid.deploy.api.gallery:Gallery",
+    "Model": "reid.api.model:Model",
+    "Run": "reid.api.training:Run",
+    "Tracker": "reid.deploy.api.tracking:Tracker",
+    "datasets": "reid.api.listing:datasets",
+    "load": "reid.api.model:load",
+    "prove": "reid.export.api:prove",
+    "recipes": "reid.api.listing:recipes",
+    "score": "reid.api.scoring:score",
+    "train": "reid.api.training:train",
+}
+"""Public name -> where it is (``module:attribute``)."""
+
+UPPER: Mapping[str, str] = {
+    "bench_model": "reid.deploy.api.timing:bench_model",
+    "export_model": "reid.export.api:export_model",
+    "prove": "reid.export.api:prove",
+}
+"""What the ground floor asks of an upper one, by ``loaded``; nothing else may name it there."""
+
+__all__ = [
+    "BuildError",
+    "CaffeError",
+    "CheckpointError",
+    "ClosedError",
+    "ConfigError",
+    "DataError",
+    "EngineMismatchError",
+    "Features",
+    "Gallery",
+    "InputError",
+    "ManifestError",
+    "MissingPackageError",
+    "Model",
+    "ModelFileError",
+    "OutputError",
+    "ParityError",
+    "ReidError",
+    "Run",
+    "Tracker",
+    "TrainingError",
+    "__version__",
+    "datasets",
+    "errors",
+    "load",
+    "prove",
+    "recipes",
+    "score",
+    "train",
+]
+
+
+def loaded(target: str) -> object:
+    """What an import string (``module:attribute``) names."""
+    module, _, attribute = target.partition(":")
+    with named_packages():
+        return getattr(importlib.import_module(module), attribute)
+
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'reid' has no attribute {name!r}")
+        value = globals()[name] = loaded(_LAZY[name])
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if _clash := clash():
+    warnings.warn(_clash, stacklevel=2)

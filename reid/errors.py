@@ -1,6 +1,8 @@
 """What can go wrong, as one tree. Each message says what was expected, found, and to do.
 
 ReidError                    exit code 1
+|-- InputError               an argument of the Python API that cannot be used (a ValueError too)
+|-- ClosedError              a model or gallery that was closed
 |-- ConfigError              an unknown recipe or key, a value out of range
 |-- DataError                a missing or empty folder, an unreadable image, an impossible split
 |-- CheckpointError          no checkpoint, another network's, cut short
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +30,14 @@ class ReidError(Exception):
     """The root: caught once, in ``reid.cli``, and shown as one line."""
 
     exit_code = 1
+
+
+class InputError(ReidError, ValueError):
+    """An image, array or other argument of the Python API that is not what was expected."""
+
+
+class ClosedError(ReidError):
+    """A model, gallery or tracker is used after it was closed."""
 
 
 class ConfigError(ReidError):
@@ -84,6 +94,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest known word, or an empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def few_of(names: Sequence[str], shown: int = 3, between: str = ", ") -> str:
+    """The first ``shown`` names for a message, and how many more there are.
+
+    >>> reid.errors.few_of(["a", "b", "c", "d"], 3)
+    'a, b, c and 1 more'
+    """
+    listed = between.join(names[:shown])
+    left_out = len(names) - shown
+    joint = " " if between == ", " else between
+    return f"{listed}{joint}and {left_out:,} more" if left_out > 0 else listed
 
 
 @contextmanager

@@ -1,54 +1,165 @@
-"""A progress bar with an ETA, on stderr; stdout is for results."""
+"""How work says how far it is: one ``Reporter``, silent unless somebody listens.
+
+Work calls ``begin`` with what it does and how many steps that has, and calls what comes back with
+each count of steps done. On a terminal or in a notebook that is a bar, in a log a line every
+half minute. All of it goes to stderr; stdout is for results. What cannot be written (stderr
+closed, a full disk) is left out: no work fails because of it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
 
-from tqdm import tqdm
+Say = Callable[[str], object]
+"""Called with a line for the person at the terminal."""
 
-_MIN_INTERVAL_S = 0.5
+LOG_INTERVAL_S = 30.0
+"""A log has a line of progress no more often than this."""
+
+_BAR_INTERVAL_S = 0.5
 
 
-class ProgressBar:
-    """One bar; its total may become known with the first call."""
+class Advance(Protocol):
+    """Called with the count of steps just done, and a few words on how it goes."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __call__(self, count: int, /, words: str = "") -> object: ...
+
+
+def ignore(count: int, /, words: str = "") -> None:
+    """The Advance that nobody hears."""
+
+
+class Reporter:
+    """Hears how work goes on. This one says nothing; others derive from it.
+
+    >>> advance = SILENT.begin("describing", 100)
+    >>> advance(64)
+    >>> SILENT.say("36 images to go")
+    """
+
+    def begin(self, what: str, total: int) -> Advance:
+        """``total`` steps of ``what`` begin (0: not known); call the answer with those done."""
+        return ignore
+
+    def say(self, line: str) -> None:
+        """A line of text for the person who waits."""
+
+
+SILENT = Reporter()
+"""The Reporter where none is given."""
+
+
+class _Stderr:
+    """The process's stderr; what it cannot write is lost and raises nothing."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError, AttributeError):  # full, closed, never opened
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        try:
+            return sys.stderr.isatty()
+        except (AttributeError, ValueError):
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+class BarReporter(Reporter):
+    """A bar with the time left, for a terminal or a notebook."""
+
+    def __init__(self, bar: Any) -> None:
         self._bar = bar
 
-    def show(self, done: int, total: int, words: str = "") -> None:
-        """``done`` of ``total``, and a few words behind the bar."""
-        if self._bar.total != total:
-            self._bar.total = total
-        if words:
-            self._bar.set_postfix_str(words, refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def advance(self, count: int) -> None:
-        """``count`` more are done."""
-        self._bar.update(count)
-
-    def phase(self, what: str, total: int) -> Callable[[int], None]:
-        """Begin again as a bar called ``what``; returns what counts."""
+    def begin(self, what: str, total: int) -> Advance:
+        """Begin the bar again under another name."""
         self._bar.set_description_str(what, refresh=False)
-        self._bar.reset(total)
-        return self.advance
+        self._bar.set_postfix_str("", refresh=False)
+        self._bar.reset(total or None)
+        return self._advance
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        self._bar.write(line, file=sys.stderr)
+        self._bar.write(line, file=_Stderr())
+
+    def _advance(self, count: int, /, words: str = "") -> None:
+        if words:
+            self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update(count)
+
+
+class LogReporter(Reporter):
+    """Lines for a log: the first at once, the next ``LOG_INTERVAL_S`` later at the earliest."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._written_s: float | None = None
+
+    def begin(self, what: str, total: int) -> Advance:
+        """Count from 0 under another name."""
+        began_s = self._clock()
+        done = 0
+
+        def advance(count: int, /, words: str = "") -> None:
+            nonlocal done
+            done += count
+            self._write(what, done, total, self._clock() - began_s, words)
+
+        self._write(what, 0, total, 0.0, "")
+        return advance
+
+    def say(self, line: str) -> None:
+        """The line."""
+        say(line)
+
+    def _write(self, what: str, done: int, total: int, passed_s: float, words: str) -> None:
+        now = self._clock()
+        if self._written_s is not None and now - self._written_s < LOG_INTERVAL_S:
+            return
+        self._written_s = now
+        parts = [f"{done:,} of {total:,}" if total else f"{done:,}"]
+        if total and done:
+            parts.append(f"{passed_s * (total - done) / done:.0f} s left")
+        say(f"{what}: {', '.join([*parts, *([words] if words else [])])}")
 
 
 @contextmanager
-def progress_bar(what: str, total: int | None = None) -> Iterator[ProgressBar]:
-    """Open a bar called ``what``."""
-    with tqdm(
-        total=total, desc=what, file=sys.stderr, mininterval=_MIN_INTERVAL_S, dynamic_ncols=True
-    ) as bar:
-        yield ProgressBar(bar)
+def progress_bar(what: str = "opening") -> Iterator[Reporter]:
+    """A Reporter for the person who waits: a bar called ``what`` at first, or lines in a log."""
+    stderr = _Stderr()
+    if not (stderr.isatty() or "ipykernel" in sys.modules):
+        yield LogReporter()
+        return
+    tqdm = importlib.import_module("tqdm.auto").tqdm  # loaded where a bar is shown
+    with tqdm(desc=what, file=stderr, mininterval=_BAR_INTERVAL_S, dynamic_ncols=True) as bar:
+        yield BarReporter(bar)
+
+
+@contextmanager
+def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
+    """A Reporter as callers ask for one: theirs, a bar for True, silence for False."""
+    if isinstance(progress, Reporter):
+        yield progress
+    elif progress:
+        with progress_bar() as reporter:
+            yield reporter
+    else:
+        yield SILENT
 
 
 def say(line: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    tqdm.write(line, file=sys.stderr)
+    stderr = _Stderr()
+    stderr.write(f"{line}\n")
+    stderr.flush()

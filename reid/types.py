@@ -20,6 +20,9 @@ BoolArray = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 """An image as OpenCV decodes it: (height, width, 3), BGR, 0-255."""
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Where a network may run; auto is the GPU where there is one."""
+
 JUNK_ID = -1
 """``person_id`` of a gallery image that no query counts, for or against (Market-1501)."""
 

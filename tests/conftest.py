@@ -183,8 +183,8 @@ class Road:
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     """The whole road once: people, a trained run, both exports, their proofs and times."""
+    from reid.api import quickstart
     from reid.cli import main
-    from reid.cli import quickstart_run as quickstart
 
     folder = tmp_path_factory.mktemp("road") / "out"
     options = [word for override in TINY for word in ("--set", override)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ import click
 import pytest
 
 from reid import __version__
-from reid.cli import DISTRIBUTIONS, EXTRAS, Entry, main
+from reid.cli import Entry, main
+from reid.packages import DISTRIBUTIONS, EXTRAS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -102,18 +104,23 @@ def test_the_extra_named_for_a_missing_package_has_it(pyproject: dict[str, Any])
             assert requirements(extra, pyproject) & {name, f"{name}-gpu"}, (package, extra)
 
 
-@pytest.fixture(scope="module")
-def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from an sdist that is built from a copy of the source, without network."""
+def copied_source(copy: Path) -> Path:
+    """What is installed, without what was built."""
     pytest.importorskip("setuptools", "77", reason="needs setuptools>=77: install [dev]")
-    pytest.importorskip("build", reason="needs build: install [dev]")
-    copy = tmp_path_factory.mktemp("source")
     for name in ("reid", "export", "deploy", "prototxt_ref"):
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from an sdist that is built from a copy of the source, without network."""
+    pytest.importorskip("build", reason="needs build: install [dev]")
+    copy = copied_source(tmp_path_factory.mktemp("source"))
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "out"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -135,7 +142,7 @@ def test_the_wheel_s_only_importable_name_is_reid(wheel: list[str]) -> None:
 
 
 def test_the_wheel_has_every_module_recipe_and_reference_graph(wheel: list[str]) -> None:
-    expected = {"reid/py.typed"}
+    expected = {f"reid/{floor}py.typed" for floor in ("", "export/", "deploy/")}
     for folder in ("reid", "export", "deploy", "prototxt_ref"):
         prefix = "reid" if folder == "reid" else f"reid/{folder}"
         for path in (ROOT / folder).rglob("*"):
@@ -216,3 +223,110 @@ def test_the_edge_loads_no_torch_with(module: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "False\n"
+
+
+USER = """
+import reid
+
+with reid.load("runs/market") as model:
+    reveal_type(model.embed(["a.jpg"]).vectors)
+    reveal_type(model.evaluate("market1501", root="data").rank1)
+    reveal_type(model.export("out").onnx)
+    reveal_type(reid.Gallery.open("g", model).search("a.jpg")[0].distance)
+    reveal_type(reid.prove("a", "b").passed)
+    model.embd("a.jpg")
+"""
+REVEALED = ("numpy.ndarray", "float", "pathlib.Path, ...", "float", "bool")
+
+
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with `pip install -e` of a copy of the source."""
+    folder = tmp_path_factory.mktemp("editable")
+    return installed_in(folder / "venv", "--editable", str(copied_source(folder / "source")))
+
+
+def installed_in(venv: Path, *what: str) -> Path:
+    """An environment that has this one's packages and, before them, ours; its Python."""
+    pytest.importorskip("pip", reason="needs pip")
+    (site,) = {path for path in sys.path if path.endswith("site-packages")} & {numpy_site()}
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    (packages / "shared.pth").write_text(f"{site}\n")
+    python = venv / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    command += ["--no-deps", "--no-build-isolation", "--no-index", "--ignore-installed", *what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return python
+
+
+def numpy_site() -> str:
+    """The folder that the packages of this environment lie in."""
+    found = importlib.util.find_spec("numpy")
+    assert found is not None
+    assert found.origin is not None
+    return str(Path(found.origin).parent.parent)
+
+
+def check_a_user_s_lines(python: Path, folder: Path) -> None:
+    """mypy, strict, knows what each call gives, and finds the one mistake."""
+    pytest.importorskip("mypy", reason="needs mypy: install [dev]")
+    (folder / "user.py").write_text(USER)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python)]
+    done = subprocess.run(
+        [*command, "--cache-dir", str(folder / "cache"), "user.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    shown = [line for line in lines if "Revealed type" in line]
+    assert len(shown) == len(REVEALED), done.stdout
+    for line, kind in zip(shown, REVEALED, strict=True):
+        assert kind in line
+        assert 'Any"' not in line
+    errors = [line for line in lines if ": error:" in line]
+    assert len(errors) == 1, done.stdout
+    assert "embd" in errors[0]
+
+
+def test_a_user_s_lines_are_typed_after_an_editable_install(editable: Path, tmp_path: Path) -> None:
+    check_a_user_s_lines(editable, tmp_path)
+
+
+def test_a_user_s_lines_are_typed_after_the_wheel_s_install(
+    wheel_file: Path, tmp_path: Path
+) -> None:
+    check_a_user_s_lines(installed_in(tmp_path / "venv", str(wheel_file)), tmp_path)
+
+
+def test_an_editable_install_runs_what_is_edited(editable: Path) -> None:
+    source = editable.parents[2] / "source"
+    listing = source / "reid" / "api" / "listing.py"
+    listing.write_text(listing.read_text() + "\nEDITED = 1\n")
+    code = "import reid.api.listing, reid.export, reid.deploy; print(reid.api.listing.EDITED)"
+    done = subprocess.run(
+        [str(editable), "-c", code],
+        cwd=editable.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_what_is_installed_here_has_every_module_of_the_tree() -> None:
+    import reid
+
+    places = [Path(place) for place in reid.__path__]
+    for name in ("export", "deploy"):
+        places += map(Path, importlib.import_module(f"reid.{name}").__path__)
+    missing = [
+        str(path.relative_to(ROOT))
+        for floor in ("reid", "export", "deploy")
+        for path in (ROOT / floor).rglob("*.py")
+        if not any((place / path.relative_to(ROOT / floor)).is_file() for place in places)
+    ]
+    assert missing == [], "added since `pip install -e .`: run it again"

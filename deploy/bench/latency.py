@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 
 from reid.errors import ConfigError
+from reid.progress import SILENT, Reporter
 from reid.runtime import Runner
 from reid.types import Image
 
@@ -30,9 +31,6 @@ from .setting import Setting, setting_of
 BATCH_SIZES = (1, 8, 32)
 MIN_BATCHES = 5
 """At least this many batches are timed, even if they take longer than the time given."""
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, text)."""
 
 Tick = Callable[[float], None]
 """Called with the seconds that have passed."""
@@ -136,13 +134,13 @@ def bench(
     warmup_s: float = 0.5,
     threads: int = 0,
     cuda_graphs: bool = False,
-    progress: Progress = lambda done, total, words: None,
+    reporter: Reporter = SILENT,
 ) -> BenchReport:
     """Time ``runner`` on synthetic crops for ``seconds`` at each batch size, after a warm-up.
 
     ``cuda_graphs`` adds the rows of CUDA graphs if the runner supports them. ``threads`` is what
-    the runner was opened with, for the report. ``progress`` is called after each batch with
-    (percent done, 100, text). Raises ConfigError for a batch size below
+    the runner was opened with, for the report. ``reporter`` is called after each batch with the
+    percent done. Raises ConfigError for a batch size below
     1 or a time that is not positive, and what the runner raises.
     """
     if not batch_sizes or min(batch_sizes) < 1:
@@ -156,7 +154,7 @@ def bench(
     graphs = cuda_graphs and runner.use_cuda_graphs()
     runner.use_cuda_graphs(False)
     rows = engine_rows(runner, graphs)
-    each_s = (seconds + warmup_s) * (1 + len(rows))
+    percents = _Percents(reporter, batch_sizes, (seconds + warmup_s) * (1 + len(rows)))
     timings = tuple(
         _time_batches(
             runner,
@@ -165,7 +163,7 @@ def bench(
             warmup_s,
             meter,
             rows,
-            partial(_percent, progress, index, batch_sizes, each_s),
+            partial(percents.tell, index),
         )
         for index, batch_size in enumerate(batch_sizes)
     )
@@ -253,9 +251,16 @@ def _batch_times(
     return times
 
 
-def _percent(
-    progress: Progress, index: int, batch_sizes: Sequence[int], each_s: float, passed_s: float
-) -> None:
-    """Report progress over all batch sizes, ``passed_s`` into one of them."""
-    share = (index + min(1.0, passed_s / each_s)) / len(batch_sizes)
-    progress(int(100 * share), 100, f"batch {batch_sizes[index]}")
+class _Percents:
+    """Tells a reporter how much of all batch sizes is done, each of which takes ``each_s``."""
+
+    def __init__(self, reporter: Reporter, batch_sizes: Sequence[int], each_s: float) -> None:
+        self._advance, self._done = reporter.begin("timing", 100), 0
+        self._batch_sizes, self._each_s = batch_sizes, each_s
+
+    def tell(self, index: int, passed_s: float) -> None:
+        """``passed_s`` into the batch size of that index."""
+        share = (index + min(1.0, passed_s / self._each_s)) / len(self._batch_sizes)
+        done = int(100 * share)
+        self._advance(done - self._done, f"batch {self._batch_sizes[index]}")
+        self._done = done

@@ -21,9 +21,10 @@ import numpy as np
 from reid.errors import ConfigError, ModelFileError
 from reid.matching import PairDescriptions, PairMatcher
 from reid.model_file.opening import ModelFile
+from reid.progress import SILENT, Reporter
 from reid.runtime import Runner, open_runner, open_runners
 
-from .latency import MIN_BATCHES, Latency, Progress, draw_crops
+from .latency import MIN_BATCHES, Latency, draw_crops
 from .setting import Setting, gpu_memory_mb, setting_of
 
 PAIR_BATCH = 16
@@ -134,7 +135,7 @@ def bench_pairs(
     seconds: float = 2.0,
     threads: int = 0,
     device: str = "auto",
-    progress: Progress = lambda done, total, words: None,
+    reporter: Reporter = SILENT,
 ) -> PairsReport:
     """Open ``model`` and time ``pairs`` pairs each way, on synthetic crops.
 
@@ -149,11 +150,11 @@ def bench_pairs(
         runners = _opened(model, device, threads, stack)
         describes = runners["describe"]
         matcher = PairMatcher(describes, runners["compare"])
-        gallery, describe = _describe(matcher, pairs, progress)
-        compare, widening_s = _compare(matcher, gallery, seconds, progress)
+        gallery, describe = _describe(matcher, pairs, reporter)
+        compare, widening_s = _compare(matcher, gallery, seconds, reporter)
         naive = None
         if "pair" in runners:
-            naive = _naive(runners["pair"], pairs, PAIR_SHARE * seconds, progress)
+            naive = _naive(runners["pair"], pairs, PAIR_SHARE * seconds, reporter)
         values = sum(prod(spec.shape) for spec in describes.manifest.output_arrays)
         return PairsReport(
             **setting_of(runners["compare"], threads),
@@ -202,17 +203,19 @@ def _check_pair(pair: Runner, compare: Runner, name: str) -> None:
 
 
 def _describe(
-    matcher: PairMatcher, count: int, progress: Progress
+    matcher: PairMatcher, count: int, reporter: Reporter
 ) -> tuple[PairDescriptions, WayTiming]:
     """The gallery's features, and the time of each batch that computed them."""
     crops = draw_crops(min(count, DRAWN))
     matcher.describe(crops[:1])
     ends, sizes = [time.perf_counter_ns()], [0]
 
-    def batch_done(size: int) -> None:
+    advance = reporter.begin("describing", count)
+
+    def batch_done(size: int, /, words: str = "") -> None:
         ends.append(time.perf_counter_ns())
         sizes.append(size)
-        progress(sum(sizes), count, "describing")
+        advance(size)
 
     gallery = matcher.describe(itertools.islice(itertools.cycle(crops), count), batch_done)
     durations = np.diff(ends).tolist()
@@ -220,7 +223,7 @@ def _describe(
 
 
 def _compare(
-    matcher: PairMatcher, gallery: PairDescriptions, seconds: float, progress: Progress
+    matcher: PairMatcher, gallery: PairDescriptions, seconds: float, reporter: Reporter
 ) -> tuple[WayTiming, float]:
     """Whole queries, piece by piece as in a ranking; and the time of the conversion to float32."""
     # Different queries in turn: a graph may keep the layout of the last query.
@@ -229,6 +232,7 @@ def _compare(
     first, arrays = next(matcher.gallery_batches(gallery))
     matcher.scores(drawn[-1], arrays)
     queries: list[int] = []
+    advance = reporter.begin("comparing", 0)
     widening: list[int] = []
     start = now = time.perf_counter_ns()
     while len(queries) < MIN_BATCHES or now - start < seconds * 1e9:
@@ -237,7 +241,7 @@ def _compare(
         for rows, arrays in matcher.gallery_batches(gallery):
             widened += time.perf_counter_ns() - before
             matcher.scores(drawn[len(queries) % QUERIES], arrays)
-            progress(rows.stop, len(gallery), f"query {len(queries) + 1}")
+            advance(rows.stop - rows.start, f"query {len(queries) + 1}")
             before = time.perf_counter_ns()
         now = before
         queries.append(now - began)
@@ -246,7 +250,7 @@ def _compare(
     return way, float(np.median(widening)) / 1e9
 
 
-def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> WayTiming:
+def _naive(runner: Runner, pairs: int, limit_s: float, reporter: Reporter) -> WayTiming:
     """The two-image graph on a query with each gallery image, until the time is up."""
     prepare = runner.manifest.preprocess.batch
     batch = min(pairs, PAIR_BATCH)
@@ -258,6 +262,7 @@ def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> Wa
         runner.run(dict(zip(names, (first[:count], second[:count]), strict=True)))
 
     run(batch)
+    advance = reporter.begin("two-image graph", pairs)
     durations: list[int] = []
     timed = 0
     start = now = time.perf_counter_ns()
@@ -267,7 +272,7 @@ def _naive(runner: Runner, pairs: int, limit_s: float, progress: Progress) -> Wa
         now = time.perf_counter_ns()
         durations.append(now - began)
         timed += count
-        progress(timed, pairs, "two-image graph")
+        advance(count)
     return _way(durations, sum(durations) / 1e9, timed, batch, pairs / timed)
 
 

@@ -63,10 +63,7 @@ def bench(
     are timed separately and together, on synthetic crops, including copies to and from the
     device. For an engine the network is also timed without the copies.
     """
-    from reid.runtime import open_runner
-
-    from ..bench.latency import bench as measure
-    from ..bench.pairs import bench_pairs
+    from ..api.timing import bench_model
 
     if pairs is not None:
         if cuda_graph:
@@ -81,26 +78,16 @@ def bench(
                 "--batch cannot be combined with --pairs, which has its own batch sizes: "
                 "leave --batch out"
             )
-        with progress_bar("bench") as bar:
-            timed = bench_pairs(
-                model, pairs, seconds=seconds, threads=threads, device=device, progress=bar.show
-            )
-        return _shown(model, timed.to_json(), timed.to_text(), as_json)
-    with open_runner(model, device, threads) as runner, progress_bar("bench") as bar:
-        report = measure(
-            runner,
+    with progress_bar("bench") as bar:
+        found, text = bench_model(
+            model,
             batch_sizes=batch_sizes,
             seconds=seconds,
-            warmup_s=seconds / 4,
+            pairs=pairs,
+            cuda_graph=cuda_graph,
+            device=device,
             threads=threads,
-            cuda_graphs=cuda_graph,
-            progress=bar.show,
+            reporter=bar,
         )
-    return _shown(model, report.to_json(), report.to_text(), as_json)
-
-
-def _shown(model: Path, body: dict[str, Any], text: str, as_json: bool) -> dict[str, Any]:
-    """Print a report, and return what ``--json`` prints."""
-    found = {"model": str(model), **body}
-    click.echo(json.dumps(found, indent=2) if as_json else f"{model}\n{text}")
+    click.echo(json.dumps(found, indent=2) if as_json else text)
     return found

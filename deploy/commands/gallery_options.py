@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from reid.cli import options
+
 INDEXES = ("auto", "exact", "binary")
 """As in ``reid.deploy.gallery.search``, which is not imported for ``--help``."""
 
@@ -36,13 +38,7 @@ index = click.option(
     help="How a gallery in a folder is searched: exactly, or by an index of binary codes. auto is "
     "exact up to 50,000 images.",
 )
-shortlist = click.option(
-    "--shortlist",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="For a network that compares pairs: how many images to compare, the nearest by vector.",
-)
+shortlist = options.shortlist(100)
 people = click.option("--person", "people", multiple=True, help="Only this person; repeatable.")
 cameras = click.option("--camera", "cameras", multiple=True, help="Only this camera; repeatable.")
 since = click.option(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reid.cli import options
-from reid.progress import progress_bar, say
+from reid.progress import progress_bar
 
 from . import gallery_options
 
@@ -88,62 +87,24 @@ def index(
     videos, in which people are detected. Run it again to add more, or to continue after a stop:
     images that are there are skipped.
     """
-    from reid.matching import open_matcher
-
-    from ..gallery.indexing import index_images, shard_from
-    from ..gallery.listing import labelled, list_images, where_from
-    from ..gallery.opening import open_gallery
-    from ..gallery.times import seconds_from_text
-    from ..gallery.video import VIDEO_SUFFIXES, index_video
-    from ..people.detector import open_detector
+    from ..api.indexing import ModelToOpen, Sources, delete_from, index_sources
+    from ..gallery.indexing import shard_from
+    from ..gallery.listing import where_from
 
     if bool(images) == bool(deletions):
         raise click.UsageError("give IMAGES to add, or --delete to erase")
-    part = shard_from(shard, os.environ)
-    where = where_from(deletions)
-    videos = [path for path in images if path.suffix.lower() in VIDEO_SUFFIXES]
-    if videos and time == "file":
-        raise click.UsageError("for a video, --time file is not possible: give --time its start")
-    start_s = seconds_from_text(time) if videos and time else None
-    stills = [path for path in images if path not in videos]
-    entries = labelled(list_images(stills), camera, time) if stills else []
-    root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
-    with (
-        closing(open_matcher(model, device, threads, batch)) as matcher,
-        closing(
-            open_gallery(
-                gallery, matcher, create=bool(images), index=index_kind, threads=threads, say=say
+    opened_as = ModelToOpen(model, device, threads, batch)
+    shard_of = shard_from(shard, os.environ)
+    if deletions:
+        found = delete_from(opened_as, gallery, where_from(deletions), index_kind)
+    else:
+        sources = Sources(images, shard_of, camera, time, detector, every_s)
+        if sources.videos and time == "file":
+            raise click.UsageError(
+                "for a video, --time file is not possible: give --time its start"
             )
-        ) as opened,
-    ):
-        if deletions:
-            found: dict[str, Any] = {"deleted": opened.delete(where)}
-        else:
-            with progress_bar("opening") as bar:
-                parts = [index_images(opened, matcher, part.of_images(entries, root), bar.phase)]
-                if videos:
-                    with closing(open_detector(detector, device, threads)) as finder:
-                        parts += [
-                            index_video(
-                                opened,
-                                matcher,
-                                finder,
-                                video,
-                                every_s=every_s,
-                                camera=camera,
-                                start_s=start_s,
-                                phase=bar.phase,
-                            )
-                            for video in part.of_files(videos, root)
-                        ]
-            found = {
-                "images": sum(one.found for one in parts),
-                "added": sum(one.added for one in parts),
-                "seconds": round(sum(one.seconds for one in parts), 3),
-            }
-        if part.of == 1:
-            opened.prepare()
-        found = {"gallery": opened.name, **found, "total": len(opened)}
+        with progress_bar() as bar:
+            found = index_sources(opened_as, gallery, sources, index_kind, bar)
     click.echo(json.dumps(found, indent=2) if as_json else _in_words(found))
     return found
 

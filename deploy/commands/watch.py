@@ -167,11 +167,11 @@ class _Teller:
     """Counts frames on the progress bar, and prints changes of the sources."""
 
     def __init__(self, bar: Any) -> None:
-        self._bar = bar
+        self._bar, self._advance = bar, bar.begin("watch", 0)
 
     def frames(self, seen: Any) -> None:
         """One round."""
-        self._bar.advance(len(seen))
+        self._advance(len(seen))
 
     def news(self, news: Any) -> None:
         """A line."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from reid.errors import DataError, ReidError
 from reid.model_file.opening import ModelFile
+from reid.packages import clash
 from reid.runtime import Runner, open_runner
 from reid.types import FloatArray
 
@@ -64,6 +65,8 @@ def examine(
     golden = _golden(model, golden_file)
     answers = None if answers_file is None else load_answers(answers_file, golden)
     findings: list[CheckResult] = []
+    if other := clash():
+        findings.append(CheckResult("installation", "fault", other))
     lacking = _missing(model)
     for module in lacking:
         line = machine.install_line(module)

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from reid.errors import ConfigError, DataError, ModelFileError
-from reid.matching import Matcher, Progress
-from reid.matching.describing import READ_THREADS, Phase, read_ahead, silent
+from reid.matching import Matcher
+from reid.matching.describing import READ_THREADS, read_ahead
+from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord
 
 from .gallery import Box, Gallery, GalleryEntry
@@ -42,7 +43,7 @@ def index_images(
     gallery: Gallery,
     matcher: Matcher[Any],
     entries: Sequence[GalleryEntry],
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
     at_once: int = IMAGES_AT_ONCE,
 ) -> Indexed:
     """Compute the features of the images of ``entries`` and add them.
@@ -51,7 +52,7 @@ def index_images(
     finite, OutputError; images added before the error stay.
     """
     start, added = time.perf_counter(), 0
-    progress = phase("describing", len(entries))
+    progress = reporter.begin("describing", len(entries))
     parts = [entries[at : at + at_once] for at in range(0, len(entries), at_once)]
     for part, new in zip(parts, _unknown_ahead(gallery, parts), strict=True):
         progress(len(part) - len(new))
@@ -64,7 +65,7 @@ def add_images(
     matcher: Matcher[Any],
     images: Iterable[Image],
     entries: Sequence[GalleryEntry],
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> int:
     """Add images, (H, W, 3) uint8 BGR, in one transaction; returns how many were new.
 

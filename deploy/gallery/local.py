@@ -14,11 +14,12 @@ from reid.errors import ConfigError, ModelFileError
 from reid.files import write_text
 from reid.matching import Matcher, model_differences
 from reid.matching.columns import Column
+from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .search import Searcher
-from .segments import VECTOR, Segment, kept_rows, keys_of, new_rows
+from .segments import Segment, kept_rows, keys_of, new_rows
 from .store import SEGMENT_BYTES, Store
 
 CONFIRMED_NAME = "confirmed.json"
@@ -220,7 +221,7 @@ class LocalGallery:
         self, queries: Mapping[str, Column], k: int, allowed: BoolArray | None
     ) -> list[IntArray]:
         """Positions to compare with each query: the nearest by vector, or all without a vector."""
-        if VECTOR in queries:
+        if VECTOR in queries and self._shortlist:
             best = max(k, self._shortlist)
             found = self._searcher.nearest(_single(queries[VECTOR]), best, allowed)
             return [positions[positions >= 0] for positions in found.positions]

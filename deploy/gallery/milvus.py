@@ -21,6 +21,7 @@ from pymilvus import MilvusClient, MilvusException
 
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, model_differences
+from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
@@ -35,7 +36,7 @@ from .milvus_rows import (
     make_collection,
     row_of,
 )
-from .segments import VECTOR, microseconds
+from .segments import microseconds
 
 DEFAULT_PORT = 19530
 PATIENCE_S = 30.0

@@ -33,8 +33,8 @@ def open_gallery(
 
     ``create`` makes a new one if there is none. For a gallery in a folder: ``index`` is one of
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
-    pairs compares with a query, ``threads`` those of exact search (0: all cores), and ``say`` gets
-    the lines about building an index.
+    pairs compares with a query (0: all), ``threads`` those of exact search (0: all cores), and
+    ``say`` gets the lines about building an index.
 
     Raises ModelFileError for a gallery of another model, preprocessing or precision, or a
     damaged one, DataError if there is none, ConfigError for an unknown index or a malformed

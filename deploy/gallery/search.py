@@ -10,6 +10,7 @@ import numpy as np
 
 from reid.errors import ConfigError, OutputError, nearest, output_errors
 from reid.matching.columns import Column
+from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .index import (
@@ -24,7 +25,7 @@ from .index import (
     save_index,
     stored_kind,
 )
-from .segments import VECTOR, Segment
+from .segments import Segment
 from .store import Store
 from .vectors import Found, Vectors, merged
 

@@ -19,13 +19,12 @@ import numpy as np
 
 from reid.errors import DataError, ModelFileError
 from reid.matching.columns import Column, read_columns, write_columns
+from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import GalleryEntry, Where
 
 FORMAT = "reid gallery segment 1"
-VECTOR = "vector"
-"""The array to search by; a network that compares pairs may have none."""
 
 _DESCRIBED = "described."
 _NAMES = ("person", "camera")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reid.matching import Matcher
-from reid.matching.describing import Phase, silent
+from reid.progress import SILENT, Reporter
 from reid.types import FloatArray, Image
 
 from ..cameras.readers import Lost, read_source
@@ -39,7 +39,7 @@ def index_video(
     every_s: float = 1.0,
     camera: str = "",
     start_s: float | None = None,
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
 ) -> Indexed:
     """Add the people in a frame every ``every_s`` seconds of a video, with their pictures.
 
@@ -47,7 +47,7 @@ def index_video(
     1970, each person gets a time. People that are in the gallery already are skipped. Raises
     DataError for a file that is not a video, and what ``add_images`` raises.
     """
-    start, progress = time.perf_counter(), phase("people", 0)
+    start, progress = time.perf_counter(), reporter.begin("people", 0)
     found = added = 0
     waiting: list[tuple[Image, GalleryEntry]] = []
     for person in people_in_video(detector, video, every_s, camera or video.stem, start_s):

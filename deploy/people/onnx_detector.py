@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from reid.errors import ModelFileError
+from reid.runtime.inputs import check_device
 from reid.runtime.onnx_runner import ORT_ERRORS
 from reid.types import FloatArray, Image
 
@@ -143,8 +144,7 @@ class OnnxDetector:
 
 
 def _session(path: Path, device: str, threads: int) -> Any:
-    if device not in ("auto", "cpu", "cuda"):
-        raise ModelFileError(f"device is auto, cpu or cuda; found {device!r}")
+    check_device(device)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads

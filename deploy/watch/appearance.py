@@ -10,6 +10,7 @@ import numpy as np
 
 from reid.errors import ConfigError
 from reid.matching import Matcher, unit_vectors
+from reid.matching.matcher import VECTOR
 from reid.types import FloatArray, Image
 
 Row = Mapping[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]
@@ -36,8 +37,6 @@ vector."""
 MEAN_OF = 50
 """A mean counts as this many features at most, so that it follows changes of light."""
 
-_VECTOR = "vector"
-
 
 class PersonAppearance:
     """The appearance of one person: the mean of vectors, or two feature maps.
@@ -55,10 +54,10 @@ class PersonAppearance:
         """Add newer features of the same person."""
         self.count += other.count
         (row,) = other.rows
-        if row.keys() == {_VECTOR}:
+        if row.keys() == {VECTOR}:
             share = 1 / min(self.count, MEAN_OF)
-            mean = (1 - share) * self.rows[0][_VECTOR] + share * row[_VECTOR]
-            self.rows = [{_VECTOR: unit_vectors(mean)}]
+            mean = (1 - share) * self.rows[0][VECTOR] + share * row[VECTOR]
+            self.rows = [{VECTOR: unit_vectors(mean)}]
         elif other._score >= self._score:
             self.rows, self._score = [row], other._score
         else:
@@ -76,8 +75,8 @@ class AppearanceModel:
     def __init__(self, matcher: Matcher[Any], limit: float | None = None) -> None:
         self._matcher = matcher
         (grey,) = matcher.pieces(matcher.describe([np.full((128, 64, 3), 128, np.uint8)]))
-        self.compares_pairs = grey.keys() != {_VECTOR}
-        self._has_shortlist = self.compares_pairs and _VECTOR in grey
+        self.compares_pairs = grey.keys() != {VECTOR}
+        self._has_shortlist = self.compares_pairs and VECTOR in grey
         usual = PAIR_LIMIT if self.compares_pairs else VECTOR_LIMIT
         self.limit = usual if limit is None else limit
         if not 0 < self.limit / usual < math.inf:

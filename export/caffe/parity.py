@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from reid.caffe.schema import NetParameter
 from reid.errors import CaffeError, ModelFileError
 from reid.model_file.manifest import Manifest, manifest_path, read_manifest
 from reid.model_file.opening import ModelFile
+from reid.progress import Advance, ignore
 from reid.types import FloatArray, Image
 
 from ..parity.proof import Proof
@@ -38,19 +39,17 @@ MAX_CROPS = 16
 BATCHES = (1, 3, 4)
 """Sizes of the first batches; all further batches have the last size."""
 
-Step = Callable[[int], object]
-
 
 def prove_layers(
     reference: Path | ModelFile,
     candidate: Path,
     crops: Sequence[Image],
-    step: Step = lambda count: None,
+    advance: Advance = ignore,
 ) -> Proof[LayerReport]:
     """Compare a caffemodel, with its prototxt beside it, with the checkpoint it was made from.
 
     ``crops`` are BGR images of any size. Each side preprocesses them by its own manifest, so a
-    wrong mean shows up in the blob ``data``. ``step`` is called with the number of crops
+    wrong mean shows up in the blob ``data``. ``advance`` is called with the number of crops
     done. Raises CaffeError and ModelFileError for files that cannot be read or run, BuildError
     for a network without a Caffe equivalent.
     """
@@ -78,7 +77,7 @@ def prove_layers(
         ours = traced.blobs(trained.preprocess.batch(batch))
         errors.add(ours, opencv.blobs(manifest.preprocess.batch(batch)))
         sizes.add(len(batch))
-        step(len(batch))
+        advance(len(batch))
     report = LayerReport(
         reference=f"torch {torch.__version__} cpu",
         candidate=f"opencv {cv2.__version__} cpu",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reid.caffe.files import blob_array, blob_from_array, blob_shape
 from reid.caffe.schema import LayerParameter, NetParameter
-from reid.errors import CaffeError
+from reid.errors import CaffeError, few_of
 
 from .layers import CaffeLayer, Shape
 
@@ -103,8 +103,8 @@ def fill_state(
             state[key].copy_(torch.from_numpy(values))
         matched.keys.update(found)
     if problems:
-        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise CaffeError(f"{where} does not fit the network: {'; '.join(problems[:_LISTED])}{more}")
+        listed = few_of(problems, _LISTED, "; ")
+        raise CaffeError(f"{where} does not fit the network: {listed}")
     matched.left_out = tuple(
         f"{name} {', '.join(str(blob_shape(blob)) for blob in message.blobs)}"
         for name, message in stored.items()

@@ -28,6 +28,11 @@ class Proof(Generic[AnyReport]):
     manifest: Manifest
     partner: tuple[Path, Manifest] | None = None
 
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate answers as the reference does, within the tolerances."""
+        return self.report.passed
+
     def words(self) -> str:
         """``msp_cnn.fp16.onnx: parity passed on 64 crops, lowest row cosine 0.999998``."""
         verdict = "passed" if self.report.passed else "FAILED"

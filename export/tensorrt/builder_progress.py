@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, phase): ``done`` never decreases; TensorRT names the phases."""
+from reid.progress import Reporter
 
 TOTAL = 1000
 
@@ -71,23 +69,25 @@ class PhaseTree:
         return self._best
 
 
-def progress_monitor(trt: Any, progress: Progress | None) -> Any:
-    """A ``trt.IProgressMonitor`` that reports to ``progress``.
+def progress_monitor(trt: Any, reporter: Reporter) -> Any:
+    """A ``trt.IProgressMonitor`` that tells ``reporter``, in thousandths and TensorRT's words.
 
-    An exception from ``progress``, including Ctrl-C, cancels the build and is kept in the
+    An exception from ``reporter``, including Ctrl-C, cancels the build and is kept in the
     monitor's ``failure``, because it must not pass through TensorRT's C++ frames.
     """
-    tree = PhaseTree()
+    tree, advance = PhaseTree(), reporter.begin("building", TOTAL)
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.failure: BaseException | None = None
+            self.done = 0
 
         def _report(self, done: int, phase: str) -> None:
             try:
-                if progress is not None and self.failure is None:
-                    progress(done, TOTAL, phase)
+                if self.failure is None:
+                    advance(done - self.done, phase)
+                    self.done = done
             except BaseException as error:
                 self.failure = error
 

@@ -15,6 +15,7 @@ from typing import Any
 from reid.errors import BuildError, MissingPackageError, ModelFileError, ReidError
 from reid.files import check_writable, sha256_of_file, write_atomically
 from reid.model_file.manifest import EngineInfo, Manifest, read_manifest, write_manifest
+from reid.progress import SILENT, Reporter
 from reid.runtime.device_memory import open_device
 from reid.runtime.tensorrt_module import (
     FLAVOURS,
@@ -25,7 +26,7 @@ from reid.runtime.tensorrt_module import (
 )
 
 from .builder_config import DYNAMIC, builder_config
-from .builder_progress import Progress, progress_monitor
+from .builder_progress import progress_monitor
 from .options import EngineOptions, engine_path
 from .precision import (
     check_inspected_precision,
@@ -57,7 +58,7 @@ def build_engine(
     onnx_path: Path,
     target: Path,
     options: EngineOptions | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> BuiltEngine:
     """Build ``onnx_path`` into ``target``: an ``.engine`` or ``.plan`` file, or a folder.
 
@@ -85,7 +86,7 @@ def build_engine(
         notes.append(attach_timing_cache(trt, config, options.timing_cache_file, log))
     path = engine_path(target, source, info)
     check_writable(path)
-    plan = _plan(trt, builder, network, config, progress)
+    plan = _plan(trt, builder, network, config, reporter)
     # The parser owns the weights that the network only points to: it must outlive the build.
     del parser
     proof = _proof(trt, plan, parsed.num_weights, source, options)
@@ -207,11 +208,11 @@ def _check_network(trt: Any, network: Any, manifest: Manifest, onnx_path: Path) 
             )
 
 
-def _plan(trt: Any, builder: Any, network: Any, config: Any, progress: Progress | None) -> bytes:
-    """Build. Raises BuildError with TensorRT's last message, or what ``progress`` raised."""
+def _plan(trt: Any, builder: Any, network: Any, config: Any, reporter: Reporter) -> bytes:
+    """Build. Raises BuildError with TensorRT's last message, or what ``reporter`` raised."""
     log = captured_log(trt)
     log.take()
-    monitor = progress_monitor(trt, progress)
+    monitor = progress_monitor(trt, reporter)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if monitor.failure is not None:

@@ -11,18 +11,25 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, TextIO
 
 import click
 
 from reid import __version__
-from reid.errors import MissingPackageError, ReidError, nearest
+from reid.errors import ReidError, nearest
+from reid.packages import named_packages
+from reid.progress import say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 BROKEN_PIPE = 1
 """Exit code where the reader of stdout has gone (``reid ... | head``), as Python's."""
+
+
+STDERR = 2
+"""Its file descriptor."""
 
 
 class Entry(NamedTuple):
@@ -59,28 +66,6 @@ COMMANDS: Mapping[str, Entry] = {
     "bundle": Entry("reid.deploy.commands.bundle:bundle", "Write what DeepStream or Triton needs."),
     "doctor": Entry("reid.deploy.commands.doctor:doctor", "Say what is wrong with a model here."),
 }
-
-EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "cv2": ("cpu", "gpu", "edge"),
-    "faiss": ("cpu", "gpu", "edge"),
-    "google": ("cpu", "gpu"),
-    "h5py": ("cpu", "gpu"),
-    "matplotlib": ("cpu", "gpu"),
-    "onnx": ("cpu", "gpu"),
-    "onnxruntime": ("cpu", "gpu", "edge"),
-    "onnxscript": ("cpu", "gpu"),
-    "pycuda": ("gpu",),
-    "pymilvus": ("milvus",),
-    "safetensors": ("cpu", "gpu", "edge"),
-    "scipy": ("cpu", "gpu", "edge"),
-    "tensorboardX": ("cpu", "gpu"),
-    "tensorrt": ("gpu",),
-    "torch": ("cpu", "gpu"),
-}
-"""Importable name -> the extras that install it."""
-
-DISTRIBUTIONS: Mapping[str, str] = {"faiss": "faiss-cpu", "google": "protobuf"}
-"""Importable name -> the package's, where no one would guess it."""
 
 
 class LazyGroup(click.Group):
@@ -135,6 +120,15 @@ def door(entries: Mapping[str, Entry] = COMMANDS) -> LazyGroup:
 
 def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMANDS) -> int:
     """Run ``reid`` with ``args`` (by default the process's) and return its exit code."""
+    _occupy_stderr()
+    try:
+        return _exit_code(args, entries)
+    finally:
+        _let_go_of(sys.stderr)
+
+
+def _exit_code(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> int:
+    """Run a command, and answer its errors in one line."""
     try:
         result = _invoke(args, entries)
         sys.stdout.flush()
@@ -143,18 +137,20 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
         _say(f"error: {_one_line(error)}")
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        if sys.stderr is not None:  # click would show it on stdout
+            with suppress(OSError):  # stderr is full
+                error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        _let_go_of_stdout()
+        _let_go_of(sys.stdout)
         return BROKEN_PIPE
     except OSError as error:  # what no room answers for: stdout on a full disk, a folder taken away
         _show_traceback(error)
         _say(f"error: the operating system refused: {error}; REID_DEBUG=1 shows where")
-        _let_go_of_stdout()
+        _let_go_of(sys.stdout)
         return ReidError.exit_code
     if isinstance(result, Mapping) and result.get("interrupted"):
         return INTERRUPTED
@@ -165,19 +161,8 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
 def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
     """Call the command; a missing package of an extra becomes a MissingPackageError."""
     arguments = None if args is None else list(args)
-    try:
+    with named_packages():
         return door(entries).main(arguments, prog_name="reid", standalone_mode=False)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            raise
-        extras = EXTRAS[package]
-        raise MissingPackageError(
-            f"this needs {DISTRIBUTIONS.get(package, package)}, which is not installed; "
-            f"it comes with {' or '.join(f'[{extra}]' for extra in extras)}: "
-            f"pip install 'reid-toolkit[{extras[0]}]', "
-            f"or in a clone pip install -e '.[{extras[0]}]'"
-        ) from error
 
 
 def _show_traceback(error: Exception) -> None:
@@ -186,12 +171,23 @@ def _show_traceback(error: Exception) -> None:
         sys.excepthook(type(error), error, error.__traceback__)
 
 
-def _let_go_of_stdout() -> None:
-    """What cannot be written would raise once more as the interpreter closes stdout."""
+def _occupy_stderr() -> None:
+    """Where stderr was closed (``2>&-``), the next file to be opened would be written as stderr."""
+    if sys.stderr is None:
+        opened = os.open(os.devnull, os.O_WRONLY)
+        if opened < STDERR:
+            os.dup2(opened, STDERR)
+
+
+def _let_go_of(stream: TextIO | None) -> None:
+    """What cannot be written would raise once more as the interpreter closes the stream."""
+    if stream is None:
+        return
     try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _one_line(error: ReidError) -> str:
@@ -202,4 +198,4 @@ def _one_line(error: ReidError) -> str:
 
 def _say(message: str) -> None:
     """One line on stderr."""
-    click.echo(f"reid: {message}", err=True)
+    say(f"reid: {message}")

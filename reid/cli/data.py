@@ -53,7 +53,7 @@ def synth(
             cameras=cameras,
             images_per_camera=images,
             seed=seed,
-            progress=bar.show,
+            reporter=bar,
         )
     found = dataclasses.asdict(counts)
     if as_json:
@@ -83,6 +83,6 @@ def check(name: str, data_root: Path, as_json: bool) -> dict[str, Any]:
     from reid.data.inspection import inspect_dataset
 
     with progress_bar("reading") as bar:
-        found = inspect_dataset(name, data_root, progress=bar.show)
+        found = inspect_dataset(name, data_root, reporter=bar)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
     return found.to_json()

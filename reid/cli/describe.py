@@ -61,9 +61,10 @@ def describe(
 ) -> dict[str, Any]:
     """Describe test images with MODEL once and keep what later queries are compared with.
 
-    A vector an image, or, of a network that compares pairs, its maps and parts. The file goes
-    to `reid eval --gallery FILE` (or --query) of the same model, split and graph, at the same
-    precision; what it describes beside the file is kept as the file's is (--stored).
+    A vector an image, or, of a network that compares pairs, its maps and parts. Give the
+    file to `reid eval --gallery-features FILE` (or --query-features) of the same model, split and
+    graph, at the same precision; images described beside the file are kept in its form
+    (--stored).
     """
     from reid.evaluation.evaluating import split_as_trained
     from reid.matching.describing import describe_to_file
@@ -80,7 +81,7 @@ def describe(
             threads=threads,
             graph=graph,
             stored=stored,
-            phase=bar.phase,
+            reporter=bar,
         )
     found = {"file": str(out), "images": len(records), "bytes": size}
     if as_json:

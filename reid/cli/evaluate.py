@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from reid.cli import options
-from reid.errors import output_errors
 from reid.progress import progress_bar, say
 
 
@@ -26,15 +25,7 @@ from reid.progress import progress_bar, say
     type=options.BATCH,
     help="Images per call of the network (else: 64, or 128 of one that compares pairs).",
 )
-@click.option(
-    "--shortlist",
-    "shortlists",
-    type=options.COUNT,
-    multiple=True,
-    metavar="K",
-    help="A network that compares pairs: compare only the K best by the ranking vector. 0 is the "
-    "whole gallery; give it several times to compare the figures.",
-)
+@options.shortlist(None, multiple=True)
 @click.option(
     "--graph",
     "--stage",
@@ -64,8 +55,20 @@ from reid.progress import progress_bar, say
 @click.option(
     "--published", is_flag=True, help="Print the papers' figures of the same test beside it."
 )
-@click.option("--query", "query_file", type=options.FILE, help="Queries from `reid describe`.")
-@click.option("--gallery", "gallery_file", type=options.FILE, help="Gallery from `reid describe`.")
+@click.option(
+    "--query-features",
+    "query_file",
+    type=options.FILE,
+    help="The queries, as `reid describe --side query` described them.",
+)
+@click.option(
+    "--gallery-features",
+    "gallery_file",
+    type=options.FILE,
+    help="The gallery, as `reid describe` described it.",
+)
+@click.option("--query", "old_query_file", type=options.FILE, hidden=True)
+@click.option("--gallery", "old_gallery_file", type=options.FILE, hidden=True)
 @click.option("--picture", type=options.FILE, help="Write a ranked-list PNG of the first model.")
 @click.option(
     "--report",
@@ -94,6 +97,8 @@ def evaluate(
     published: bool,
     query_file: Path | None,
     gallery_file: Path | None,
+    old_query_file: Path | None,
+    old_gallery_file: Path | None,
     picture: Path | None,
     folder: Path | None,
     worst_first: bool,
@@ -103,80 +108,38 @@ def evaluate(
 
     Where a dataset is split by a seed, the split is the one that the first model was trained on.
     """
-    from reid.evaluation.cascade import cascades
-    from reid.evaluation.evaluating import (
-        chance_rank1,
-        evaluate_models,
-        split_as_trained,
-        with_shots,
+    from reid.api.evaluation import Settings, compare_models, prepare_report
+
+    settings = Settings(
+        name,
+        data_root,
+        shots=shots,
+        shortlists=shortlists,
+        rerank=rerank_settings or rerank,
+        test_identities=test_identities,
+        split_seed=split_seed,
+        query_file=query_file or old_query_file,
+        gallery_file=gallery_file or old_gallery_file,
     )
-    from reid.evaluation.reranking import Reranking
-    from reid.evaluation.telling import told
-    from reid.matching.vectors import DESCRIBE_BATCH
-    from reid.model_file.opening import ModelFile
-
-    # A missing one is told before the others are described.
-    are_runs = [ModelFile.at(model).is_checkpoint for model in models]
-    reranking = Reranking(*rerank_settings or ()) if rerank or rerank_settings else None
-    split = split_as_trained(models[0], name, data_root, test_identities, split_seed)
-    split = with_shots(split, shots) if shots else split
-    if folder is not None:  # what it needs and lacks is told before what may take hours
-        from reid.report.eval_pictures import draw_pictures
-
-        with output_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar("opening") as bar:
-        results = evaluate_models(
+    if folder is not None:
+        prepare_report(folder)
+    with progress_bar() as bar:
+        compared = compare_models(
             models,
-            split,
+            settings,
+            graphs=graphs,
             device=device,
             threads=threads,
             batch_size=batch,
-            shortlists=shortlists,
-            rerank=reranking,
-            graphs=graphs,
-            query_file=query_file,
-            gallery_file=gallery_file,
-            phase=bar.phase,
-            say=bar.say,
+            reporter=bar,
         )
-        consistencies = []
-        if any(are_runs):
-            from reid.report.map_consistency import map_consistencies  # needs torch
-
-            consistencies = map_consistencies(
-                models,
-                results[0].split.query,
-                device=device,
-                threads=threads,
-                batch_size=batch or DESCRIBE_BATCH,
-                phase=bar.phase,
-            )
-    reports = [result.report for result in results]
-    lost = cascades(reports, shortlists)
-    found, words = told(
-        reports,
-        lost,
-        consistencies,
-        chance=chance_rank1(split),
-        note=split.note,
-        against_first=len(models) > 1 or len(graphs) > 1 or reranking is not None,
-        camera_pairs=camera_pairs,
-        published=published,
-    )
+    found, words = compared.told(camera_pairs=camera_pairs, published=published)
     click.echo(json.dumps(found, indent=2) if as_json else words)
     if picture is not None:
-        from reid.report.ranked import write_ranked_list
-
-        write_ranked_list(
-            picture, results[0].split, results[0].ranking(10), worst_first=worst_first
-        )
+        compared.write_picture(picture, worst_first=worst_first)
         say(f"wrote {picture}")
     if folder is not None:
-        from reid.report.eval_page import write_report
-
-        pictures, not_drawn = draw_pictures(folder, models, results, worst_first)
-        page = write_report(folder, found, reports, lost, pictures=pictures, not_drawn=not_drawn)
+        page, not_drawn = compared.write_report(folder, found, worst_first=worst_first)
         for line in [*not_drawn, f"wrote {page}"]:
             say(line)
     return found

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+
+DEVICES = ("auto", "cpu", "cuda")
+"""As in ``reid.types``, which is not imported for ``--help``: it brings NumPy."""
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -27,10 +32,30 @@ class Renamed(click.Option):
             self.opts = names
 
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def shortlist(default: int | None, *, multiple: bool = False) -> Decorator:
+    """``--shortlist K``, which means the same in every command."""
+    more = "; give it several times to compare the figures" if multiple else ""
+    return click.option(
+        "--shortlist",
+        "shortlists" if multiple else "shortlist",
+        type=COUNT,
+        multiple=multiple,
+        default=None if multiple else default,
+        show_default=not multiple,
+        metavar="K",
+        help="A network that compares pairs: compare a query with the K gallery images that its "
+        f"ranking vector puts first, 0 with all{more}.",
+    )
+
+
 device = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
     help="Where the network runs.",

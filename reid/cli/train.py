@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reid.cli import options
-from reid.progress import progress_bar, say
 
 
 @click.command()
@@ -21,7 +18,8 @@ def recipes(name: str | None, as_json: bool) -> None:
     """List the recipes, or print every setting of recipe NAME."""
     import dataclasses
 
-    from reid.config.toml import config_to_toml, load_recipe, recipe_names
+    from reid import recipes as recipe_names
+    from reid.config.toml import config_to_toml, load_recipe
 
     if name is None:
         names = recipe_names()
@@ -65,36 +63,18 @@ def train(
 
     Several GPUs or processes: torchrun --nproc-per-node N -m reid.cli train RECIPE ...
     """
-    from reid.config.toml import resolve_config
-    from reid.training.loop import train as run_training
+    from reid import train as train_recipe
 
-    from_solver: dict[str, Mapping[str, Any]] = {}
-    if solver is not None:
-        from reid.caffe.solver import settings_of_solver_file
-
-        from_solver = settings_of_solver_file(solver, say)
-    config = resolve_config(recipe, config_file, overrides, **from_solver)
-    with progress_bar("training") as bar:
-        result = run_training(config, data_root, out, resume=resume, say=bar.say, progress=bar.show)
-    # A finished run that is resumed has no step to take, and JSON no word for NaN.
-    loss = result.loss if math.isfinite(result.loss) else None
-    found = {
-        "run": str(out),
-        "step": result.step,
-        "num_steps": result.num_steps,
-        "interrupted": result.interrupted,
-        "seconds": round(result.seconds, 1),
-        "images_per_s": round(result.images_per_s, 2),
-        "loss": loss,
-    }
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    elif result.interrupted:
-        click.echo(f"stopped at step {result.step} of {result.num_steps}; go on with --resume")
-    else:
-        click.echo(
-            f"{out}: {result.step} steps in {result.seconds:.0f} s, {result.images_per_s:.1f} "
-            f"images/s{'' if loss is None else f', loss {loss:.3f}'}\nnext: reid eval {out} "
-            f"--data {config.data.name} --data-root {data_root}"
-        )
+    run = train_recipe(
+        recipe,
+        data_root,
+        out,
+        overrides=overrides,
+        config_file=config_file,
+        solver=solver,
+        resume=resume,
+        progress=True,
+    )
+    found = run.to_json()
+    click.echo(json.dumps(found, indent=2) if as_json else run.to_text())
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +15,8 @@ from reid.data.readers.datasets import list_dataset, load_split, published_count
 from reid.data.readers.folders import Contents, identities
 from reid.errors import DataError
 from reid.files import sha256_of_file
+from reid.progress import SILENT, Reporter
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 _SHOWN = 10
 
@@ -110,7 +108,7 @@ class Inspection:
 
 
 def inspect_dataset(
-    name: str, root: str | Path, *, threads: int = 0, progress: Progress | None = None
+    name: str, root: str | Path, *, threads: int = 0, reporter: Reporter = SILENT
 ) -> Inspection:
     """Count a dataset's images, compare with the published counts, and decode every file.
 
@@ -121,7 +119,7 @@ def inspect_dataset(
     contents = list_dataset(name, root)
     subsets, published = contents.subsets, published_counts(name)
     records = [record for listing in subsets.values() for record in listing.records]
-    unreadable, digests = _read_all(records, threads or os.cpu_count() or 1, progress)
+    unreadable, digests = _read_all(records, threads or os.cpu_count() or 1, reporter)
     return Inspection(
         dataset=name,
         root=str(root),
@@ -193,21 +191,19 @@ def _seen_once(records: Iterable[ImageRecord]) -> tuple[int, ...]:
 
 
 def _read_all(
-    records: Sequence[ImageRecord], threads: int, progress: Progress | None
+    records: Sequence[ImageRecord], threads: int, reporter: Reporter
 ) -> tuple[tuple[str, ...], dict[Path, str]]:
     """Error messages of unreadable files, and the digests of the readable ones."""
     complaints, digests = [], {}
+    advance = reporter.begin("reading", len(records))
     with ThreadPoolExecutor(threads) as pool:
         looks = pool.map(_look, (record.path for record in records))
-        for done, (record, (complaint, digest)) in enumerate(
-            zip(records, looks, strict=True), start=1
-        ):
+        for record, (complaint, digest) in zip(records, looks, strict=True):
             if complaint:
                 complaints.append(complaint)
             else:
                 digests[record.path] = digest
-            if progress is not None:
-                progress(done, len(records))
+            advance(1)
     return tuple(complaints), digests
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,12 @@ from reid.evaluation.scoring import (
     measure,
 )
 from reid.evaluation.verification import FPRS, Verification
-from reid.matching import Matcher, Progress, open_matcher
-from reid.matching.describing import Described, Phase, describe_split, refuse_empty, silent
+from reid.matching import Matcher, open_matcher
+from reid.matching.describing import Described, describe_split, refuse_empty
 from reid.matching.distances import Distances
 from reid.matching.labels import labels_from_records
 from reid.model_file.opening import ModelFile
+from reid.progress import SILENT, Advance, Reporter, ignore
 from reid.types import (
     DISTRACTOR_ID,
     JUNK_ID,
@@ -84,26 +85,30 @@ def evaluate(
     split: Split,
     *,
     described: Described | None = None,
+    query_file: Path | None = None,
+    gallery_file: Path | None = None,
     best: int = 0,
     rerank: Reranking | None = None,
     keep: int = KEPT,
-    phase: Phase = silent,
-    say: Callable[[str], None] = lambda line: None,
+    reporter: Reporter = SILENT,
     model_name: str = "",
 ) -> Evaluation:
     """Score a split by its protocol, after describing it unless ``described`` is at hand.
 
+    ``query_file`` and ``gallery_file`` are sides that ``describe_to_file`` wrote.
+
     With ``best`` a network that compares pairs compares only that many gallery images with a
     query, its best by the ranking vector. With ``rerank`` the distances of vectors are
-    re-ranked. ``keep`` nearest images are kept of each query. ``say`` hears how long comparing
-    will take where that is more than a moment, with ``best`` always, and then how long all pairs
-    would; and what ``Matcher.tiles`` has to say. Raises what ``describe_split`` raises, and
-    ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking of pairs.
+    re-ranked. ``keep`` nearest images are kept of each query. ``reporter`` hears how long
+    comparing will take where that is more than a moment, with ``best`` always, and then how long
+    all pairs would; and what ``Matcher.tiles`` has to say. Raises what ``describe_split``
+    raises, and ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking
+    of pairs.
     """
     check_protocol(split.protocol)
     _refuse_pairs(matcher, split, rerank)
     matcher.refuse_shortlist(best, len(split.gallery))
-    described = described or describe_split(matcher, split, phase)
+    described = described or describe_split(matcher, split, reporter, query_file, gallery_file)
     query, gallery = described.query, described.gallery
     split, groups = merged_queries(split)
     if len(split.query) < len(groups):
@@ -112,18 +117,18 @@ def evaluate(
     seconds = matcher.seconds(query, gallery, best)
     if rerank is not None:
         num_images = len(query) + len(gallery)
-        distances = reranked_tiles(query, gallery, rerank, phase("re-ranking", num_images))
+        distances = reranked_tiles(query, gallery, rerank, reporter.begin("re-ranking", num_images))
     else:
-        count: Progress = silent("comparing", num_pairs)
+        count: Advance = ignore
         line = f"{num_pairs:,} pairs to compare: {_span(seconds)}"
         if best and seconds:
             num_all, whole = len(split.query) * len(split.gallery), matcher.seconds(query, gallery)
-            say(f"{line} (all {num_all:,}: {_span(whole)})")
+            reporter.say(f"{line} (all {num_all:,}: {_span(whole)})")
         elif seconds > TELL_S:
-            say(line)
+            reporter.say(line)
         if seconds > TELL_S:
-            count = phase("comparing", num_pairs)
-        distances = matcher.tiles(query, gallery, count, best, say)
+            count = reporter.begin("comparing", num_pairs)
+        distances = matcher.tiles(query, gallery, count, best, reporter.say)
     start = time.perf_counter()
     labels = labels_from_records(split.query), labels_from_records(split.gallery)
     found = measure(distances, *labels, split.protocol, keep=keep)
@@ -181,8 +186,7 @@ def evaluate_models(
     device: str = "auto",
     threads: int = 0,
     batch_size: int | None = None,
-    phase: Phase = silent,
-    say: Callable[[str], None] = lambda line: None,
+    reporter: Reporter = SILENT,
 ) -> list[Evaluation]:
     """Open and evaluate each model file in turn, all on one split.
 
@@ -197,7 +201,7 @@ def evaluate_models(
             _refuse_pairs(matcher, split, rerank)
             for best in shortlists:
                 matcher.refuse_shortlist(best, len(split.gallery))
-            described = describe_split(matcher, split, phase, query_file, gallery_file)
+            described = describe_split(matcher, split, reporter, query_file, gallery_file)
             for best in shortlists or (0,):
                 parts = [str(model), *([graph] if len(graphs) > 1 else [])]
                 name = ", ".join([*parts, *([f"best {best}"] if best else [])])
@@ -209,8 +213,7 @@ def evaluate_models(
                             described=described,
                             best=best,
                             rerank=again,
-                            phase=phase,
-                            say=say,
+                            reporter=reporter,
                             model_name=f"{name}, re-ranked" if again else name,
                         )
                     )

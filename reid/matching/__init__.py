@@ -6,7 +6,6 @@ maps for a pair network. Evaluation, gallery, camera and benchmark speak only to
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from reid.errors import ModelFileError
@@ -14,12 +13,12 @@ from reid.matching.descriptions import STORED, PairDescriptions
 from reid.matching.matcher import (
     DescriptionT,
     Matcher,
-    Progress,
     model_differences,
     prepared_batches,
 )
 from reid.matching.pairs import PairMatcher
 from reid.matching.vectors import VectorMatcher, unit_vectors
+from reid.model_file.opening import Openable
 from reid.runtime import open_runners
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "Matcher",
     "PairDescriptions",
     "PairMatcher",
-    "Progress",
     "VectorMatcher",
     "model_differences",
     "open_matcher",
@@ -38,7 +36,7 @@ __all__ = [
 
 
 def open_matcher(
-    path: Path,
+    path: Openable,
     device: str = "auto",
     threads: int = 0,
     batch_size: int | None = None,

@@ -17,15 +17,14 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from reid.errors import MissingPackageError, ModelFileError
+from reid.errors import ModelFileError
 from reid.files import write_atomically
+from reid.packages import missing
 
 try:
     from safetensors import SafetensorError, safe_open
 except ImportError as error:
-    raise MissingPackageError(
-        "files of described images need safetensors: pip install 'reid-toolkit[edge]'"
-    ) from error
+    raise missing("safetensors", "a file of described images", "edge") from error
 
 Column = npt.NDArray[Any]
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from reid.data import read_image
-from reid.errors import DataError, ModelFileError
-from reid.matching import Matcher, Progress, open_matcher
+from reid.errors import DataError, ModelFileError, few_of
+from reid.matching import Matcher, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.matching.labels import labels_from_records
+from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord, Split
 
 READ_THREADS = min(4, os.cpu_count() or 1)
@@ -27,17 +28,6 @@ READ_THREADS = min(4, os.cpu_count() or 1)
 
 READ_AHEAD = 256
 """Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
-
-_NAMED_IN_ERROR = 3
-
-
-Phase = Callable[[str, int], Progress]
-"""Called with what begins and how many there are; gives what to call with each count done."""
-
-
-def silent(what: str, total: int) -> Progress:
-    """The Phase that shows nothing."""
-    return lambda count: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +42,7 @@ class Described:
 def describe_split(
     matcher: Matcher[Any],
     split: Split,
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
     query_file: Path | None = None,
     gallery_file: Path | None = None,
 ) -> Described:
@@ -69,7 +59,7 @@ def describe_split(
         "query": (split.query, query_file),
         "gallery": (split.gallery, gallery_file),
     }
-    progress = phase(
+    progress = reporter.begin(
         "describing", sum(len(records) for records, file in sides.values() if not file)
     )
     query, gallery = (
@@ -98,7 +88,7 @@ def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord]
             f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
             f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
         )
-    _refuse_not_finite(matcher, stored.descriptions, records, side)
+    refuse_not_finite(matcher, stored.descriptions, _paths(records), side)
     return stored.descriptions
 
 
@@ -113,7 +103,7 @@ def describe_to_file(
     batch_size: int | None = None,
     graph: str = "",
     stored: str = "float16",
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
@@ -124,7 +114,7 @@ def describe_to_file(
     """
     _refuse_none(records, f"the {side}")
     with closing(open_matcher(model, device, threads, batch_size, graph, stored=stored)) as matcher:
-        progress = phase("describing", len(records))
+        progress = reporter.begin("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)
     return out.stat().st_size
@@ -134,31 +124,34 @@ def describe_records(
     matcher: Matcher[Any],
     records: Sequence[ImageRecord],
     side: str,
-    progress: Progress,
+    progress: Advance,
 ) -> Any:
     """Descriptions of images on disk, in their order; decoding overlaps with the network."""
     descriptions = matcher.describe(read_ahead(records), progress)
-    _refuse_not_finite(matcher, descriptions, records, side)
+    refuse_not_finite(matcher, descriptions, _paths(records), side)
     return descriptions
 
 
-def _refuse_not_finite(
-    matcher: Matcher[Any], descriptions: Any, records: Sequence[ImageRecord], side: str
+def _paths(records: Sequence[ImageRecord]) -> list[str]:
+    return [str(record.path) for record in records]
+
+
+def refuse_not_finite(
+    matcher: Matcher[Any], descriptions: Any, names: Sequence[str], side: str
 ) -> None:
     """Raise ModelFileError that names the images with NaN or infinity."""
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
-        named = [str(records[i].path) for i in bad[:_NAMED_IN_ERROR]]
-        more = ", ..." if len(bad) > _NAMED_IN_ERROR else ""
+        named = few_of([names[i] for i in bad.tolist()])
         if matcher.overflowed(descriptions) >= set(bad.tolist()):
             raise ModelFileError(
-                f"{len(bad)} of {len(records)} {side} images ({', '.join(named)}{more}) are "
+                f"{len(bad)} of {len(names)} {side} images ({named}) are "
                 "described by numbers beyond the range of float16, in which descriptions are "
                 f"kept; keep them as float32: reid describe MODEL --side {side} --stored float32"
             )
         raise ModelFileError(
-            f"the model's output is NaN or infinite for {len(bad)} of {len(records)} {side} "
-            f"images ({', '.join(named)}{more}); check its weights, or use FP32"
+            f"the model's output is NaN or infinite for {len(bad)} of {len(names)} {side} "
+            f"images ({named}); check its weights, or use FP32"
         )
 
 

@@ -9,7 +9,7 @@ import tempfile
 
 import numpy as np
 
-from reid.matching.matcher import Say
+from reid.progress import Say
 from reid.types import FloatArray
 
 

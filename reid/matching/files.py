@@ -8,7 +8,7 @@ and read through a memory map, so it may be larger than the memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from reid.errors import ModelFileError
 from reid.matching.columns import Column, Part, read_columns, write_columns
 from reid.matching.descriptions import PIECE_IMAGES, STORED, layout
 from reid.matching.labels import Labels, labels_from_records
-from reid.matching.matcher import DescriptionT, Matcher, model_differences
+from reid.matching.matcher import Array, DescriptionT, Matcher, model_differences
 from reid.types import ImageRecord
 
 FORMAT = "reid-toolkit descriptions 1"
@@ -39,27 +39,46 @@ class DescribedImages(Generic[DescriptionT]):
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The same without the model: arrays in pieces, read from the disk when they are looked at."""
+
+    model: Mapping[str, str]
+    """The ``identity`` of the matcher that described the images."""
+    pieces: tuple[Mapping[str, Array], ...]
+    labels: Labels
+    names: tuple[str, ...]
+
+
 def save_descriptions(
     path: Path,
     matcher: Matcher[DescriptionT],
     descriptions: DescriptionT,
     records: Sequence[ImageRecord],
 ) -> None:
-    """Write ``descriptions`` of ``records`` atomically. Raises OutputError.
+    """Write ``descriptions`` of ``records``; see ``write_described``."""
+    names = [record.path.name for record in records]
+    labels = labels_from_records(records)
+    write_described(path, matcher.identity, matcher.pieces(descriptions), labels, names)
+
+
+def write_described(
+    path: Path,
+    model: Mapping[str, str],
+    pieces: Sequence[Mapping[str, Array]],
+    labels: Labels,
+    names: Sequence[str],
+) -> None:
+    """Write described images atomically. Raises OutputError.
 
     Pieces that lie on disk are read one array at a time, so no more of them is in memory.
     """
-    pieces = matcher.pieces(descriptions)
     columns: dict[str, list[Column | Part]] = {
         name: [Part(*layout(piece, name), partial(piece.__getitem__, name)) for piece in pieces]
         for name in (pieces[0] if pieces else ())
     }
-    labels = labels_from_records(records)
     columns |= {name: [ids] for name, ids in zip(_LABELS, labels, strict=True)}
-    texts = {
-        "model": json.dumps(dict(matcher.identity)),
-        "names": json.dumps([record.path.name for record in records]),
-    }
+    texts = {"model": json.dumps(dict(model)), "names": json.dumps(list(names))}
     write_columns(path, FORMAT, texts, columns)
 
 
@@ -71,6 +90,30 @@ def load_descriptions(
     Raises ModelFileError for a file that is no such file, is cut short, or holds descriptions
     of another model, precision or stored form, which cannot be compared.
     """
+    stored = read_described(path, piece_size)
+    own, model = matcher.identity, stored.model
+    form = _form(model)
+    if form and model != own and {**model, "stored": own.get("stored")} == own:
+        raise ModelFileError(
+            f"{path} keeps descriptions in another form: expected {own['stored']}, found "
+            f"{form}; describe the images again with `reid describe --stored {own['stored']}`"
+        )
+    refuse_other_model(model, own, f"{path} was described")
+    return DescribedImages(matcher.from_pieces(stored.pieces), stored.labels, stored.names)
+
+
+def refuse_other_model(found: object, own: Mapping[str, str], what: str) -> None:
+    """Raise ModelFileError, beginning with ``what``, unless both identities are one model's."""
+    differences = model_differences(found, own)
+    if differences:
+        raise ModelFileError(
+            f"{what} by another model: {differences}; descriptions of two models or "
+            "precisions cannot be compared: describe the images again with this one"
+        )
+
+
+def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
+    """Read a file, whichever model made it. Raises ModelFileError for another kind of file."""
     texts, columns = read_columns(path, FORMAT, _WHAT, _REMEDY)
     lengths = {len(column) if column.ndim else 0 for column in columns.values()}
     labels = [np.array(columns.pop(name)) for name in _LABELS if name in columns]
@@ -83,24 +126,12 @@ def load_descriptions(
             raise ValueError(f"expected {len(labels[0])} file names")
     except (KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is no {_WHAT} ({error}); {_REMEDY}") from None
-    own = matcher.identity
-    differences = model_differences(model, own)
-    if differences and _form(model) and {**model, "stored": own.get("stored")} == own:
-        raise ModelFileError(
-            f"{path} keeps descriptions in another form: expected {own['stored']}, found "
-            f"{_form(model)}; describe the images again with `reid describe --stored "
-            f"{own['stored']}`"
-        )
-    if differences:
-        raise ModelFileError(
-            f"{path} was described by another model: {differences}; descriptions of two models or "
-            "precisions cannot be compared: describe the images again with this one"
-        )
-    pieces = [
+    pieces = tuple(
         {name: column[at : at + piece_size] for name, column in columns.items()}
         for at in range(0, len(labels[0]), piece_size)
-    ]
-    return DescribedImages(matcher.from_pieces(pieces), Labels(*labels), tuple(names))
+    )
+    known = model if isinstance(model, dict) else {}
+    return Stored(known, pieces, Labels(*labels), tuple(map(str, names)))
 
 
 def stored_form(path: Path) -> str | None:

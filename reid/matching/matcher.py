@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -13,15 +13,13 @@ import numpy.typing as npt
 from reid.matching.distances import Distances
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
+from reid.progress import Advance, Say
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
-Progress = Callable[[int], object]
-"""Called with the number of images or pairs just done: ``tqdm.update`` is one."""
-
-Say = Callable[[str], object]
-"""Called with a line for the person at the terminal."""
-
 Array = npt.NDArray[np.floating[Any]]
+
+VECTOR = "vector"
+"""The name, among a description's arrays, of the vector that images are ranked by."""
 
 DescriptionT = TypeVar("DescriptionT")
 
@@ -31,10 +29,12 @@ class Matcher(Protocol[DescriptionT]):
 
     backend: str
     """What runs the arrays, for reports."""
+    manifest: Manifest
+    """Of the graph that describes images."""
     identity: Mapping[str, str]
     """What must agree for two descriptions to be comparable."""
 
-    def describe(self, images: Iterable[Image], progress: Progress | None = None) -> DescriptionT:
+    def describe(self, images: Iterable[Image], progress: Advance | None = None) -> DescriptionT:
         """Descriptions of images (H, W, 3) uint8 BGR, in their order."""
         ...
 
@@ -58,7 +58,7 @@ class Matcher(Protocol[DescriptionT]):
         self,
         query: DescriptionT,
         gallery: DescriptionT,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         best: int = 0,
         say: Say = lambda line: None,
     ) -> Distances:

@@ -15,12 +15,10 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching.descriptions import PairDescriptions
 from reid.matching.distance_file import room_for_distances
 from reid.matching.distances import Distances, euclidean_tiles
-from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
+from reid.matching.matcher import VECTOR, Array, identity_of, prepared_batches
+from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
-
-VECTOR = "vector"
-"""The ranking vector's name among a description's arrays."""
 
 DESCRIBE_BATCH = 128
 """Images of a piece of descriptions: 28 MB in float16.
@@ -55,6 +53,7 @@ class PairMatcher:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         self.backend = describe.backend
+        self.manifest = describe.manifest
         self.identity: Mapping[str, str] = {
             **identity_of(describe.manifest),
             "stored": "float16" if half else "float32",
@@ -64,7 +63,7 @@ class PairMatcher:
         self._describe, self._compare, self._half = describe, compare, half
 
     def describe(
-        self, images: Iterable[Image], progress: Progress | None = None
+        self, images: Iterable[Image], progress: Advance | None = None
     ) -> PairDescriptions:
         """Stored descriptions of images, (H, W, 3) uint8 BGR of any size."""
         manifest = self._describe.manifest
@@ -129,7 +128,7 @@ class PairMatcher:
         self,
         query: PairDescriptions,
         gallery: PairDescriptions,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         best: int = 0,
         say: Say = lambda line: None,
     ) -> Distances:
@@ -203,7 +202,7 @@ class _KeptRows:
         matcher: PairMatcher,
         query: PairDescriptions,
         gallery: PairDescriptions,
-        progress: Progress | None,
+        progress: Advance | None,
         say: Say,
     ) -> None:
         self._matcher, self._query, self._gallery = matcher, query, gallery
@@ -245,7 +244,7 @@ class _ShortlistedRows:
         query: PairDescriptions,
         gallery: PairDescriptions,
         best: int,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> None:
         self._matcher, self._query, self._gallery = matcher, query, gallery
         self._best, self._progress = best, progress

@@ -8,12 +8,10 @@ import numpy as np
 
 from reid.errors import ConfigError, ModelFileError
 from reid.matching.distances import Distances, euclidean_tiles
-from reid.matching.matcher import Array, Progress, Say, identity_of, prepared_batches
+from reid.matching.matcher import VECTOR, Array, identity_of, prepared_batches
+from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
-
-VECTOR = "vector"
-"""The name of a stored vector."""
 
 DESCRIBE_BATCH = 64
 """Images described at once unless another number is asked for."""
@@ -34,10 +32,10 @@ class VectorMatcher:
         self.backend = runner.backend
         self.identity = identity_of(runner.manifest)
         self._runner = runner
-        self._manifest = runner.manifest
+        self.manifest = self._manifest = runner.manifest
         self._batch_size = batch_size
 
-    def describe(self, images: Iterable[Image], progress: Progress | None = None) -> FloatArray:
+    def describe(self, images: Iterable[Image], progress: Advance | None = None) -> FloatArray:
         """(N, D) float32 unit vectors of N images, (H, W, 3) uint8 BGR of any size.
 
         Raises ModelFileError where the runner's output is not what its manifest says.
@@ -69,7 +67,7 @@ class VectorMatcher:
         self,
         query: FloatArray,
         gallery: FloatArray,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         best: int = 0,
         say: Say = lambda line: None,
     ) -> Distances:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from reid.errors import MissingPackageError
+from reid.packages import missing
 from reid.types import Image
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise MissingPackageError('charts need matplotlib: pip install "reid-toolkit[cpu]"') from error
+    raise missing("matplotlib", "a chart") from error
 
 COLOURS = ("#1f5fa8", "#d1692c", "#2e8b57", "#8a4fa3", "#b23a48", "#6b7280")
 

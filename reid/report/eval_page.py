@@ -42,6 +42,23 @@ def write_report(
     OutputError.
     """
     write_text(folder / "report.json", json.dumps(found, indent=2) + "\n")
+    names = ["report.json", *(picture.name for picture in pictures)]
+    text = eval_page(found, reports, cascades, pictures=pictures, not_drawn=not_drawn, beside=names)
+    target = folder / "index.html"
+    write_text(target, text)
+    return target
+
+
+def eval_page(
+    found: Mapping[str, Any],
+    reports: Sequence[EvalReport],
+    cascades: Sequence[Cascade] = (),
+    *,
+    pictures: Sequence[Picture] = (),
+    not_drawn: Sequence[str] = (),
+    beside: Sequence[str] = (),
+) -> str:
+    """The page's HTML, which refers to nothing outside itself; ``beside`` are files named on it."""
     parts = [
         *retrieval(reports, found["chance_rank1"]),
         *differences(found.get("differences", ())),
@@ -55,15 +72,13 @@ def write_report(
         *costs(reports),
     ]
     lead = heading(reports[0], None) + ([found["split"]] if found.get("split") else [])
-    names = ", ".join(["report.json", *(picture.name for picture in pictures)])
+    files = f"Beside this page: {', '.join(beside)}. " if beside else ""
     body = [
         paragraph("; ".join(lead), "lead"),
         *sections(parts),
-        paragraph(f"Beside this page: {names}. reid {__version__}", "note"),
+        paragraph(f"{files}reid {__version__}", "note"),
     ]
-    target = folder / "index.html"
-    write_text(target, page(f"Evaluation on {reports[0].dataset}", body))
-    return target
+    return page(f"Evaluation on {reports[0].dataset}", body)
 
 
 def _picture(picture: Picture) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from reid.matching.describing import Phase, read_ahead, silent
+from reid.matching.describing import read_ahead
 from reid.matching.matcher import prepared_batches
 from reid.model_file.opening import ModelFile
 from reid.models import network_named
 from reid.models.description import part
 from reid.models.looks import CLASS_SHOWN
+from reid.progress import SILENT, Reporter
 from reid.runtime.torch_runner import TorchRunner
 from reid.types import ArraySpec, FloatArray, ImageRecord
 
@@ -59,7 +60,7 @@ def map_consistencies(
     device: str = "auto",
     threads: int = 0,
     batch_size: int = 64,
-    phase: Phase = silent,
+    reporter: Reporter = SILENT,
 ) -> list[MapConsistency]:
     """Of each run among ``models`` whose network has two scales, over a test's query images.
 
@@ -79,7 +80,7 @@ def map_consistencies(
         inputs, outputs = manifest.input_arrays, (ArraySpec("correlation", ()),)
         of_graph = manifest.of_graph("map_correlation", inputs, outputs)
         runner = TorchRunner(part(agreement)(file.network()), of_graph, device, threads)
-        advance = phase("activation maps", len(query))
+        advance = reporter.begin("activation maps", len(query))
         values = []
         for batch in prepared_batches(manifest.preprocess, read_ahead(query), batch_size):
             values.append(runner.run({inputs[0].name: batch})["correlation"])

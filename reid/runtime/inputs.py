@@ -6,9 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reid.errors import ModelFileError
+from reid.errors import ModelFileError, nearest
 from reid.model_file.manifest import Manifest
-from reid.types import ArraySpec, FloatArray
+from reid.types import DEVICES, ArraySpec, FloatArray
+
+
+def check_device(device: str) -> None:
+    """Raise ModelFileError for a device that is not in DEVICES."""
+    if device not in DEVICES:
+        close = nearest(str(device), DEVICES)
+        raise ModelFileError(f"device is one of {', '.join(DEVICES)}; found {device!r}{close}")
 
 
 def checked_inputs(

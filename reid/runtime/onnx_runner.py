@@ -9,20 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reid.errors import ManifestError, MissingPackageError, ModelFileError
+from reid.errors import ManifestError, ModelFileError
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path
 from reid.model_file.opening import ModelFile, Openable
+from reid.packages import missing
 from reid.runtime import Runner
-from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
+from reid.runtime.inputs import batch_size, check_device, checked_inputs, empty_outputs
 from reid.types import FloatArray
 
 try:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as _state
 except ImportError as error:
-    raise MissingPackageError(
-        "opening an .onnx file needs ONNX Runtime: pip install 'reid-toolkit[edge]'"
-    ) from error
+    raise missing("onnxruntime", "an .onnx file", "edge") from error
 
 _ERROR_NAMES = (
     "EngineError",
@@ -114,8 +113,7 @@ def _session(path: Path, device: str, threads: int) -> Any:
 
 def _providers(device: str) -> list[Any]:
     """CUDA with full float32 products: TF32 keeps 10 bits, less than the parity allows."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ModelFileError(f"device is auto, cpu or cuda; found {device!r}")
+    check_device(device)
     if device == "cpu":
         return [_CPU]
     if _CUDA not in onnxruntime.get_available_providers():

@@ -16,7 +16,7 @@ from reid.errors import ManifestError, ModelFileError
 from reid.model_file.opening import ModelFile, Openable
 from reid.runtime import Runner
 from reid.runtime.device_memory import Device, open_device
-from reid.runtime.inputs import batch_size, checked_inputs
+from reid.runtime.inputs import batch_size, check_device, checked_inputs
 from reid.runtime.tensorrt_fit import REBUILD, check_architecture, check_version, engine_info
 from reid.runtime.tensorrt_lane import Lane
 from reid.runtime.tensorrt_module import load_tensorrt, version_of
@@ -50,8 +50,7 @@ class TensorRtRunner(Runner):
         self._lanes: list[Lane] = []
         self.manifest = file.manifest
         self._info = info = engine_info(self.manifest, self._path)
-        if device not in ("auto", "cpu", "cuda"):
-            raise ModelFileError(f"device is auto, cpu or cuda; found {device!r}")
+        check_device(device)
         if device == "cpu":
             raise ModelFileError(
                 f"{self._path.name} is a TensorRT engine and runs on a GPU, found device 'cpu'; "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reid.errors import ModelFileError
 from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
-from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
+from reid.runtime.inputs import batch_size, check_device, checked_inputs, empty_outputs
 from reid.types import FloatArray
 
 LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
@@ -105,8 +105,7 @@ def _arrays(answer: Tensor | tuple[Tensor, ...]) -> list[FloatArray]:
 
 
 def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ModelFileError(f"device is auto, cpu or cuda; found {name!r}")
+    check_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

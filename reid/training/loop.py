@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ import torch
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data import load_split
-from reid.errors import TrainingError
+from reid.errors import TrainingError, few_of
 from reid.files import write_text
 from reid.losses.batch import Batch
+from reid.progress import SILENT, Reporter
 from reid.training.arithmetic import choose_device
 from reid.training.curves import write_curves
 from reid.training.freed_memory import keep_freed_memory
@@ -33,9 +34,6 @@ from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
 from reid.training.stopping import StopRequest
-
-Progress = Callable[[int, int, str], None]
-"""Called with (updates done, updates in all, a few words)."""
 
 _NAMED_IMAGES = 4
 
@@ -59,8 +57,7 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-    progress: Progress = lambda done, total, words: None,
+    reporter: Reporter = SILENT,
 ) -> TrainResult:
     """Train by ``config`` on the dataset under ``data_root``; leave everything in ``out``.
 
@@ -85,20 +82,20 @@ def train(
         open_things.callback(run.close)
         log = None
         if processes.is_first:
-            say(f"{split.dataset}: {split.note}" if split.note else split.dataset)
-            say(words)
+            reporter.say(f"{split.dataset}: {split.note}" if split.note else split.dataset)
+            reporter.say(words)
             write_text(out / "config.toml", config_to_toml(config))
             log = RunLog(out, run.loss_names, kept_steps=run.step)
             open_things.callback(log.close)
         stop = open_things.enter_context(StopRequest())
-        result = _train_stages(run, out, log, stop, progress)
+        result = _train_stages(run, out, log, stop, reporter)
     if processes.is_first:
         write_curves(out / CSV_NAME, out / "curves.png")
     return result
 
 
 def _train_stages(
-    run: TrainingRun, out: Path, log: RunLog | None, stop: StopRequest, progress: Progress
+    run: TrainingRun, out: Path, log: RunLog | None, stop: StopRequest, reporter: Reporter
 ) -> TrainResult:
     """Every stage to its end, or to a stop request; the checkpoint last."""
     config, processes = run.config, run.processes
@@ -106,6 +103,8 @@ def _train_stages(
     started = saved = logged = time.perf_counter()
     images = images_at_log = 0
     stopping = False
+    advance = reporter.begin("training", sum(totals))
+    advance(run.step)
     while run.stage < len(config.stages) and not stopping:
         stage, total = config.stages[run.stage], totals[run.stage]
         batches = run.endless_batches(stage)
@@ -113,7 +112,7 @@ def _train_stages(
             rate = learning_rate(stage, run.iteration, total)
             images += _update(run, stage, rate, batches)
             now = time.perf_counter()
-            progress(run.step, sum(totals), _words(run, stage, images / (now - started)))
+            advance(1, _words(run, stage, images / (now - started)))
             if log is not None and (run.step % config.run.log_every == 0 or run.step == 1):
                 speed = (images - images_at_log) / (now - logged)
                 values = {"lr": rate, **run.losses, "images_per_s": speed}
@@ -188,10 +187,9 @@ def _not_finite(
         if not bool(torch.isfinite(image).all())
     ]
     named = broken or list(batch.names)
-    more = f" and {len(named) - _NAMED_IMAGES} more" if len(named) > _NAMED_IMAGES else ""
     return TrainingError(
         f"the loss of step {run.step + 1} (stage {stage.name}) is not finite: {shown}; images: "
-        f"{', '.join(named[:_NAMED_IMAGES])}{more}. The last checkpoint stands; lower base_lr, "
+        f"{few_of(named, _NAMED_IMAGES)}. The last checkpoint stands; lower base_lr, "
         "or look at these images, and resume"
     )
 

@@ -13,16 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reid.errors import CheckpointError, MissingPackageError
+from reid.errors import CheckpointError, few_of
+from reid.packages import missing
 from reid.training.torch_files import load_without_code, misfit
 
 try:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 except ImportError as error:
-    raise MissingPackageError(
-        "pretrained weights need safetensors: pip install 'reid-toolkit[cpu]'"
-    ) from error
+    raise missing("safetensors", "a file of pretrained weights") from error
 
 PREFIXES = ("module.", "backbone.", "base.")
 """What DataParallel and the re-ID toolkits put before a backbone's names, in any order."""
@@ -129,6 +128,5 @@ def _without_prefixes(arrays: Mapping[str, Tensor], path: Path) -> dict[str, Ten
 
 def _some(words: list[str] | tuple[str, ...], between: str = ", ") -> str:
     """The first few of them, on one line whatever a file's names hold."""
-    shown = [word if word.isprintable() else ascii(word) for word in words[:_SHOWN]]
-    more = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
-    return between.join([*shown, *more]) or "none"
+    plain = [word if word.isprintable() else ascii(word) for word in words]
+    return few_of(plain, _SHOWN, between) or "none"

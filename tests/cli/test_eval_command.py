@@ -10,8 +10,9 @@ import pytest
 
 import reid.evaluation.evaluating
 from reid.cli import main
-from reid.data import write_synthetic
+from reid.data import load_split, read_image, write_synthetic
 from reid.matching import VectorMatcher, pairs, vectors
+from reid.matching.files import save_descriptions
 from tests.evaluation.test_evaluating import colour_matcher
 
 Capture = pytest.CaptureFixture[str]
@@ -129,3 +130,42 @@ def test_figures_of_the_papers_are_refused_beside_another_test(
     found = as_json(models[:1], drawn, capsys, "--published")
     assert "published results for synthetic" in found["published"]["refused"]
     assert "published" not in as_json(models[:1], drawn, capsys)
+
+
+def described(models: list[str], drawn: Path, folder: Path) -> dict[str, Path]:
+    """Both sides as `reid describe` writes them, by the matcher of ``models``."""
+    split = load_split("synthetic", drawn)
+    files = {}
+    for side, records in (("query", split.query), ("gallery", split.gallery)):
+        matcher = colour_matcher()
+        files[side] = folder / f"{side}.safetensors"
+        images = [read_image(one.path) for one in records]
+        save_descriptions(files[side], matcher, matcher.describe(images), records)
+    return files
+
+
+@pytest.mark.parametrize("names", [("query-features", "gallery-features"), ("query", "gallery")])
+def test_described_sides_are_taken_by_their_option_and_by_its_old_spelling(
+    names: tuple[str, str], models: list[str], drawn: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    files = described(models, drawn, tmp_path)
+    options = [f"--{names[0]}", str(files["query"]), f"--{names[1]}", str(files["gallery"])]
+    found = as_json(models[:1], drawn, capsys, *options)["models"][0]
+    plain = as_json(models[:1], drawn, capsys)["models"][0]
+    assert (found["cmc"], found["map_step"]) == (plain["cmc"], plain["map_step"])
+
+
+def test_an_option_that_was_renamed_is_no_longer_in_the_help(capsys: Capture) -> None:
+    assert main(["eval", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--gallery-features" in shown
+    assert "--gallery " not in shown
+
+
+def test_a_shortlist_means_the_same_in_every_command(capsys: Capture) -> None:
+    for command in ("eval", "parity", "search", "serve"):
+        assert main([command, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        words = "compare a query with the K gallery images that its ranking vector puts first"
+        assert words in shown, command
+        assert "0 with all" in shown

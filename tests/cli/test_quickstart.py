@@ -20,12 +20,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from reid.cli import COMMANDS, INTERRUPTED, Entry, main
-from reid.cli import quickstart_run as quickstart
-from reid.cli.quickstart_run import command_line
+from reid.api import quickstart
+from reid.api.quickstart import command_line
+from reid.cli import INTERRUPTED, main
 from reid.errors import BuildError
 from reid.training.checkpoint import load_checkpoint
 
@@ -182,7 +181,7 @@ Answer = Callable[[dict[str, Any]], Any]
 def staged(
     road: Any, report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
-    """A door whose commands answer as those of the road did; ``answers`` can be replaced."""
+    """Steps that answer as those of the road did; ``answers`` can be replaced."""
     out = tmp_path / "out"
     text = json.dumps(report).replace(str(road.folder), str(out))
     past = json.loads(text)
@@ -206,21 +205,15 @@ def staged(
         "bench": lambda options: past["bench"][0],
     }
 
-    def command(name: str) -> click.Command:
+    def step(name: str) -> Callable[..., Any]:
         def answer(**options: Any) -> Any:
             stage.calls.append((name, options))
-            return stage.answers[name](options)
+            return stage.answers[name](options), name
 
-        return click.Command(name, callback=answer)
+        return answer
 
-    module = types.ModuleType("staged_commands")
-    for name in stage.answers:
-        setattr(module, name, command(name))
-    module.data = click.Group("data", {"synth": module.synth})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    names = ("data", "train", "export", "eval", "parity", "bench")
-    table = {name: Entry(f"{module.__name__}:{name}", "") for name in names}
-    stage.door = {**table, "quickstart": COMMANDS["quickstart"]}
+    steps = {called: step(called.split()[-1]) for called in quickstart.STEPS}
+    monkeypatch.setattr(quickstart, "STEPS", steps)
     return stage
 
 
@@ -230,7 +223,7 @@ def with_a_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_spec(name: str, package: str | None = None) -> Any:
         return found("json" if name == "tensorrt_rtx" else name, package)
 
-    monkeypatch.setattr("reid.cli.quickstart_run.importlib.util.find_spec", find_spec)
+    monkeypatch.setattr("reid.api.quickstart.importlib.util.find_spec", find_spec)
 
 
 def with_an_engine(staged: Any) -> Path:
@@ -257,7 +250,7 @@ def test_an_engine_that_opens_here_is_ranked_proven_and_timed(
         return contextlib.nullcontext()
 
     monkeypatch.setattr(quickstart, "open_runner", open_runner)
-    assert main(["quickstart", "--out", str(staged.out)], staged.door) == 0
+    assert main(["quickstart", "--out", str(staged.out)]) == 0
     assert opened == [engine]
     assert dict(staged.calls)["eval"]["models"][-1] == engine
     assert dict(staged.calls)["parity"]["candidate"] == engine
@@ -269,7 +262,7 @@ def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_i
 ) -> None:
     with_a_builder(monkeypatch)
     engine = with_an_engine(staged)  # a file that is not there: nothing can open it
-    assert main(["quickstart", "--out", str(staged.out)], staged.door) == 0
+    assert main(["quickstart", "--out", str(staged.out)]) == 0
     assert f"{engine} is not proven here: " in capsys.readouterr().err
     names = [name for name, _ in staged.calls]
     assert names == ["synth", "train", *2 * ["export"], "eval", *2 * ["parity"], *2 * ["bench"]]
@@ -295,7 +288,7 @@ def test_a_build_that_fails_is_told_and_the_road_goes_on(
         return answer(options)
 
     staged.answers["export"] = export
-    assert main(["quickstart", "--out", str(staged.out)], staged.door) == 0
+    assert main(["quickstart", "--out", str(staged.out)]) == 0
     assert "no engine was built: no GPU here\n" in capsys.readouterr().err
     report = json.loads((staged.out / "report.json").read_text())
     why = "no engine was built: no GPU here"
@@ -304,7 +297,7 @@ def test_a_build_that_fails_is_told_and_the_road_goes_on(
 
 def test_an_interrupted_training_ends_the_road_there(staged: Any, capsys: Capture) -> None:
     staged.answers["train"] = lambda options: {"interrupted": True, "step": 7, "num_steps": 90}
-    assert main(["quickstart", "--out", str(staged.out)], staged.door) == INTERRUPTED
+    assert main(["quickstart", "--out", str(staged.out)]) == INTERRUPTED
     assert [name for name, _ in staged.calls] == ["synth", "train"]
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("reid: the quickstart was stopped at step 7 of 90 of the training")
@@ -313,7 +306,7 @@ def test_an_interrupted_training_ends_the_road_there(staged: Any, capsys: Captur
 
 def test_what_the_options_say_reaches_the_commands(staged: Any) -> None:
     given = ["--people", "5", "--train-identities", "9", "--seed", "4", "--set", "run.log_every=3"]
-    assert main(["quickstart", "--out", str(staged.out), *given], staged.door) == 0
+    assert main(["quickstart", "--out", str(staged.out), *given]) == 0
     calls = dict(staged.calls)
     assert (
         calls["synth"] | {"train_identities": 9, "test_identities": 5, "seed": 4}

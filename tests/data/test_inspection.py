@@ -12,6 +12,7 @@ import pytest
 
 from reid.data import inspect_dataset, read_image
 from reid.errors import DataError
+from tests.heard import Heard
 
 FILES = (
     "bounding_box_train/0001_c1s1_000001_00.jpg",
@@ -135,9 +136,9 @@ def test_the_json_form_is_plain_and_complete(market: Path) -> None:
 
 
 def test_progress_counts_every_file_once(market: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    inspect_dataset("market1501", market, threads=2, progress=lambda *call: calls.append(call))
-    assert calls == [(done, len(FILES)) for done in range(1, len(FILES) + 1)]
+    heard = Heard()
+    inspect_dataset("market1501", market, threads=2, reporter=heard)
+    assert heard.calls == [(done, len(FILES), "reading") for done in range(1, len(FILES) + 1)]
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

@@ -22,14 +22,16 @@ from reid.evaluation.evaluating import (
 )
 from reid.evaluation.ranking import rank_distances
 from reid.evaluation.reranking import Reranking
-from reid.matching import Progress, VectorMatcher
+from reid.matching import VectorMatcher
 from reid.matching.distances import Distances
 from reid.matching.files import save_descriptions
 from reid.matching.labels import labels_from_records
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
+from reid.progress import Advance, Reporter
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, ImageRecord, Protocol, Split
+from tests.heard import Heard
 
 PEOPLE = 6
 CAMERAS = 3
@@ -79,7 +81,7 @@ class HueMatcher:
         self.shortlists: list[int] = []
         self.num_described = 0
 
-    def describe(self, images: Iterable[Image], progress: Progress | None = None) -> list[Image]:
+    def describe(self, images: Iterable[Image], progress: Advance | None = None) -> list[Image]:
         kept = list(images)
         self.num_described += len(kept)
         return kept
@@ -95,7 +97,7 @@ class HueMatcher:
         self,
         query: list[Image],
         gallery: list[Image],
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         best: int = 0,
         say: Callable[[str], object] = lambda line: None,
     ) -> Distances:
@@ -161,84 +163,76 @@ def split(request: pytest.FixtureRequest, tmp_path: Path) -> Split:
     return write_split(tmp_path, Protocol(request.param, trials, seed=1))
 
 
-class Phases:
-    """Writes down what began, of how many, and the counts done."""
+class Never(Reporter):
+    """Fails where anything begins."""
 
-    def __init__(self) -> None:
-        self.begun: dict[str, int] = {}
-        self.done: dict[str, list[int]] = {}
-
-    def __call__(self, what: str, total: int) -> Progress:
-        self.begun[what] = total
-        self.done[what] = []
-        return self.done[what].append
+    def begin(self, what: str, total: int) -> Advance:
+        pytest.fail(what)
 
 
 def test_a_model_that_knows_everybody_has_full_marks(split: Split) -> None:
-    phases, said = Phases(), list[str]()
-    found = evaluate(colour_matcher(7), split, phase=phases, say=said.append, model_name="colour")
+    heard = Heard()
+    found = evaluate(colour_matcher(7), split, reporter=heard, model_name="colour")
     report = found.report
     assert report.cmc[1] == 1.0
     assert report.map_step == report.map_trapezoid == 1.0
     assert (report.num_query, report.num_gallery) == (6, 30)
     assert (report.model, report.dataset, report.protocol) == ("colour", "colours", split.protocol)
     assert report.describe_s > 0
-    assert phases.begun == {"describing": 36}
-    assert sum(phases.done["describing"]) == 36
-    assert said == []
+    assert heard.begun == {"describing": 36}
+    assert sum(heard.done["describing"]) == 36
+    assert heard.said == []
 
 
 def test_comparisons_that_take_long_are_announced_counted_and_timed(split: Split) -> None:
-    phases, said = Phases(), list[str]()
-    report = evaluate(SlowMatcher(), split, phase=phases, say=said.append).report
-    assert said == ["180 pairs to compare: about 3 min"]
-    assert phases.begun == {"describing": 36, "comparing": 180}
-    assert sum(phases.done["comparing"]) == 180
+    heard = Heard()
+    report = evaluate(SlowMatcher(), split, reporter=heard).report
+    assert heard.said == ["180 pairs to compare: about 3 min"]
+    assert heard.begun == {"describing": 36, "comparing": 180}
+    assert sum(heard.done["comparing"]) == 180
     assert report.num_compared == 180
     assert report.compare_s > 0
 
 
 def test_a_shortlist_of_images_already_described_compares_only_its_best(split: Split) -> None:
-    matcher, phases, said = SlowMatcher(), Phases(), list[str]()
+    matcher, heard = SlowMatcher(), Heard()
     described = describe_split(matcher, split)
-    found = evaluate(
-        matcher, split, described=described, best=5, phase=phases, say=said.append
-    ).report
+    found = evaluate(matcher, split, described=described, best=5, reporter=heard).report
     assert matcher.num_described == 36
     assert matcher.shortlists == [5]
-    assert said == ["30 pairs to compare: about 48 s (all 180: about 3 min)"]
-    assert phases.begun == {"comparing": 30}
+    assert heard.said == ["30 pairs to compare: about 48 s (all 180: about 3 min)"]
+    assert heard.begun == {"comparing": 30}
     assert (found.num_compared, found.describe_s) == (30, described.seconds)
 
 
 def test_a_shortlist_is_announced_however_quick_but_has_a_bar_only_when_it_is_slow(
     split: Split,
 ) -> None:
-    phases, said = Phases(), list[str]()
+    heard = Heard()
     matcher = SlowMatcher()
     matcher.seconds_per_pair, matcher.seconds_per_shortlist = 0.025, 0.0
-    evaluate(matcher, split, best=5, phase=phases, say=said.append)
-    assert said == ["30 pairs to compare: under 1 s (all 180: about 4 s)"]
-    assert phases.begun == {"describing": 36}
+    evaluate(matcher, split, best=5, reporter=heard)
+    assert heard.said == ["30 pairs to compare: under 1 s (all 180: about 4 s)"]
+    assert heard.begun == {"describing": 36}
     matcher.seconds_per_shortlist = 0.5
-    evaluate(matcher, split, best=5, phase=phases, say=said.append)
-    assert said[1:] == ["30 pairs to compare: about 4 s (all 180: about 4 s)"]
-    assert phases.begun == {"describing": 36, "comparing": 30}
+    evaluate(matcher, split, best=5, reporter=heard)
+    assert heard.said[1:] == ["30 pairs to compare: about 4 s (all 180: about 4 s)"]
+    assert heard.begun == {"describing": 36, "comparing": 30}
 
 
 def test_all_pairs_that_are_compared_in_a_moment_are_not_announced(split: Split) -> None:
-    phases, said = Phases(), list[str]()
+    heard = Heard()
     matcher = SlowMatcher()
     matcher.seconds_per_pair = 0.01
-    evaluate(matcher, split, phase=phases, say=said.append)
-    assert (said, phases.begun) == ([], {"describing": 36})
+    evaluate(matcher, split, reporter=heard)
+    assert (heard.said, heard.begun) == ([], {"describing": 36})
 
 
 def test_what_the_matcher_has_to_say_about_its_distances_is_heard(split: Split) -> None:
-    matcher, said = HueMatcher(), list[str]()
+    matcher, heard = HueMatcher(), Heard()
     matcher.words = "not kept"
-    evaluate(matcher, split, say=said.append)
-    assert said == ["not kept"]
+    evaluate(matcher, split, reporter=heard)
+    assert heard.said == ["not kept"]
 
 
 def test_vectors_have_no_comparisons_to_report(split: Split) -> None:
@@ -333,13 +327,13 @@ def test_an_evaluation_has_the_curves_and_the_table_of_cameras(split: Split) -> 
 def test_vectors_can_be_re_ranked_and_networks_of_pairs_cannot(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    phases = Phases()
+    heard = Heard()
     settings = Reranking(k1=4, k2=2)
-    found = evaluate(colour_matcher(), split, rerank=settings, phase=phases)
+    found = evaluate(colour_matcher(), split, rerank=settings, reporter=heard)
     assert found.report.reranking == "k1 4, k2 2, lambda 0.3"
     assert found.report.cmc[1] == 1.0
-    assert phases.begun == {"describing": 36, "re-ranking": 36}
-    assert sum(phases.done["re-ranking"]) == 36
+    assert heard.begun == {"describing": 36, "re-ranking": 36}
+    assert sum(heard.done["re-ranking"]) == 36
     plain = evaluate(colour_matcher(), split)
     assert plain.kept.distances.tolist() != found.kept.distances.tolist()
     pairs = HueMatcher()
@@ -460,7 +454,7 @@ def test_a_shortlist_that_cannot_be_is_told_before_anything_is_described(
     with pytest.raises(ConfigError, match=f"at most {most}, found {most + 1}"):
         evaluate_models([Path("run")], split, shortlists=(0, most + 1))
     with pytest.raises(ConfigError, match=f"at most {most}, found {most + 1}"):
-        evaluate(HueMatcher(), split, best=most + 1, phase=lambda *_: pytest.fail("described"))
+        evaluate(HueMatcher(), split, best=most + 1, reporter=Never())
     assert matcher.num_described == 0
 
 
@@ -469,7 +463,9 @@ def test_of_many_descriptions_that_are_not_finite_three_are_named(split: Split) 
         def finite(self, descriptions: FloatArray) -> BoolArray:
             return np.full(len(descriptions), len(descriptions) == len(split.query))
 
-    with pytest.raises(ModelFileError, match=r"30 of 30 gallery images \(.*, \.\.\.\)") as caught:
+    with pytest.raises(
+        ModelFileError, match=r"30 of 30 gallery images \(.* and 27 more\)"
+    ) as caught:
         evaluate(NothingFinite(MeanColourRunner()), split)
     named = [record.path.name in str(caught.value) for record in split.gallery]
     assert named == [True] * 3 + [False] * 27

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reid.cli import main
-from reid.export import pipeline
+from reid.export import api
 from reid.export.tensorrt.options import EngineOptions
 from reid.model_file.manifest import BatchProfile
 
@@ -16,16 +16,19 @@ EXPORT = ["export", "run", "--out", "out", "--trt", "--no-parity", "--json"]
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
     """The options of each build; nothing is exported or built."""
     asked: list[EngineOptions] = []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    monkeypatch.chdir(tmp_path)
 
-    def build(files: Any, out: Any, options: EngineOptions, progress: Any) -> list[Any]:
+    def build(files: Any, out: Any, options: EngineOptions, reporter: Any) -> list[Any]:
         asked.append(options)
         return []
 
-    monkeypatch.setattr(pipeline, "export_checkpoint", lambda *_: [])
-    monkeypatch.setattr(pipeline, "build_engines", build)
+    monkeypatch.setattr(api, "export_checkpoint", lambda *_: [])
+    monkeypatch.setattr(api, "build_engines", build)
     return asked
 
 

@@ -24,6 +24,7 @@ from reid.export.pipeline import (
 )
 from reid.model_file.manifest import manifest_path, read_manifest, write_manifest
 from reid.types import ImageRecord, Protocol, Split
+from tests.heard import Heard
 
 
 def numbered(num_query: int, num_gallery: int) -> Split:
@@ -114,14 +115,14 @@ def test_a_proof_is_shown_with_paths_and_kept_in_the_manifest(
 ) -> None:
     file = road.copy_of("fp16", tmp_path)
     write_manifest(file, dataclasses.replace(read_manifest(file), parity={}))
-    heard: list[tuple[int, int, str]] = []
-    proof = prove(road.run, file, split, max_crops=32, progress=lambda *seen: heard.append(seen))
+    heard = Heard()
+    proof = prove(road.run, file, split, max_crops=32, reporter=heard)
     assert (proof.report.reference, proof.report.candidate) == (str(road.run), str(file))
     assert proof.report.passed
     assert proof.report.found("rank1_change") is not None
     total = len(split.query) + len(split.gallery)
-    assert heard[:2] == [(0, 32, "crops"), (32, 32, "crops")]
-    assert heard.count((total, total, "describing")) == 2, "the reference, then the candidate"
+    assert heard.calls[0] == (32, 32, "crops")
+    assert heard.calls.count((total, total, "describing")) == 2, "the reference, then the candidate"
     assert read_manifest(file).parity == {}
     proof.settle()
     kept = read_manifest(file).parity

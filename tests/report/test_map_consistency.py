@@ -20,6 +20,7 @@ from reid.models.sisnet.settings import SisNetSettings
 from reid.report.map_consistency import map_consistencies
 from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 from reid.types import ImageRecord
+from tests.heard import Heard
 from tests.losses.test_drc import maps as drawn_maps
 from tests.losses.test_drc import resized
 
@@ -114,10 +115,12 @@ def test_the_mean_over_the_queries_is_the_same_in_any_batches(
         maps = scale_maps(network, torch.from_numpy(batch))
         expected = float(map_correlation(maps.first, maps.second).mean())
     counted: list[int] = []
+    heard = Heard()
     for batch_size in (2, 64):
         (found,) = map_consistencies(
-            [run], query, device="cpu", batch_size=batch_size, phase=lambda *_: counted.append
+            [run], query, device="cpu", batch_size=batch_size, reporter=heard
         )
+        counted += heard.done["activation maps"]
         assert found.model == str(run)
         assert found.mean == pytest.approx(expected, abs=1e-5)
         assert (found.num_images, found.num_flat) == (5, 0)

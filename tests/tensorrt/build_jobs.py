@@ -16,32 +16,44 @@ from reid.errors import ReidError
 from reid.export.tensorrt.engine import build_engine
 from reid.export.tensorrt.options import EngineOptions
 from reid.model_file.manifest import BatchProfile
+from reid.progress import Advance, Reporter
+
+
+class Listener(Reporter):
+    """Writes down (done, total, words), and interrupts at one of the calls."""
+
+    def __init__(self, raise_at: int | None) -> None:
+        self.calls: list[tuple[int, int, str]] = []
+        self._raise_at, self._done = raise_at, 0
+
+    def begin(self, what: str, total: int) -> Advance:
+        def advance(count: int, /, words: str = "") -> None:
+            self._done += count
+            self.calls.append((self._done, total, words))
+            if len(self.calls) == self._raise_at:
+                raise KeyboardInterrupt
+
+        return advance
 
 
 def outcome_of(job: dict[str, Any]) -> dict[str, Any]:
-    progress: list[tuple[int, int, str]] = []
-
-    def report(done: int, total: int, phase: str) -> None:
-        progress.append((done, total, phase))
-        if len(progress) == job.get("raise_at"):
-            raise KeyboardInterrupt
-
+    heard = Listener(job.get("raise_at"))
     options = dict(job.get("options", {}))
     if "timing_cache_file" in options:
         options["timing_cache_file"] = Path(options["timing_cache_file"])
     options["more_profiles"] = tuple(BatchProfile(*p) for p in options.get("more_profiles", ()))
     try:
         built = build_engine(
-            Path(job["onnx"]), Path(job["target"]), EngineOptions(**options), report
+            Path(job["onnx"]), Path(job["target"]), EngineOptions(**options), heard
         )
     except (ReidError, KeyboardInterrupt) as error:
-        return {"error": type(error).__name__, "message": str(error), "calls": len(progress)}
+        return {"error": type(error).__name__, "message": str(error), "calls": len(heard.calls)}
     return {
         "path": str(built.path),
         "bytes": built.path.stat().st_size,
         "seconds": built.seconds,
         "notes": built.notes,
-        "progress": progress,
+        "progress": heard.calls,
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from reid.training.loop import train
 from reid.training.processes import Processes
 from reid.training.run import TrainingRun, start_run
 from reid.types import Split
+from tests.heard import Interruption
 
 RECIPE = "msp_cnn_synthetic"
 
@@ -67,17 +67,6 @@ def test_a_run_leaves_its_configuration_checkpoint_log_and_curves(
     assert checkpoint.step == 10
 
 
-class Interruption:
-    """A progress callback that asks for a stop, as Ctrl-C does, after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, done: int, total: int, words: str) -> None:
-        if done == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [4, 8])
 def test_stopping_and_resuming_gives_the_same_weights_bit_for_bit(
@@ -85,7 +74,7 @@ def test_stopping_and_resuming_gives_the_same_weights_bit_for_bit(
 ) -> None:
     config = tiny(tiny_overrides, f"data.num_workers={workers}")
     train(config, people, tmp_path / "whole")
-    stopped = train(config, people, tmp_path / "parts", progress=Interruption(step))
+    stopped = train(config, people, tmp_path / "parts", reporter=Interruption(step))
     assert (stopped.interrupted, stopped.step) == (True, step)
     resumed = train(config, people, tmp_path / "parts", resume=True)
     assert not resumed.interrupted
@@ -309,7 +298,7 @@ def in_two_processes(
     script.write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from reid.training import loop as train\n"
+        "from reid.training import loop\n"
         "from reid.training import run as training_run\n"
         "from reid.config.toml import config_from_toml\n"
         "runs = []\n"
@@ -318,9 +307,9 @@ def in_two_processes(
         "    run, words = start(*args)\n"
         "    runs.append(run)\n"
         "    return run, words\n"
-        "train.start_run = keep\n"
+        "loop.start_run = keep\n"
         "config = config_from_toml(Path(sys.argv[1]).read_text(), 'test')\n"
-        "train.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
+        "loop.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
         "rank = runs[0].processes.rank\n"
         "torch.save(runs[0].network.state_dict(), f'{sys.argv[3]}/rank{rank}.pt')\n"
     )

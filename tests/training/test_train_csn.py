@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from reid.data import load_split
 from reid.errors import ConfigError
 from reid.evaluation.evaluating import evaluate_models
 from reid.training.loop import train
+from tests.heard import Interruption
 from tests.training.test_loop import equal, in_two_processes, rows_of, weights_of
 
 STEPS = 4
@@ -43,12 +42,8 @@ def tiny(*more: str) -> TrainConfig:
 
 
 def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(people: Path, tmp_path: Path):
-    def interrupt(done: int, total: int, words: str) -> None:
-        if done == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
     train(tiny(), people, tmp_path / "whole")
-    stopped = train(tiny(), people, tmp_path / "parts", progress=interrupt)
+    stopped = train(tiny(), people, tmp_path / "parts", reporter=Interruption(2))
     assert (stopped.interrupted, stopped.step) == (True, 2)
     train(tiny(), people, tmp_path / "parts", resume=True)
     assert equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from reid.errors import CheckpointError, ConfigError, DataError, ModelFileError
 from reid.evaluation.evaluating import evaluate_models
 from reid.models.sisnet.resnet import ResNet
 from reid.training.loop import train
+from tests.heard import Heard, Interruption
 from tests.training.test_loop import equal, rows_of, weights_of
 
 TINY = (
@@ -43,12 +42,8 @@ def tiny(*more: str) -> TrainConfig:
 
 
 def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(people: Path, tmp_path: Path):
-    def interrupt(done: int, total: int, words: str) -> None:
-        if done == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
     train(tiny(), people, tmp_path / "whole")
-    train(tiny(), people, tmp_path / "parts", progress=interrupt)
+    train(tiny(), people, tmp_path / "parts", reporter=Interruption(2))
     train(tiny(), people, tmp_path / "parts", resume=True)
     assert equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
     last = rows_of(tmp_path / "parts")[-1]
@@ -91,23 +86,23 @@ def test_pretrained_weights_are_where_training_starts(people: Path, tmp_path: Pa
     torch.manual_seed(1)
     backbone = ResNet(18, 2)
     torch.save(backbone.state_dict(), tmp_path / "weights.pth")
-    said: list[str] = []
+    heard = Heard()
     config = tiny(
         "stages.0.iterations=1",
         "stages.0.base_lr=1e-9",
         "stages.0.warmup_iterations=0",
         f"network.pretrained={tmp_path / 'weights.pth'}",
     )
-    train(config, people, tmp_path / "run", say=said.append)
-    assert any("arrays loaded" in line for line in said)
+    train(config, people, tmp_path / "run", reporter=heard)
+    assert any("arrays loaded" in line for line in heard.said)
     trained = weights_of(tmp_path / "run")["backbone.layer1.0.conv1.weight"]
     torch.testing.assert_close(trained, backbone.state_dict()["layer1.0.conv1.weight"])
 
 
 def test_without_pretrained_weights_the_log_says_how_to_obtain_them(people: Path, tmp_path: Path):
-    said: list[str] = []
-    train(tiny("stages.0.iterations=1"), people, tmp_path, say=said.append)
-    assert any("no pretrained weights" in line for line in said)
+    heard = Heard()
+    train(tiny("stages.0.iterations=1"), people, tmp_path, reporter=heard)
+    assert any("no pretrained weights" in line for line in heard.said)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from reid.errors import DataError, MissingPackageError
+from reid.errors import DataError
 from reid.files import staging_folder
+from reid.packages import missing
 from reid.progress import progress_bar, say
 from reid.types import Image
 
@@ -50,15 +51,16 @@ def extract(mat: Path, kind: str) -> Path:
     with (
         _opened(mat) as file,
         staging_folder(folder) as staging,
-        progress_bar("extracting") as bar,
+        progress_bar() as bar,
     ):
         cells = list(_cells(mat, file, kind))
-        for done, (name, reference) in enumerate(cells, start=1):
+        advance = bar.begin("extracting", len(cells))
+        for name, reference in cells:
             image = _image(mat, file, reference, name)
             if image is not None:
                 _, encoded = cv2.imencode(".png", image)
                 (staging / name).write_bytes(encoded.tobytes())
-            bar.show(done, len(cells))
+            advance(1)
         if not folder.is_dir():  # another process may have finished first
             os.replace(staging, folder)
     return folder
@@ -126,9 +128,7 @@ def _opened(mat: Path) -> Iterator[Any]:
     try:
         h5py = importlib.import_module("h5py")
     except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"{mat.name} needs h5py, which is not installed; pip install h5py"
-        ) from error
+        raise missing("h5py", mat.name) from error
     with _reading(mat):
         file = h5py.File(mat, "r")
     try:

@@ -8,7 +8,7 @@ published, and the whole toolkit can be tried without a dataset.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from reid.data.synthetic.people import Appearance, random_appearance
 from reid.data.synthetic.scene import Camera, make_cameras, photograph
 from reid.errors import DataError, OutputError
 from reid.files import staging_folder
+from reid.progress import SILENT, Reporter
 from reid.types import DISTRACTOR_ID, JUNK_ID, Image
 
 # One number per use of the random generator: each image draws from (seed, use, ...) only, so
@@ -69,14 +70,14 @@ def write_synthetic(
     num_distractors: int = 24,
     num_junk: int = 12,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> SyntheticCounts:
     """Draw people and write 64x128 JPEGs to ``root`` in Market-1501's layout.
 
     The first image of each test (identity, camera) is a query; the rest form the gallery,
     with distractors (``0000``) and junk (``-1``). The same seed gives the same bytes.
     The folders appear once all images are written; an interrupted run leaves none.
-    ``progress`` is called with (done, total). Raises DataError for counts too small or too
+    ``reporter`` hears of each image. Raises DataError for counts too small or too
     large, OutputError if ``root`` already has these folders or cannot be written.
     """
     _check(num_train_identities, num_test_identities, cameras, images_per_camera)
@@ -90,7 +91,7 @@ def write_synthetic(
         *_no_identity(JUNK_ID, _JUNK, num_junk, cameras),
     ]
     with staging_folder(root / "synthetic") as staging:
-        _write_all(staging, shots, cameras, seed, progress)
+        _write_all(staging, shots, cameras, seed, reporter)
         for folder in reversed(FOLDERS.values()):
             os.replace(staging / folder, root / folder)
     written = [shot.subset for shot in shots]
@@ -140,18 +141,18 @@ def _write_all(
     shots: list[_Shot],
     num_cameras: int,
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    reporter: Reporter,
 ) -> None:
     cameras = make_cameras(num_cameras, np.random.default_rng((seed, _CAMERAS)))
     for folder in FOLDERS.values():
         (staging / folder).mkdir(parents=True)
-    for done, shot in enumerate(shots, start=1):
+    advance = reporter.begin("drawing", len(shots))
+    for shot in shots:
         image = _take(shot, cameras[shot.camera], seed)
         quality = [cv2.IMWRITE_JPEG_QUALITY, cameras[shot.camera].quality]
         _, encoded = cv2.imencode(".jpg", image, quality)
         (staging / FOLDERS[shot.subset] / shot.name).write_bytes(encoded.tobytes())
-        if progress is not None:
-            progress(done, len(shots))
+        advance(1)
 
 
 def _take(shot: _Shot, camera: Camera, seed: int) -> Image:

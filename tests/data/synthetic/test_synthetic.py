@@ -16,6 +16,7 @@ from reid.data.synthetic.people import random_appearance
 from reid.data.synthetic.scene import make_cameras, photograph
 from reid.errors import DataError, OutputError
 from reid.types import FloatArray, Image, Split
+from tests.heard import Heard
 
 
 def _small(root: Path, seed: int = 0, train: int = 3) -> dict[str, bytes]:
@@ -86,7 +87,7 @@ def test_images_are_64_by_128(crowd: Split) -> None:
 
 
 def test_progress_reaches_the_total(tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
+    heard = Heard()
     write_synthetic(
         tmp_path,
         num_train_identities=2,
@@ -95,17 +96,18 @@ def test_progress_reaches_the_total(tmp_path: Path) -> None:
         images_per_camera=2,
         num_distractors=0,
         num_junk=0,
-        progress=lambda done, total: calls.append((done, total)),
+        reporter=heard,
     )
-    assert calls == [(done, 12) for done in range(1, 13)]
+    assert heard.calls == [(done, 12, "drawing") for done in range(1, 13)]
 
 
 def test_an_interrupted_run_leaves_no_folder_behind(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+    class Stop(Heard):
+        def heard(self, done: int, total: int, words: str) -> None:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_synthetic(tmp_path, progress=stop)
+        write_synthetic(tmp_path, reporter=Stop())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,6 +16,7 @@ from reid.deploy.commands.bench import bench as command
 from reid.runtime.tensorrt_runner import TensorRtRunner
 from reid.types import FloatArray
 from tests.deploy.bench.test_latency import CountingRunner
+from tests.heard import Heard
 
 
 class CountingEngine(CountingRunner, TensorRtRunner):
@@ -116,15 +117,16 @@ def test_another_file_has_no_rows_of_an_engine() -> None:
 
 
 def test_progress_of_an_engine_rises_to_the_end(clock: list[int]) -> None:
-    done: list[int] = []
+    heard = Heard()
     bench(
         CountingEngine(clock),
         batch_sizes=(1, 2),
         seconds=0.01,
         warmup_s=0.002,
         cuda_graphs=True,
-        progress=lambda now, total, words: done.append(now),
+        reporter=heard,
     )
+    done = [call[0] for call in heard.calls]
     assert done == sorted(done)
     assert done[-1] == 100
     # The first of two sizes: its last row of four is a quarter of a half.

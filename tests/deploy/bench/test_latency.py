@@ -24,6 +24,7 @@ from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray
+from tests.heard import Heard
 
 
 class CountingRunner(Runner):
@@ -130,14 +131,15 @@ def test_drawn_crops_differ_in_size_and_come_back_by_seed() -> None:
 
 @pytest.mark.usefixtures("millisecond_clock")
 def test_progress_rises_to_the_end_and_names_the_batch_size() -> None:
-    calls: list[tuple[int, int, str]] = []
+    heard = Heard()
     bench(
         CountingRunner(),
         batch_sizes=(1, 4),
         seconds=0.02,
         warmup_s=0.005,
-        progress=lambda done, total, words: calls.append((done, total, words)),
+        reporter=heard,
     )
+    calls = heard.calls
     done = [call[0] for call in calls]
     assert done == sorted(done)
     assert done[-1] == 100
@@ -180,11 +182,11 @@ def test_the_command_opens_the_model_as_asked_and_prints_json(
         opened.append((path, device, threads))
         return runner
 
-    monkeypatch.setattr("reid.runtime.open_runner", open_counting)
+    monkeypatch.setattr("reid.deploy.api.timing.open_runner", open_counting)
     options = ["--batch", "2", "--seconds", "0.01", "--threads", "1", "--device", "cpu", "--json"]
     result = CliRunner().invoke(command, ["model.onnx", *options], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "bench" in result.stderr
+    assert "timing" in result.stderr
     assert json.loads(result.stdout)["model"] == "model.onnx"
     assert opened == [(Path("model.onnx"), "cpu", 1)]
     assert [t["batch_size"] for t in json.loads(result.stdout)["timings"]] == [2]

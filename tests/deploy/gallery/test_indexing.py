@@ -23,6 +23,7 @@ from reid.errors import DataError, ModelFileError
 from reid.matching import VectorMatcher
 from reid.types import FloatArray
 from tests.deploy.gallery.conftest import PixelRunner
+from tests.heard import Heard
 
 
 def written(folder: Path, count: int) -> list[GalleryEntry]:
@@ -64,11 +65,11 @@ def test_progress_counts_every_image_once(tmp_path: Path) -> None:
     matcher = VectorMatcher(PixelRunner(), batch_size=3)
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
     entries = written(tmp_path / "images", 8)
-    counts: list[int] = []
-    index_images(gallery, matcher, entries[:5], lambda what, total: counts.append, at_once=4)
-    assert sum(counts) == 5
-    index_images(gallery, matcher, entries, lambda what, total: counts.append, at_once=4)
-    assert sum(counts) == 5 + 8
+    heard = Heard()
+    index_images(gallery, matcher, entries[:5], heard, at_once=4)
+    assert heard.calls[-1] == (5, 5, "describing")
+    index_images(gallery, matcher, entries, heard, at_once=4)
+    assert heard.calls[-1] == (8, 8, "describing")
 
 
 def test_boxes_of_one_frame_are_images_of_their_own(tmp_path: Path) -> None:

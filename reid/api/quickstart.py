@@ -1,29 +1,31 @@
-"""``reid quickstart``: the whole road on drawn people, by the commands a user types.
+"""The whole road on drawn people: draw, train, export, evaluate, prove, measure, and a page.
 
-Each step is a command of the door, called with options and answering with what it
-printed as JSON; this module knows their names and order, not their insides.
+Each step is one call of the API; beside it stands the command that does the same, so that a
+reader can go on from there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import click
-
-from reid import __version__
-from reid.cli import INTERRUPTED
+import reid
+from reid.api.evaluation import Settings, compare_models
+from reid.api.training import train
 from reid.config.toml import resolve_config
+from reid.data.synthetic.writing import write_synthetic
 from reid.errors import BuildError, MissingPackageError, OutputError, ReidError
 from reid.files import write_text
-from reid.model_file.opening import CHECKPOINT_NAME
-from reid.progress import say
+from reid.model_file.opening import CHECKPOINT_NAME, ModelFile
+from reid.packages import named_packages
+from reid.progress import Say, progress_bar, say
 from reid.report.quickstart_page import write_page
 from reid.runtime import open_runner
 
@@ -45,40 +47,100 @@ class Plan:
     overrides: tuple[str, ...] = ()
 
 
+Answer = tuple[dict[str, Any], str]
+"""What a step found, as its command prints it: plain values, and words."""
+
+
+def _draw(folder: Path, train_identities: int, test_identities: int, seed: int) -> Answer:
+    with progress_bar("drawing") as bar:
+        counts = write_synthetic(
+            folder,
+            num_train_identities=train_identities,
+            num_test_identities=test_identities,
+            seed=seed,
+            reporter=bar,
+        )
+    words = f"{folder}: {counts.train_images} images to train on, {counts.query_images} queries"
+    return dataclasses.asdict(counts), words
+
+
+def _train(recipe: str, data_root: Path, out: Path, overrides: tuple[str, ...]) -> Answer:
+    run = train(recipe, data_root, out, overrides=overrides, progress=True)
+    return run.to_json(), run.to_text()
+
+
+def _export(run: Path, out: Path, fp16: bool, no_parity: bool, trt: bool = False) -> Answer:
+    export_model = cast("Callable[..., Any]", reid.loaded(reid.UPPER["export_model"]))
+    with progress_bar("exporting") as bar, named_packages():
+        files = export_model(
+            ModelFile.at(run), out, fp16=fp16, trt=trt, prove=not no_parity, reporter=bar
+        )
+    return files.to_json(), "\n".join(map(str, files))
+
+
+def _evaluate(models: tuple[Path, ...], name: str, data_root: Path, picture: Path) -> Answer:
+    with progress_bar() as bar:
+        compared = compare_models(models, Settings(name, data_root), reporter=bar)
+    compared.write_picture(picture)
+    return compared.told()
+
+
+def _prove(
+    reference: Path, candidate: Path, name: str, data_root: Path, crops: int, skip_eval: bool
+) -> Answer:
+    prove = cast("Callable[..., Any]", reid.loaded(reid.UPPER["prove"]))
+    proof = prove(
+        reference,
+        candidate,
+        dataset=name,
+        root=data_root,
+        crops=crops,
+        evaluate=not skip_eval,
+        progress=True,
+    )
+    return proof.report.to_json(), proof.report.text()
+
+
+def _bench(model: Path, seconds: float) -> Answer:
+    bench_model = cast("Callable[..., Any]", reid.loaded(reid.UPPER["bench_model"]))
+    with progress_bar("bench") as bar:
+        found: Answer = bench_model(model, seconds=seconds, reporter=bar)
+    return found
+
+
+STEPS: dict[str, Callable[..., Answer]] = {
+    "data synth": _draw,
+    "train": _train,
+    "export": _export,
+    "eval": _evaluate,
+    "parity": _prove,
+    "bench": _bench,
+}
+"""A command's words -> the call that does the same with its options."""
+
+
 @dataclass
 class Quickstart:
     """The plan being carried out and what the steps have answered so far."""
 
-    ctx: click.Context
     plan: Plan
+    tell: Say
+    """Called with what each step found, in words."""
     started_s: float = field(default_factory=time.perf_counter)
     report: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
-    def step(self, words: str, called: str, /, **options: Any) -> Any:
-        """Show and call a command ("train", "data synth"); return its answer."""
+    def step(self, words: str, called: str, /, **options: Any) -> dict[str, Any]:
+        """Do a step, showing the command that would do it ("train", "data synth")."""
         say(f"\n[{time.perf_counter() - self.started_s:4.0f} s] {words}")
         line = command_line(called, options)
         say(f"$ {line}")
         start = time.perf_counter()
-        command = _command(self.ctx, called)
-        answer = self.ctx.invoke(command, **options)
+        found, text = STEPS[called](**options)
+        self.tell(text)
         seconds = round(time.perf_counter() - start, 1)
         self.steps.append({"what": words, "command": line, "seconds": seconds})
-        return answer
-
-
-def _command(ctx: click.Context, name: str) -> click.Command:
-    """The door's command, by its words."""
-    group = ctx.find_root().command
-    for word in name.split():
-        if not isinstance(group, click.Group):
-            raise ReidError(f"no command {name!r}")
-        found = group.get_command(ctx, word)
-        if found is None:
-            raise ReidError(f"no command {name!r}")
-        group = found
-    return group
+        return found
 
 
 def command_line(name: str, options: Mapping[str, Any]) -> str:
@@ -101,26 +163,27 @@ _ARGUMENTS = ("folder", "recipe", "models", "run", "reference", "candidate", "mo
 _OPTION_NAMES = {"name": "--data", "overrides": "--set", "batch_sizes": "--batch"}
 
 
-def run_quickstart(ctx: click.Context, plan: Plan) -> Path:
-    """Fill ``plan.out``; return its ``index.html``.
+def run_quickstart(plan: Plan, tell: Say = say) -> Path | None:
+    """Fill ``plan.out``; return its ``index.html``, or None where training was interrupted.
 
-    Raises OutputError for a folder that is in use, ConfigError for an override, what the
-    commands raise, and click's Exit where training was interrupted.
+    Raises OutputError for a folder that is in use, ConfigError for an override, and what the
+    steps raise.
     """
     out = plan.out
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder with --out, or remove it")
     resolve_config(RECIPE, None, plan.overrides)  # a misspelt setting is told before drawing
-    quick = Quickstart(ctx, plan)
+    quick = Quickstart(plan, tell)
     run = out / "run"
-    _train(quick, out / "people", run)
+    if not _trained(quick, out / "people", run):
+        return None
     files = _make_files(quick, run, out / "exported")
     _measure(quick, run, files, {"name": "synthetic", "data_root": out / "people"})
     return _finish(quick, run)
 
 
-def _train(quick: Quickstart, people: Path, run: Path) -> None:
-    """Draw people and train on them."""
+def _trained(quick: Quickstart, people: Path, run: Path) -> bool:
+    """Draw people and train on them; whether that was done to the end."""
     plan = quick.plan
     quick.report["data"] = quick.step(
         "draw people",
@@ -143,8 +206,9 @@ def _train(quick: Quickstart, people: Path, run: Path) -> None:
             f"reid: the quickstart was stopped at step {answer['step']} of {answer['num_steps']} "
             f"of the training; to go on with it: {quick.steps[-1]['command']} --resume"
         )
-        quick.ctx.exit(INTERRUPTED)
+        return False
     quick.report["train"] = answer
+    return True
 
 
 def _make_files(quick: Quickstart, run: Path, exported: Path) -> list[Path]:
@@ -232,7 +296,7 @@ def _finish(quick: Quickstart, run: Path) -> Path:
     out = quick.plan.out
     seconds = time.perf_counter() - quick.started_s
     quick.report |= {
-        "toolkit_version": __version__,
+        "toolkit_version": reid.__version__,
         "seed": quick.plan.seed,
         "seconds": round(seconds, 1),
         "steps": quick.steps,

@@ -1,0 +1,1 @@
+"""What ``import reid`` offers of this floor: ``Gallery`` and ``Tracker``."""

@@ -1,0 +1,375 @@
+"""``reid.Gallery``: described images to search in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from reid.api.arrays import ImageList, Images, OneImage, as_list, checked_image
+from reid.api.features import Features
+from reid.api.model import Model, described_by, matcher_of
+from reid.api.notebook import Cell, rows_of_pictures
+from reid.data.images import decode_image
+from reid.errors import ClosedError, DataError, InputError
+from reid.matching import Matcher
+from reid.packages import named_packages
+from reid.progress import Reporter, reporting
+from reid.types import Image
+
+from ..gallery import Gallery as OpenGallery
+from ..gallery import GalleryEntry, Match, Summary, Where
+from ..gallery.indexing import add_images, content_hash, index_images
+from ..gallery.listing import list_images, names_from
+from ..gallery.local import SHORTLIST
+from ..gallery.opening import MILVUS, open_gallery
+from ..gallery.pictures import jpeg, picture_of
+from ..gallery.times import seconds_from_text
+
+Names = str | int | Sequence[str | int] | None
+"""One name for all images, or one for each; numbers are names too."""
+
+Time = str | float | datetime
+Times = Time | Sequence[Time] | None
+"""ISO 8601 text (UTC where it says nothing), seconds since 1970, or a datetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Gallery images of one query, nearest first: ``matches[0].distance``, ``.sighting.person``.
+
+    A ``Match`` has ``distance`` (smaller is more alike), ``id`` and ``sighting``: person, camera,
+    time, source, box. In a notebook the pictures are shown.
+    """
+
+    query: str
+    """The query's path; empty for an array."""
+    found: tuple[Match, ...]
+    source: Path | Image | None = field(default=None, repr=False)
+    """The query's image, for a notebook."""
+    gallery: OpenGallery | None = field(default=None, repr=False)
+    """Where the pictures of sightings without a file are."""
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __getitem__(self, index: int) -> Match:
+        return self.found[index]
+
+    def __iter__(self) -> Iterator[Match]:
+        return iter(self.found)
+
+    def _repr_html_(self) -> str:
+        cells = [
+            Cell(self._picture(one), f"{one.entry.person} {one.distance:.3f}") for one in self.found
+        ]
+        return rows_of_pictures([[Cell(self.source, "query"), *cells]])
+
+    def _picture(self, match: Match) -> Image | None:
+        """The person; None where the file is gone."""
+        kept = self.gallery.entry(match.id) if self.gallery is not None else None
+        try:
+            return decode_image(picture_of(kept or match.entry), "match")
+        except DataError:
+            return None
+
+
+class Gallery:
+    """Described images to search in: a folder, or a Milvus collection (``milvus://...``).
+
+    The model must be the one that described what is there, and stays the caller's to close. A
+    gallery that is not there yet is made by the first ``add``.
+
+    >>> with reid.Gallery.open(folder / "people.gallery", model) as gallery:
+    ...     added = gallery.add(people / "bounding_box_test")
+    ...     found = gallery.search(next((people / "query").glob("*.jpg")), k=5)
+    >>> added > 0, len(found)
+    (True, 5)
+    >>> found[0].distance <= found[1].distance
+    True
+    """
+
+    def __init__(self, name: str, model: Model, index: str, shortlist: int) -> None:
+        """For ``open``."""
+        self.name = name
+        """The folder, or the collection's address."""
+        self._model, self._settings = model, (index, shortlist)
+        self._opened: OpenGallery | None = None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        model: Model,
+        *,
+        index: str = "auto",
+        shortlist: int = SHORTLIST,
+    ) -> Gallery:
+        """Open the gallery in the folder ``path``, or make it at the first ``add``.
+
+        ``index`` is how it is searched: ``exact``, or by an index (``auto``: exact up to 50,000
+        images). With a network that compares pairs ``shortlist`` images are compared, the best by
+        its ranking vector.
+
+        Raises ModelFileError for a gallery of another model or a damaged one, ConfigError for an
+        unknown index, ClosedError for a closed model, MissingPackageError.
+        """
+        gallery = cls(os.fspath(path), model, index, shortlist)
+        matcher_of(model)
+        if gallery._exists():
+            gallery._open(create=False)
+        return gallery
+
+    def __len__(self) -> int:
+        """How many images it holds; 0 before it is made."""
+        return len(self._open(create=False)) if self._opened or self._exists() else 0
+
+    def add(
+        self,
+        images: Images,
+        *,
+        people: Names = None,
+        cameras: Names = None,
+        times: Times = None,
+        progress: bool | Reporter = False,
+    ) -> int:
+        """Describe images and keep those that are new; returns how many.
+
+        ``images`` are paths, arrays (H, W, 3) uint8 BGR, folders or CSV files. Folders may tell
+        people and cameras by their layout (person/camera/image.jpg, 0002_c1_000451.jpg); what
+        ``people``, ``cameras`` and ``times`` say, once for all or once for each image, stands
+        above that.
+
+        Raises InputError for what is no image or lists of another length, DataError for a file
+        that cannot be read or a malformed time, ModelFileError, OutputError, ClosedError.
+
+        >>> with reid.Gallery.open(folder / "door.gallery", model) as gallery:
+        ...     image = np.full((128, 64, 3), 90, np.uint8)
+        ...     gallery.add([image], people="ann", cameras="door", times="2026-05-01T12:30")
+        1
+        """
+        matcher = matcher_of(self._model)
+        stills, arrays = _told_apart(images)
+        entries = [*(list_images(stills) if stills else ()), *map(_entry_of, arrays)]
+        entries = _labelled(entries, people, cameras, times)
+        opened = self._open(create=True)
+        with reporting(progress) as reporter, named_packages():
+            num_files = len(entries) - len(arrays)
+            added = 0
+            if num_files:
+                added = index_images(opened, matcher, entries[:num_files], reporter).added
+            if arrays:
+                added += _add_arrays(opened, matcher, arrays, entries[num_files:])
+        return added
+
+    def search(
+        self,
+        image: OneImage | Features,
+        k: int = 10,
+        *,
+        people: Names = None,
+        cameras: Names = None,
+        since: Time | None = None,
+        until: Time | None = None,
+    ) -> Matches:
+        """The ``k`` nearest images to one image, nearest first.
+
+        ``image`` is a path, an array (H, W, 3) uint8 BGR, or features of one image. Only images
+        of these ``people``, ``cameras`` and times are searched, where they are given.
+
+        Raises InputError for several images or ``k`` below 1, DataError where there is no
+        gallery or the file cannot be read, ModelFileError, ClosedError.
+        """
+        (found,) = self.search_each(image, k, people, cameras, since, until, _only_one=True)
+        return found
+
+    def search_each(
+        self,
+        images: Images | Features,
+        k: int = 10,
+        people: Names = None,
+        cameras: Names = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        *,
+        _only_one: bool = False,
+    ) -> list[Matches]:
+        """``search`` for each of several images."""
+        matcher_of(self._model)
+        if k < 1:
+            raise InputError(f"k is the number of images to find, 1 or more; found {k}")
+        sources: Sequence[Path | Image] = ()
+        if not isinstance(images, Features):
+            sources = ImageList(images).sources
+            images = self._model.embed(images)
+        if _only_one and len(images) != 1:
+            raise InputError(
+                f"search takes one image, found {len(images)}; use search_each for several"
+            )
+        opened = self._open(create=False)
+        described = described_by(self._model, images)
+        with named_packages():
+            found = opened.search(described, k, _where(people, cameras, since, until))
+        return [
+            Matches(
+                name,
+                tuple(matches),
+                sources[number] if sources else None,
+                opened,
+            )
+            for number, (name, matches) in enumerate(zip(images.names, found, strict=True))
+        ]
+
+    def delete(
+        self,
+        *,
+        people: Names = None,
+        cameras: Names = None,
+        since: Time | None = None,
+        until: Time | None = None,
+    ) -> int:
+        """Erase the images that meet all that is given; returns how many.
+
+        Raises InputError where nothing is given (that would be all of them), DataError where
+        there is no gallery, OutputError, ClosedError.
+        """
+        where = _where(people, cameras, since, until)
+        if where == Where():
+            raise InputError(
+                "expected people, cameras, since or until to choose what is erased; found none of "
+                "them: to erase everything remove the gallery's folder"
+            )
+        return self._open(create=False).delete(where)
+
+    def summary(self) -> Summary:
+        """How many images there are, of whom, from which cameras, and from when to when."""
+        return self._open(create=False).summary()
+
+    def close(self) -> None:
+        """Let go of files and connections; may be called twice. The model stays open."""
+        self._closed = True
+        if self._opened is not None:
+            self._opened.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def opened(self) -> OpenGallery:
+        """What ``reid.deploy`` calls a gallery, for the tools there. Raises DataError."""
+        return self._open(create=False)
+
+    def _exists(self) -> bool:
+        return self.name.startswith(MILVUS) or Path(self.name).exists()
+
+    def _open(self, *, create: bool) -> OpenGallery:
+        if self._closed:
+            raise ClosedError(f"the gallery {self.name} is closed; open it again")
+        if self._opened is None:
+            index, shortlist = self._settings
+            with named_packages():
+                self._opened = open_gallery(
+                    self.name,
+                    matcher_of(self._model),
+                    create=create,
+                    index=index,
+                    shortlist=shortlist,
+                )
+        return self._opened
+
+
+def _told_apart(images: Images) -> tuple[list[Path], list[Image]]:
+    """Paths (files, folders, CSV files) and checked arrays. Paths come first in the gallery."""
+    paths: list[Path] = []
+    arrays: list[Image] = []
+    for number, one in enumerate(as_list(images)[0]):
+        if isinstance(one, str | os.PathLike):
+            if arrays:
+                raise InputError("paths and arrays are mixed; add them by two calls")
+            paths.append(Path(one))
+        else:
+            if paths:
+                raise InputError("paths and arrays are mixed; add them by two calls")
+            arrays.append(checked_image(one, f"image {number}"))
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such image file or folder; check the path")
+    return paths, arrays
+
+
+def _entry_of(image: Image) -> GalleryEntry:
+    """An image that has no file: the gallery keeps a picture of it."""
+    picture = jpeg(image)
+    return GalleryEntry("array", content=content_hash(image.tobytes()), picture=picture)
+
+
+def _add_arrays(
+    opened: OpenGallery, matcher: Matcher[Any], arrays: list[Image], entries: list[GalleryEntry]
+) -> int:
+    """Those that are new, in one transaction."""
+    unknown = opened.unknown(entries)
+    pairs = zip(arrays, entries, strict=True)
+    new = [pair for pair, is_new in zip(pairs, unknown, strict=True) if is_new]
+    return add_images(opened, matcher, [image for image, _ in new], [one for _, one in new])
+
+
+def _labelled(
+    entries: list[GalleryEntry], people: Names, cameras: Names, times: Times
+) -> list[GalleryEntry]:
+    """The sightings with what the caller knows of them."""
+    count = len(entries)
+    persons = _for_each("people", people, count)
+    places = _for_each("cameras", cameras, count)
+    moments = _for_each("times", times, count)
+    return [
+        dataclasses.replace(
+            one,
+            person=one.person if person is None else str(person),
+            camera=one.camera if camera is None else str(camera),
+            time_s=one.time_s if moment is None else _seconds(moment),
+        )
+        for one, person, camera, moment in zip(entries, persons, places, moments, strict=True)
+    ]
+
+
+def _for_each(what: str, given: Any, count: int) -> list[Any]:
+    """One value for each image. Raises InputError for a list of another length."""
+    if given is None or isinstance(given, str | int | float | datetime):
+        return [given] * count
+    values = list(given)
+    if len(values) != count:
+        raise InputError(
+            f"{what} has {len(values)} entries for {count} images; give one for all, or one for "
+            "each"
+        )
+    return values
+
+
+def _seconds(moment: Time) -> float:
+    """Raises DataError for text that is no time."""
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return seconds_from_text(moment) if isinstance(moment, str) else float(moment)
+
+
+def _where(people: Names, cameras: Names, since: Time | None, until: Time | None) -> Where:
+    names = [
+        [] if some is None else [some] if isinstance(some, str | int) else list(some)
+        for some in (people, cameras)
+    ]
+    persons, places = (names_from([str(one) for one in some]) for some in names)
+    span = [None if moment is None else _seconds(moment) for moment in (since, until)]
+    return Where(persons, places, *span)

@@ -1,0 +1,141 @@
+"""Filling a gallery from folders, CSV files, images and videos, as one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import reid.matching as matching
+from reid.progress import SILENT, Reporter, say
+
+from ..gallery import Gallery, Where
+from ..gallery.indexing import Indexed, Shard, index_images
+from ..gallery.listing import labelled, list_images
+from ..gallery.opening import open_gallery
+from ..gallery.times import seconds_from_text
+from ..gallery.video import VIDEO_SUFFIXES, index_video
+from ..people.detector import open_detector
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is described, and what is known of it; ``shard`` is the part that is this process's.
+
+    ``camera`` and ``time`` are of images that tell none (``time`` "file" is each file's); of a
+    video ``time`` is when it begins, and it is looked at every ``every_s`` seconds.
+    """
+
+    paths: tuple[Path, ...]
+    shard: Shard
+    camera: str = ""
+    time: str = ""
+    detector: Path | None = None
+    every_s: float = 1.0
+
+    @property
+    def videos(self) -> list[Path]:
+        """Those of which the people are taken."""
+        return [path for path in self.paths if path.suffix.lower() in VIDEO_SUFFIXES]
+
+    @property
+    def root(self) -> Path:
+        """The folder above all of them, below which a shard tells them apart."""
+        return Path(os.path.commonpath([os.path.abspath(path) for path in self.paths]))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelToOpen:
+    """The model file to describe with, and how it is opened."""
+
+    path: Path
+    device: str = "auto"
+    threads: int = 0
+    batch: int | None = None
+
+
+def index_sources(
+    model: ModelToOpen,
+    gallery: str,
+    sources: Sources,
+    index: str = "auto",
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Describe what is new and add it; what ``reid index --json`` prints.
+
+    Raises DataError for a malformed time (a video has no time "file"), and what the gallery and the
+    model raise.
+    """
+    videos = sources.videos
+    start_s = seconds_from_text(sources.time) if videos and sources.time else None
+    stills = [path for path in sources.paths if path not in videos]
+    listed = labelled(list_images(stills), sources.camera, sources.time) if stills else []
+    part, root = sources.shard, sources.root
+    with (
+        closing(_matcher(model)) as matcher,
+        closing(_gallery(gallery, matcher, model, index, create=True)) as opened,
+    ):
+        parts = [index_images(opened, matcher, part.of_images(listed, root), reporter)]
+        if videos:
+            of_part = part.of_files(videos, root)
+            parts += _videos(opened, matcher, model, sources, of_part, start_s, reporter)
+        if part.of == 1:
+            opened.prepare()
+        return {
+            "gallery": opened.name,
+            "images": sum(one.found for one in parts),
+            "added": sum(one.added for one in parts),
+            "seconds": round(sum(one.seconds for one in parts), 3),
+            "total": len(opened),
+        }
+
+
+def delete_from(
+    model: ModelToOpen, gallery: str, where: Where, index: str = "auto"
+) -> dict[str, Any]:
+    """Erase images; what ``reid index --delete --json`` prints."""
+    with (
+        closing(_matcher(model)) as matcher,
+        closing(_gallery(gallery, matcher, model, index, create=False)) as opened,
+    ):
+        deleted = opened.delete(where)
+        opened.prepare()
+        return {"gallery": opened.name, "deleted": deleted, "total": len(opened)}
+
+
+def _matcher(model: ModelToOpen) -> matching.Matcher[Any]:
+    return matching.open_matcher(model.path, model.device, model.threads, model.batch)
+
+
+def _gallery(
+    name: str, matcher: matching.Matcher[Any], model: ModelToOpen, index: str, *, create: bool
+) -> Gallery:
+    return open_gallery(name, matcher, create=create, index=index, threads=model.threads, say=say)
+
+
+def _videos(
+    opened: Gallery,
+    matcher: matching.Matcher[Any],
+    model: ModelToOpen,
+    sources: Sources,
+    videos: Sequence[Path],
+    start_s: float | None,
+    reporter: Reporter,
+) -> list[Indexed]:
+    with closing(open_detector(sources.detector, model.device, model.threads)) as finder:
+        return [
+            index_video(
+                opened,
+                matcher,
+                finder,
+                video,
+                every_s=sources.every_s,
+                camera=sources.camera,
+                start_s=start_s,
+                reporter=reporter,
+            )
+            for video in videos
+        ]

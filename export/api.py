@@ -1,0 +1,160 @@
+"""What ``import reid`` offers of this floor: exporting a checkpoint, and proving two files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid.api.results import ExportedFiles
+from reid.errors import ConfigError, nearest
+from reid.model_file.opening import ModelFile
+from reid.packages import named_packages
+from reid.progress import SILENT, Reporter, reporting
+
+from .parity.proof import Proof
+from .pipeline import (
+    DRAWN,
+    MAX_PARITY_CROPS,
+    Exported,
+    build_engines,
+    drawn_or_real,
+    export_caffe,
+    export_checkpoint,
+    one_of_each,
+    prove_on_drawn,
+)
+from .pipeline import prove as prove_files
+from .tensorrt.options import EngineOptions
+
+
+def prove(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    dataset: str = DRAWN,
+    root: str | os.PathLike[str] | None = None,
+    crops: int = MAX_PARITY_CROPS,
+    evaluate: bool = True,
+    shortlist: int = 0,
+    device: str = "auto",
+    settle: bool = True,
+    progress: bool | Reporter = False,
+) -> Proof[Any]:
+    """Prove that ``candidate`` answers as ``reference`` does, on the same crops.
+
+    Both are run folders, checkpoints, .onnx or .engine files; a .caffemodel is compared with a
+    checkpoint blob by blob. The crops are of ``dataset`` in ``root``, or of drawn people without
+    one. ``evaluate`` compares rank-1 and mAP too. The verdict is written into the candidate's
+    manifest. ``Proof.passed`` and ``Proof.report`` say what was measured.
+
+    Raises ParityError where they differ by more than the tolerances (``settle=False`` leaves
+    raising and writing to ``Proof.settle``), ModelFileError, ManifestError,
+    DataError, CaffeError, OutputError.
+
+    >>> files = model.export(folder / "proven", fp16=False, prove=False)
+    >>> reid.prove(run, files.onnx[0], crops=16, evaluate=False).passed
+    True
+    """
+    reference, candidate = Path(reference), Path(candidate)
+    data_root = None if root is None else Path(root)
+    with (
+        reporting(progress) as reporter,
+        named_packages(),
+        drawn_or_real(dataset, data_root, reference) as split,
+    ):
+        proof = prove_files(
+            reference,
+            candidate,
+            split,
+            device=device,
+            max_crops=crops,
+            with_evaluation=evaluate,
+            best=shortlist,
+            reporter=reporter,
+        )
+    if settle:
+        proof.settle()
+    return proof
+
+
+def export_model(
+    run: ModelFile,
+    out: Path,
+    *,
+    fp16: bool = True,
+    trt: bool = False,
+    caffe: bool = False,
+    also: Sequence[str] = (),
+    pixels: bool = False,
+    prove: bool = True,
+    engine_options: Mapping[str, object] | EngineOptions | None = None,
+    reporter: Reporter = SILENT,
+) -> ExportedFiles:
+    """See ``reid.Model.export``; ``reporter`` hears of each file when it is made and proven."""
+    options = _engine_options(engine_options)
+    precisions = ("fp32", "fp16") if fp16 else ("fp32",)
+    made: list[Exported] = []
+    for exported in export_checkpoint(run, out, precisions, also, pixels, reporter):
+        reporter.say(exported.words())
+        made.append(exported)
+    caffe_files = _caffe_files(run, out, reporter) if caffe else []
+    files = [exported.path for exported in made]
+    proofs: list[dict[str, object]] = []
+    if prove:
+        proofs = _proofs(run, [*one_of_each(files), *caffe_files[1:]], reporter)
+    else:
+        reporter.say("parity: not checked")
+    engines = []
+    for built in build_engines(files, out, options, reporter) if trt else ():
+        engines.append(built.path)
+        reporter.say(f"{built.path}  {built.seconds:.1f} s")
+        for note in built.notes:
+            reporter.say(f"  {note}")
+    return ExportedFiles(
+        onnx=tuple(files),
+        engines=tuple(engines),
+        caffe=tuple(caffe_files),
+        proofs=tuple(proofs),
+        deployed=next((one.path for one in reversed(made) if not one.on_request), None),
+        description_bytes=max((one.description_bytes for one in made), default=0),
+    )
+
+
+def _engine_options(given: Mapping[str, object] | EngineOptions | None) -> EngineOptions:
+    """Raises ConfigError for an unknown field, with the nearest."""
+    if isinstance(given, EngineOptions):
+        return given
+    known = [field.name for field in dataclasses.fields(EngineOptions)]
+    for name in given or ():
+        if name not in known:
+            raise ConfigError(
+                f"no engine option {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
+            )
+    values: dict[str, Any] = dict(given or {})
+    return EngineOptions(**values)
+
+
+def _caffe_files(run: ModelFile, out: Path, reporter: Reporter) -> list[Path]:
+    advance = reporter.begin("exporting to Caffe", 1)
+    found = export_caffe(run, out)
+    for exported in found:
+        reporter.say(exported.words())
+    advance(1)
+    return [exported.path for exported in found]
+
+
+def _proofs(
+    run: ModelFile, candidates: Sequence[Path], reporter: Reporter
+) -> list[dict[str, object]]:
+    """The reports of proofs that passed. Raises ParityError at the first that did not."""
+    found: list[dict[str, object]] = []
+    advance = reporter.begin("proving", len(candidates))
+    for proof in prove_on_drawn(run, candidates):
+        advance(1)
+        reporter.say(proof.words())
+        proof.settle()
+        found.append(proof.report.to_json())
+    return found

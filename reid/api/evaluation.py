@@ -1,0 +1,299 @@
+"""Evaluating one open model, or several model files beside one another."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reid.errors import DataError, InputError, output_errors
+from reid.evaluation.cascade import Cascade, cascades
+from reid.evaluation.evaluating import (
+    Evaluation,
+    chance_rank1,
+    evaluate,
+    evaluate_models,
+    split_as_trained,
+    with_shots,
+)
+from reid.evaluation.reranking import Reranking
+from reid.evaluation.telling import Finding, told
+from reid.files import write_text
+from reid.matching import Matcher
+from reid.matching.vectors import DESCRIBE_BATCH
+from reid.model_file.opening import ModelFile
+from reid.progress import Reporter
+from reid.report.drawing import smallest
+from reid.report.eval_page import eval_page, write_report
+from reid.report.html_page import figure, table
+from reid.report.ranked import ranked_list_picture, write_ranked_list
+from reid.types import EvalReport, Split
+
+_PICTURES = "reid.report.eval_pictures"
+_MAPS = "reid.report.activation_maps"
+"""Both look inside networks: they load torch, and are imported when they are asked for."""
+
+_LISTS_SHOWN = 10
+"""Gallery images beside a query in pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is evaluated, and how. ``shortlists`` of 0 are the whole gallery."""
+
+    dataset: str
+    root: Path
+    shots: int | None = None
+    shortlists: tuple[int, ...] = ()
+    rerank: bool | tuple[int, int, float] = False
+    test_identities: int | None = None
+    split_seed: int | None = None
+    query_file: Path | None = None
+    gallery_file: Path | None = None
+
+    def split(self, trained: Path | ModelFile) -> Split:
+        """The split that ``trained`` was trained on, where nothing else is asked for."""
+        if self.shots is not None and self.shots < 1:
+            raise InputError(f"shots are gallery images of a person, 1 or more; found {self.shots}")
+        split = split_as_trained(
+            trained, self.dataset, self.root, self.test_identities, self.split_seed
+        )
+        return with_shots(split, self.shots) if self.shots else split
+
+    @property
+    def reranking(self) -> Reranking | None:
+        """The settings of re-ranking: the paper's for True."""
+        if isinstance(self.rerank, tuple):
+            return Reranking(*self.rerank)
+        return Reranking() if self.rerank else None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Evaluations of one or several models on one split, and how to show them."""
+
+    models: tuple[Path, ...]
+    evaluations: tuple[Evaluation, ...]
+    shortlists: tuple[int, ...] = ()
+    consistencies: tuple[Finding, ...] = ()
+    against_first: bool = False
+
+    @property
+    def reports(self) -> list[EvalReport]:
+        """The figures of each evaluation."""
+        return [one.report for one in self.evaluations]
+
+    @property
+    def cascades(self) -> list[Cascade]:
+        """What shortlists lose against the whole gallery."""
+        return cascades(self.reports, self.shortlists)
+
+    def told(
+        self, *, camera_pairs: bool = False, published: bool = False
+    ) -> tuple[dict[str, Any], str]:
+        """All figures as plain values, and as text."""
+        split = self.evaluations[0].split
+        return told(
+            self.reports,
+            self.cascades,
+            self.consistencies,
+            chance=chance_rank1(split),
+            note=split.note,
+            against_first=self.against_first,
+            camera_pairs=camera_pairs,
+            published=published,
+        )
+
+    def write_picture(self, path: Path, *, worst_first: bool = False) -> None:
+        """The first model's ranked lists as a PNG. Raises OutputError, DataError."""
+        first = self.evaluations[0]
+        write_ranked_list(path, first.split, first.ranking(_LISTS_SHOWN), worst_first=worst_first)
+
+    def write_report(
+        self, folder: Path, found: Mapping[str, Any], *, worst_first: bool = False
+    ) -> tuple[Path, list[str]]:
+        """The page with ``found``, its pictures and report.json; why some are not drawn."""
+        pictures, not_drawn = _drawing()(folder, self.models, self.evaluations, worst_first)
+        page = write_report(
+            folder, found, self.reports, self.cascades, pictures=pictures, not_drawn=not_drawn
+        )
+        return page, not_drawn
+
+    def write_page(self, path: Path) -> Path:
+        """The page alone, which refers to nothing outside itself."""
+        found, _ = self.told()
+        with tempfile.TemporaryDirectory() as folder:
+            pictures, not_drawn = _drawing()(Path(folder), self.models, self.evaluations, False)
+        text = eval_page(found, self.reports, self.cascades, pictures=pictures, not_drawn=not_drawn)
+        write_text(path, text)
+        return path
+
+
+def _drawing() -> Callable[..., Any]:
+    draw: Callable[..., Any] = importlib.import_module(_PICTURES).draw_pictures
+    return draw
+
+
+def prepare_report(folder: Path) -> None:
+    """Make the folder, and load what draws: what is missing is said before hours of work."""
+    _drawing()
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+class EvaluationResult:
+    """The figures of one model on one dataset, all of them shares of 1.
+
+    In a notebook it shows itself with the ranked lists.
+
+    >>> result = model.evaluate("synthetic", root=people)
+    >>> result.cmc[1] == result.rank1 and result.cmc[5] >= result.rank1
+    True
+    >>> result.to_html(folder / "page.html").name
+    'page.html'
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        """For ``Model.evaluate``."""
+        self._comparison = comparison
+
+    @property
+    def report(self) -> EvalReport:
+        """Every figure: both definitions of mAP, mINP, deviations, camera pairs, times."""
+        return self._comparison.reports[0]
+
+    @property
+    def rank1(self) -> float:
+        """The share of queries whose nearest gallery image is a right one."""
+        return self.report.cmc[1]
+
+    @property
+    def mAP(self) -> float:
+        """Mean average precision (the mean of the precision at each hit)."""
+        return self.report.map_step
+
+    @property
+    def cmc(self) -> Mapping[int, float]:
+        """Rank k (1, 5, 10, 20) -> the share of queries with a right image among the first k."""
+        return self.report.cmc
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.report.model} on {self.report.dataset}: rank-1 {self.rank1:.1%}, "
+            f"mAP {self.mAP:.1%}>"
+        )
+
+    def to_text(self) -> str:
+        """The tables that ``reid eval`` prints."""
+        return self._comparison.told()[1]
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page with figures and pictures; returns its path.
+
+        ``path`` is a file that ends in .html, which stands alone, or a folder, which then has
+        ``index.html``, ``report.json`` and the pictures. Of a run it shows what the network sees;
+        that loads torch. Raises OutputError, DataError for an image that cannot be read.
+        """
+        target = Path(path)
+        if target.suffix.lower() in (".html", ".htm"):
+            return self._comparison.write_page(target)
+        prepare_report(target)
+        found, _ = self._comparison.told()
+        return self._comparison.write_report(target, found)[0]
+
+    def _repr_html_(self) -> str:
+        report, evaluation = self.report, self._comparison.evaluations[0]
+        shares = {**{f"rank-{rank}": share for rank, share in self.cmc.items()}, "mAP": self.mAP}
+        names = ["model", "dataset", *shares, "mINP"]
+        shown = [*shares.values(), report.minp]
+        cells = [report.model, report.dataset, *map(_percent, shown)]
+        html = table(names, [cells])
+        try:
+            kept = min(_LISTS_SHOWN, evaluation.kept.indices.shape[1])
+            split = evaluation.split
+            picture = ranked_list_picture(split.query, split.gallery, evaluation.ranking(kept))
+        except DataError as error:  # no query can be answered, or the images are gone
+            return html + figure_words(str(error))
+        media_type, data = smallest(picture)
+        width = picture.shape[1] // 2
+        caption = "Queries and their nearest gallery images; right ones are framed green."
+        return html + figure(media_type, data, width, "ranked lists", caption)
+
+
+def figure_words(words: str) -> str:
+    """A sentence where a picture would stand."""
+    return table([words], [])
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def evaluate_matcher(
+    matcher: Matcher[Any], file: ModelFile, path: Path, settings: Settings, reporter: Reporter
+) -> EvaluationResult:
+    """Evaluate an open model, which is told by the name of its path."""
+    evaluation = evaluate(
+        matcher,
+        settings.split(file),
+        best=settings.shortlists[0] if settings.shortlists else 0,
+        rerank=settings.reranking,
+        query_file=settings.query_file,
+        gallery_file=settings.gallery_file,
+        reporter=reporter,
+        model_name=str(path),
+    )
+    return EvaluationResult(Comparison((path,), (evaluation,)))
+
+
+def compare_models(
+    models: Sequence[Path],
+    settings: Settings,
+    *,
+    graphs: Sequence[str] = (),
+    device: str = "auto",
+    threads: int = 0,
+    batch_size: int | None = None,
+    reporter: Reporter,
+) -> Comparison:
+    """Evaluate model files in turn, each with each shortlist and graph, on the first one's split.
+
+    Raises what ``Model.evaluate`` raises; a file that is missing is told before others are
+    described.
+    """
+    are_runs = [ModelFile.at(model).is_checkpoint for model in models]
+    reranking = settings.reranking
+    evaluations = evaluate_models(
+        models,
+        settings.split(models[0]),
+        shortlists=settings.shortlists,
+        rerank=reranking,
+        graphs=graphs,
+        query_file=settings.query_file,
+        gallery_file=settings.gallery_file,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        reporter=reporter,
+    )
+    consistencies: Sequence[Finding] = ()
+    if any(are_runs):
+        consistencies = importlib.import_module(_MAPS).map_consistencies(
+            models,
+            evaluations[0].split.query,
+            device=device,
+            threads=threads,
+            batch_size=batch_size or DESCRIBE_BATCH,
+            reporter=reporter,
+        )
+    return Comparison(
+        tuple(models),
+        tuple(evaluations),
+        settings.shortlists,
+        tuple(consistencies),
+        against_first=len(models) > 1 or len(graphs) > 1 or reranking is not None,
+    )

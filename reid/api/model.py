@@ -1,0 +1,336 @@
+"""A model, open: images in, features, distances, rankings, figures and exported files out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+
+import reid
+from reid.api.arrays import ImageList, Images
+from reid.api.evaluation import EvaluationResult, Settings, evaluate_matcher
+from reid.api.features import Features
+from reid.api.results import ExportedFiles, RankedImages, nearest_k
+from reid.errors import ClosedError, InputError, ModelFileError
+from reid.matching import Matcher, open_matcher
+from reid.matching.describing import refuse_not_finite
+from reid.matching.files import refuse_other_model
+from reid.model_file.manifest import Manifest
+from reid.model_file.opening import ModelFile
+from reid.packages import named_packages
+from reid.progress import Reporter, reporting
+from reid.types import FloatArray
+
+ModelPath = str | os.PathLike[str]
+"""A run folder, a ``.pt`` checkpoint, an ``.onnx`` or an ``.engine``."""
+
+
+def load(
+    path: ModelPath,
+    device: str = "auto",
+    threads: int = 0,
+    *,
+    batch_size: int | None = None,
+    graph: str = "",
+) -> Model:
+    """Open a run folder, a ``.pt`` checkpoint, an ``.onnx`` or an ``.engine`` as a ``Model``.
+
+    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` 0 leaves the count of CPU threads to
+    the backend; ``batch_size`` images go through the network at once (by default 64, or 128 of a
+    network that compares pairs); ``graph`` names one graph of a run that has several that give
+    vectors (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
+
+    Raises ModelFileError for a path that is no model, a file that scores two images at once, or
+    an unknown device or graph, ManifestError, CheckpointError, InputError for a number out of
+    range, MissingPackageError.
+
+    >>> with reid.load(run, device="cpu") as model:
+    ...     model.manifest.network
+    'msp_cnn'
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"expected the path of a model, found {type(path).__name__}")
+    if threads < 0 or (batch_size is not None and batch_size < 1):
+        raise InputError(
+            f"expected threads of 0 or more and a batch size of 1 or more; found {threads} and "
+            f"{batch_size}"
+        )
+    with named_packages():
+        file = ModelFile.at(Path(path))
+        matcher = open_matcher(file, device, threads, batch_size, graph)
+    return Model(Path(path), file, matcher, device, threads)
+
+
+class Model:
+    """An open model; ``load`` makes it. Used by one thread at a time, and closed in the end.
+
+    >>> with reid.load(run) as model:
+    ...     features = model.embed(people / "query")
+    ...     distances = model.distances(features, people / "bounding_box_test")
+    >>> distances.shape[0] == len(features)
+    True
+    """
+
+    def __init__(
+        self, path: Path, file: ModelFile, matcher: Matcher[Any], device: str, threads: int
+    ) -> None:
+        """For ``load``."""
+        self.path = path
+        """The path it was loaded from."""
+        self.device, self.threads = device, threads
+        self._file, self._matcher = file, matcher
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self._matcher.backend
+        return f"Model({str(self.path)!r}, {state})"
+
+    @property
+    def manifest(self) -> Manifest:
+        """The contract of the file: network, preprocessing, precision, proofs."""
+        return (
+            self._file.checkpoint.manifest if self._file.is_checkpoint else self._matcher.manifest
+        )
+
+    @property
+    def backend(self) -> str:
+        """What runs the network, with its version and device."""
+        return self._matcher.backend
+
+    def embed(self, images: Images, *, progress: bool | Reporter = False) -> Features:
+        """Describe images: N of them -> ``Features`` of length N.
+
+        ``images`` is a path, a folder (all images below it, in the order of their names), an
+        array, or a list of any of these. Arrays are (H, W, 3) uint8 in **BGR**, as ``cv2.imread``
+        gives them, of any size; turn RGB round with ``image[:, :, ::-1]``. An array
+        (N, H, W, 3) is N images. ``progress=True`` shows a bar.
+
+        Raises InputError for None (a failed read), another dtype (values of 0-1 are not scaled:
+        say so yourself) or shape, DataError for a file that cannot be read, ModelFileError for an
+        output that is not finite, ClosedError.
+
+        >>> image = cv2.imread(str(next((people / "query").glob("*.jpg"))))
+        >>> model.embed([image, image]).vectors.shape
+        (2, 256)
+        """
+        matcher, listed = self._opened(), ImageList(images)
+        with reporting(progress) as reporter, named_packages():
+            advance = reporter.begin("describing", len(listed))
+            described = matcher.describe(listed.read(), advance)
+        names = [name or f"image {number}" for number, name in enumerate(listed.names)]
+        refuse_not_finite(matcher, described, names, "given")
+        return Features(matcher.pieces(described), matcher.identity, listed.names, described)
+
+    def distances(
+        self,
+        query: Images | Features,
+        gallery: Images | Features,
+        *,
+        shortlist: int = 0,
+        progress: bool | Reporter = False,
+    ) -> FloatArray:
+        """Distances (Q, G) float32 of each query to each gallery image; smaller is more alike.
+
+        Images as for ``embed``, or ``Features`` of this model, on either side. Of vectors they
+        are Euclidean, 0 to 2; of a network that compares pairs minus its score, and with
+        ``shortlist`` only that many gallery images are compared with a query, those that its
+        ranking vector puts first.
+
+        Raises what ``embed`` raises, InputError for an empty side, ModelFileError for features of
+        another model, ConfigError for a shortlist that cannot be.
+
+        >>> model.distances(people / "query", people / "query").shape[0] > 0
+        True
+        """
+        matcher = self._opened()
+        with reporting(progress) as reporter, named_packages():
+            sides = [self._features(side, reporter) for side in (query, gallery)]
+            for name, side in zip(("query", "gallery"), sides, strict=True):
+                if not len(side):
+                    raise InputError(f"the {name} is empty; expected at least one image")
+            first, second = (described_by(self, side) for side in sides)
+            num_pairs = len(sides[0]) * (shortlist or len(sides[1]))
+            advance = reporter.begin("comparing", num_pairs)
+            rows = matcher.tiles(first, second, advance, shortlist, reporter.say)
+            found = rows(slice(0, len(sides[0])))
+        return np.array(found, np.float32)
+
+    def rank(
+        self,
+        query: Images | Features,
+        gallery: Images | Features,
+        k: int = 10,
+        *,
+        shortlist: int = 0,
+        progress: bool | Reporter = False,
+    ) -> RankedImages:
+        """For each query its ``k`` nearest gallery images, nearest first; see ``distances``.
+
+        In a notebook the answer shows its pictures. Raises what ``distances`` raises, InputError
+        for ``k`` below 1.
+
+        >>> model.rank(people / "query", people / "query", k=1)[0][0].row
+        0
+        """
+        self._opened()
+        nearest_k(k, 1)
+        listed = [None if isinstance(one, Features) else ImageList(one) for one in (query, gallery)]
+        with reporting(progress) as reporter:
+            sides = [
+                one if isinstance(one, Features) else self.embed(one, progress=reporter)
+                for one in (query, gallery)
+            ]
+            table = self.distances(*sides, shortlist=shortlist, progress=reporter)
+        order = np.argsort(table, axis=1, kind="stable")[:, : nearest_k(k, table.shape[1])]
+        return RankedImages(
+            order,
+            np.take_along_axis(table, order, axis=1),
+            sides[0].names,
+            sides[1].names,
+            *(() if one is None else one.sources for one in listed),
+        )
+
+    def evaluate(
+        self,
+        dataset: str,
+        root: str | os.PathLike[str],
+        *,
+        shots: int | None = None,
+        shortlist: int = 0,
+        rerank: bool | tuple[int, int, float] = False,
+        test_identities: int | None = None,
+        split_seed: int | None = None,
+        query_features: str | os.PathLike[str] | None = None,
+        gallery_features: str | os.PathLike[str] | None = None,
+        progress: bool | Reporter = False,
+    ) -> EvaluationResult:
+        """Rank a dataset's gallery for its queries by its protocol: CMC, mAP, mINP.
+
+        ``dataset`` is one of ``reid.datasets()``, ``root`` its folder. A random split is the one
+        that the model was trained on, unless ``test_identities`` and ``split_seed`` say
+        otherwise. ``shots`` ranks people by that many random images of each; ``rerank`` is
+        k-reciprocal re-ranking (True, or k1, k2 and lambda); the ``*_features`` are files of
+        ``reid describe``. Figures of the answer are shares of 1.
+
+        Raises DataError for an unknown dataset, a missing folder or a damaged image, ConfigError
+        for settings that do not fit the model, ModelFileError, ClosedError.
+
+        >>> result = model.evaluate("synthetic", root=people)
+        >>> 0 <= result.rank1 <= 1 and 0 <= result.mAP <= 1
+        True
+        """
+        matcher = self._opened()
+        settings = Settings(
+            dataset,
+            Path(root),
+            shots=shots,
+            shortlists=(shortlist,),
+            rerank=rerank,
+            test_identities=test_identities,
+            split_seed=split_seed,
+            query_file=None if query_features is None else Path(query_features),
+            gallery_file=None if gallery_features is None else Path(gallery_features),
+        )
+        with reporting(progress) as reporter, named_packages():
+            return evaluate_matcher(matcher, self._file, self.path, settings, reporter)
+
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        fp16: bool = True,
+        trt: bool = False,
+        caffe: bool = False,
+        also: Sequence[str] = (),
+        pixels: bool = False,
+        prove: bool = True,
+        engine_options: Mapping[str, object] | None = None,
+        progress: bool | Reporter = False,
+    ) -> ExportedFiles:
+        """Write ONNX files of a checkpoint into the folder ``out``, and prove each on drawn people.
+
+        ``fp16`` adds half precision, ``trt`` TensorRT engines (``engine_options`` are the fields
+        of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel;
+        ``also`` names graphs that are written on request only (CSN: ``pair``; SiSNet: ``second``,
+        ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``prove=False``
+        leaves the proofs out.
+
+        Raises ModelFileError for a model that is no checkpoint, ParityError where a file does
+        not answer as the checkpoint does, BuildError, ConfigError, OutputError,
+        MissingPackageError, ClosedError.
+
+        >>> files = model.export(folder / "out", fp16=False)
+        >>> [file.name for file in files]
+        ['msp_cnn.fp32.onnx']
+        """
+        self._opened()
+        if not self._file.is_checkpoint:
+            raise ModelFileError(
+                f"{self.path}: an exported file cannot be exported again; load the run folder or "
+                "the .pt checkpoint that it was made from"
+            )
+        export_model = cast("Any", reid.loaded(reid.UPPER["export_model"]))
+        with reporting(progress) as reporter, named_packages():
+            files: ExportedFiles = export_model(
+                self._file,
+                Path(out),
+                fp16=fp16,
+                trt=trt,
+                caffe=caffe,
+                also=also,
+                pixels=pixels,
+                prove=prove,
+                engine_options=engine_options,
+                reporter=reporter,
+            )
+        return files
+
+    def close(self) -> None:
+        """Let go of the file and the device; may be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._matcher.close()
+
+    def __enter__(self) -> Model:
+        self._opened()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Matcher[Any]:
+        if self._closed:
+            raise ClosedError(f"the model {self.path} is closed; load it again with reid.load")
+        return self._matcher
+
+    def _features(self, side: Images | Features, reporter: Reporter) -> Features:
+        return side if isinstance(side, Features) else self.embed(side, progress=reporter)
+
+
+def matcher_of(model: Model) -> Matcher[Any]:
+    """What describes and compares behind an open model. Raises ClosedError, InputError."""
+    if not isinstance(model, Model):
+        raise InputError(
+            f"expected a model as reid.load gives it, found {type(model).__name__}; load the file "
+            "first"
+        )
+    return model._opened()
+
+
+def described_by(model: Model, features: Features) -> Any:
+    """The matcher's own form of features. Raises ModelFileError for another model's."""
+    matcher = matcher_of(model)
+    form = features.identity.get("stored")
+    if form is not None:
+        matcher = matcher.storing(form)
+    refuse_other_model(features.identity, matcher.identity, "the features were made")
+    return features.in_form_of(matcher)

@@ -1,0 +1,152 @@
+"""Training as one call, and the run folder that it leaves."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reid.api.model import Model, load
+from reid.config.settings import TrainConfig
+from reid.config.toml import resolve_config
+from reid.errors import ConfigError, InputError
+from reid.packages import named_packages
+from reid.progress import Reporter, reporting
+
+if TYPE_CHECKING:
+    from reid.training.loop import TrainResult
+
+Overrides = Mapping[str, object] | Sequence[str]
+"""``{"run.seed": 1}``, or lines as ``--set`` takes them: ``["run.seed=1"]``."""
+
+_LOOP = "reid.training.loop"
+"""Loads torch: imported when a training begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder after a training: checkpoint, log, curves, configuration.
+
+    >>> trained = reid.train("msp_cnn_synthetic", people, folder / "run", overrides=tiny)
+    >>> trained.result.step, trained.result.interrupted
+    (10, False)
+    >>> with trained.load(device="cpu") as network:
+    ...     len(network.embed(people / "query")) > 0
+    True
+    """
+
+    folder: Path
+    root: Path
+    """The folder of the dataset."""
+    config: TrainConfig
+    result: TrainResult
+    """Steps, seconds, the last loss, and whether it was interrupted."""
+
+    def load(self, device: str = "auto", threads: int = 0) -> Model:
+        """Open the trained network; see ``reid.load``."""
+        return load(self.folder, device, threads)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as ``reid train --json`` prints them."""
+        result = self.result
+        return {
+            "run": str(self.folder),
+            "step": result.step,
+            "num_steps": result.num_steps,
+            "interrupted": result.interrupted,
+            "seconds": round(result.seconds, 1),
+            "images_per_s": round(result.images_per_s, 2),
+            # A finished run that is resumed has no step to take, and JSON no word for NaN.
+            "loss": result.loss if math.isfinite(result.loss) else None,
+        }
+
+    def to_text(self) -> str:
+        """What became of it, and the next command."""
+        result = self.result
+        if result.interrupted:
+            return f"stopped at step {result.step} of {result.num_steps}; go on with --resume"
+        loss = f", loss {result.loss:.3f}" if math.isfinite(result.loss) else ""
+        return (
+            f"{self.folder}: {result.step} steps in {result.seconds:.0f} s, "
+            f"{result.images_per_s:.1f} images/s{loss}\nnext: reid eval {self.folder} "
+            f"--data {self.config.data.name} --data-root {self.root}"
+        )
+
+
+def train(
+    recipe: str,
+    root: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overrides: Overrides = (),
+    config_file: str | os.PathLike[str] | None = None,
+    solver: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | Reporter = False,
+) -> Run:
+    """Train a recipe on the dataset below ``root`` into the run folder ``out``.
+
+    ``recipe`` is one of ``reid.recipes()``. It is overridden by ``solver`` (a Caffe solver
+    prototxt), that by ``config_file`` (TOML), that by ``overrides``. ``resume`` goes on from the
+    checkpoint in ``out``. Ctrl-C saves one and returns, with ``result.interrupted`` set.
+
+    Raises ConfigError for an unknown recipe or setting, DataError for a dataset that is not
+    there, OutputError, CheckpointError, TrainingError when a loss is not finite.
+
+    >>> run = reid.train("msp_cnn_synthetic", people, folder / "again", overrides=tiny)
+    >>> (run.folder / "checkpoint.pt").is_file()
+    True
+    """
+    if not isinstance(recipe, str):
+        raise InputError(f"recipe is a name, one of reid.recipes(); found {recipe!r}")
+    with reporting(progress) as reporter, named_packages():
+        from_solver: dict[str, Mapping[str, Any]] = {}
+        if solver is not None:
+            module = importlib.import_module("reid.caffe.solver")
+            from_solver = module.settings_of_solver_file(Path(solver), reporter.say)
+        config = resolve_config(
+            recipe,
+            None if config_file is None else Path(config_file),
+            override_lines(overrides),
+            **from_solver,
+        )
+        result: TrainResult = importlib.import_module(_LOOP).train(
+            config, Path(root), Path(out), resume=resume, reporter=reporter
+        )
+    return Run(Path(out), Path(root), config, result)
+
+
+def override_lines(overrides: Overrides) -> list[str]:
+    """``key=value`` lines, values in TOML. Raises InputError, ConfigError."""
+    if isinstance(overrides, str):
+        raise InputError(
+            f"overrides are a mapping or a list of lines, found the text {overrides!r}; write "
+            f"[{overrides!r}]"
+        )
+    if isinstance(overrides, Mapping):
+        return [f"{key}={_toml(value, key)}" for key, value in overrides.items()]
+    return list(overrides)
+
+
+def _toml(value: object, key: str) -> str:
+    """A value on one line of TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(str(name))} = {_toml(one, key)}" for name, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, Sequence):
+        return f"[{', '.join(_toml(one, key) for one in value)}]"
+    raise ConfigError(
+        f"the override {key} is a {type(value).__name__}; expected text, a number, true or false, "
+        "a list or a table"
+    )
