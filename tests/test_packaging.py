@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -315,6 +316,22 @@ def test_an_editable_install_runs_what_is_edited(editable: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.parametrize("command", ["export", "bench", "train"])
+def test_commands_run_in_the_clone_s_own_folder(editable: Path, command: str) -> None:
+    # There Python finds the folder reid before what is installed, and its upper floors beside it.
+    source = editable.parents[2] / "source"
+    done = subprocess.run(
+        [str(editable), "-m", "reid.cli", command, "--help"],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"reid {command}" in done.stdout
 
 
 def test_what_is_installed_here_has_every_module_of_the_tree() -> None:
