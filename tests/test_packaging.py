@@ -270,6 +270,11 @@ def numpy_site() -> str:
     return str(Path(found.origin).parent.parent)
 
 
+def plain_environment() -> dict[str, str]:
+    """This one's, without what would put other modules before the installed ones."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def check_a_user_s_lines(python: Path, folder: Path) -> None:
     """mypy, strict, knows what each call gives, and finds the one mistake."""
     pytest.importorskip("mypy", reason="needs mypy: install [dev]")
@@ -278,6 +283,7 @@ def check_a_user_s_lines(python: Path, folder: Path) -> None:
     done = subprocess.run(
         [*command, "--cache-dir", str(folder / "cache"), "user.py"],
         cwd=folder,
+        env=plain_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -309,7 +315,7 @@ def test_an_editable_install_runs_what_is_edited(editable: Path) -> None:
     listing.write_text(listing.read_text() + "\nEDITED = 1\n")
     code = "import reid.api.listing, reid.export, reid.deploy; print(reid.api.listing.EDITED)"
     done = subprocess.run(
-        [str(editable), "-c", code],
+        [str(editable), "-I", "-c", code],
         cwd=editable.parent,
         capture_output=True,
         text=True,
@@ -328,7 +334,7 @@ def test_commands_run_in_the_clone_s_own_folder(editable: Path, command: str) ->
         capture_output=True,
         text=True,
         check=False,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
+        env=plain_environment(),
     )
     assert done.returncode == 0, done.stderr
     assert f"reid {command}" in done.stdout
