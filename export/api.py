@@ -15,6 +15,7 @@ from reid.packages import named_packages
 from reid.progress import SILENT, Reporter, reporting
 
 from .parity.proof import Proof
+from .parity.report import Report
 from .pipeline import (
     DRAWN,
     MAX_PARITY_CROPS,
@@ -42,7 +43,7 @@ def prove(
     device: str = "auto",
     settle: bool = True,
     progress: bool | Reporter = False,
-) -> Proof[Any]:
+) -> Proof[Report]:
     """Prove that ``candidate`` answers as ``reference`` does, on the same crops.
 
     Both are run folders, checkpoints, .onnx or .engine files; a .caffemodel is compared with a

@@ -15,6 +15,7 @@ brings no torch, ONNX, TensorRT or OpenCV, and an exported file runs without tor
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,6 +136,15 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and no others
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
+
+# In a clone's own folder Python finds this package there, and not where it is installed: the upper
+# floors then lie beside it, not in it.
+_HERE = os.path.dirname(__file__)
+_CLONE = os.path.dirname(_HERE)
+if not os.path.isdir(os.path.join(_HERE, "export")) and os.path.isfile(
+    os.path.join(_CLONE, "export", "__init__.py")
+):
+    __path__.append(_CLONE)
 
 if _clash := clash():
     warnings.warn(_clash, stacklevel=2)

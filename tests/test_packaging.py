@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -269,6 +270,11 @@ def numpy_site() -> str:
     return str(Path(found.origin).parent.parent)
 
 
+def plain_environment() -> dict[str, str]:
+    """This one's, without what would put other modules before the installed ones."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def check_a_user_s_lines(python: Path, folder: Path) -> None:
     """mypy, strict, knows what each call gives, and finds the one mistake."""
     pytest.importorskip("mypy", reason="needs mypy: install [dev]")
@@ -277,6 +283,7 @@ def check_a_user_s_lines(python: Path, folder: Path) -> None:
     done = subprocess.run(
         [*command, "--cache-dir", str(folder / "cache"), "user.py"],
         cwd=folder,
+        env=plain_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -308,13 +315,29 @@ def test_an_editable_install_runs_what_is_edited(editable: Path) -> None:
     listing.write_text(listing.read_text() + "\nEDITED = 1\n")
     code = "import reid.api.listing, reid.export, reid.deploy; print(reid.api.listing.EDITED)"
     done = subprocess.run(
-        [str(editable), "-c", code],
+        [str(editable), "-I", "-c", code],
         cwd=editable.parent,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.parametrize("command", ["export", "bench", "train"])
+def test_commands_run_in_the_clone_s_own_folder(editable: Path, command: str) -> None:
+    # There Python finds the folder reid before what is installed, and its upper floors beside it.
+    source = editable.parents[2] / "source"
+    done = subprocess.run(
+        [str(editable), "-m", "reid.cli", command, "--help"],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=plain_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"reid {command}" in done.stdout
 
 
 def test_what_is_installed_here_has_every_module_of_the_tree() -> None:

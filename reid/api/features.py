@@ -90,7 +90,7 @@ class Features:
         stored = read_described(Path(path))
         return cls(stored.pieces, stored.model, stored.names)
 
-    def in_form_of(self, matcher: Matcher[Any]) -> Any:
+    def _in_form_of(self, matcher: Matcher[Any]) -> Any:
         """As the matcher of their own model keeps them; for ``Model`` and ``Gallery``."""
         if self._described is None:
             self._described = matcher.from_pieces(self._pieces)

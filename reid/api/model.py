@@ -333,4 +333,4 @@ def described_by(model: Model, features: Features) -> Any:
     if form is not None:
         matcher = matcher.storing(form)
     refuse_other_model(features.identity, matcher.identity, "the features were made")
-    return features.in_form_of(matcher)
+    return features._in_form_of(matcher)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,38 @@ def test_every_error_of_the_tree_is_public() -> None:
         if isinstance(value, type) and issubclass(value, errors.ReidError)
     }
     assert tree <= set(reid.__all__)
+
+
+def public_callables() -> Iterator[tuple[str, object]]:
+    """Public functions, and the public methods and properties of public classes."""
+    for name in reid.__all__:
+        value = getattr(reid, name)
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value) and not issubclass(value, Exception):
+            for attribute, member in vars(value).items():
+                found = member.fget if isinstance(member, property) else member
+                found = getattr(found, "__func__", found)
+                if attribute[0] != "_" and inspect.isfunction(found):
+                    yield f"{name}.{attribute}", found
+
+
+def test_no_public_signature_says_any() -> None:
+    found = dict(public_callables())
+    assert {"load", "Model.embed", "Model.manifest", "Gallery.open", "Tracker.update"} <= set(found)
+    vague = [
+        name
+        for name, call in found.items()
+        if re.search(r"\bAny\b", str(inspect.signature(call)))  # type: ignore[arg-type]
+        and not name.endswith(".to_json")
+    ]
+    assert vague == []
+    untyped = [
+        name
+        for name, call in found.items()
+        if inspect.signature(call).return_annotation is inspect.Signature.empty  # type: ignore[arg-type]
+    ]
+    assert untyped == []
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
