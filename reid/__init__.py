@@ -18,7 +18,6 @@ import importlib
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid import errors
@@ -53,12 +52,6 @@ if TYPE_CHECKING:
     from reid.deploy.api.gallery import Gallery as Gallery
     from reid.deploy.api.tracking import Tracker as Tracker
     from reid.export.api import prove as prove
-
-_clone = Path(__file__).resolve().parent.parent
-if (_clone / "pyproject.toml").is_file() and (_clone / "export" / "__init__.py").is_file():
-    # In a clone the upper floors lie beside this folder. Python started there finds this folder
-    # before anything that was installed.
-    __path__.append(str(_clone))
 
 __version__ = "0.1.0"
 """The toolkit's version; the distribution's metadata is read from here."""

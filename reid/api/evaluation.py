@@ -34,7 +34,7 @@ from reid.report.ranked import ranked_list_picture, write_ranked_list
 from reid.types import EvalReport, Split
 
 _PICTURES = "reid.report.eval_pictures"
-_MAPS = "reid.report.activation_maps"
+_MAPS = "reid.report.map_consistency"
 """Both look inside networks: they load torch, and are imported when they are asked for."""
 
 _LISTS_SHOWN = 10

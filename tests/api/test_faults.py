@@ -162,7 +162,7 @@ def test_load_of_a_wrong_path(
         ({"device": "gpu"}, reid.ModelFileError),
         ({"threads": -1}, reid.InputError),
         ({"batch_size": 0}, reid.InputError),
-        ({"stage": "nothing"}, reid.ModelFileError),
+        ({"graph": "nothing"}, reid.ModelFileError),
     ],
 )
 def test_load_with_a_wrong_setting(
