@@ -22,7 +22,7 @@ Sources = Mapping[str, str]
 Rule = Callable[[Sources], list[str]]
 
 STEPS = {
-    **dict.fromkeys(("", "types", "errors", "files", "packages", "progress"), 0),
+    **dict.fromkeys(("", "types", "errors", "files", "packages", "locks", "progress"), 0),
     **dict.fromkeys(("losses", "caffe", "model_file"), 1),
     "models": 2,
     "config": 3,

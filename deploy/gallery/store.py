@@ -25,8 +25,8 @@ from typing import Any
 
 from reid.errors import DataError, ModelFileError, OutputError, output_errors
 from reid.files import write_text
+from reid.locks import locked
 
-from .lock import locked
 from .segments import Segment, read_segment, write_segment
 
 FORMAT = "reid gallery 1"

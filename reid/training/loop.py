@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +20,24 @@ import torch
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data import load_split
-from reid.errors import TrainingError, few_of
+from reid.errors import TrainingError, few_of, output_errors
 from reid.files import write_text
+from reid.locks import locked
 from reid.losses.batch import Batch
 from reid.progress import SILENT, Reporter
 from reid.training.arithmetic import choose_device
 from reid.training.curves import write_curves
 from reid.training.freed_memory import keep_freed_memory
 from reid.training.objectives import active_losses
-from reid.training.processes import joined_processes
+from reid.training.processes import is_first_process, joined_processes
 from reid.training.resume import checkpoint_to_resume
 from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
 from reid.training.stopping import StopRequest
+
+LOCK_NAME = ".training.lock"
+"""Held by the one training that writes into a run folder."""
 
 _NAMED_IMAGES = 4
 
@@ -68,30 +72,54 @@ def train(
     data, device = config.data, choose_device(config.run.device)
     if device == "cpu":
         keep_freed_memory(config.run.keep_freed_memory)
-    checkpoint = checkpoint_to_resume(config, out, resume)
-    split = load_split(
-        data.name,
-        data_root,
-        num_test_identities=data.num_test_identities,
-        split_seed=data.split_seed,
-        validation=data.validation,
-    )
     with ExitStack() as open_things:
+        if is_first_process():
+            open_things.enter_context(_only_writer(out))
+        checkpoint, changes = checkpoint_to_resume(config, out, resume)
+        split = load_split(
+            data.name,
+            data_root,
+            num_test_identities=data.num_test_identities,
+            split_seed=data.split_seed,
+            validation=data.validation,
+        )
         processes = open_things.enter_context(joined_processes(device))
         run, words = start_run(config, split.train, processes, checkpoint)
         open_things.callback(run.close)
         log = None
         if processes.is_first:
             reporter.say(f"{split.dataset}: {split.note}" if split.note else split.dataset)
-            reporter.say(words)
+            for line in (words, *changes):
+                reporter.say(line)
             write_text(out / "config.toml", config_to_toml(config))
             log = RunLog(out, run.loss_names, kept_steps=run.step)
             open_things.callback(log.close)
+        if checkpoint is None:
+            # What was measured at the start is kept, so that a restart goes on with the same.
+            run.save(out)
         stop = open_things.enter_context(StopRequest())
         result = _train_stages(run, out, log, stop, reporter)
     if processes.is_first:
         write_curves(out / CSV_NAME, out / "curves.png")
     return result
+
+
+@contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    """Hold the run folder's lock; a run that is refused before its first file leaves no folder.
+
+    Raises OutputError where another training writes into the folder.
+    """
+    made = not out.exists()
+    with output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK_NAME, patience_s=0):
+        try:
+            yield
+        finally:
+            if made and [path.name for path in out.iterdir()] == [LOCK_NAME]:
+                (out / LOCK_NAME).unlink()
+                out.rmdir()
 
 
 def _train_stages(

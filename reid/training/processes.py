@@ -87,6 +87,11 @@ class Processes:
         return bool(value.item() > 0)
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that writes files, known before the processes have joined."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined_processes(device: str) -> Iterator[Processes]:
     """Join the group that ``torchrun`` describes in the environment, if there is one.

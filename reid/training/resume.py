@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,30 +29,38 @@ _FREE_SETTINGS = (
 )
 """What may change on resume without changing a single weight."""
 
+_RATE_SETTINGS = re.compile(
+    r"stages\.\d+\.(lr_policy|base_lr|gamma|stepsize|milestones|min_lr|warmup_iterations)"
+)
+"""What may change on resume too: how to go on where the loss grew or stands still."""
 
-def checkpoint_to_resume(config: TrainConfig, folder: Path, resume: bool) -> Checkpoint | None:
+
+def checkpoint_to_resume(
+    config: TrainConfig, folder: Path, resume: bool
+) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint in ``folder`` if it is to be resumed and there is one.
 
-    Raises OutputError when the folder holds a run and ``resume`` is off, ConfigError when
-    the settings differ from that run's.
+    With it come lines about learning rates that are other than they were. Raises OutputError
+    when the folder holds a run and ``resume`` is off, ConfigError when the settings differ from
+    that run's.
     """
     path = folder / CHECKPOINT_NAME
     if not path.exists():
-        return None
+        return None, []
     if not resume:
         raise OutputError(
             f"{folder} holds a run already; go on with --resume, or choose another folder"
         )
     checkpoint = load_checkpoint(path)
-    difference = _first_difference(
-        dataclasses.asdict(checkpoint.config), dataclasses.asdict(config), ""
-    )
-    if difference:
+    found = _differences(dataclasses.asdict(checkpoint.config), dataclasses.asdict(config), "")
+    differences = [one for one in found if one.key not in _FREE_SETTINGS]
+    refused = [one for one in differences if not _RATE_SETTINGS.fullmatch(one.key)]
+    if refused:
         raise ConfigError(
-            f"{folder} was trained with other settings: {difference}; resume with the same, or "
-            "choose another folder"
+            f"{folder} was trained with other settings: {refused[0].text}; resume with the same, "
+            "or choose another folder"
         )
-    return checkpoint
+    return checkpoint, [f"resumed with another rate: {one.text}" for one in differences]
 
 
 def arithmetic_before(checkpoint: Checkpoint, processes: Processes) -> Arithmetic:
@@ -121,17 +130,31 @@ def _reading_training_state() -> Iterator[None]:
         ) from None
 
 
-def _first_difference(before: Any, now: Any, where: str) -> str:
-    """``key was x, is y`` for the first setting that differs, or an empty string."""
+class _Difference(NamedTuple):
+    """A setting that differs, and how."""
+
+    key: str
+    text: str
+
+
+def _differences(before: Any, now: Any, where: str) -> Iterator[_Difference]:
+    """Every setting that differs, as ``key was x, is y``; a list of plain values is one setting."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         parts = [(f"{where}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys]
-    elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
-        if len(before) != len(now):
-            return f"{where} had {len(before)} entries, has {len(now)}"
+    elif _tables(before) and _tables(now) and len(before) == len(now):
         parts = [(f"{where}.{i}", *pair) for i, pair in enumerate(zip(before, now, strict=True))]
+    elif _tables(before) and _tables(now):
+        yield _Difference(where, f"{where} had {len(before)} entries, has {len(now)}")
+        return
     else:
-        same = before == now or where in _FREE_SETTINGS
-        return "" if same else f"{where} was {before}, is {now}"
-    differences = (_first_difference(old, new, path) for path, old, new in parts)
-    return next((difference for difference in differences if difference), "")
+        if before != now:
+            yield _Difference(where, f"{where} was {before}, is {now}")
+        return
+    for path, old, new in parts:
+        yield from _differences(old, new, path)
+
+
+def _tables(value: Any) -> bool:
+    """Whether a setting is a list of tables, as ``stages`` is."""
+    return isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value)

@@ -16,7 +16,7 @@ from reid import __version__
 from reid.config.settings import StageConfig, TrainConfig
 from reid.data.loader import TrainLoader
 from reid.data.sampling.samplers import sampler_from_config
-from reid.errors import CheckpointError, ConfigError
+from reid.errors import CheckpointError, ConfigError, TrainingError
 from reid.losses.batch import Batch
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
@@ -95,8 +95,22 @@ class TrainingRun:
         """End the loader's workers."""
         self.loader.close()
 
+    def _check_weights(self, folder: Path) -> None:
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise TrainingError(
+                    f"after step {self.step} the weights of {name} are not finite. They are not "
+                    f"saved: the checkpoint in {folder} is the last good one. Resume from it with "
+                    "a lower rate: --resume --set stages.N.base_lr=VALUE"
+                )
+
     def save(self, folder: Path) -> None:
-        """Write the checkpoint, if this is the first process."""
+        """Write the checkpoint, if this is the first process.
+
+        Raises TrainingError for weights that are not finite, which every process finds: the
+        checkpoint before stays.
+        """
+        self._check_weights(folder)
         if not self.processes.is_first:
             return
         training = {

@@ -19,12 +19,14 @@ from reid.config.settings import TrainConfig
 from reid.config.toml import config_to_toml, resolve_config
 from reid.data import load_split
 from reid.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from reid.locks import locked
+from reid.model_file.opening import ModelFile
 from reid.training.checkpoint import load_checkpoint, save_checkpoint
-from reid.training.loop import train
+from reid.training.loop import _update, train
 from reid.training.processes import Processes
 from reid.training.run import TrainingRun, start_run
 from reid.types import Split
-from tests.heard import Interruption
+from tests.heard import Heard, Interruption
 
 RECIPE = "msp_cnn_synthetic"
 
@@ -340,3 +342,77 @@ def test_two_processes_share_the_work_and_end_with_one_network(
     assert equal(first, weights_of(tmp_path / "run"))
     train(config, people, tmp_path / "alone")
     assert not equal(first, weights_of(tmp_path / "alone"))
+
+
+def test_a_second_training_into_one_folder_is_refused_by_name(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with locked(out / ".training.lock"):
+        for resume in (False, True):
+            with pytest.raises(OutputError, match=rf"process {os.getpid()} on"):
+                train(tiny(tiny_overrides), people, out, resume=resume)
+    assert [path.name for path in out.iterdir()] == [".training.lock"]
+
+
+def test_weights_that_diverged_are_not_saved_and_a_lower_rate_goes_on_from_the_good_ones(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("reid.training.loop._update", _nan_after(_update))
+        with pytest.raises(TrainingError, match=r"base_lr"):
+            train(tiny(tiny_overrides), people, tmp_path / "diverged")
+    kept = ModelFile.at(tmp_path / "diverged").checkpoint
+    assert kept.step == 0
+    assert all(
+        bool(torch.isfinite(v).all()) for v in kept.model.values() if v.dtype.is_floating_point
+    )
+    lower = tiny(tiny_overrides, "stages.0.base_lr=0.0001", "stages.0.lr_policy=fixed")
+    heard = Heard()
+    result = train(lower, people, tmp_path / "diverged", resume=True, reporter=heard)
+    assert result.step == result.num_steps
+    assert any("stages.0.base_lr" in line for line in heard.said)
+    with pytest.raises(ConfigError, match=r"run\.seed"):
+        train(tiny(tiny_overrides, "run.seed=5"), people, tmp_path / "diverged", resume=True)
+
+
+def _nan_after(update: Any) -> Any:
+    """The same update, after which a weight is not a number."""
+
+    def changed(run: Any, *arguments: Any) -> int:
+        images: int = update(run, *arguments)
+        with torch.no_grad():
+            next(run.network.parameters()).fill_(torch.nan)
+        return images
+
+    return changed
+
+
+def test_a_run_killed_before_its_first_step_goes_on_with_the_arithmetic_of_its_start(
+    people: Path,
+    tiny_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "run"
+    config = tiny(tiny_overrides, "run.channels_last=auto")
+
+    def killed(*arguments: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as first:
+        first.setattr("reid.training.loop._update", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, people, out)
+    chosen = ModelFile.at(out).checkpoint.training["arithmetic"]
+
+    def measured_anew(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("the arithmetic was measured again")
+
+    monkeypatch.setattr("reid.training.run.choose_arithmetic", measured_anew)
+    train(config, people, out, resume=True)
+    assert ModelFile.at(out).checkpoint.training["arithmetic"] == chosen

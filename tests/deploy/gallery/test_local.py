@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
-from reid.deploy.gallery.lock import locked
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, OutputError, ReidError
+from reid.locks import locked
 from reid.matching import PairMatcher, VectorMatcher
 from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
@@ -213,7 +213,7 @@ def test_a_folder_of_other_files_is_not_made_a_gallery(
 def test_a_writer_is_told_who_writes_already(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reid.deploy.gallery.lock.PATIENCE_S", 0.05)
+    monkeypatch.setattr("reid.locks.PATIENCE_S", 0.05)
     vectors = people_vectors(1, 10)
     with (
         locked(Path(gallery.name) / "writer.lock"),

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that the system releases when its holder dies."""
+"""One writer at a time: a lock file that the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ _MAX_BYTES = 200
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``. Raises OutputError, which names the holder or a full disk.
+def locked(path: Path, patience_s: float | None = None) -> Iterator[None]:
+    """Hold the lock file ``path``, waiting ``patience_s`` (by default PATIENCE_S) for its holder.
+
+    Raises OutputError, which names the holder or a full disk.
 
     Works between processes and threads, and over NFS 4 between machines.
     """
     with output_errors(path):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with output_errors(path):
-            _acquire(file, path)
+            _acquire(file, path, PATIENCE_S if patience_s is None else patience_s)
             _sign(file)
         yield
     finally:
         os.close(file)  # and with it the lock
 
 
-def _acquire(file: int, path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def _acquire(file: int, path: Path, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
