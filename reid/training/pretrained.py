@@ -6,6 +6,7 @@ running code; what it has beside the backbone (a classifier) stays unused and is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,8 @@ try:
 except ImportError as error:
     raise missing("safetensors", "a file of pretrained weights") from error
 
-PREFIXES = ("module.", "backbone.", "base.")
-"""What DataParallel and the re-ID toolkits put before a backbone's names, in any order."""
-
-NESTS = ("state_dict", "model")
-"""Where a training checkpoint keeps its state dict."""
+NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+"""Where a training checkpoint keeps its state dict, one inside another."""
 
 _OPTIONAL = ".num_batches_tracked"
 """Ends the names that files of before 2018 lack; nothing is computed from them."""
@@ -55,16 +53,25 @@ class Pretrained:
 def load_pretrained(backbone: nn.Module, path: Path) -> Pretrained:
     """Put a file's weights into ``backbone``, all of them or none.
 
-    Prefixes of ``PREFIXES`` are taken off; numbers of another precision are converted. Raises
-    CheckpointError for a file that cannot be read without running code or is damaged, and for
-    weights of another architecture: a parameter that is missing, of another shape or not
-    finite, or an unknown one inside the backbone's own layers.
+    Toolkits put words before the names (``module.``, ``backbone.``, ``_orig_mod.``, ``encoder.``
+    and others, one after another): the prefix under which all of the backbone's names are found
+    is taken off. Numbers of another precision are converted. Raises CheckpointError for a file
+    that cannot be read without running code or is damaged, and for weights of another
+    architecture: a parameter that is missing, of another shape or not finite, or an unknown one
+    inside the backbone's own layers.
     """
-    found = _without_prefixes(read_state_dict(path), path)
     own = backbone.state_dict()
+    arrays = read_state_dict(path)
+    prefix = _prefix(arrays, own, path)
+    found = {
+        name.removeprefix(prefix): value
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }
     children = {name for name, _ in backbone.named_children()}
     missing = [name for name in own if name not in found]
     unexpected = sorted(found.keys() - own.keys())
+    unused = sorted({*unexpected, *(name for name in arrays if not name.startswith(prefix))})
     problems = [f"missing {name}" for name in missing if not name.endswith(_OPTIONAL)]
     problems += [f"unexpected {name}" for name in unexpected if name.split(".")[0] in children]
     problems += [
@@ -73,16 +80,56 @@ def load_pretrained(backbone: nn.Module, path: Path) -> Pretrained:
         if name in own and (problem := misfit(name, own[name], value))
     ]
     if problems:
-        raise CheckpointError(
-            f"{path} holds weights of another architecture: {_some(problems, '; ')}; name a file "
-            "of the same depth, or change network.depth"
-        )
+        raise CheckpointError(_another_architecture(path, own, arrays, prefix, problems))
     fitting = {name: value for name, value in found.items() if name in own}
     for name, value in fitting.items():
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{path}: {name} is not finite everywhere; fetch it anew")
     backbone.load_state_dict(fitting, strict=False)
-    return Pretrained(len(fitting), tuple(missing), tuple(unexpected))
+    return Pretrained(len(fitting), tuple(missing), tuple(unused))
+
+
+def _prefix(arrays: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> str:
+    """What stands before the backbone's names in the file: where most of them are found.
+
+    Raises CheckpointError where all of them are found under several prefixes.
+    """
+    needed = [name for name in own if not name.endswith(_OPTIONAL)]
+    counts = Counter(
+        name[: len(name) - len(wanted)]
+        for wanted in needed
+        for name in arrays
+        if name == wanted or name.endswith(f".{wanted}")
+    )
+    whole = [prefix for prefix, count in counts.items() if count == len(needed)]
+    if len(whole) > 1:
+        shown = _some([repr(prefix) for prefix in whole])
+        raise CheckpointError(
+            f"{path} holds several networks, under the prefixes {shown}; save one"
+        )
+    return max(counts, key=lambda prefix: (counts[prefix], -len(prefix)), default="")
+
+
+def _another_architecture(
+    path: Path,
+    own: Mapping[str, Tensor],
+    arrays: Mapping[str, Tensor],
+    prefix: str,
+    problems: list[str],
+) -> str:
+    """Why a file does not fit, with what to do: another file, or another depth."""
+    fitting = sum(f"{prefix}{name}" in arrays for name in own)
+    under = f" under the prefix {_some([prefix])!r}" if prefix else ""
+    if 2 * fitting < len(own):
+        return (
+            f"{path} does not hold the network's backbone: {fitting} of its {len(own)} arrays are "
+            f"there{under}; expected names such as {_some(list(own)[:2])}, found "
+            f"{_some(list(arrays)[:2])}; name a file of the same kind of network"
+        )
+    return (
+        f"{path} holds weights of another architecture{under}: {_some(problems, '; ')}; name a "
+        "file of the same depth, or change network.depth"
+    )
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -100,30 +147,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError, LookupError, ValueError) as error:
             raise CheckpointError(f"{path} is no {what} ({error}); copy it anew") from None
     remedy = "save the state dict alone: torch.save(model.state_dict(), FILE)"
-    body = load_without_code(path, what, absent, remedy)
-    for nest in NESTS:
-        if isinstance(body, dict) and isinstance(body.get(nest), dict):
-            body = body[nest]
+    body = load_without_code(path, what, absent, remedy, numpy_scalars=True)
+    while isinstance(body, dict) and (
+        inner := next((body[nest] for nest in NESTS if isinstance(body.get(nest), dict)), None)
+    ):
+        body = inner
     entries = body.items() if isinstance(body, dict) else ()
     arrays = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor)}
     if not arrays:
         raise CheckpointError(f"{path} is no state dict: expected named arrays, found none")
     return arrays
-
-
-def _without_prefixes(arrays: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Raises CheckpointError where two names become one."""
-    stripped: dict[str, Tensor] = {}
-    for name, value in arrays.items():
-        while prefix := next((p for p in PREFIXES if name.startswith(p)), ""):
-            name = name.removeprefix(prefix)
-        if name in stripped:
-            raise CheckpointError(
-                f"{path} holds two networks: {_some([name])} stands in it under two prefixes; "
-                "save one"
-            )
-        stripped[name] = value
-    return stripped
 
 
 def _some(words: list[str] | tuple[str, ...], between: str = ", ") -> str:

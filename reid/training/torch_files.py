@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,11 +31,23 @@ _DAMAGE = (
 )
 """What PyTorch's reader raises on files that are not whole, found by changing and cutting them."""
 
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_SCALARS: list[Any] = [
+    np.dtype,
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(type(np.dtype(kind)) for kind in "?bhilqBHILQefd"),
+]
+"""What builds a NumPy number from its type and bytes; none of it runs what a file says."""
+
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def load_without_code(path: Path, what: str, absent: str, refused: str) -> Any:
+def load_without_code(
+    path: Path, what: str, absent: str, refused: str, *, numpy_scalars: bool = False
+) -> Any:
     """What the file holds, on the CPU: tensors and plain values only.
+
+    With ``numpy_scalars`` NumPy's numbers too, which other toolkits keep beside their weights.
 
     ``what`` the file should be, ``absent`` what to do where there is none and ``refused`` where
     it holds more, are words for the messages. Raises CheckpointError.
@@ -45,7 +58,8 @@ def load_without_code(path: Path, what: str, absent: str, refused: str) -> Any:
         with open(path, "rb") as file, warnings.catch_warnings():
             _check_archive(file)
             warnings.simplefilter("ignore")  # about a foreign pickle, which is refused anyway
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_NUMPY_SCALARS if numpy_scalars else []):
+                return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no {what} {path}; {absent}") from None
     except pickle.UnpicklingError:

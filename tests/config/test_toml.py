@@ -173,3 +173,11 @@ def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_configuration_is_all_defaults() -> None:
     assert config_from_toml("", "nothing") == TrainConfig()
+
+
+@pytest.mark.parametrize("recipe", [name for name in recipe_names() if name.startswith("sisnet")])
+def test_sisnet_is_fed_as_its_pretrained_weights_were(recipe: str) -> None:
+    preprocess = load_recipe(recipe).preprocess
+    assert preprocess.channel_order == "RGB"
+    assert preprocess.mean == (123.675, 116.28, 103.53)  # 255 times 0.485, 0.456, 0.406
+    assert preprocess.std == (58.395, 57.12, 57.375)  # 255 times 0.229, 0.224, 0.225

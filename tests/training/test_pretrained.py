@@ -8,7 +8,9 @@ import pickle
 import random
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
@@ -65,7 +67,12 @@ def test_a_file_is_read_whatever_wrote_it(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "backbone.", "base.", "module.backbone.", "module.base."]
+    "prefix",
+    [
+        *("", "module.", "backbone.", "base.", "module.backbone.", "module.base."),
+        *("model.", "model.backbone.", "model.model.", "encoder.", "_orig_mod."),
+        *("module._orig_mod.", "encoder_q.trunk."),
+    ],
 )
 def test_prefixes_are_taken_off(tmp_path: Path, prefix: str) -> None:
     backbone = Backbone()
@@ -75,10 +82,13 @@ def test_prefixes_are_taken_off(tmp_path: Path, prefix: str) -> None:
     assert report.unexpected == ()
 
 
-@pytest.mark.parametrize("nest", ["state_dict", "model"])
+@pytest.mark.parametrize("nest", ["state_dict", "model", "net", "model_state_dict", "model.net"])
 def test_a_training_checkpoint_is_looked_into(tmp_path: Path, nest: str) -> None:
+    body: Any = weights()
+    for name in reversed(nest.split(".")):
+        body = {"epoch": 3, "best": np.float64(0.5), "step": np.int64(7), name: body}
     backbone = Backbone()
-    load_pretrained(backbone, saved(tmp_path, {"epoch": 3, nest: weights()}))
+    load_pretrained(backbone, saved(tmp_path, body))
     assert_loaded(backbone, weights())
 
 
@@ -167,8 +177,21 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_two_networks_is_refused(tmp_path: Path) -> None:
-    body = {**weights(), "module.conv1.weight": torch.zeros(4, 3, 1, 1)}
-    assert "conv1.weight stands in it under two" in refusal(Backbone(), saved(tmp_path, body))
+    body = {
+        f"{network}.{name}": value
+        for network in ("student", "teacher")
+        for name, value in weights().items()
+    }
+    words = refusal(Backbone(), saved(tmp_path, body))
+    assert "'student.'" in words
+    assert "'teacher.'" in words
+
+
+def test_a_file_without_the_backbone_is_not_called_another_depth(tmp_path: Path) -> None:
+    words = refusal(Backbone(), saved(tmp_path, {"blocks.0.attn.qkv.weight": torch.zeros(3)}))
+    assert "conv1.weight" in words
+    assert "blocks.0.attn.qkv.weight" in words
+    assert "depth" not in words
 
 
 def test_files_that_are_no_state_dict_are_refused(tmp_path: Path) -> None:
