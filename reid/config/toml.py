@@ -29,6 +29,12 @@ else:
 
 Section = TypeVar("Section")
 
+MAX_CHARACTERS = 1 << 20
+MAX_DOTS = 100
+"""No configuration comes near: a reader of TOML takes the square of the dots in a key."""
+
+_SHOWN = 80
+
 
 def recipe_names() -> tuple[str, ...]:
     """The recipes that come with the package, sorted."""
@@ -95,11 +101,33 @@ def config_from_tree(tree: Mapping[str, Any]) -> TrainConfig:
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
+    _check_size(text, where)
     try:
         tree: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
+        raise ConfigError(f"{where} is not TOML: {_short(str(error))}") from None
     return tree
+
+
+def _check_size(text: str, where: str) -> None:
+    """Raise ConfigError for a text that would keep the TOML reader busy for minutes."""
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(
+            f"{where} has {len(text):,} characters, expected at most {MAX_CHARACTERS:,}"
+        )
+    for number, line in enumerate(text.splitlines(), start=1):
+        key = line.partition("=")[0]
+        if key.count(".") > MAX_DOTS or line.count("[") > MAX_DOTS:
+            raise ConfigError(
+                f"{where}, line {number}: expected at most {MAX_DOTS} dots in a key and as many "
+                f"brackets, found {_short(line)}"
+            )
+
+
+def _short(text: str) -> str:
+    """The beginning of a text, as it can be shown."""
+    shown = text if text.isprintable() else ascii(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
@@ -113,10 +141,11 @@ def _merge(into: dict[str, Any], extra: Mapping[str, Any]) -> None:
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, raw = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set needs key=value, found {override!r}")
+        raise ConfigError(f"--set needs key=value, found {_short(override)!r}")
+    _check_size(override, "--set")
     try:
         value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw.strip()  # a bare word is a string
     parts = key.strip().split(".")
     node: Any = tree

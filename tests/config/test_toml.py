@@ -181,3 +181,36 @@ def test_sisnet_is_fed_as_its_pretrained_weights_were(recipe: str) -> None:
     assert preprocess.channel_order == "RGB"
     assert preprocess.mean == (123.675, 116.28, 103.53)  # 255 times 0.485, 0.456, 0.406
     assert preprocess.std == (58.395, 57.12, 57.375)  # 255 times 0.229, 0.224, 0.225
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + ".a" * 50_000 + " = 1",
+        "[a" + ".a" * 50_000 + "]",
+        "x = " + "[" * 50_000 + "]" * 50_000,
+        "x = " + "9" * 5_000,
+        "x = 1\n" * 300_000,
+        "x = " + "{a = " * 3_000 + "1" + "}" * 3_000,
+    ],
+    ids=[
+        "dotted key",
+        "dotted table",
+        "nested arrays",
+        "long integer",
+        "long text",
+        "nested tables",
+    ],
+)
+def test_a_hostile_configuration_is_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"recipe\.toml") as caught:
+        config_from_toml(text, "recipe.toml")
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["a" + ".a" * 50_000 + "=1", "run.seed=" + "[" * 50_000])
+def test_a_hostile_override_is_refused_in_one_short_line(override: str) -> None:
+    with pytest.raises(ConfigError, match="--set") as caught:
+        resolve_config("msp_cnn_synthetic", None, [override])
+    assert len(str(caught.value)) < 400
