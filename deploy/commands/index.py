@@ -94,18 +94,17 @@ def index(
     from ..gallery.listing import labelled, list_images, where_from
     from ..gallery.opening import open_gallery
     from ..gallery.times import seconds_from_text
-    from ..gallery.video import VIDEO_SUFFIXES, index_video
+    from ..gallery.video import index_video, videos_and_stills
     from ..people.detector import open_detector
 
     if bool(images) == bool(deletions):
         raise click.UsageError("give IMAGES to add, or --delete to erase")
     part = shard_from(shard, os.environ)
     where = where_from(deletions)
-    videos = [path for path in images if path.suffix.lower() in VIDEO_SUFFIXES]
+    videos, stills = videos_and_stills(images)
     if videos and time == "file":
         raise click.UsageError("for a video, --time file is not possible: give --time its start")
     start_s = seconds_from_text(time) if videos and time else None
-    stills = [path for path in images if path not in videos]
     entries = labelled(list_images(stills), camera, time) if stills else []
     root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
     with (
@@ -133,6 +132,7 @@ def index(
                                 camera=camera,
                                 start_s=start_s,
                                 phase=bar.phase,
+                                tell=bar.say,
                             )
                             for video in part.of_files(videos, root)
                         ]
