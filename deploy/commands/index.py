@@ -122,6 +122,8 @@ def index(
                 parts = [index_images(opened, matcher, part.of_images(entries, root), bar.phase)]
                 if videos:
                     with closing(open_detector(detector, device, threads)) as finder:
+                        if finder.note:
+                            bar.say(f"reid: {finder.note}")
                         parts += [
                             index_video(
                                 opened,

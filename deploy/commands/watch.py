@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from reid.cli import options
-from reid.progress import progress_bar
+from reid.progress import progress_bar, say
 
 
 @click.command()
@@ -104,6 +104,8 @@ def watch(
         stack.callback(matcher.close)
         people = open_detector(detector, device, threads, min_height)
         stack.callback(people.close)
+        if people.note:
+            say(f"reid: {people.note}")
         known = _opened(gallery, matcher, threads)
         if known is not None:
             stack.callback(known.close)

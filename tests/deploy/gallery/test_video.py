@@ -26,6 +26,7 @@ class Bright:
     """A person is a bright rectangle; its red says how sure that is."""
 
     name = "bright"
+    note = ""
 
     def __init__(self) -> None:
         self.frames = 0
