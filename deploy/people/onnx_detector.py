@@ -114,8 +114,8 @@ class OnnxDetector:
         outputs = " and ".join(contract.outputs)
         return (
             f"{self.name}: outputs {outputs} are read as {contract.format}, class "
-            f"{contract.person} as a person, and it gets {contract.channel_order} of {values}; if that is wrong, "
-            f"describe it in {self.name}.json (deploy/README.md, Detectors)"
+            f"{contract.person} as a person, and it gets {contract.channel_order} of {values}; if "
+            f"that is wrong, describe it in {self.name}.json (deploy/README.md, Detectors)"
         )
 
     def _checked_input(self, contract: DetectorContract) -> tuple[str, bool, list[int]]:
@@ -166,8 +166,8 @@ class OnnxDetector:
     def _refusal(self, found: str) -> ModelFileError:
         return ModelFileError(
             f"{self._path} is not a known people detector: {found}; expected YOLOX's, "
-            f"Ultralytics' or mmdeploy's outputs, or a contract beside it in {self._path.name}.json "
-            "(see deploy/README.md, Detectors)"
+            f"Ultralytics' or mmdeploy's outputs, or a contract beside it in "
+            f"{self._path.name}.json (see deploy/README.md, Detectors)"
         )
 
 
