@@ -21,9 +21,11 @@ import numpy as np
 
 from reid.data.images import IMAGE_SUFFIXES, read_image
 from reid.errors import DataError
+from reid.files import is_regular
 from reid.types import Image
 
 from .containers import LONG_LEAP_S, SHORT_LEAP_S, Clock, container_of, missing_at_end
+from .secrets import REMEDY
 from .sources import CameraSource, is_text
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
@@ -174,6 +176,8 @@ def _opened(source: CameraSource, backend: int) -> Any:
     """An open capture. Raises DataError, without the URL."""
     if not is_text(source.url):
         raise DataError(f"{source.name} ({source.shown}): its path is not valid UTF-8; rename it")
+    if source.kind == "video" and not _is_file(source.url):
+        raise DataError(f"{source.name} ({source.shown}) is not there, or is no regular file")
     options: list[int] = []
     if source.kind == "stream" and backend == cv2.CAP_FFMPEG:
         timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
@@ -186,7 +190,7 @@ def _opened(source: CameraSource, backend: int) -> Any:
         remedy = {
             "video": "expected a complete video that OpenCV's FFmpeg can decode",
             "device": "is a camera plugged in, and may this user read it (group video)?",
-        }.get(source.kind, "check the URL, the user and password, and that the camera is on")
+        }.get(source.kind, f"check the URL, that the camera is on, user and password: {REMEDY}")
         raise DataError(f"{source.name} ({source.shown}) cannot be opened; {remedy}")
     size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
     if size[0] * size[1] > MAX_PIXELS:
@@ -196,6 +200,13 @@ def _opened(source: CameraSource, backend: int) -> Any:
             f"{MAX_PIXELS} pixels are supported"
         )
     return capture
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return is_regular(Path(path))
+    except OSError:
+        return False
 
 
 def frame_rate(source: CameraSource) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +14,33 @@ import click
 from reid.cli import options
 from reid.progress import progress_bar, say
 
+REMEDY = "write ${NAME} for a password, to be taken from the environment, or --source @FILE"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def _no_others(context: Any, parameter: Any, words: tuple[str, ...]) -> None:
+    """Refuse further words without showing them: one may be an address with its password."""
+    if words:
+        raise click.UsageError(
+            f"expected one MODEL, and each camera behind its own --source; found {len(words)} more "
+            f"word{'s' * (len(words) > 1)}"
+        )
+
+
+def _refuse_addresses(**paths: Path | None) -> None:
+    """A camera's address where a file belongs is not shown, as it may have a password."""
+    from reid.errors import ConfigError
+
+    for what, path in paths.items():
+        if path is not None and _ADDRESS.match(str(path)):
+            raise ConfigError(
+                f"{what} is a file, and found an address; a camera's goes to --source"
+            )
+
 
 @click.command()
 @click.argument("model", type=options.MODEL)
+@click.argument("others", nargs=-1, metavar="", expose_value=False, callback=_no_others)
 @click.option(
     "--source",
     "sources",
@@ -23,7 +48,8 @@ from reid.progress import progress_bar, say
     required=True,
     metavar="[NAME=]URL",
     help="A video file, a folder of images, /dev/videoN, or a URL such as rtsp://...; repeatable. "
-    "A password in a URL is never shown.",
+    "${NAME} in a URL comes from the environment, and @FILE from a file with one source a line, so "
+    "that a password does not stand in the command line. It is never shown.",
 )
 @click.option(
     "--live", is_flag=True, help="Play files at their own speed, dropping frames if necessary."
@@ -91,13 +117,16 @@ def watch(
     from reid.training.stopping import StopRequest
 
     from ..cameras.cameras import Cameras
-    from ..cameras.sources import parse_sources
+    from ..cameras.sources import parse_sources, shows_password
     from ..people.boxes import MIN_HEIGHT
     from ..people.detector import open_detector
     from ..watch.watching import Watcher
     from ..watch.watching import watch as follow
 
+    _refuse_addresses(MODEL=model, **{"--detector": detector, "--video": video, "--events": events})
     parsed = parse_sources(sources, live)
+    if shows_password(sources):
+        say(f"reid: other users of this machine see the command line: {REMEDY}")
     with ExitStack() as stack:
         sinks = _sinks(stack, parsed, events, video, window)
         matcher = open_matcher(model, device, threads)

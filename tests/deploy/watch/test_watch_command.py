@@ -198,6 +198,36 @@ def test_bad_input_is_one_line(
     assert "hunter2" not in shown.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["m.onnx", "rtsp://u:hunter2@cam", "--source", "0"],
+        ["m.onnx", "--source", "0", "u:hunter2", "--json"],
+        ["rtsp://u:hunter2@cam", "--source", "0"],
+        ["m.onnx", "--source", "0", "--video", "rtsp://u:hunter2@cam/x"],
+        ["m.onnx", "--source", "0", "--events", "http://u:hunter2@cam/x"],
+        ["m.onnx", "--source", "0", "--detector", "https://u:hunter2@cam/x"],
+        ["m.onnx", "--source", "u:hunter2"],
+    ],
+)
+def test_an_address_in_a_wrong_place_is_not_shown(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["watch", *arguments]) in (1, 2)
+    shown = capsys.readouterr()
+    assert "hunter2" not in shown.out + shown.err
+    assert shown.err
+
+
+def test_a_password_in_the_command_line_is_warned_of_and_not_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["watch", "absent.onnx", "--source", "a=rtsp://u:hunter2@127.0.0.1:1/x"])
+    shown = capsys.readouterr().err
+    assert "other users of this machine see the command line: write ${NAME}" in shown
+    assert "hunter2" not in shown
+
+
 def test_ctrl_c_ends_with_all_files_complete(
     model: Path, detector: Path, video: Path, tmp_path: Path, interrupt: Any
 ) -> None:
