@@ -27,6 +27,7 @@ from reid.types import Image
 from .containers import LONG_LEAP_S, SHORT_LEAP_S, Clock, container_of, missing_at_end
 from .secrets import REMEDY
 from .sources import CameraSource, is_text
+from .tls import verified_options
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # AV_LOG_QUIET
 os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
@@ -183,14 +184,18 @@ def _opened(source: CameraSource, backend: int) -> Any:
         timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
         options = [value for key in timeouts for value in (int(key), STREAM_TIMEOUT_MS)]
     wanted = _STREAM_OPTIONS if source.kind == "stream" else _FILE_OPTIONS
+    wanted = wanted if _USERS_OPTIONS is None else _USERS_OPTIONS
+    if source.kind == "stream":
+        shown = f"{source.name} ({source.shown})"
+        wanted += verified_options(source.url, shown, source.tls, STREAM_TIMEOUT_MS / 1000)
     with _OPENING:
-        os.environ[_OPTIONS] = wanted if _USERS_OPTIONS is None else _USERS_OPTIONS
+        os.environ[_OPTIONS] = wanted
         capture = cv2.VideoCapture(source.url, backend, options)
     if not capture.isOpened():
         remedy = {
             "video": "expected a complete video that OpenCV's FFmpeg can decode",
             "device": "is a camera plugged in, and may this user read it (group video)?",
-        }.get(source.kind, f"check the URL, that the camera is on, user and password: {REMEDY}")
+        }.get(source.kind, f"check the URL, that the camera is on, user and password; {REMEDY}")
         raise DataError(f"{source.name} ({source.shown}) cannot be opened; {remedy}")
     size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
     if size[0] * size[1] > MAX_PIXELS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from reid.errors import ConfigError
 
 from .secrets import REMEDY, expanded, from_files, has_variable, mended
+from .tls import SYSTEMS_OWN, TlsTrust
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "srt", "http", "https", "tcp", "udp")
 """Schemes of network streams."""
@@ -40,6 +42,8 @@ class CameraSource:
     url: str = field(repr=False)
     shown: str
     live: bool
+    tls: TlsTrust = SYSTEMS_OWN
+    """For an encrypted stream: whom to trust."""
 
 
 def is_text(name: str) -> bool:
@@ -48,7 +52,10 @@ def is_text(name: str) -> bool:
 
 
 def parse_sources(
-    words: Sequence[str], live: bool = False, environment: Mapping[str, str] = os.environ
+    words: Sequence[str],
+    live: bool = False,
+    environment: Mapping[str, str] = os.environ,
+    tls: TlsTrust = SYSTEMS_OWN,
 ) -> tuple[CameraSource, ...]:
     """Sources from ``NAME=URL``, ``URL`` or ``@FILE``; ``live`` plays files at their own speed.
 
@@ -61,7 +68,10 @@ def parse_sources(
     written = [word for word, _ in from_files(words)]
     if not written:
         raise ConfigError("no source given; name one: a video, a folder, /dev/video0, rtsp://…")
-    sources = tuple(_source(word, live, environment) for word in written)
+    tls.check()
+    sources = tuple(
+        dataclasses.replace(_source(word, live, environment), tls=tls) for word in written
+    )
     for source in sources:
         if not is_text(source.name):
             raise ConfigError(

@@ -52,6 +52,15 @@ def _refuse_addresses(**paths: Path | None) -> None:
     "that a password does not stand in the command line. It is never shown.",
 )
 @click.option(
+    "--tls-ca",
+    type=options.FILE,
+    help="Certificates (PEM) of authorities or cameras that https and rtsps cameras must have. "
+    "Default: the system's authorities.",
+)
+@click.option(
+    "--insecure-tls", is_flag=True, help="Do not check the certificates of https and rtsps cameras."
+)
+@click.option(
     "--live", is_flag=True, help="Play files at their own speed, dropping frames if necessary."
 )
 @click.option(
@@ -94,6 +103,8 @@ def _refuse_addresses(**paths: Path | None) -> None:
 def watch(
     model: Path,
     sources: tuple[str, ...],
+    tls_ca: Path | None,
+    insecure_tls: bool,
     live: bool,
     detector: Path | None,
     gallery: str | None,
@@ -118,13 +129,14 @@ def watch(
 
     from ..cameras.cameras import Cameras
     from ..cameras.sources import parse_sources, shows_password
+    from ..cameras.tls import TlsTrust
     from ..people.boxes import MIN_HEIGHT
     from ..people.detector import open_detector
     from ..watch.watching import Watcher
     from ..watch.watching import watch as follow
 
     _refuse_addresses(MODEL=model, **{"--detector": detector, "--video": video, "--events": events})
-    parsed = parse_sources(sources, live)
+    parsed = parse_sources(sources, live, tls=TlsTrust(tls_ca, insecure_tls))
     if shows_password(sources):
         say(f"reid: other users of this machine see the command line: {REMEDY}")
     with ExitStack() as stack:
