@@ -125,6 +125,7 @@ def watch(
     stops; all output files are then complete.
     """
     from reid.matching import open_matcher
+    from reid.outputs import refuse_inputs
     from reid.training.stopping import StopRequest
 
     from ..cameras.cameras import Cameras
@@ -137,6 +138,12 @@ def watch(
 
     _refuse_addresses(MODEL=model, **{"--detector": detector, "--video": video, "--events": events})
     parsed = parse_sources(sources, live, tls=TlsTrust(tls_ca, insecure_tls))
+    listed = [Path(word[1:]) for word in sources if word.startswith("@")]
+    files = [Path(source.url) for source in parsed if source.kind in ("video", "folder")]
+    refuse_inputs(
+        {"--events": None if events == Path("-") else events, "--video": video},
+        [*files, *listed, model, detector, tls_ca, Path(gallery) if gallery else None],
+    )
     if shows_password(sources):
         say(f"reid: other users of this machine see the command line: {REMEDY}")
     with ExitStack() as stack:

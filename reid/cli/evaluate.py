@@ -112,12 +112,15 @@ def evaluate(
     from reid.evaluation.telling import told
     from reid.matching.vectors import DESCRIBE_BATCH
     from reid.model_file.opening import ModelFile
+    from reid.outputs import refuse_inputs
 
     # A missing one is told before the others are described.
     are_runs = [ModelFile.at(model).is_checkpoint for model in models]
     reranking = Reranking(*rerank_settings or ()) if rerank or rerank_settings else None
     split = split_as_trained(models[0], name, data_root, test_identities, split_seed)
     split = with_shots(split, shots) if shots else split
+    images = (record.path for record in (*split.query, *split.gallery))
+    refuse_inputs({"--picture": picture}, [*models, query_file, gallery_file, *images])
     if folder is not None:  # what it needs and lacks is told before what may take hours
         from reid.report.eval_pictures import draw_pictures
 

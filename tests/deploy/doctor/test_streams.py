@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
 import cv2
-import pytest
 
 from reid.deploy.doctor.streams import Streams, find_streams
 
 
 def test_the_libraries_inside_opencv_are_asked() -> None:
     found = find_streams()
-    if not found.protocols:
-        pytest.skip("needs an OpenCV with its own FFmpeg, on Linux")
-    assert {"tcp", "http"} <= found.protocols
-    assert found.ffmpeg[0].isdigit()
-    assert "FFMPEG:                      YES" in cv2.getBuildInformation()
+    has_ffmpeg = bool(re.search(r"FFMPEG: +YES", cv2.getBuildInformation()))
+    assert has_ffmpeg or not found.protocols
+    if found.protocols:  # not where the libraries of a process cannot be listed
+        assert {"tcp", "http"} <= found.protocols
+        assert found.ffmpeg[0].isalnum()
 
 
 def test_the_line_names_what_opens_what_does_not_and_who_checks_certificates() -> None:

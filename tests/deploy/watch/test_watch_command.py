@@ -219,6 +219,38 @@ def test_an_address_in_a_wrong_place_is_not_shown(
     assert shown.err
 
 
+@pytest.mark.parametrize(
+    ("option", "target"),
+    [
+        ("--video", "link.mp4"),
+        ("--events", "door.avi"),
+        ("--events", "yard/001.png"),
+        ("--events", "mean.onnx"),
+        ("--events", "people.onnx"),
+        ("--events", "mean.onnx.json"),
+        ("--events", "cameras.txt"),
+    ],
+)
+def test_an_output_that_is_an_input_is_refused_and_stays_as_it_was(
+    option: str,
+    target: str,
+    model: Path,
+    detector: Path,
+    video: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "link.mp4").hardlink_to(video)
+    (tmp_path / "cameras.txt").write_text(f"door={video}\n")
+    sources = ["--source", f"@{tmp_path / 'cameras.txt'}", "--source", str(pictures)]
+    before = (tmp_path / target).read_bytes()
+    options = ["--detector", str(detector), "--device", "cpu", option, str(tmp_path / target)]
+    assert main(["watch", str(model), *sources, *options]) == 1
+    assert f"{option} {tmp_path / target} is an input of this command" in capsys.readouterr().err
+    assert (tmp_path / target).read_bytes() == before
+
+
 def test_a_password_in_the_command_line_is_warned_of_and_not_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
