@@ -124,6 +124,7 @@ def watch(
     devices and streams give their newest frame and are reconnected when they break. Ctrl-C
     stops; all output files are then complete.
     """
+    from reid.errors import OutputError
     from reid.matching import open_matcher
     from reid.outputs import refuse_inputs
     from reid.training.stopping import StopRequest
@@ -147,7 +148,8 @@ def watch(
     if shows_password(sources):
         say(f"reid: other users of this machine see the command line: {REMEDY}")
     with ExitStack() as stack:
-        sinks = _sinks(stack, parsed, events, video, window)
+        log = _event_log(stack, events)
+        sinks = _sinks(stack, parsed, log, video, window)
         matcher = open_matcher(model, device, threads)
         stack.callback(matcher.close)
         people = open_detector(detector, device, threads, min_height)
@@ -168,7 +170,8 @@ def watch(
             max_rounds=max_frames,
             stop=lambda: stopping.requested,
         )
-    body = {"model": str(model), "detector": people.name, **report.to_json()}
+    lost = 0 if log is None else getattr(log, "lost", 0)
+    body = {"model": str(model), "detector": people.name, **report.to_json(), "events_lost": lost}
     to_stdout = events == Path("-")
     if as_json:
         shown = (
@@ -177,7 +180,18 @@ def watch(
         click.echo(shown)
     else:
         click.echo(f"{model}, people by {people.name}\n{report.to_text()}", err=to_stdout)
+    if lost:
+        raise OutputError(f"cannot write {events}: {lost} events were lost; free some space")
     return body
+
+
+def _event_log(stack: ExitStack, events: Path | None) -> Any:
+    """The file of events, stdout for -, or None."""
+    from ..watch.event_log import EventLog
+
+    if events is None or events == Path("-"):
+        return events and sys.stdout
+    return stack.enter_context(EventLog(events, say))
 
 
 def _opened(name: str | None, matcher: Any, threads: int) -> Any:
@@ -189,9 +203,7 @@ def _opened(name: str | None, matcher: Any, threads: int) -> Any:
     return open_gallery(name, matcher, threads=threads)
 
 
-def _sinks(
-    stack: ExitStack, sources: Any, events: Path | None, video: Path | None, window: bool
-) -> list[Any]:
+def _sinks(stack: ExitStack, sources: Any, log: Any, video: Path | None, window: bool) -> list[Any]:
     """Where results go; ``stack`` closes them."""
     from ..cameras.readers import FOLDER_FPS, frame_rate
     from ..watch.events import EventWriter
@@ -199,10 +211,8 @@ def _sinks(
 
     names = [source.name for source in sources]
     sinks: list[Any] = []
-    if events == Path("-"):
-        sinks.append(EventWriter(sys.stdout))
-    elif events is not None:
-        sinks.append(stack.enter_context(EventWriter.appending(events)))
+    if log is not None:
+        sinks.append(EventWriter(log))
     if video is not None:
         fps = max(frame_rate(source) for source in sources) or FOLDER_FPS
         live = any(source.live for source in sources)

@@ -219,6 +219,19 @@ def test_an_address_in_a_wrong_place_is_not_shown(
     assert shown.err
 
 
+def test_a_full_disk_under_the_events_does_not_end_the_cameras(
+    model: Path, detector: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--detector", str(detector), "--device", "cpu", "--events", "/dev/full", "--json"]
+    assert main(["watch", str(model), "--source", str(video), *options]) == 1
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert report["frames"] == NUM_FRAMES
+    assert report["events_lost"] == NUM_FRAMES - 2 + 1  # from the third hit on, and the end
+    assert shown.err.count("the disk is full") == 1
+    assert f"reid: error: cannot write /dev/full: {NUM_FRAMES - 1} events were lost" in shown.err
+
+
 @pytest.mark.parametrize(
     ("option", "target"),
     [
