@@ -43,12 +43,10 @@ class Examination:
 
     def text(self) -> str:
         """A line for each check."""
-        found = [*self.findings]
-        if self.cameras:
-            found.append(CheckResult("cameras", "", self.cameras))
-        width = max(len(finding.check) for finding in found)
-        lines = [f"{one.check:<{width}}  {one.status:<11}  {one.words}" for one in found]
-        return "\n".join([f"{self.model}: {self.machine}", *lines])
+        width = max(len(finding.check) for finding in self.findings)
+        lines = [f"{one.check:<{width}}  {one.status:<11}  {one.words}" for one in self.findings]
+        head = f"{self.model}: {self.machine}" + (f"; {self.cameras}" if self.cameras else "")
+        return "\n".join([head, *lines])
 
 
 def examine(
