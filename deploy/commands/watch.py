@@ -171,7 +171,9 @@ def watch(
             stop=lambda: stopping.requested,
         )
     lost = 0 if log is None else getattr(log, "lost", 0)
-    body = {"model": str(model), "detector": people.name, **report.to_json(), "events_lost": lost}
+    lost_frames = sum(getattr(sink, "lost", 0) for sink in sinks)
+    losses = {"events_lost": lost, "video_frames_lost": lost_frames}
+    body = {"model": str(model), "detector": people.name, **report.to_json(), **losses}
     to_stdout = events == Path("-")
     if as_json:
         shown = (
@@ -182,6 +184,8 @@ def watch(
         click.echo(f"{model}, people by {people.name}\n{report.to_text()}", err=to_stdout)
     if lost:
         raise OutputError(f"cannot write {events}: {lost} events were lost; free some space")
+    if lost_frames:
+        raise OutputError(f"{video} is incomplete: {lost_frames} frames were lost; free some space")
     return body
 
 
@@ -216,7 +220,7 @@ def _sinks(stack: ExitStack, sources: Any, log: Any, video: Path | None, window:
     if video is not None:
         fps = max(frame_rate(source) for source in sources) or FOLDER_FPS
         live = any(source.live for source in sources)
-        sinks.append(stack.enter_context(VideoSink(video, names, fps, live)))
+        sinks.append(stack.enter_context(VideoSink(video, names, fps, live, say)))
     if window:
         sinks.append(stack.enter_context(WindowSink(names)))
     bar = stack.enter_context(progress_bar("watch"))
