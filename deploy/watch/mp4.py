@@ -8,6 +8,7 @@ one table of all frames behind them.
 
 from __future__ import annotations
 
+import glob
 import os
 import struct
 import tempfile
@@ -51,6 +52,7 @@ class Mp4Writer:
     ) -> None:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_old_parts(path)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(path, flags, PRIVATE)
         self.written = 0
@@ -94,6 +96,14 @@ class Mp4Writer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _remove_old_parts(path: Path) -> None:
+    """Remove what killed processes of earlier versions left: nothing in it can be played."""
+    for found in path.parent.glob(f".{glob.escape(path.stem)}.*.part.mp4"):
+        number = found.name.removesuffix(".part.mp4").rpartition(".")[2]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            found.unlink(missing_ok=True)
 
 
 def _encoder(path: Path, width: int, height: int, fps: float) -> tuple[int, Any]:

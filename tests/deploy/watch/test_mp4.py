@@ -78,6 +78,17 @@ def test_a_killed_video_is_played_up_to_there(tmp_path: Path, frames: int) -> No
     assert len(greys_of(path)) == 5
 
 
+def test_parts_that_earlier_versions_left_are_removed_unless_their_process_lives(
+    tmp_path: Path,
+) -> None:
+    parts = [f".out.{number}.part.mp4" for number in (os.getpid(), 2**30)]
+    for name in (*parts, ".out.mine.part.mp4", ".other.1073741824.part.mp4"):
+        (tmp_path / name).touch()
+    write(tmp_path / "out.mp4", 1)
+    assert not (tmp_path / parts[1]).exists()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_file_that_is_cut_anywhere_is_played_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     killed = tmp_path / "cut.mp4"
