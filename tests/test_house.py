@@ -19,7 +19,7 @@ Sources = Mapping[str, str]
 Rule = Callable[[Sources], list[str]]
 
 STEPS = {
-    **dict.fromkeys(("", "types", "errors", "files", "progress"), 0),
+    **dict.fromkeys(("", "types", "errors", "files", "outputs", "progress"), 0),
     **dict.fromkeys(("losses", "caffe", "model_file"), 1),
     "models": 2,
     "config": 3,

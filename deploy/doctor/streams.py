@@ -8,6 +8,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from ..cameras.sources import SCHEMES
 from ..cameras.tls import PORTS
 
@@ -45,8 +47,6 @@ class Streams:
 
 def find_streams(maps: Path = MAPS) -> Streams:
     """Ask the libraries that OpenCV has loaded into this process."""
-    import cv2
-
     cv2.videoio_registry.getStreamBackends()
     try:
         text = maps.read_text(encoding="utf-8", errors="replace")
