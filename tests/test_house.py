@@ -22,7 +22,9 @@ Sources = Mapping[str, str]
 Rule = Callable[[Sources], list[str]]
 
 STEPS = {
-    **dict.fromkeys(("", "types", "errors", "files", "packages", "locks", "progress"), 0),
+    **dict.fromkeys(
+        ("", "types", "errors", "files", "packages", "locks", "outputs", "progress"), 0
+    ),
     **dict.fromkeys(("losses", "caffe", "model_file"), 1),
     "models": 2,
     "config": 3,

@@ -17,7 +17,7 @@ from ..gallery.indexing import Indexed, Shard, index_images
 from ..gallery.listing import labelled, list_images
 from ..gallery.opening import open_gallery
 from ..gallery.times import seconds_from_text
-from ..gallery.video import VIDEO_SUFFIXES, index_video
+from ..gallery.video import index_video, videos_and_stills
 from ..people.detector import open_detector
 
 
@@ -39,7 +39,7 @@ class Sources:
     @property
     def videos(self) -> list[Path]:
         """Those of which the people are taken."""
-        return [path for path in self.paths if path.suffix.lower() in VIDEO_SUFFIXES]
+        return videos_and_stills(self.paths)[0]
 
     @property
     def root(self) -> Path:
@@ -69,9 +69,8 @@ def index_sources(
     Raises DataError for a malformed time (a video has no time "file"), and what the gallery and the
     model raise.
     """
-    videos = sources.videos
+    videos, stills = videos_and_stills(sources.paths)
     start_s = seconds_from_text(sources.time) if videos and sources.time else None
-    stills = [path for path in sources.paths if path not in videos]
     listed = labelled(list_images(stills), sources.camera, sources.time) if stills else []
     part, root = sources.shard, sources.root
     with (
@@ -126,6 +125,8 @@ def _videos(
     reporter: Reporter,
 ) -> list[Indexed]:
     with closing(open_detector(sources.detector, model.device, model.threads)) as finder:
+        if finder.note:
+            reporter.say(f"reid: {finder.note}")
         return [
             index_video(
                 opened,

@@ -123,6 +123,7 @@ class _GivenPeople:
     """A detector that finds what the caller found."""
 
     name = "given"
+    note = ""
 
     def __init__(self) -> None:
         self.people = no_people()

@@ -23,6 +23,9 @@ FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
 """Delay before reconnecting to a stream: doubled from the first to the longest."""
 
+LONGEST_PAUSE_S = 5.0
+"""Longest pause between two frames of a file that is played at its own speed (a choice)."""
+
 Read = Callable[[CameraSource], Frames]
 Wait = Callable[[float], bool]
 """Waits this many seconds; true if the camera was stopped meanwhile."""
@@ -182,7 +185,11 @@ class CameraThread:
         """Wait until ``time_s`` of a file that is played at its own speed."""
         now = time.monotonic()
         self._began_s = self._began_s or now - time_s
-        if (ahead_s := self._began_s + time_s - now) > 0:
+        ahead_s = self._began_s + time_s - now
+        if ahead_s > LONGEST_PAUSE_S:  # nobody waits for an hour in which nothing was recorded
+            self._began_s -= ahead_s - LONGEST_PAUSE_S
+            ahead_s = LONGEST_PAUSE_S
+        if ahead_s > 0:
             self._wait(ahead_s)
 
     def _report(self, state: str, words: str) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reid.errors import ConfigError
+
+from .secrets import REMEDY, expanded, from_files, has_variable, mended
+from .tls import SYSTEMS_OWN, TlsTrust
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "srt", "http", "https", "tcp", "udp")
 """Schemes of network streams."""
@@ -17,7 +22,8 @@ _NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d{1,5})?")
 _DEVICE = re.compile(r"(?:/dev/video)?(\d{1,4})")
-_SECRETIVE = re.compile(r"[@?]|:/|//")
+_LOGIN = re.compile(r"://[^/?#@]*:[^@]+@|[?&](?:p|pw|pwd|pass|password|token|key)=", re.IGNORECASE)
+_SECRETIVE = re.compile(r"[@?#:=&$;|\\]|//")
 """Signs of a mistyped URL, rare in file names: it may hold a password."""
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
 """How Python decodes bytes of a file name that are not valid UTF-8."""
@@ -36,6 +42,8 @@ class CameraSource:
     url: str = field(repr=False)
     shown: str
     live: bool
+    tls: TlsTrust = SYSTEMS_OWN
+    """For an encrypted stream: whom to trust."""
 
 
 def is_text(name: str) -> bool:
@@ -43,16 +51,27 @@ def is_text(name: str) -> bool:
     return not _NO_TEXT.search(name)
 
 
-def parse_sources(words: Sequence[str], live: bool = False) -> tuple[CameraSource, ...]:
-    """Sources from ``NAME=URL`` or ``URL``; ``live`` makes files play at their own speed.
+def parse_sources(
+    words: Sequence[str],
+    live: bool = False,
+    environment: Mapping[str, str] = os.environ,
+    tls: TlsTrust = SYSTEMS_OWN,
+) -> tuple[CameraSource, ...]:
+    """Sources from ``NAME=URL``, ``URL`` or ``@FILE``; ``live`` plays files at their own speed.
 
-    Without NAME a source is named after its file, folder, device or host. Raises ConfigError
-    for two sources with one name, a name that is not valid UTF-8, a missing file, and a URL with
-    an unknown scheme; messages show no more of a URL than its scheme, host and port.
+    ``${NAME}`` in a URL is taken from ``environment``. What exists as a file or folder is that,
+    whatever else its name could mean. Without NAME a source is named after its file, folder,
+    device or host. Raises ConfigError for two sources with one name, a name that is not valid
+    UTF-8, a missing file, a pipe, and a URL with an unknown scheme; messages show no more of a URL
+    than its scheme, host and port.
     """
-    if not words:
+    written = [word for word, _ in from_files(words)]
+    if not written:
         raise ConfigError("no source given; name one: a video, a folder, /dev/video0, rtsp://…")
-    sources = tuple(_source(word, live) for word in words)
+    tls.check()
+    sources = tuple(
+        dataclasses.replace(_source(word, live, environment), tls=tls) for word in written
+    )
     for source in sources:
         if not is_text(source.name):
             raise ConfigError(
@@ -67,34 +86,66 @@ def parse_sources(words: Sequence[str], live: bool = False) -> tuple[CameraSourc
     return sources
 
 
-def _source(word: str, live: bool) -> CameraSource:
-    named = _NAMED.fullmatch(word)
+def shows_password(words: Sequence[str]) -> bool:
+    """Whether a password stands in the command line itself, where ``ps`` shows it."""
+    return any(
+        _LOGIN.search(word) is not None
+        for word, from_file in from_files(words)
+        if not from_file and not has_variable(word)
+    )
+
+
+def _source(word: str, live: bool, environment: Mapping[str, str]) -> CameraSource:
+    named = None if _exists(word) else _NAMED.fullmatch(word)
     name, url = named.groups() if named else ("", word)
-    scheme = _SCHEME.fullmatch(url)
-    if scheme:
-        return _stream(name, url, scheme[1].lower(), scheme[2])
-    device = _DEVICE.fullmatch(url)
-    if device:
+    if not _exists(url):
+        url = expanded(url, environment)
+        scheme = _SCHEME.fullmatch(url)
+        if scheme:
+            return _stream(name, scheme[1].lower(), scheme[2])
+    device = _DEVICE.fullmatch(os.path.realpath(url) if _exists(url) else url)
+    if device and not (_exists(url) and url.isdecimal()):
         file = f"/dev/video{device[1]}"
         return CameraSource(name or f"video{device[1]}", "device", file, file, True)
+    return _file(name, url, live)
+
+
+def _file(name: str, url: str, live: bool) -> CameraSource:
     path = Path(url)
-    if not path.exists():
+    if not _exists(url):
         shown = "this URL" if _SECRETIVE.search(url) else url
         raise ConfigError(
             f"{shown}: no such video or folder; expected [NAME=]URL: NAME of letters, digits and "
             "._- only, URL a file, a folder, /dev/videoN, or one of "
             f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}"
         )
+    if not (path.is_dir() or path.is_file()):
+        raise ConfigError(
+            f"{path} is a pipe, socket or device; expected a video file, a folder, /dev/videoN or "
+            "a URL"
+        )
     kind = "folder" if path.is_dir() else "video"
     return CameraSource(name or path.resolve().stem, kind, str(path.resolve()), str(path), live)
 
 
-def _stream(name: str, url: str, scheme: str, rest: str) -> CameraSource:
+def _exists(word: str) -> bool:
+    if not word:
+        raise ConfigError("a source is empty; is a variable of the shell not set?")
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
+
+
+def _stream(name: str, scheme: str, rest: str) -> CameraSource:
     if scheme not in SCHEMES:
         raise ConfigError(f"unknown scheme {scheme}://; expected one of {', '.join(SCHEMES)}")
     host = _host(rest)
     if not (name or host):
-        raise ConfigError(f"this {scheme}:// URL has no clear host, so it needs a name: NAME=URL")
+        raise ConfigError(
+            f"this {scheme}:// URL has no clear host, so it needs a name: NAME=URL; {REMEDY}"
+        )
+    url = mended(scheme, rest)
     return CameraSource(name or host, "stream", url, f"{scheme}://{host or '...'}", True)
 
 

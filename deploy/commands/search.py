@@ -58,6 +58,7 @@ def search(
     from reid.data.images import read_image
     from reid.files import write_text
     from reid.matching import open_matcher
+    from reid.outputs import refuse_inputs
 
     from ..gallery import GalleryEntry, Where
     from ..gallery.listing import names_from
@@ -65,6 +66,7 @@ def search(
     from ..gallery.results import Answer, page_of, text_of, to_json
     from ..gallery.times import seconds_from_text
 
+    refuse_inputs({"--html": page}, [*images, model, Path(gallery)])
     span = [seconds_from_text(text) if text else None for text in (since, until)]
     where = Where(names_from(people), names_from(cameras), *span)
     queries = [read_image(path) for path in images]

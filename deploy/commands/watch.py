@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,11 +12,35 @@ from typing import Any
 import click
 
 from reid.cli import options
-from reid.progress import progress_bar
+from reid.progress import progress_bar, say
+
+REMEDY = "write ${NAME} for a password, to be taken from the environment, or --source @FILE"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def _no_others(context: Any, parameter: Any, words: tuple[str, ...]) -> None:
+    """Refuse further words without showing them: one may be an address with its password."""
+    if words:
+        raise click.UsageError(
+            f"expected one MODEL, and each camera behind its own --source; found {len(words)} more "
+            f"word{'s' * (len(words) > 1)}"
+        )
+
+
+def _refuse_addresses(**paths: Path | None) -> None:
+    """A camera's address where a file belongs is not shown, as it may have a password."""
+    from reid.errors import ConfigError
+
+    for what, path in paths.items():
+        if path is not None and _ADDRESS.match(str(path)):
+            raise ConfigError(
+                f"{what} is a file, and found an address; a camera's goes to --source"
+            )
 
 
 @click.command()
 @click.argument("model", type=options.MODEL)
+@click.argument("others", nargs=-1, metavar="", expose_value=False, callback=_no_others)
 @click.option(
     "--source",
     "sources",
@@ -23,7 +48,17 @@ from reid.progress import progress_bar
     required=True,
     metavar="[NAME=]URL",
     help="A video file, a folder of images, /dev/videoN, or a URL such as rtsp://...; repeatable. "
-    "A password in a URL is never shown.",
+    "${NAME} in a URL comes from the environment, and @FILE from a file with one source a line, so "
+    "that a password does not stand in the command line. It is never shown.",
+)
+@click.option(
+    "--tls-ca",
+    type=options.FILE,
+    help="Certificates (PEM) of authorities or cameras that https and rtsps cameras must have. "
+    "Default: the system's authorities.",
+)
+@click.option(
+    "--insecure-tls", is_flag=True, help="Do not check the certificates of https and rtsps cameras."
 )
 @click.option(
     "--live", is_flag=True, help="Play files at their own speed, dropping frames if necessary."
@@ -68,6 +103,8 @@ from reid.progress import progress_bar
 def watch(
     model: Path,
     sources: tuple[str, ...],
+    tls_ca: Path | None,
+    insecure_tls: bool,
     live: bool,
     detector: Path | None,
     gallery: str | None,
@@ -87,23 +124,38 @@ def watch(
     devices and streams give their newest frame and are reconnected when they break. Ctrl-C
     stops; all output files are then complete.
     """
+    from reid.errors import OutputError
     from reid.matching import open_matcher
+    from reid.outputs import refuse_inputs
     from reid.training.stopping import StopRequest
 
     from ..cameras.cameras import Cameras
-    from ..cameras.sources import parse_sources
+    from ..cameras.sources import parse_sources, shows_password
+    from ..cameras.tls import TlsTrust
     from ..people.boxes import MIN_HEIGHT
     from ..people.detector import open_detector
     from ..watch.watching import Watcher
     from ..watch.watching import watch as follow
 
-    parsed = parse_sources(sources, live)
+    _refuse_addresses(MODEL=model, **{"--detector": detector, "--video": video, "--events": events})
+    parsed = parse_sources(sources, live, tls=TlsTrust(tls_ca, insecure_tls))
+    listed = [Path(word[1:]) for word in sources if word.startswith("@")]
+    files = [Path(source.url) for source in parsed if source.kind in ("video", "folder")]
+    refuse_inputs(
+        {"--events": None if events == Path("-") else events, "--video": video},
+        [*files, *listed, model, detector, tls_ca, Path(gallery) if gallery else None],
+    )
+    if shows_password(sources):
+        say(f"reid: other users of this machine see the command line: {REMEDY}")
     with ExitStack() as stack:
-        sinks = _sinks(stack, parsed, events, video, window)
+        log = _event_log(stack, events)
+        sinks = _sinks(stack, parsed, log, video, window)
         matcher = open_matcher(model, device, threads)
         stack.callback(matcher.close)
         people = open_detector(detector, device, threads, min_height)
         stack.callback(people.close)
+        if people.note:
+            say(f"reid: {people.note}")
         known = _opened(gallery, matcher, threads)
         if known is not None:
             stack.callback(known.close)
@@ -118,7 +170,10 @@ def watch(
             max_rounds=max_frames,
             stop=lambda: stopping.requested,
         )
-    body = {"model": str(model), "detector": people.name, **report.to_json()}
+    lost = 0 if log is None else getattr(log, "lost", 0)
+    lost_frames = sum(getattr(sink, "lost", 0) for sink in sinks)
+    losses = {"events_lost": lost, "video_frames_lost": lost_frames}
+    body = {"model": str(model), "detector": people.name, **report.to_json(), **losses}
     to_stdout = events == Path("-")
     if as_json:
         shown = (
@@ -127,7 +182,20 @@ def watch(
         click.echo(shown)
     else:
         click.echo(f"{model}, people by {people.name}\n{report.to_text()}", err=to_stdout)
+    if lost:
+        raise OutputError(f"cannot write {events}: {lost} events were lost; free some space")
+    if lost_frames:
+        raise OutputError(f"{video} is incomplete: {lost_frames} frames were lost; free some space")
     return body
+
+
+def _event_log(stack: ExitStack, events: Path | None) -> Any:
+    """The file of events, stdout for -, or None."""
+    from ..watch.event_log import EventLog
+
+    if events is None or events == Path("-"):
+        return events and sys.stdout
+    return stack.enter_context(EventLog(events, say))
 
 
 def _opened(name: str | None, matcher: Any, threads: int) -> Any:
@@ -139,9 +207,7 @@ def _opened(name: str | None, matcher: Any, threads: int) -> Any:
     return open_gallery(name, matcher, threads=threads)
 
 
-def _sinks(
-    stack: ExitStack, sources: Any, events: Path | None, video: Path | None, window: bool
-) -> list[Any]:
+def _sinks(stack: ExitStack, sources: Any, log: Any, video: Path | None, window: bool) -> list[Any]:
     """Where results go; ``stack`` closes them."""
     from ..cameras.readers import FOLDER_FPS, frame_rate
     from ..watch.events import EventWriter
@@ -149,14 +215,12 @@ def _sinks(
 
     names = [source.name for source in sources]
     sinks: list[Any] = []
-    if events == Path("-"):
-        sinks.append(EventWriter(sys.stdout))
-    elif events is not None:
-        sinks.append(stack.enter_context(EventWriter.appending(events)))
+    if log is not None:
+        sinks.append(EventWriter(log))
     if video is not None:
         fps = max(frame_rate(source) for source in sources) or FOLDER_FPS
         live = any(source.live for source in sources)
-        sinks.append(stack.enter_context(VideoSink(video, names, fps, live)))
+        sinks.append(stack.enter_context(VideoSink(video, names, fps, live, say)))
     if window:
         sinks.append(stack.enter_context(WindowSink(names)))
     bar = stack.enter_context(progress_bar("watch"))

@@ -18,6 +18,7 @@ from reid.types import FloatArray
 from ..bundle.golden import Golden, answers_of, find_golden, load_golden
 from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
 from .machine import Machine, missing, this_machine
+from .streams import find_streams
 
 BATCHES = (1, 5, 64)
 """Batch sizes for the crops: one by one, in uneven pieces, all at once."""
@@ -25,11 +26,12 @@ BATCHES = (1, 5, 64)
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The results for ``model``, check by check."""
+    """The results for ``model``, check by check; ``cameras`` says which streams can be opened."""
 
     model: str
     machine: str
     findings: tuple[CheckResult, ...]
+    cameras: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -44,7 +46,8 @@ class Examination:
         """A line for each check."""
         width = max(len(finding.check) for finding in self.findings)
         lines = [f"{one.check:<{width}}  {one.status:<11}  {one.words}" for one in self.findings]
-        return "\n".join([f"{self.model}: {self.machine}", *lines])
+        head = f"{self.model}: {self.machine}" + (f"; {self.cameras}" if self.cameras else "")
+        return "\n".join([head, *lines])
 
 
 def examine(
@@ -76,7 +79,7 @@ def examine(
             CheckResult("libraries", "ok", "everything that this file needs is installed")
         )
         findings += _file(model, golden, answers, device)
-    return Examination(str(model), machine.words(), tuple(findings))
+    return Examination(str(model), machine.words(), tuple(findings), find_streams().words())
 
 
 def load_answers(path: Path, golden: Golden | None) -> FloatArray:

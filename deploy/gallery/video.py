@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reid.data.readers.folders import is_image
 from reid.matching import Matcher
-from reid.progress import SILENT, Reporter
+from reid.progress import SILENT, Reporter, Say
 from reid.types import FloatArray, Image
 
 from ..cameras.readers import Lost, read_source
@@ -21,13 +23,45 @@ from .gallery import Box, Gallery, GalleryEntry
 from .indexing import Indexed, add_images, content_hash
 from .pictures import jpeg
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2"),
+    *(".mkv", ".mk3d", ".webm", ".avi", ".divx", ".flv", ".wmv", ".asf", ".ogv", ".ogm", ".nut"),
+    *(".ts", ".m2ts", ".mts", ".m2t", ".tp", ".trp", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v"),
+    *(".vob", ".evo", ".mxf", ".gxf", ".wtv", ".rm", ".rmvb", ".dv"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".h261", ".h263", ".ivf", ".obu"),
+    *(".mjpg", ".mjpeg", ".y4m", ".amv", ".dav", ".ismv"),
+)
+"""Suffixes of videos, in lower case, that OpenCV's FFmpeg has a reader for."""
 
 MIN_SCORE = 0.5
 """The least detector score of a person (a choice)."""
 
 PEOPLE_AT_ONCE = 256
 """People per transaction."""
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file has a video's suffix; macOS's ``._`` files are not videos."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("._")
+
+
+def videos_and_stills(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Videos, those in folders at any depth too, and the paths in which images are to be sought.
+
+    A folder with videos and without an image is not in the second list.
+    """
+    videos: list[Path] = []
+    stills: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            (videos if is_video(path) else stills).append(path)
+            continue
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in sorted(names)]
+        inside = sorted(filter(is_video, files))
+        videos += inside
+        if not inside or any(is_image(file.name) for file in files):
+            stills.append(path)
+    return videos, stills
 
 
 def index_video(
@@ -44,13 +78,15 @@ def index_video(
     """Add the people in a frame every ``every_s`` seconds of a video, with their pictures.
 
     An empty ``camera`` means the file's name; with ``start_s``, the video's start in seconds since
-    1970, each person gets a time. People that are in the gallery already are skipped. Raises
-    DataError for a file that is not a video, and what ``add_images`` raises.
+    1970, each person gets a time. People that are in the gallery already are skipped; ``reporter``
+    gets a line about frames that cannot be decoded. Raises DataError for a file that is not a
+    video, and what ``add_images`` raises.
     """
     start, progress = time.perf_counter(), reporter.begin("people", 0)
     found = added = 0
     waiting: list[tuple[Image, GalleryEntry]] = []
-    for person in people_in_video(detector, video, every_s, camera or video.stem, start_s):
+    camera = camera or video.stem
+    for person in people_in_video(detector, video, every_s, camera, start_s, reporter.say):
         found += 1
         waiting.append(person)
         if len(waiting) == PEOPLE_AT_ONCE:
@@ -63,13 +99,21 @@ def index_video(
 
 
 def people_in_video(
-    detector: PeopleDetector, video: Path, every_s: float, camera: str, start_s: float | None
+    detector: PeopleDetector,
+    video: Path,
+    every_s: float,
+    camera: str,
+    start_s: float | None,
+    tell: Say = lambda line: None,
 ) -> Iterator[tuple[Image, GalleryEntry]]:
-    """Crop and entry of each person; undecodable frames are skipped."""
+    """Crop and entry of each person; undecodable frames are counted in a line to ``tell``."""
     path = str(video.resolve())
-    next_s = 0.0
+    next_s, lost = 0.0, 0
     for frame in read_source(CameraSource(video.stem, "video", path, str(video), live=False)):
-        if isinstance(frame, Lost) or frame.time_s < next_s:
+        if isinstance(frame, Lost):
+            lost += frame.frames
+            continue
+        if frame.time_s < next_s:
             continue
         next_s = frame.time_s + every_s
         height, width = frame.image.shape[:2]
@@ -89,6 +133,8 @@ def people_in_video(
                     picture=picture,
                 ),
             )
+    if lost:
+        tell(f"reid: {video}: {lost} frames cannot be decoded and are left out")
 
 
 def _whole_pixels(box: FloatArray) -> Box:

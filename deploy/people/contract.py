@@ -1,8 +1,15 @@
-"""Input and output of a detector file: YOLOX's, or as a JSON file beside it describes.
+"""Input and output of a detector file: recognised, or as a JSON file beside it describes.
 
-A YOLOX file (as its own project exports it) needs no JSON: input (1 or any N, 3, H, W), BGR 0-255,
-letterboxed with 114; output (N, A, 5 + classes), not decoded, class 0 a person. Any other
-detector needs a contract, ``<file>.json``: for ``detector.onnx`` ``detector.onnx.json``:
+These need no JSON (``forms.py`` recognises them; N is 1 or any, A the number of cells):
+
+    YOLOX                input BGR 0-255, output (N, A, 5 + classes), decoded or not
+    Ultralytics          input RGB 0-1, output (N, 4 + classes, A) or (N, n, 6)
+    YOLOv5, v7           input RGB 0-1, output (N, 3 A, 5 + classes)
+    mmdeploy             outputs dets (1, n, 5) and labels (1, n)
+    boxes, scores        and perhaps labels, as below
+
+Input (N, 3, H, W), letterboxed with 114; class 0 a person unless the file names its classes. For
+any other a contract, ``<file>.json``, is needed: for ``detector.onnx`` ``detector.onnx.json``:
 
     {"format": "boxes",            outputs are boxes, and need no decoding
      "height": 640, "width": 640,  of the input, if the file leaves them open
@@ -11,13 +18,17 @@ detector needs a contract, ``<file>.json``: for ``detector.onnx`` ``detector.onn
      "std": [255, 255, 255],
      "resize": "stretch",          or letterbox: aspect kept, top left, the rest ``pad``
      "pad": 114,
-     "boxes": "boxes",             output (n, 4) or (1, n, 4): left, top, right, bottom in
-                                   pixels of the input
-     "scores": "scores",           output (n,), (1, n), or (1, n, classes)
+     "boxes": "boxes",             output (n, 4) or (1, n, 4)
+     "box": "corners",             left, top, right, bottom; or centre: x, y, width, height
+     "relative": false,            in pixels of the input; true: in fractions of it
+     "scores": "scores",           output (n,), (1, n), or (1, n, classes); "" if they are the
+                                   columns of boxes behind the fourth
      "labels": "labels",           output (n,) or (1, n) of class numbers, "" if there is none
      "person": 0}                  the class that is a person
 
-Every key but ``format`` is optional; ``"format": "yolox"`` is for another input or class.
+Every key but ``format`` is optional. The other formats are ``yolox``, ``yolov5``, ``yolov8`` (class
+scores without objectness) and ``rows`` (left, top, right, bottom, score, class), for another input
+or class than the usual ones; they read the output ``output`` ("" is the first).
 """
 
 from __future__ import annotations
@@ -36,7 +47,19 @@ from reid.types import FloatArray, Image
 
 from .boxes import People
 
-FORMATS = ("yolox", "boxes")
+FORMATS = ("yolox", "boxes", "yolov5", "yolov8", "rows")
+AUTO = "auto"
+"""The format of a file without a contract, until it is recognised."""
+
+_RGB_0_TO_1: Mapping[str, Any] = {"channel_order": "RGB", "std": (255.0, 255.0, 255.0)}
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    "yolox": {},
+    "boxes": {},
+    "yolov5": _RGB_0_TO_1,
+    "yolov8": _RGB_0_TO_1,
+    "rows": _RGB_0_TO_1,
+}
+"""Format -> keys that differ from the contract's defaults."""
 MAX_INPUT = 1 << 13
 """Largest height and width of the input."""
 _LARGEST_NUMBER = 1e6
@@ -47,7 +70,7 @@ _LARGEST_NUMBER = 1e6
 class DetectorContract:
     """See the module's text. A height or width of 0 means the file's own."""
 
-    format: str = "yolox"
+    format: str = AUTO
     height: int = 0
     width: int = 0
     channel_order: str = "BGR"
@@ -55,10 +78,19 @@ class DetectorContract:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     resize: str = "letterbox"
     pad: int = 114
+    output: str = ""
     boxes: str = "boxes"
+    box: str = "corners"
+    relative: bool = False
     scores: str = "scores"
     labels: str = ""
     person: int = 0
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs to read."""
+        listed = (self.boxes, self.scores, self.labels)
+        return [name for name in (listed if self.format == "boxes" else (self.output,)) if name]
 
     def prepare(self, frame: Image) -> FloatArray:
         """(H, W, 3) BGR -> (3, height, width) float32, the detector's input."""
@@ -91,7 +123,7 @@ class DetectorContract:
 
 
 def read_contract(detector: Path) -> DetectorContract:
-    """The contract beside a detector file, or YOLOX's. Raises ModelFileError."""
+    """The contract beside a detector file; format AUTO without one. Raises ModelFileError."""
     path = detector.with_name(f"{detector.name}.json")
     if not path.exists():
         return DetectorContract()
@@ -103,10 +135,10 @@ def read_contract(detector: Path) -> DetectorContract:
         for key in ("mean", "std"):
             if key in body:
                 body[key] = tuple(float(value) for value in body[key])
-        return DetectorContract(**body)
+        return DetectorContract(**{**USUAL[body["format"]], **body})
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(
-            f"{path} does not describe a detector ({error}); see deploy/people/contract.py for "
+            f"{path} does not describe a detector ({error}); deploy/README.md, Detectors, has "
             "its keys"
         ) from None
 
@@ -144,7 +176,10 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "std": lambda value: _three_numbers(value) and min(value) >= 1 / _LARGEST_NUMBER,
     "resize": lambda value: value in ("letterbox", "stretch"),
     "pad": lambda value: _whole(value) and value <= 255,
-    "boxes": lambda value: isinstance(value, str),
+    "output": lambda value: isinstance(value, str),
+    "boxes": lambda value: isinstance(value, str) and value != "",
+    "box": lambda value: value in ("corners", "centre"),
+    "relative": lambda value: isinstance(value, bool),
     "scores": lambda value: isinstance(value, str),
     "labels": lambda value: isinstance(value, str),
     "person": _whole,

@@ -19,6 +19,8 @@ class PeopleDetector(Protocol):
 
     name: str
     """Its name in reports."""
+    note: str
+    """What a user should know of how its file was read; often empty."""
 
     def detect(self, frames: Sequence[Image]) -> list[People]:
         """The people of each frame, (H, W, 3) uint8 BGR, in its pixels; highest score first.
@@ -45,7 +47,7 @@ def open_detector(
     if path.suffix.lower() != ".onnx" or not path.is_file():
         problem = "no such file" if not path.exists() else "not an .onnx file"
         raise ModelFileError(
-            f"{path}: {problem}; expected an ONNX file in YOLOX's format or with a "
-            "contract beside it; without --detector OpenCV's HOG is used"
+            f"{path}: {problem}; expected an ONNX file with YOLOX's, Ultralytics' or "
+            "mmdeploy's outputs, or a contract beside it; without --detector OpenCV's HOG is used"
         )
     return OnnxDetector(path, device, threads)

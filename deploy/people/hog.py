@@ -36,6 +36,7 @@ class HogDetector:
     """
 
     name = "OpenCV HOG"
+    note = ""
 
     def __init__(self, min_height: int = MIN_HEIGHT) -> None:
         self._scale = max(1.0, PERSON[1] * WINDOW[1] / min_height)

@@ -13,15 +13,9 @@ source's is always Unix time). ``box`` is left, top, width, height in pixels of 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, NamedTuple, Protocol
-
-from reid.errors import output_errors
+from typing import Any, NamedTuple, Protocol
 
 from ..cameras.camera import Frame, News
 from .track import Track
@@ -32,6 +26,14 @@ class TrackedFrame(NamedTuple):
 
     frame: Frame
     tracks: Sequence[Track]
+
+
+class LineFile(Protocol):
+    """What events are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Whole lines."""
+        ...
 
 
 class Sink(Protocol):
@@ -65,50 +67,23 @@ def person_event(frame: Frame, track: Track) -> dict[str, Any]:
 
 
 class EventWriter:
-    """Writes events to an open text file, in whole lines, so that others can follow it."""
+    """Writes events as whole lines to an open text file or an ``EventLog``."""
 
-    def __init__(self, file: IO[str], name: Path = Path("-")) -> None:
-        self._file, self._name = file, name
-
-    @classmethod
-    def appending(cls, path: Path) -> EventWriter:
-        """Append to ``path``, as a log; ends an incomplete line of an earlier crash first."""
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
-            end = file.seek(0, os.SEEK_END)
-            if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
-                file.write("\n")
-        return cls(file, path)
+    def __init__(self, file: LineFile) -> None:
+        self._file = file
 
     def frames(self, seen: Sequence[TrackedFrame]) -> None:
-        """One line per person. Raises OutputError; OSError for stdout."""
+        """One line per person. Raises OSError for stdout."""
         events = [person_event(one.frame, track) for one in seen for track in one.tracks]
         self._write("".join(json.dumps(event, allow_nan=False) + "\n" for event in events))
 
     def news(self, news: News) -> None:
-        """One line per change. Raises OutputError; OSError for stdout."""
+        """One line per change. Raises OSError for stdout."""
         event = {"event": "source", **news._asdict(), "time": round(time.time(), 3)}
         self._write(json.dumps(event) + "\n")
 
     def _write(self, lines: str) -> None:
-        if not lines:
-            return
-        # The command handles errors of stdout: a reader that closes it early is not an error.
-        with nullcontext() if self._name == Path("-") else output_errors(self._name):
+        if lines:
             self._file.write(lines)
-            self._file.flush()
-
-    def __enter__(self) -> EventWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._name != Path("-"):
-            with output_errors(self._name), self._file:
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            if flush := getattr(self._file, "flush", None):  # so that others can follow it
+                flush()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import cv2
 import numpy as np
 
-from reid.errors import ConfigError, OutputError, output_errors
+from reid.errors import ConfigError
 from reid.types import Image
 
 from ..cameras.camera import News
 from ..cameras.sources import is_text
 from .events import TrackedFrame
+from .mp4 import Mp4Writer
 from .track import Track
 
 TILE_WIDTH = 960
@@ -93,56 +93,52 @@ def _colour(track: Track) -> tuple[int, int, int]:
 
 
 class VideoSink:
-    """An MP4 file (MPEG-4 part 2, which every OpenCV writes) of the wall. A context manager.
+    """An MP4 file of the wall. A context manager.
 
     ``fps`` is the file's frame rate: files give one frame per round; if a source is ``live``,
-    frames are repeated to keep real time, for LONGEST_STILL_S at most. The complete file appears
-    when it is closed. Raises OutputError if it cannot be written.
+    frames are repeated to keep real time, for LONGEST_STILL_S at most. The file is there from the
+    first frame on, and can be played up to where its writer was killed. A full disk ends nothing:
+    ``tell`` gets a line, and ``lost`` counts. Raises OutputError if the file cannot be opened.
     """
 
-    def __init__(self, path: Path, cameras: Sequence[str], fps: float, live: bool) -> None:
-        self._path, self._fps, self._live = path, fps, live
-        # An absolute path, because FFmpeg takes the text before a colon as a protocol.
-        self._temporary = path.absolute().with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    def __init__(
+        self,
+        path: Path,
+        cameras: Sequence[str],
+        fps: float,
+        live: bool,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._path, self._fps, self._live, self._tell = path, fps, live, tell
         self._wall = Wall(cameras)
-        self._writer: Any = None
-        self._written = 0
+        self._writer: Mp4Writer | None = None
         self._began_s = 0.0
-        if path.suffix.lower() != ".mp4" or not is_text(str(self._temporary)):
+        if path.suffix.lower() != ".mp4" or not is_text(str(path)):
             raise ConfigError(f"{path}: --video needs an .mp4 file whose name is valid UTF-8")
+
+    @property
+    def lost(self) -> int:
+        """Frames that found no room."""
+        return self._writer.lost if self._writer else 0
 
     def frames(self, seen: Sequence[TrackedFrame]) -> None:
         """One round."""
         wall = self._wall.show(seen)
         if self._writer is None:
-            self._open(wall)
+            height, width = wall.shape[:2]
+            self._writer = Mp4Writer(self._path, width, height, self._fps, self._tell)
+            self._began_s = time.monotonic()
         due = 1
         if self._live:
             now_s = time.monotonic()
-            still_s = now_s - self._began_s - self._written / self._fps
+            still_s = now_s - self._began_s - self._writer.written / self._fps
             self._began_s += max(0.0, still_s - LONGEST_STILL_S)
-            due = int((now_s - self._began_s) * self._fps) + 1 - self._written
+            due = int((now_s - self._began_s) * self._fps) + 1 - self._writer.written
         for _ in range(due):
             self._writer.write(wall)
-            self._written += 1
 
     def news(self, news: News) -> None:
         """Draws nothing."""
-
-    def _open(self, wall: Image) -> None:
-        with output_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.touch()
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        size = (wall.shape[1], wall.shape[0])
-        writer = cv2.VideoWriter(str(self._temporary), code, self._fps, size)
-        self._began_s = time.monotonic()
-        if not writer.isOpened():
-            self._temporary.unlink()
-            raise OutputError(
-                f"{self._path}: this OpenCV cannot write MP4 videos; leave --video out"
-            )
-        self._writer = writer
 
     def __enter__(self) -> VideoSink:
         return self
@@ -153,27 +149,8 @@ class VideoSink:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        try:
-            with output_errors(self._path):
-                if _num_frames(self._temporary) != self._written:
-                    # OpenCV does not report a failed write.
-                    raise OutputError(f"{self._path} is incomplete; is the disk full?")
-                with open(self._temporary, "rb") as written:
-                    os.fsync(written.fileno())
-                os.replace(self._temporary, self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-
-def _num_frames(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    finally:
-        capture.release()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class WindowSink:

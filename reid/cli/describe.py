@@ -68,9 +68,11 @@ def describe(
     """
     from reid.evaluation.evaluating import split_as_trained
     from reid.matching.describing import describe_to_file
+    from reid.outputs import refuse_inputs
 
     split = split_as_trained(model, name, data_root, test_identities, split_seed)
     records = split.gallery if side == "gallery" else split.query
+    refuse_inputs({"--out": out}, [model, *(record.path for record in records)])
     with progress_bar("opening") as bar:
         size = describe_to_file(
             model,

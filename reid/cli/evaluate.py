@@ -109,6 +109,7 @@ def evaluate(
     Where a dataset is split by a seed, the split is the one that the first model was trained on.
     """
     from reid.api.evaluation import Settings, compare_models, prepare_report
+    from reid.outputs import refuse_inputs
 
     settings = Settings(
         name,
@@ -121,6 +122,8 @@ def evaluate(
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
     )
+    outputs = {"--picture": picture}
+    refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])
     if folder is not None:
         prepare_report(folder)
     with progress_bar() as bar:

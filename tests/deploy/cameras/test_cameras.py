@@ -16,6 +16,7 @@ from reid.deploy.cameras import camera as camera_module
 from reid.deploy.cameras.camera import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
+    LONGEST_PAUSE_S,
     CameraThread,
     Frame,
     News,
@@ -226,6 +227,24 @@ def test_a_file_that_is_played_live_waits_until_its_frames_are_due(
     camera.run()
     # The clock stands still meanwhile: frames of 0.1 s are ever further ahead.
     assert waits == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_a_pause_of_an_hour_in_a_live_file_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(camera_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    times_s = (0.0, 3600.0, 3600.1)
+    camera = CameraThread(
+        CameraSource("a", "video", "a", "a", live=True),
+        threading.Condition(),
+        deque(),
+        reading({"a": [Decoded(IMAGE, time_s) for time_s in times_s]}),
+        wait=lambda seconds: bool(waits.append(seconds)),
+    )
+    camera.run()
+    assert waits == pytest.approx([LONGEST_PAUSE_S, LONGEST_PAUSE_S])
+    assert camera.counts.dropped == 2
 
 
 def test_a_live_source_waits_for_no_file() -> None:

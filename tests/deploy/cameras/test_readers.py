@@ -138,6 +138,24 @@ def test_a_folder_is_read_in_the_order_of_names_and_damaged_images_are_counted(
     assert lost == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["{}.png", "frame_{}.png", "cam1-{}.png", "{:04}.png", "c{}s2.png"]
+)
+def test_frames_with_unpadded_numbers_are_played_as_they_count(tmp_path: Path, name: str) -> None:
+    numbers = [1, 2, 3, 9, 10, 11, 20, 100]
+    for number in reversed(numbers):
+        picture = np.full((8, 8, 3), number, np.uint8)
+        cv2.imwrite(str(tmp_path / name.format(number)), picture)
+    frames, _ = read(tmp_path)
+    assert [frame.image.mean() for frame in frames] == numbers
+
+
+def test_names_of_endless_digits_are_sorted_too(tmp_path: Path) -> None:
+    for value, name in enumerate(("1" * 200 + ".png", "1" * 201 + ".png")):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), value, np.uint8))
+    assert [frame.image.mean() for frame in read(tmp_path)[0]] == [0, 1]
+
+
 def test_a_folder_that_has_gone_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     source = source_of(tmp_path / "pictures")
@@ -157,3 +175,11 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
         DataError, match=r"video9999 \(/dev/video9999\) cannot be opened; is a camera"
     ):
         next(read_source(source))
+
+
+def test_a_pipe_in_a_video_s_place_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    source = CameraSource("a", "video", str(tmp_path / "a.mp4"), "a.mp4", live=False)
+    with pytest.raises(DataError, match=r"a \(a\.mp4\) is not there, or is no regular file"):
+        next(read_source(source))
+    assert frame_rate(source) == 0

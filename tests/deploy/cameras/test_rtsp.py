@@ -94,3 +94,17 @@ print(*lost, sep="\\n")
     assert "hunter2" not in said
     assert f"a (rtsp://127.0.0.1:{camera.port}) cannot be opened; check the URL" in said
     assert "b (http://127.0.0.1:1) cannot be opened" in said
+
+
+def test_a_password_with_signs_of_an_address_opens_its_camera() -> None:
+    password = "pa#s/s?@:%"
+    with RtspCamera("admin", password) as plugged:
+        host = f"127.0.0.1:{plugged.port}"
+        words = [
+            f"a=rtsp://admin:{password.rstrip('%')}%25@{host}/x",
+            f"b=rtsp://${{CAM}}@{host}/x",
+        ]
+        for source in parse_sources(words, environment={"CAM": f"admin:{password}"}):
+            frame = next(read_source(source))
+            assert isinstance(frame, Decoded)
+            assert frame.image.shape == (HEIGHT, WIDTH, 3)

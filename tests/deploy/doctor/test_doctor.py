@@ -399,6 +399,7 @@ def test_the_command_prints_every_finding_and_leaves_with_3(
     assert main(order) == 3
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 7
+    assert "; OpenCV's FFmpeg " in shown.out.splitlines()[0]
     assert "in another order than the crops" in shown.err
     np.save(tmp_path / "theirs.npy", golden.answers[:3])
     assert main(order) == 1

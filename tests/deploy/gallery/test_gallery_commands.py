@@ -114,6 +114,20 @@ def test_a_page_has_the_pictures_inside(run: Run, images: Path, tmp_path: Path) 
     assert "http" not in text.replace("http-equiv", "")
 
 
+def test_a_page_that_would_replace_the_query_is_refused(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    run("index", "m.onnx", images, "--gallery", tmp_path / "g")
+    query = images / "alice/gate/0.png"
+    (tmp_path / "page.html").symlink_to(query)
+    before = query.read_bytes()
+    options = ["--gallery", tmp_path / "g", "--html", tmp_path / "page.html"]
+    code, _, said = run("search", "m.onnx", query, *options)
+    assert code == 1
+    assert "is an input of this command" in said
+    assert query.read_bytes() == before
+
+
 def test_deleting_tells_how_many(run: Run, images: Path, tmp_path: Path) -> None:
     options = ["--gallery", tmp_path / "g"]
     run("index", "m.onnx", images, *options)

@@ -12,7 +12,7 @@ import pytest
 
 from reid.cli import main
 from reid.deploy.gallery.opening import open_gallery
-from reid.deploy.gallery.video import index_video
+from reid.deploy.gallery.video import index_video, is_video, videos_and_stills
 from reid.deploy.people.boxes import People, no_people
 from reid.errors import DataError
 from reid.matching import VectorMatcher
@@ -26,6 +26,7 @@ class Bright:
     """A person is a bright rectangle; its red says how sure that is."""
 
     name = "bright"
+    note = ""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -127,3 +128,49 @@ def test_the_command_takes_videos_beside_images(
     assert detector.closed
     assert main([*order, "--time", "file"]) == 2
     assert "give --time its start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "suffix", ["flv", "mpeg", "wmv", "m2ts", "3gp", "h264", "MP4", "mts", "hevc"]
+)
+def test_every_suffix_of_a_video_is_taken_for_one(tmp_path: Path, suffix: str) -> None:
+    assert is_video(tmp_path / f"a.{suffix}")
+    assert not is_video(tmp_path / f"._a.{suffix}")
+
+
+def test_videos_in_folders_are_found_and_folders_of_images_stay(tmp_path: Path) -> None:
+    for name in ("only/deep/b.mkv", "only/a.flv", "both/c.mp4", "both/d.jpg", "images/e.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = videos_and_stills([tmp_path / name for name in ("only", "both", "images", "list.csv")])
+    videos, stills = ([str(path.relative_to(tmp_path)) for path in some] for some in found)
+    assert videos == ["only/a.flv", "only/deep/b.mkv", "both/c.mp4"]
+    assert stills == ["both", "images", "list.csv"]
+
+
+def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_told(
+    matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    part = tmp_path / "part.mpg"
+    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"MPG1"), 25, (160, 120))
+    for _ in range(50):
+        frame = np.zeros((120, 160, 3), np.uint8)
+        frame[20:80, 32:64] = (0, 255, 255)
+        writer.write(frame)
+    writer.release()
+    joined = tmp_path / "joined.mpg"
+    joined.write_bytes(3 * part.read_bytes())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    assert index_video(gallery, matcher, Bright(), joined).found == 6
+    spoilt = tmp_path / "spoilt.avi"
+    writer = cv2.VideoWriter(str(spoilt), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (160, 120))
+    for _ in range(10):
+        writer.write(frame)
+    writer.release()
+    data = bytearray(spoilt.read_bytes())
+    at = data.index(b"\xff\xd8\xff", len(data) // 2)
+    data[at : at + 400] = bytes(400)
+    spoilt.write_bytes(data)
+    told: list[str] = []
+    index_video(gallery, matcher, Bright(), spoilt, tell=told.append)
+    assert told == [f"reid: {spoilt}: 1 frames cannot be decoded and are left out"]

@@ -17,8 +17,10 @@ def write_detector(
     outputs: Mapping[str, np.ndarray[Any, Any]],
     shape: Sequence[int | str] = (1, 3, 64, 32),
     kind: int = onnx.TensorProto.FLOAT,
+    metadata: Mapping[str, str] | None = None,
+    declared: Mapping[str, Sequence[int | str]] | None = None,
 ) -> Path:
-    """An ONNX file with an input of ``shape`` and constant outputs."""
+    """An ONNX file with an input of ``shape`` and constant outputs, of sizes as ``declared``."""
     arrays = {name: numpy_helper.from_array(value, name) for name, value in outputs.items()}
     nodes = [
         helper.make_node("Constant", [], [name], value=array) for name, array in arrays.items()
@@ -28,12 +30,16 @@ def write_detector(
         "detector",
         [helper.make_tensor_value_info("images", kind, shape)],
         [
-            helper.make_tensor_value_info(name, array.data_type, outputs[name].shape)
+            helper.make_tensor_value_info(
+                name, array.data_type, (declared or {}).get(name, outputs[name].shape)
+            )
             for name, array in arrays.items()
         ],
     )
     opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    helper.set_model_props(model, dict(metadata or {}))
+    onnx.save(model, path)
     return path
 
 

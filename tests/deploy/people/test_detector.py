@@ -143,7 +143,7 @@ def test_an_input_of_bytes_is_refused(detector_path: Path) -> None:
 
 def test_an_output_of_five_numbers_a_cell_has_no_class(detector_path: Path) -> None:
     write_detector(detector_path, {"output": yolox_output()[..., :5]})
-    with pytest.raises(ModelFileError, match=r"it gives \(1, 42, 5\)"):
+    with pytest.raises(ModelFileError, match=r"it gives output \[1, 42, 5\]"):
         open_detector(detector_path, "cpu", 1).detect(FRAMES[:1])
 
 

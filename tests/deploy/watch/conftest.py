@@ -65,6 +65,7 @@ class ColourDetector:
     """Every patch of one of the known colours, where it lies in the frame."""
 
     name = "colours"
+    note = ""
 
     def detect(self, frames: Sequence[Image]) -> list[People]:
         return [self._detect(frame) for frame in frames]

@@ -198,6 +198,81 @@ def test_bad_input_is_one_line(
     assert "hunter2" not in shown.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["m.onnx", "rtsp://u:hunter2@cam", "--source", "0"],
+        ["m.onnx", "--source", "0", "u:hunter2", "--json"],
+        ["rtsp://u:hunter2@cam", "--source", "0"],
+        ["m.onnx", "--source", "0", "--video", "rtsp://u:hunter2@cam/x"],
+        ["m.onnx", "--source", "0", "--events", "http://u:hunter2@cam/x"],
+        ["m.onnx", "--source", "0", "--detector", "https://u:hunter2@cam/x"],
+        ["m.onnx", "--source", "u:hunter2"],
+    ],
+)
+def test_an_address_in_a_wrong_place_is_not_shown(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["watch", *arguments]) in (1, 2)
+    shown = capsys.readouterr()
+    assert "hunter2" not in shown.out + shown.err
+    assert shown.err
+
+
+def test_a_full_disk_under_the_events_does_not_end_the_cameras(
+    model: Path, detector: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--detector", str(detector), "--device", "cpu", "--events", "/dev/full", "--json"]
+    assert main(["watch", str(model), "--source", str(video), *options]) == 1
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert report["frames"] == NUM_FRAMES
+    assert report["events_lost"] == NUM_FRAMES - 2 + 1  # from the third hit on, and the end
+    assert shown.err.count("the disk is full") == 1
+    assert f"reid: error: cannot write /dev/full: {NUM_FRAMES - 1} events were lost" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("option", "target"),
+    [
+        ("--video", "link.mp4"),
+        ("--events", "door.avi"),
+        ("--events", "yard/001.png"),
+        ("--events", "mean.onnx"),
+        ("--events", "people.onnx"),
+        ("--events", "mean.onnx.json"),
+        ("--events", "cameras.txt"),
+    ],
+)
+def test_an_output_that_is_an_input_is_refused_and_stays_as_it_was(
+    option: str,
+    target: str,
+    model: Path,
+    detector: Path,
+    video: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "link.mp4").hardlink_to(video)
+    (tmp_path / "cameras.txt").write_text(f"door={video}\n")
+    sources = ["--source", f"@{tmp_path / 'cameras.txt'}", "--source", str(pictures)]
+    before = (tmp_path / target).read_bytes()
+    options = ["--detector", str(detector), "--device", "cpu", option, str(tmp_path / target)]
+    assert main(["watch", str(model), *sources, *options]) == 1
+    assert f"{option} {tmp_path / target} is an input of this command" in capsys.readouterr().err
+    assert (tmp_path / target).read_bytes() == before
+
+
+def test_a_password_in_the_command_line_is_warned_of_and_not_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["watch", "absent.onnx", "--source", "a=rtsp://u:hunter2@127.0.0.1:1/x"])
+    shown = capsys.readouterr().err
+    assert "other users of this machine see the command line: write ${NAME}" in shown
+    assert "hunter2" not in shown
+
+
 def test_ctrl_c_ends_with_all_files_complete(
     model: Path, detector: Path, video: Path, tmp_path: Path, interrupt: Any
 ) -> None:
