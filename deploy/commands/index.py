@@ -56,6 +56,7 @@ from . import gallery_options
     help="Erase images instead: person=NAME, camera=NAME, since=TIME, until=TIME. Repeat to erase "
     "only images that meet all conditions.",
 )
+@options.own_images
 @gallery_options.index
 @click.option(
     "--batch",
@@ -75,6 +76,9 @@ def index(
     detector: Path | None,
     every_s: float,
     deletions: tuple[str, ...],
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
     index_kind: str,
     batch: int | None,
     device: str,
@@ -91,7 +95,7 @@ def index(
     from reid.matching import open_matcher
 
     from ..gallery.indexing import index_images, shard_from
-    from ..gallery.listing import labelled, list_images, where_from
+    from ..gallery.listing import HowRead, Listed, labelled, read_sources, where_from
     from ..gallery.opening import open_gallery
     from ..gallery.times import seconds_from_text
     from ..gallery.video import VIDEO_SUFFIXES, index_video
@@ -106,7 +110,13 @@ def index(
         raise click.UsageError("for a video, --time file is not possible: give --time its start")
     start_s = seconds_from_text(time) if videos and time else None
     stills = [path for path in images if path not in videos]
-    entries = labelled(list_images(stills), camera, time) if stills else []
+    listed = Listed()
+    if stills:
+        with progress_bar("listing") as bar:
+            listed = read_sources(stills, HowRead(junk, distractors, layout, bar.show))
+    for line in listed.lines():
+        say(line)
+    entries = labelled(listed.entries, camera, time)
     root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
     with (
         closing(open_matcher(model, device, threads, batch)) as matcher,
@@ -139,6 +149,7 @@ def index(
             found = {
                 "images": sum(one.found for one in parts),
                 "added": sum(one.added for one in parts),
+                "left_out": dict(listed.left_out),
                 "seconds": round(sum(one.seconds for one in parts), 3),
             }
         if part.of == 1:

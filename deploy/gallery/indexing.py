@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from reid.data.content import hash_of
+from reid.data.images import read_image_file
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, Progress
 from reid.matching.describing import READ_THREADS, Phase, read_ahead, silent
@@ -84,16 +86,12 @@ def add_images(
 
 def with_content(entry: GalleryEntry) -> GalleryEntry:
     """The entry with the hash of its file. Raises DataError if it cannot be read."""
-    try:
-        content = Path(entry.source).read_bytes()
-    except OSError as error:
-        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
-    return dataclasses.replace(entry, content=content_hash(content))
+    return dataclasses.replace(entry, content=content_hash(read_image_file(entry.source)))
 
 
 def content_hash(content: bytes) -> str:
     """A hash of a file's bytes: 128 bits in hexadecimal."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return hash_of(content).hex()
 
 
 def cropped(image: Image, box: Box | None, source: str) -> Image:

@@ -19,6 +19,8 @@ from reid.progress import progress_bar, say
 @options.data_root
 @options.test_identities
 @options.split_seed
+@options.own_images
+@options.all_test
 @options.device
 @options.threads
 @click.option(
@@ -80,6 +82,10 @@ def evaluate(
     data_root: Path,
     test_identities: int | None,
     split_seed: int | None,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
+    all_test: bool,
     device: str,
     threads: int,
     batch: int | None,
@@ -116,7 +122,17 @@ def evaluate(
     # A missing one is told before the others are described.
     are_runs = [ModelFile.at(model).is_checkpoint for model in models]
     reranking = Reranking(*rerank_settings or ()) if rerank or rerank_settings else None
-    split = split_as_trained(models[0], name, data_root, test_identities, split_seed)
+    split = split_as_trained(
+        models[0],
+        name,
+        data_root,
+        test_identities,
+        split_seed,
+        junk=junk,
+        distractors=distractors,
+        layout=layout,
+        all_test=all_test,
+    )
     split = with_shots(split, shots) if shots else split
     if folder is not None:  # what it needs and lacks is told before what may take hours
         from reid.report.eval_pictures import draw_pictures

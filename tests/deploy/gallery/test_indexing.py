@@ -107,7 +107,7 @@ def test_no_number_is_stored_for_an_image_the_network_cannot_describe(tmp_path: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.jpg: cannot be read"):
+    with pytest.raises(DataError, match=r"gone\.jpg: no such image file"):
         with_content(GalleryEntry(str(tmp_path / "gone.jpg")))
 
 
