@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reid.cli import options
 from reid.progress import progress_bar, say
+
+if TYPE_CHECKING:
+    from reid.config.settings import DataConfig
 
 
 @click.command()
@@ -44,6 +48,7 @@ def recipes(name: str | None, as_json: bool) -> None:
 @click.option("--config", "config_file", type=options.FILE, help="TOML that overrides the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the run folder.")
+@options.own_images
 @options.as_json
 def train(
     recipe: str,
@@ -53,6 +58,9 @@ def train(
     config_file: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
     as_json: bool,
 ) -> dict[str, Any]:
     """Train RECIPE (see `reid recipes`) and leave checkpoint, log and curves in a folder.
@@ -73,7 +81,9 @@ def train(
         from reid.caffe.solver import settings_of_solver_file
 
         from_solver = settings_of_solver_file(solver, say)
-    config = resolve_config(recipe, config_file, overrides, **from_solver)
+    own = {"junk": list(junk), "distractors": list(distractors), "layout": layout}
+    given = [f"data.{name}={json.dumps(value)}" for name, value in own.items() if value]
+    config = resolve_config(recipe, config_file, (*given, *overrides), **from_solver)
     with progress_bar("training") as bar:
         result = run_training(config, data_root, out, resume=resume, say=bar.say, progress=bar.show)
     # A finished run that is resumed has no step to take, and JSON no word for NaN.
@@ -95,6 +105,14 @@ def train(
         click.echo(
             f"{out}: {result.step} steps in {result.seconds:.0f} s, {result.images_per_s:.1f} "
             f"images/s{'' if loss is None else f', loss {loss:.3f}'}\nnext: reid eval {out} "
-            f"--data {config.data.name} --data-root {data_root}"
+            f"--data {config.data.name} --data-root {data_root}{_own_options(config.data)}"
         )
     return found
+
+
+def _own_options(data: DataConfig) -> str:
+    """The options by which `reid eval` reads a user's own images as training did."""
+    words = [word for name in data.junk for word in ("--junk", name)]
+    words += [word for name in data.distractors for word in ("--distractors", name)]
+    words += ["--layout", data.layout] if data.layout else []
+    return f" {shlex.join(words)}" if words else ""

@@ -6,6 +6,7 @@ it. The container is therefore checked first.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -41,6 +42,10 @@ MAX_PIXELS = 40_000_000
 
 MAX_SIDE = 30_000
 """The longest side that OpenCV can resize with every interpolation."""
+
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    # What OpenCV says of a damaged file, in several lines, is in our one line too.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 

@@ -78,6 +78,10 @@ def train(
         num_test_identities=data.num_test_identities,
         split_seed=data.split_seed,
         validation=data.validation,
+        junk=data.junk,
+        distractors=data.distractors,
+        layout=data.layout,
+        for_training=True,
     )
     with ExitStack() as open_things:
         processes = open_things.enter_context(joined_processes(device))

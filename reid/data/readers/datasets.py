@@ -114,6 +114,7 @@ def load_split(
     distractors: Sequence[str] = (),
     layout: str = "",
     all_test: bool = False,
+    for_training: bool = False,
 ) -> Split:
     """Read a dataset's split from the folder ``root``.
 
@@ -123,7 +124,7 @@ def load_split(
     it out, ``"auto"`` trains on it for CUHK03 and leaves it out for MSMT17. For a user's own
     images (``folder``, ``csv``) ``junk`` and ``distractors`` name people who are none,
     ``layout`` says what the folders mean (``"camera/person"``), and ``all_test`` makes all images
-    test images. Training images may be missing; training itself refuses that. Raises DataError
+    test images. Training images may be missing, unless it is ``for_training``. Raises DataError
     for an unknown name, a missing or empty folder, a single training identity, no query, an
     option that the dataset does not have, or an impossible split; for CUHK03 also OutputError
     and MissingPackageError.
@@ -152,7 +153,10 @@ def load_split(
         all_test,
     )
     _check_own(name, choice)
-    return reader.read(Path(root), choice)
+    split = reader.read(Path(root), choice)
+    if for_training and not split.train:
+        raise DataError(f"{name}: no training images in {root}; found {split.note}")
+    return split
 
 
 def list_dataset(name: str, root: str | Path, choice: Choice | None = None) -> Contents:

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -314,3 +315,82 @@ def test_a_name_in_both_unicode_forms_is_one_person(
     found = inspect_dataset("folder", write_pictures(tmp_path, names))
     assert found.subsets["all"].identities == 1
     assert found.subsets["all"].cameras == 2
+
+
+MARKET = [
+    *(f"{p:04d}_c{c}s1_{n:06d}_00.jpg" for p in (2, 3, 4) for c in (1, 2) for n in (1, 2)),
+    *(f"-1_c{c}s1_000003_00.jpg" for c in (1, 2)),
+    *(f"0000_c{c}s1_000004_00.jpg" for c in (1, 2)),
+]
+PERSON_FOLDERS = [f"{name.partition('_')[0]}/{name}" for name in MARKET]
+PLAIN_FOLDERS = [
+    f"{person}/{camera[:2]}/{rest}"
+    for person, camera, rest in (name.split("_", 2) for name in MARKET)
+]
+
+
+def _shape(root: Path, **options: Any) -> tuple[object, ...]:
+    split = load_split("folder", root, **options)
+    sides = (split.train, split.query, split.gallery)
+    return tuple(Counter((one.person_id, one.camera_id) for one in side) for side in sides)
+
+
+def test_markets_file_names_mean_the_same_in_any_folder(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    roots = [write_pictures(tmp_path / "flat", MARKET)]
+    roots += [write_pictures(tmp_path / "people", PERSON_FOLDERS)]
+    roots += [write_pictures(tmp_path / "cams", [f"cam{n[6]}/{n}" for n in MARKET[:-4]])]
+    write_pictures(roots[2], [f"rest/{name}" for name in MARKET[-4:]])
+    assert _ids(load_split("folder", roots[0]).gallery) >= {-1, 0}
+    assert _shape(roots[0]) == _shape(roots[1]) == _shape(roots[2])
+
+
+def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "flat", MARKET)
+    write_pictures(tmp_path / "plain", PLAIN_FOLDERS)
+    found = inspect_dataset("folder", tmp_path / "plain")
+    assert (found.subsets["all"].junk, found.subsets["all"].distractors) == (0, 0)
+    assert found.subsets["all"].identities == 5
+    hint = "--junk -1 --distractors 0000"
+    assert any(hint in line for line in found.lines())
+    assert hint in load_split("folder", tmp_path / "plain").note
+    said: dict[str, Any] = {"junk": ["-1"], "distractors": ["0000"]}
+    assert _shape(tmp_path / "plain", **said) == _shape(tmp_path / "flat")
+    told = inspect_dataset("folder", tmp_path / "plain", **said)
+    assert (told.subsets["all"].junk, told.subsets["all"].distractors) == (2, 2)
+    assert not any(hint in line for line in told.lines())
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"junk": ["dvae"]}, "--junk dvae: no person has this name.*did you mean 'dave'"),
+        ({"junk": ["bob"], "distractors": ["bob"]}, "bob is given as junk and as distractors"),
+    ],
+)
+def test_junk_that_nobody_is_called_is_one_line(
+    write_pictures: Pictures, tmp_path: Path, said: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        load_split("folder", write_pictures(tmp_path, NAMES), **said)
+
+
+def test_all_images_can_be_test_images(write_pictures: Pictures, tmp_path: Path) -> None:
+    split = load_split("folder", write_pictures(tmp_path, NAMES), all_test=True)
+    assert split.train == ()
+    assert _ids(split.query) == {1, 2, 3, 4}
+    assert len(split.query) + len(split.gallery) == len(NAMES)
+    assert split.note.startswith("0/4 identities, all images for testing")
+    with pytest.raises(DataError, match="--all-test or --test-identities"):
+        load_split("folder", tmp_path, all_test=True, num_test_identities=2)
+    write_pictures(tmp_path / "divided", [f"test/{name}" for name in NAMES])
+    with pytest.raises(DataError, match=r"a split of its own .*leave --all-test out"):
+        load_split("folder", tmp_path / "divided", all_test=True)
+
+
+def test_a_split_names_its_people(write_pictures: Pictures, tmp_path: Path) -> None:
+    split = load_split("folder", write_pictures(tmp_path, NAMES))
+    assert split.names == {1: "alice", 2: "bob", 3: "carol", 4: "dave"}
