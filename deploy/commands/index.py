@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,11 @@ def index(
         raise click.UsageError("for a video, --time file is not possible: give --time its start")
     start_s = seconds_from_text(time) if videos and time else None
     stills = [path for path in images if path not in videos]
-    listed = Listed()
-    if stills:
-        with progress_bar("listing") as bar:
-            listed = read_sources(stills, HowRead(junk, distractors, layout, bar.show))
+    with ExitStack() as shown:
+        # A bar only for lists so long that they tell how far they are.
+        bar_of = lru_cache(lambda: shown.enter_context(progress_bar("listing")))
+        how = HowRead(junk, distractors, layout, lambda done, of: bar_of().show(done, of))
+        listed = read_sources(stills, how) if stills else Listed()
     for line in listed.lines():
         say(line)
     entries = labelled(listed.entries, camera, time)

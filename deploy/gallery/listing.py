@@ -172,8 +172,9 @@ class _Places:
     def __init__(self) -> None:
         self._real_folder = lru_cache(1 << 16)(os.path.realpath)  # many images to a folder
 
-    def __call__(self, path: Path) -> str:
-        return os.path.join(self._real_folder(path.parent), path.name)
+    def __call__(self, path: str | Path) -> str:
+        folder, name = os.path.split(path)
+        return os.path.join(self._real_folder(folder), name)
 
 
 def _from_folder(root: Path, how: HowRead, place: _Places, found: Listed) -> None:
@@ -256,9 +257,10 @@ def _from_csv(source: Path, how: HowRead, place: _Places, found: Listed) -> None
 def _entry(base: str, row: Mapping[str, str], place: _Places) -> GalleryEntry:
     """Raises DataError or ValueError for malformed values."""
     path, person, camera, time, box = (row[name] for name in COLUMNS)
-    file = Path(base, path.replace("\\", "/"))  # a Windows path
+    file = os.path.join(base, path.replace("\\", "/"))  # a Windows path
     source = place(file)
-    real = os.path.realpath(source) if file.name == ".." or os.path.islink(source) else source
+    is_plain = not file.endswith("..") and not os.path.islink(source)
+    real = source if is_plain else os.path.realpath(source)
     if not path or "\0" in path or not real.startswith(base + os.sep):
         raise ValueError(f"{path!r} is not inside the CSV file's folder; images must be there")
     return GalleryEntry(

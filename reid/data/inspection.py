@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.data.images import read_image
-from reid.data.readers.datasets import list_dataset, load_split, published_counts
+from reid.data.readers.datasets import list_dataset, published_counts, reader_of
 from reid.data.readers.division import Choice
 from reid.data.readers.folders import Contents, identities
 from reid.errors import DataError
@@ -128,13 +128,14 @@ def inspect_dataset(
     unreadable files are findings, not errors. Raises DataError if the dataset's folders are
     missing or empty, or the name is unknown.
     """
-    own: dict[str, Any] = {
-        "junk": tuple(junk),
-        "distractors": tuple(distractors),
-        "layout": layout,
-        "all_test": all_test,
-    }
-    contents = list_dataset(name, root, Choice(**own, progress=progress))
+    choice = Choice(
+        junk=tuple(junk),
+        distractors=tuple(distractors),
+        layout=layout,
+        all_test=all_test,
+        progress=progress,
+    )
+    contents = list_dataset(name, root, choice)
     subsets, published = contents.subsets, published_counts(name)
     records = [record for listing in subsets.values() for record in listing.records]
     unreadable, digests = _read_all(records, threads or os.cpu_count() or 1, progress)
@@ -149,14 +150,14 @@ def inspect_dataset(
         skipped={subset: listing.skipped for subset, listing in subsets.items()},
         single_camera=_single_camera(contents) if contents.has_cameras else {},
         duplicates=_duplicates(contents, digests),
-        split=_split_in_words(name, root, own),
+        split=_split_in_words(name, root, choice),
         notes=contents.notes,
     )
 
 
-def _split_in_words(name: str, root: str | Path, own: Mapping[str, Any]) -> str:
+def _split_in_words(name: str, root: str | Path, choice: Choice) -> str:
     try:
-        return load_split(name, root, **own).note
+        return reader_of(name).read(Path(root), choice).note
     except DataError as error:
         return f"not possible: {error}"
 

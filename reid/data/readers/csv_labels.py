@@ -73,7 +73,9 @@ def _labels(source: Path, choice: Choice) -> list[Labelled]:
     return labels
 
 
-def _label(base: Path, real_folder: Callable[[Path], str], row: Mapping[str, str]) -> Labelled:
+def _label(
+    base: Path, real_folder: Callable[[str | Path], str], row: Mapping[str, str]
+) -> Labelled:
     """One row as a labelled image. Raises ValueError if a value is missing or invalid."""
     text, person, camera, split = (row[name] for name in COLUMNS)
     subset = split.lower()
@@ -83,15 +85,16 @@ def _label(base: Path, real_folder: Callable[[Path], str], row: Mapping[str, str
         raise ValueError(
             f"split must be one of {', '.join(SUBSETS)}; found {split!r}{nearest(subset, SUBSETS)}"
         )
-    path = base / text.replace("\\", "/")  # Windows separators
+    path = os.path.join(base, text.replace("\\", "/"))  # Windows separators
     if "\0" in text or not _is_inside(path, base, real_folder):
         raise ValueError(f"{text!r} is outside {base}; images must be inside the CSV's folder")
     camera = name_from_cell(camera)
-    return Labelled(path, name_from_cell(person), camera or None, subset or UNDIVIDED)
+    return Labelled(Path(path), name_from_cell(person), camera or None, subset or UNDIVIDED)
 
 
-def _is_inside(path: Path, base: Path, real_folder: Callable[[Path], str]) -> bool:
+def _is_inside(path: str, base: Path, real_folder: Callable[[str | Path], str]) -> bool:
     """Whether ``path`` is inside ``base`` after resolving all links and ``..``."""
-    is_plain = path.name != ".." and not path.is_symlink()
-    real = os.path.join(real_folder(path.parent), path.name) if is_plain else os.path.realpath(path)
+    folder, name = os.path.split(path)
+    is_plain = name not in ("..", ".", "") and not os.path.islink(path)
+    real = os.path.join(real_folder(folder), name) if is_plain else os.path.realpath(path)
     return real.startswith(real_folder(base) + os.sep)

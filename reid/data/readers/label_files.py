@@ -7,6 +7,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from reid.data.file_bytes import read_file
@@ -20,6 +21,9 @@ ROWS_AT_ONCE = 20_000
 
 Progress = Callable[[int, int], object]
 """Called with (lines read, lines in all)."""
+
+_NAMES_KEPT = 1 << 16
+"""Names whose spelling is remembered: each comes with many images."""
 
 _WHOLE_NUMBER = re.compile(r"(\d{1,18})\.0", re.ASCII)
 
@@ -100,6 +104,7 @@ def _known(
     return known
 
 
+@lru_cache(_NAMES_KEPT)
 def name_from_cell(text: str) -> str:
     """A name in one spelling: composed letters (NFC), and 7 for 7.0, as pandas writes numbers in
     a column with a gap."""

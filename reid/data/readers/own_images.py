@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,9 @@ QUERY_SIDE, GALLERY_SIDE = 0, 1
 
 _MAX_DIGITS = 9
 
+_NAMES_KEPT = 1 << 16
+"""Names whose spelling is remembered: each comes with many images."""
+
 _MARKET_DIGITS = 4
 """Digits of an identity in Market-1501's names: 0002."""
 
@@ -55,6 +59,7 @@ class Labelled(NamedTuple):
     subset: str = UNDIVIDED
 
 
+@lru_cache(_NAMES_KEPT)
 def name_key(name: int | str) -> str:
     """One spelling of a name: numbers without leading zeros, letters composed (Unicode's NFC)."""
     number = _number(str(name))
