@@ -25,6 +25,8 @@ from reid.progress import progress_bar
 )
 @options.test_identities
 @options.split_seed
+@options.own_images
+@options.all_test
 @click.option(
     "--stage", default="", help="SiSNet's run: cascade (both scales), embed (the first) or second."
 )
@@ -47,6 +49,10 @@ def describe(
     side: str,
     test_identities: int | None,
     split_seed: int | None,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
+    all_test: bool,
     stage: str,
     stored: str,
     out: Path,
@@ -63,7 +69,17 @@ def describe(
     from reid.evaluation.evaluating import split_as_trained
     from reid.matching.describing import describe_to_file
 
-    split = split_as_trained(model, name, data_root, test_identities, split_seed)
+    split = split_as_trained(
+        model,
+        name,
+        data_root,
+        test_identities,
+        split_seed,
+        junk=junk,
+        distractors=distractors,
+        layout=layout,
+        all_test=all_test,
+    )
     records = split.gallery if side == "gallery" else split.query
     with progress_bar("opening") as bar:
         size = describe_to_file(
