@@ -14,7 +14,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from reid.data.readers.label_files import Progress, name_from_cell, read_table
@@ -23,6 +22,7 @@ from reid.data.readers.person_folders import FolderImages, labelled_images
 from reid.errors import ConfigError, DataError, nearest
 
 from .gallery import Box, GalleryEntry, Where
+from .indexing import Places
 from .times import seconds_from_text
 
 COLUMNS = ("path", "person_id", "camera_id", "time", "box")
@@ -81,19 +81,18 @@ def list_images(
 def read_sources(sources: Sequence[Path], how: HowRead) -> Listed:
     """The images of each source, sorted by name.
 
-    ``GalleryEntry.source`` is an absolute path without links to folders, so that a file has one
-    name. Raises DataError if there is no image, if it cannot be told what the folders mean, for
-    a malformed line of a CSV file, and for a source that is missing.
+    ``GalleryEntry.source`` is an absolute path. Raises DataError if there is no image, if it
+    cannot be told what the folders mean, for a malformed line of a CSV file, and for a source
+    that is missing.
     """
     found = Listed()
-    place = _Places()
     for source in sources:
         if source.suffix.lower() == ".csv":
-            _from_csv(source, how, place, found)
+            _from_csv(source, how, found)
         elif source.is_dir():
-            _from_folder(source, how, place, found)
+            _from_folder(source, how, found)
         elif source.exists():
-            found.entries.append(GalleryEntry(place(source)))
+            found.entries.append(GalleryEntry(os.path.abspath(source)))
         else:
             raise DataError(f"{source}: no such folder or file")
     if not found.entries:
@@ -163,21 +162,7 @@ def _written_s(entry: GalleryEntry) -> float:
         raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
 
 
-class _Places:
-    """Call it for a file's absolute path, in which no folder is a link.
-
-    The file itself may be a link: its name, and not that of what it leads to, is the image's.
-    """
-
-    def __init__(self) -> None:
-        self._real_folder = lru_cache(1 << 16)(os.path.realpath)  # many images to a folder
-
-    def __call__(self, path: str | Path) -> str:
-        folder, name = os.path.split(path)
-        return os.path.join(self._real_folder(folder), name)
-
-
-def _from_folder(root: Path, how: HowRead, place: _Places, found: Listed) -> None:
+def _from_folder(root: Path, how: HowRead, found: Listed) -> None:
     folder = labelled_images(root, how.layout, everything=True)
     hint = junk_hint(folder.images)
     images = without_identity(folder.images, how.junk, how.distractors, root)
@@ -185,7 +170,8 @@ def _from_folder(root: Path, how: HowRead, place: _Places, found: Listed) -> Non
     unplaced = [one for some in folder.unplaced.values() for one in some]
     labelled += [(one.path, "", _camera(one.camera)) for one in unplaced]
     found.entries += [
-        GalleryEntry(place(path), person, camera) for path, person, camera in sorted(labelled)
+        GalleryEntry(os.path.abspath(path), person, camera)
+        for path, person, camera in sorted(labelled)
     ]
     _tell(root, folder, [_person(one) for one in images], found)
     if hint and not how.junk and not how.distractors:
@@ -232,8 +218,8 @@ def _some(what: str, names: Iterable[str]) -> str:
     return f"{len(ordered):,} {what} ({', '.join(ordered[:3])}{more})"
 
 
-def _from_csv(source: Path, how: HowRead, place: _Places, found: Listed) -> None:
-    base = os.path.realpath(source.parent)
+def _from_csv(source: Path, how: HowRead, found: Listed) -> None:
+    base, place = os.path.realpath(source.parent), Places()
     entries: list[GalleryEntry] = []
     labels: list[Labelled] = []
     for line, row in read_table(source, COLUMNS, COLUMNS[:1], how.progress):
@@ -254,14 +240,14 @@ def _from_csv(source: Path, how: HowRead, place: _Places, found: Listed) -> None
     found.entries += entries
 
 
-def _entry(base: str, row: Mapping[str, str], place: _Places) -> GalleryEntry:
+def _entry(base: str, row: Mapping[str, str], place: Places) -> GalleryEntry:
     """Raises DataError or ValueError for malformed values."""
     path, person, camera, time, box = (row[name] for name in COLUMNS)
     file = os.path.join(base, path.replace("\\", "/"))  # a Windows path
     source = place(file)
-    is_plain = not file.endswith("..") and not os.path.islink(source)
-    real = source if is_plain else os.path.realpath(source)
-    if not path or "\0" in path or not real.startswith(base + os.sep):
+    if file.endswith("..") or os.path.islink(source):
+        source = os.path.realpath(source)
+    if not path or "\0" in path or not source.startswith(base + os.sep):
         raise ValueError(f"{path!r} is not inside the CSV file's folder; images must be there")
     return GalleryEntry(
         source,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from reid.data.images import read_image_file
-from reid.types import ImageRecord
+from reid.types import ImageRecord, Split
 
 HASH_BYTES = 16
 """128 bits: no two of a billion images meet by chance."""
@@ -55,6 +55,21 @@ def trained_on(
     known = frozenset(hashes)
     found = zip(records, image_hashes(records, progress), strict=True)
     return tuple(record for record, digest in found if digest in known)
+
+
+def names_in(split: Split, records: Sequence[ImageRecord]) -> frozenset[str]:
+    """The names of the people in some of a split's images; empty for published datasets."""
+    ids = {record.person_id for record in records}
+    return frozenset(split.names[one] for one in ids if one in split.names)
+
+
+def names_trained_on(split: Split, trained: Collection[str]) -> tuple[str, ...]:
+    """The names of test people who are called as somebody who was trained on, sorted.
+
+    Under one data root that is probably, but not surely, the same person.
+    """
+    tested = names_in(split, (*split.query, *split.gallery))
+    return tuple(sorted(tested.intersection(trained)))
 
 
 def _hash_of_file(record: ImageRecord) -> bytes:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reid.data import content
-from reid.data.content import image_hashes, trained_on
+from reid.data import content, load_split
+from reid.data.content import image_hashes, names_in, names_trained_on, trained_on
 from reid.errors import DataError
 from reid.types import ImageRecord
 
@@ -48,3 +48,17 @@ def test_a_trained_image_is_found_under_another_name_and_person(
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: no such image file"):
         list(image_hashes([ImageRecord(tmp_path / "gone.png", 1, 1)]))
+
+
+def test_a_person_added_later_does_not_hide_who_was_trained_on(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    people = ("bob", "carol", "dave", "erin")
+    write_pictures(tmp_path, [f"{name}/c{c}/1.png" for name in people for c in (1, 2)])
+    before = load_split("folder", tmp_path)
+    trained = names_in(before, before.train)
+    assert len(trained) == 2
+    assert names_trained_on(before, trained) == ()
+    write_pictures(tmp_path, [f"alice/c{c}/1.png" for c in (1, 2)])
+    after = load_split("folder", tmp_path, all_test=True)
+    assert set(names_trained_on(after, trained)) == trained

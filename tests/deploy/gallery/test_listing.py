@@ -210,15 +210,6 @@ def test_people_called_as_markets_nobody_are_asked_about(tmp_path: Path) -> None
         list_images([tmp_path], HowRead(junk=("17",)))
 
 
-def test_an_image_has_one_name_through_links(tmp_path: Path) -> None:
-    put(tmp_path / "real", "im/a.png")
-    (tmp_path / "real" / "l.csv").write_text("path,person_id\nim/a.png,7\n")
-    (tmp_path / "link").symlink_to("real")
-    ways = ("link/im", "link/l.csv", "real/im", "link/im/a.png")
-    (source,) = {list_images([tmp_path / way])[0].source for way in ways}
-    assert source == os.path.realpath(tmp_path / "real/im/a.png")
-
-
 def test_a_pipe_in_place_of_a_list_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "l.csv")
     with pytest.raises(DataError, match=r"l\.csv: cannot be read: it is a pipe"):
