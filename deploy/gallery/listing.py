@@ -185,7 +185,9 @@ def _tell(root: Path, folder: FolderImages, people: Sequence[str], found: Listed
     cameras |= {_camera(one.camera) for one in unplaced} - {""}
     if names or cameras:
         found.notes.append(f"{root}: {_some('people', names)}, {_some('cameras', cameras)}")
-    found.notes += [f"{root}: {note}" for note in folder.notes if note.startswith("folders ")]
+    found.notes += [
+        f"{root}: {note}" for note in folder.notes if note.startswith(("folders ", "not "))
+    ]
     reasons = Counter(one.reason for one in unplaced)
     for reason, count in reasons.items():
         first = next(one.name for one in unplaced if one.reason == reason)

@@ -127,7 +127,7 @@ def labelled_images(root: Path, layout: str = "", *, everything: bool = False) -
     With ``everything`` also folders beside ``train`` and ``test`` are read. Raises DataError if
     the folder is missing, or if it cannot be told what its folders mean.
     """
-    home = root if layout else _home(root)
+    home = _home(root)
     folders, beside, notes = _subset_folders(home)
     found = FolderImages(notes=notes)
     places: dict[str, list[_Place]] = {}
@@ -207,23 +207,29 @@ def _places(folder: Path, subset: str, found: FolderImages) -> Iterator[_Place]:
     waiting = [(folder, (), frozenset())]
     while waiting:
         here, parts, above = waiting.pop()
+        inside = above | {_identity(here)}
+        if inside == above:  # a link that leads back
+            continue
+        if len(parts) > MAX_DEPTH:
+            found.notes.append(f"not read: folders below {here}, over {MAX_DEPTH} levels deep")
+            continue
         files, folders = scan(here)
         images = [name for name in files if is_image(name)]
         for name in files:
             _count_other(here / name, "/".join((*parts, name)), subset, found)
         if images:
             yield _Place(here, parts, images, [_parse(name) for name in images])
-        visible = [name for name in folders if not _hidden(name)]
-        if visible and (inside := _inside(here, above)) and len(parts) < MAX_DEPTH:
-            below = ((here / name, (*parts, name), inside) for name in reversed(visible))
-            waiting.extend(below)
+        visible = [name for name in reversed(folders) if not _hidden(name)]
+        waiting.extend((here / name, (*parts, name), inside) for name in visible)
 
 
-def _inside(folder: Path, above: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]]:
-    """The folders above and this one; empty for a link that leads back to one of them."""
-    status = os.stat(folder)
-    key = status.st_dev, status.st_ino
-    return frozenset() if key in above else above | {key}
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from others, by whatever name. Raises DataError if it is gone."""
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return status.st_dev, status.st_ino
 
 
 def _count_other(path: Path, name: str, subset: str, found: FolderImages) -> None:
