@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from reid.errors import DataError, MissingPackageError
-from reid.files import staging_folder
+from reid.files import is_regular, staging_folder
 from reid.progress import progress_bar, say
 from reid.types import Image
 
@@ -130,6 +130,8 @@ def _opened(mat: Path) -> Iterator[Any]:
             f"{mat.name} needs h5py, which is not installed; pip install h5py"
         ) from error
     with _reading(mat):
+        if not is_regular(mat):  # HDF5 would wait for a pipe's writer
+            raise ValueError("it is no ordinary file")
         file = h5py.File(mat, "r")
     try:
         yield file
