@@ -163,3 +163,18 @@ def say(line: str) -> None:
     stderr = _Stderr()
     stderr.write(f"{line}\n")
     stderr.flush()
+
+
+def counted(reporter: Reporter, what: str) -> Callable[[int, int], None]:
+    """What to call with (done, total) as a list grows; the reporter hears of it from then on."""
+    advance: Advance = ignore
+    before = 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal advance, before
+        if advance is ignore:
+            advance = reporter.begin(what, total)
+        advance(done - before)
+        before = done
+
+    return count

@@ -75,7 +75,10 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A dataset divided for training and testing. ``note`` says how, in words."""
+    """A dataset divided for training and testing. ``note`` says how, in words.
+
+    ``names`` are those of the people in a user's own images, by ``person_id``.
+    """
 
     dataset: str
     train: tuple[ImageRecord, ...]
@@ -83,6 +86,7 @@ class Split:
     gallery: tuple[ImageRecord, ...]
     protocol: Protocol
     note: str = ""
+    names: Mapping[int, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

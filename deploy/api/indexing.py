@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import reid.matching as matching
-from reid.progress import SILENT, Reporter, say
+from reid.progress import SILENT, Reporter, counted, say
 
 from ..gallery import Gallery, Where
 from ..gallery.indexing import Indexed, Shard, index_images
-from ..gallery.listing import labelled, list_images
+from ..gallery.listing import HowRead, Listed, labelled, read_sources
 from ..gallery.opening import open_gallery
 from ..gallery.times import seconds_from_text
 from ..gallery.video import index_video, videos_and_stills
@@ -35,6 +36,7 @@ class Sources:
     time: str = ""
     detector: Path | None = None
     every_s: float = 1.0
+    how: HowRead = field(default_factory=HowRead)
 
     @property
     def videos(self) -> list[Path]:
@@ -71,13 +73,17 @@ def index_sources(
     """
     videos, stills = videos_and_stills(sources.paths)
     start_s = seconds_from_text(sources.time) if videos and sources.time else None
-    listed = labelled(list_images(stills), sources.camera, sources.time) if stills else []
+    how = dataclasses.replace(sources.how, progress=counted(reporter, "listing"))
+    listed = read_sources(stills, how) if stills else Listed()
+    for line in listed.lines():
+        reporter.say(line)
+    entries = labelled(listed.entries, sources.camera, sources.time)
     part, root = sources.shard, sources.root
     with (
         closing(_matcher(model)) as matcher,
         closing(_gallery(gallery, matcher, model, index, create=True)) as opened,
     ):
-        parts = [index_images(opened, matcher, part.of_images(listed, root), reporter)]
+        parts = [index_images(opened, matcher, part.of_images(entries, root), reporter)]
         if videos:
             of_part = part.of_files(videos, root)
             parts += _videos(opened, matcher, model, sources, of_part, start_s, reporter)
@@ -87,6 +93,7 @@ def index_sources(
             "gallery": opened.name,
             "images": sum(one.found for one in parts),
             "added": sum(one.added for one in parts),
+            "left_out": dict(listed.left_out),
             "seconds": round(sum(one.seconds for one in parts), 3),
             "total": len(opened),
         }

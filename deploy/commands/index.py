@@ -55,6 +55,7 @@ from . import gallery_options
     help="Erase images instead: person=NAME, camera=NAME, since=TIME, until=TIME. Repeat to erase "
     "only images that meet all conditions.",
 )
+@options.own_images
 @gallery_options.index
 @click.option(
     "--batch",
@@ -74,6 +75,9 @@ def index(
     detector: Path | None,
     every_s: float,
     deletions: tuple[str, ...],
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
     index_kind: str,
     batch: int | None,
     device: str,
@@ -89,7 +93,7 @@ def index(
     """
     from ..api.indexing import ModelToOpen, Sources, delete_from, index_sources
     from ..gallery.indexing import shard_from
-    from ..gallery.listing import where_from
+    from ..gallery.listing import HowRead, where_from
 
     if bool(images) == bool(deletions):
         raise click.UsageError("give IMAGES to add, or --delete to erase")
@@ -98,7 +102,8 @@ def index(
     if deletions:
         found = delete_from(opened_as, gallery, where_from(deletions), index_kind)
     else:
-        sources = Sources(images, shard_of, camera, time, detector, every_s)
+        how = HowRead(junk, distractors, layout)
+        sources = Sources(images, shard_of, camera, time, detector, every_s, how)
         if sources.videos and time == "file":
             raise click.UsageError(
                 "for a video, --time file is not possible: give --time its start"

@@ -13,11 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reid.data.content import hash_of
+from reid.data.images import read_image_file
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher
 from reid.matching.describing import READ_THREADS, read_ahead
@@ -51,10 +54,10 @@ def index_images(
     Raises DataError for an image that cannot be read, ModelFileError for an output that is not
     finite, OutputError; images added before the error stay.
     """
-    start, added = time.perf_counter(), 0
+    start, added, place = time.perf_counter(), 0, Places()
     progress = reporter.begin("describing", len(entries))
     parts = [entries[at : at + at_once] for at in range(0, len(entries), at_once)]
-    for part, new in zip(parts, _unknown_ahead(gallery, parts), strict=True):
+    for part, new in zip(parts, _unknown_ahead(gallery, parts, place), strict=True):
         progress(len(part) - len(new))
         added += add_images(gallery, matcher, _images(new), new, progress)
     return Indexed(len(entries), added, time.perf_counter() - start)
@@ -85,16 +88,12 @@ def add_images(
 
 def with_content(entry: GalleryEntry) -> GalleryEntry:
     """The entry with the hash of its file. Raises DataError if it cannot be read."""
-    try:
-        content = Path(entry.source).read_bytes()
-    except OSError as error:
-        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
-    return dataclasses.replace(entry, content=content_hash(content))
+    return dataclasses.replace(entry, content=content_hash(read_image_file(entry.source)))
 
 
 def content_hash(content: bytes) -> str:
     """A hash of a file's bytes: 128 bits in hexadecimal."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return hash_of(content).hex()
 
 
 def cropped(image: Image, box: Box | None, source: str) -> Image:
@@ -151,18 +150,38 @@ def shard_from(text: str, environment: Mapping[str, str]) -> Shard:
     raise ConfigError(f"a shard is written 3/8, the third of eight; found {text!r}")
 
 
+class Places:
+    """Call it for a file's path in which no folder is a link, so that a file has one name.
+
+    The file itself may be a link: its name, and not that of what it leads to, is the image's.
+    """
+
+    def __init__(self) -> None:
+        self._real_folder = lru_cache(1 << 16)(os.path.realpath)  # many images to a folder
+
+    def __call__(self, path: str) -> str:
+        folder, name = os.path.split(path)
+        return os.path.join(self._real_folder(folder), name)
+
+
 def _unknown_ahead(
-    gallery: Gallery, parts: Sequence[Sequence[GalleryEntry]]
+    gallery: Gallery, parts: Sequence[Sequence[GalleryEntry]], place: Places
 ) -> Iterator[list[GalleryEntry]]:
-    """The new images of each part; files are hashed one part ahead."""
+    """The new images of each part, by their one name; files are hashed one part ahead.
+
+    Galleries of earlier versions know an image by the path that was given.
+    """
     with ThreadPoolExecutor(READ_THREADS) as pool:
         ahead = [pool.submit(with_content, one) for one in (parts[0] if parts else ())]
         for number in range(len(parts)):
             hashed = [future.result() for future in ahead]
             following = parts[number + 1 : number + 2]
             ahead = [pool.submit(with_content, one) for part in following for one in part]
-            unknown = gallery.unknown(hashed)
-            yield [one for one, is_new in zip(hashed, unknown, strict=True) if is_new]
+            named = [dataclasses.replace(one, source=place(one.source)) for one in hashed]
+            unknown = gallery.unknown(named)
+            if named != hashed:
+                unknown &= gallery.unknown(hashed)
+            yield [one for one, is_new in zip(named, unknown, strict=True) if is_new]
 
 
 def _images(entries: Sequence[GalleryEntry]) -> Iterator[Image]:

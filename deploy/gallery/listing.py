@@ -8,42 +8,98 @@ spaces); its paths are relative to its folder and must stay inside it.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from reid.data.readers.folders import is_image, scan
-from reid.data.readers.label_files import read_text_file
-from reid.data.readers.person_folders import labelled_images
+from reid.data.readers.label_files import Progress, name_from_cell, read_table
+from reid.data.readers.own_images import Labelled, junk_hint, name_key, without_identity
+from reid.data.readers.person_folders import FolderImages, labelled_images
 from reid.errors import ConfigError, DataError, nearest
-from reid.types import DISTRACTOR_ID
 
 from .gallery import Box, GalleryEntry, Where
+from .indexing import Places
 from .times import seconds_from_text
 
 COLUMNS = ("path", "person_id", "camera_id", "time", "box")
 
 
-def list_images(sources: Sequence[Path]) -> list[GalleryEntry]:
-    """The images of each source, sorted by name; ``GalleryEntry.source`` is an absolute path.
+@dataclass
+class Listed:
+    """The images of some sources, and what was found beside them.
 
-    Raises DataError if there is no image, or for a malformed line of a CSV file.
+    ``left_out`` counts files that are not indexed, by reason; ``notes`` are lines on how the
+    sources were understood.
     """
-    found: list[GalleryEntry] = []
+
+    entries: list[GalleryEntry] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What a user should know, a line each."""
+        counted = [
+            f"not indexed: {count:,} {'file' if count == 1 else 'files'} {what}"
+            for what, count in self.left_out.items()
+        ]
+        return [_printable(line) for line in (*self.notes, *counted)]
+
+
+@dataclass(frozen=True, slots=True)
+class HowRead:
+    """What a user says of the sources.
+
+    ``junk`` and ``distractors`` are names of people who are none, ``layout`` the meaning of
+    folders (``camera/person``; empty: recognised).
+    """
+
+    junk: tuple[str, ...] = ()
+    distractors: tuple[str, ...] = ()
+    layout: str = ""
+    progress: Progress | None = None
+
+
+def list_images(
+    sources: Sequence[Path],
+    how: HowRead | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> list[GalleryEntry]:
+    """The entries of ``read_sources``; ``say`` gets a line on each thing that a user should know.
+
+    Raises what ``read_sources`` raises.
+    """
+    found = read_sources(sources, how or HowRead())
+    for line in found.lines():
+        say(line)
+    return found.entries
+
+
+def read_sources(sources: Sequence[Path], how: HowRead) -> Listed:
+    """The images of each source, sorted by name.
+
+    ``GalleryEntry.source`` is an absolute path. Raises DataError if there is no image, if it
+    cannot be told what the folders mean, for a malformed line of a CSV file, and for a source
+    that is missing.
+    """
+    found = Listed()
     for source in sources:
         if source.suffix.lower() == ".csv":
-            found += _from_csv(source)
-        elif source.is_file():
-            found.append(GalleryEntry(_absolute(source)))
+            _from_csv(source, how, found)
+        elif source.is_dir():
+            _from_folder(source, how, found)
+        elif source.exists():
+            found.entries.append(GalleryEntry(os.path.abspath(source)))
         else:
-            found += _from_folder(source)
-    if not found:
+            raise DataError(f"{source}: no such folder or file")
+    if not found.entries:
+        counted = "; ".join(f"{count:,} files {what}" for what, count in found.left_out.items())
         raise DataError(
             f"{', '.join(map(str, sources))}: no image found; expected a folder of .jpg, .png or "
-            ".bmp files, or a CSV file that names them"
+            f"other image files, or a CSV file that names them{counted and '; found '}{counted}"
         )
     return found
 
@@ -87,8 +143,16 @@ def where_from(conditions: Sequence[str]) -> Where:
 
 
 def names_from(words: Sequence[str]) -> tuple[str, ...]:
-    """Names to filter by: as written, and as ``list_images`` stores them (0002 as 2)."""
-    return tuple(dict.fromkeys(name for word in words for name in (word, _name(word) or word)))
+    """Names to filter by: as written, and as ``list_images`` stores them (0002 as 2).
+
+    Galleries of earlier versions have names in either of Unicode's forms.
+    """
+    forms = (
+        name
+        for word in words
+        for name in (word, name_key(word), unicodedata.normalize("NFD", word))
+    )
+    return tuple(dict.fromkeys(forms))
 
 
 def _written_s(entry: GalleryEntry) -> float:
@@ -98,54 +162,99 @@ def _written_s(entry: GalleryEntry) -> float:
         raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
 
 
-def _from_folder(root: Path) -> list[GalleryEntry]:
-    images = labelled_images(root)[0]
-    found = [
-        GalleryEntry(_absolute(one.path), _name(one.person), _name(one.camera)) for one in images
+def _from_folder(root: Path, how: HowRead, found: Listed) -> None:
+    folder = labelled_images(root, how.layout, everything=True)
+    hint = junk_hint(folder.images)
+    images = without_identity(folder.images, how.junk, how.distractors, root)
+    labelled = [(one.path, _person(one), _camera(one.camera)) for one in images]
+    unplaced = [one for some in folder.unplaced.values() for one in some]
+    labelled += [(one.path, "", _camera(one.camera)) for one in unplaced]
+    found.entries += [
+        GalleryEntry(os.path.abspath(path), person, camera)
+        for path, person, camera in sorted(labelled)
     ]
-    placed = {one.source for one in found}
-    loose = (_absolute(root / name) for name in scan(root)[0] if is_image(name))
-    return found + [GalleryEntry(path) for path in loose if path not in placed]
+    _tell(root, folder, [_person(one) for one in images], found)
+    if hint and not how.junk and not how.distractors:
+        found.notes.append(f"{root}: {hint}")
 
 
-def _from_csv(source: Path) -> list[GalleryEntry]:
-    text = read_text_file(source)
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""),
-        delimiter=";" if header.count(";") > header.count(",") else ",",
-        restval="",
-        strict=True,  # otherwise an unclosed quote would swallow the following lines
-    )
-    found = []
-    try:
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        if COLUMNS[0] not in reader.fieldnames:
-            raise DataError(
-                f"{source}: no column path{nearest('path', reader.fieldnames)}; the first line "
-                f"names path and any of {', '.join(COLUMNS[1:])}"
-            )
-        base = os.path.realpath(source.parent)
-        for row in reader:
-            try:
-                found.append(_entry(base, {name: row.get(name) or "" for name in COLUMNS}))
-            except (DataError, ValueError) as error:
-                raise DataError(f"{source}, line {reader.line_num}: {error}") from None
-    except csv.Error as error:
-        raise DataError(f"{source}, line {reader.line_num}: not CSV ({error})") from error
-    return found
+def _tell(root: Path, folder: FolderImages, people: Sequence[str], found: Listed) -> None:
+    """Note how a folder was understood, and what is not indexed or has no person."""
+    names, cameras = set(people) - {""}, {_camera(one.camera) for one in folder.images} - {""}
+    unplaced = [one for some in folder.unplaced.values() for one in some]
+    cameras |= {_camera(one.camera) for one in unplaced} - {""}
+    if names or cameras:
+        found.notes.append(f"{root}: {_some('people', names)}, {_some('cameras', cameras)}")
+    found.notes += [
+        f"{root}: {note}" for note in folder.notes if note.startswith(("folders ", "not "))
+    ]
+    reasons = Counter(one.reason for one in unplaced)
+    for reason, count in reasons.items():
+        first = next(one.name for one in unplaced if one.reason == reason)
+        images = "image has" if count == 1 else "images have"
+        found.notes.append(f"{root}: {count:,} {images} no person: {reason}, the first {first}")
+    not_read = [one for some in folder.not_read.values() for one in some]
+    if not_read:
+        suffixes = ", ".join(sorted({one.path.suffix.lower() for one in not_read}))
+        found.left_out[f"in image formats that are not read ({suffixes})"] += len(not_read)
+    if folder.other_files:
+        suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in folder.other_files)[:8])
+        found.left_out[f"that are no images ({suffixes})"] += folder.other_files.total()
 
 
-def _entry(base: str, row: Mapping[str, str]) -> GalleryEntry:
+def _printable(line: str) -> str:
+    """The line with escapes for what a terminal would act on or cannot show."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+
+
+_ONE = {"people": "person", "cameras": "camera"}
+
+
+def _some(what: str, names: Iterable[str]) -> str:
+    """``4 people (alice, bob, carol and 1 more)``."""
+    ordered = sorted(names)
+    if not ordered:
+        return f"no {what}"
+    what = _ONE[what] if len(ordered) == 1 else what
+    more = f" and {len(ordered) - 3:,} more" if len(ordered) > 3 else ""
+    return f"{len(ordered):,} {what} ({', '.join(ordered[:3])}{more})"
+
+
+def _from_csv(source: Path, how: HowRead, found: Listed) -> None:
+    base, place = os.path.realpath(source.parent), Places()
+    entries: list[GalleryEntry] = []
+    labels: list[Labelled] = []
+    for line, row in read_table(source, COLUMNS, COLUMNS[:1], how.progress):
+        try:
+            entries.append(_entry(base, row, place))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{source}, line {line}: {error}") from None
+        labels.append(Labelled(source, name_from_cell(row["person_id"]), None))
+    hint = junk_hint(labels)
+    if how.junk or how.distractors:
+        kept = without_identity(labels, how.junk, how.distractors, source)
+        entries = [
+            dataclasses.replace(entry, person=_person(label))
+            for entry, label in zip(entries, kept, strict=True)
+        ]
+    elif hint:
+        found.notes.append(f"{source}: {hint}")
+    found.entries += entries
+
+
+def _entry(base: str, row: Mapping[str, str], place: Places) -> GalleryEntry:
     """Raises DataError or ValueError for malformed values."""
-    path, person, camera, time, box = (row[name].strip() for name in COLUMNS)
-    place = os.path.realpath(os.path.join(base, path.replace("\\", "/")))  # a Windows path
-    if not path or not place.startswith(base + os.sep):
+    path, person, camera, time, box = (row[name] for name in COLUMNS)
+    file = os.path.join(base, path.replace("\\", "/"))  # a Windows path
+    source = place(file)
+    if file.endswith("..") or os.path.islink(source):
+        source = os.path.realpath(source)
+    if not path or "\0" in path or not source.startswith(base + os.sep):
         raise ValueError(f"{path!r} is not inside the CSV file's folder; images must be there")
     return GalleryEntry(
-        place,
-        _name(person),
-        _name(camera),
+        source,
+        _name(name_from_cell(person)),
+        _name(name_from_cell(camera)),
         seconds_from_text(time) if time else None,
         _box(box) if box else None,
     )
@@ -163,13 +272,16 @@ def _box(words: str) -> Box:
     return left, top, width, height
 
 
-def _name(word: int | str | None) -> str:
-    """A stored name: numbers without leading zeros; empty for no person (-1, 0)."""
-    text = "" if word is None else str(word)
-    if text.lstrip("-").isascii() and text.lstrip("-").isdecimal() and len(text) < 19:
-        return str(int(text)) if int(text) > DISTRACTOR_ID else ""
-    return text
+def _person(image: Labelled) -> str:
+    """The stored name of a person; empty for junk and distractors, which are nobody."""
+    nobody = isinstance(image.person, int) and image.person <= 0
+    return "" if nobody else _name(image.person)
 
 
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)
+def _camera(camera: int | str | None) -> str:
+    return "" if camera is None else _name(camera)
+
+
+def _name(word: int | str) -> str:
+    """A stored name: numbers without leading zeros, letters composed."""
+    return name_key(word) if word != "" else ""

@@ -54,13 +54,25 @@ class Settings:
     split_seed: int | None = None
     query_file: Path | None = None
     gallery_file: Path | None = None
+    junk: tuple[str, ...] = ()
+    distractors: tuple[str, ...] = ()
+    layout: str = ""
+    all_test: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
         """The split that ``trained`` was trained on, where nothing else is asked for."""
         if self.shots is not None and self.shots < 1:
             raise InputError(f"shots are gallery images of a person, 1 or more; found {self.shots}")
         split = split_as_trained(
-            trained, self.dataset, self.root, self.test_identities, self.split_seed
+            trained,
+            self.dataset,
+            self.root,
+            self.test_identities,
+            self.split_seed,
+            junk=self.junk,
+            distractors=self.distractors,
+            layout=self.layout,
+            all_test=self.all_test,
         )
         return with_shots(split, self.shots) if self.shots else split
 

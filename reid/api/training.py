@@ -6,13 +6,14 @@ import importlib
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid.api.model import Model, load
-from reid.config.settings import TrainConfig
+from reid.config.settings import DataConfig, TrainConfig
 from reid.config.toml import resolve_config
 from reid.errors import ConfigError, InputError
 from reid.packages import named_packages
@@ -75,6 +76,7 @@ class Run:
             f"{self.folder}: {result.step} steps in {result.seconds:.0f} s, "
             f"{result.images_per_s:.1f} images/s{loss}\nnext: reid eval {self.folder} "
             f"--data {self.config.data.name} --data-root {self.root}"
+            f"{_own_options(self.config.data)}"
         )
 
 
@@ -150,3 +152,11 @@ def _toml(value: object, key: str) -> str:
         f"the override {key} is a {type(value).__name__}; expected text, a number, true or false, "
         "a list or a table"
     )
+
+
+def _own_options(data: DataConfig) -> str:
+    """The options by which `reid eval` reads a user's own images as training did."""
+    words = [word for name in data.junk for word in ("--junk", name)]
+    words += [word for name in data.distractors for word in ("--distractors", name)]
+    words += ["--layout", data.layout] if data.layout else []
+    return f" {shlex.join(words)}" if words else ""

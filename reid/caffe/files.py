@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from reid.caffe.schema import (
 )
 from reid.caffe.text import format_message, parse_into
 from reid.errors import CaffeError
-from reid.files import write_atomically, write_text
+from reid.files import is_regular, write_atomically, write_text
 
 MAX_TEXT_BYTES = 1 << 20
 """Limit for a prototxt: ten times our Siamese graph of 360 layers. Weights stored as text are
@@ -38,6 +38,9 @@ MAX_BINARY_BYTES = (1 << 31) - 1
 
 _LAYER_TAG = b"\xa2\x06"
 """The first bytes of each layer in a caffemodel (field 100); they never occur in text."""
+
+_BEFORE_COMMENT = re.compile(rb"""(?:[^#"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')*""")
+"""A line up to its comment; a '#' in quotes begins none."""
 
 MAX_LAYERS = 1 << 16
 """Limit on layers, far more than any network has; an empty layer takes only three bytes."""
@@ -199,14 +202,49 @@ def _read_text(path: Path) -> str:
             ".caffemodel as the weights"
         )
     _check_size(path, MAX_TEXT_BYTES, "a prototxt", size)
-    return data.decode().removeprefix("\ufeff").replace("\r\n", "\n")
+    return _decoded(data, path).removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    """The text; comments in another encoding than UTF-8 are kept byte for byte, as Latin-1.
+
+    Caffe does not look at comments. Raises CaffeError for other bytes outside them.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        lines = enumerate(data.split(b"\n"), start=1)
+        return "\n".join(_decoded_line(line, f"{path}:{number}") for number, line in lines)
+
+
+def _decoded_line(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        code = _BEFORE_COMMENT.match(line)
+        end = code.end() if code else 0
+        if not line.startswith(b"#", end) or not _is_utf8(line[:end]):
+            raise CaffeError(
+                f"{where}: damaged, or not UTF-8 text outside comments; save the file as UTF-8"
+            ) from None
+        return line[:end].decode() + line[end:].decode("latin-1")
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_bytes(path: Path, most: int, what: str) -> tuple[bytes, int]:
     """The file's bytes and its size; only the first bytes if it is larger than ``most``."""
     try:
+        if not (is_regular(path) or path.is_dir()):  # opening a pipe would wait for its writer
+            raise CaffeError(f"cannot read {what} from {path}: it is no ordinary file")
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size if path.is_file() else 0
+            size = os.fstat(file.fileno()).st_size
             data = file.read(size if size <= most else MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise CaffeError(f"cannot read {what} from {path}: {error.strerror}") from None
@@ -221,13 +259,8 @@ def _check_size(path: Path, most: int, what: str, size: int) -> None:
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether the first MAX_TEXT_BYTES are UTF-8 without control characters of binary files."""
+    """Whether the first MAX_TEXT_BYTES have none of the control characters of binary files."""
     start = data[:MAX_TEXT_BYTES]
-    try:
-        # The last character may be incomplete.
-        codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) == len(data))
-    except UnicodeDecodeError:
-        return False
     return not any(byte in start for byte in (*range(7), 0x0E, 0x0F, 0x7F))
 
 

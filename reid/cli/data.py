@@ -70,8 +70,18 @@ def synth(
 @data.command()
 @click.argument("name")
 @options.data_root
+@options.own_images
+@options.all_test
 @options.as_json
-def check(name: str, data_root: Path, as_json: bool) -> dict[str, Any]:
+def check(
+    name: str,
+    data_root: Path,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
+    all_test: bool,
+    as_json: bool,
+) -> dict[str, Any]:
     """Count the images of dataset NAME, compare with the published counts, read every file.
 
     NAME is market1501, market1501_multi_query, market1501_500k, dukemtmc, msmt17, msmt17_v2,
@@ -83,6 +93,14 @@ def check(name: str, data_root: Path, as_json: bool) -> dict[str, Any]:
     from reid.data.inspection import inspect_dataset
 
     with progress_bar("reading") as bar:
-        found = inspect_dataset(name, data_root, reporter=bar)
+        found = inspect_dataset(
+            name,
+            data_root,
+            reporter=bar,
+            junk=junk,
+            distractors=distractors,
+            layout=layout,
+            all_test=all_test,
+        )
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
     return found.to_json()

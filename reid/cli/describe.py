@@ -25,6 +25,8 @@ from reid.progress import progress_bar
 )
 @options.test_identities
 @options.split_seed
+@options.own_images
+@options.all_test
 @click.option(
     "--graph",
     "--stage",
@@ -52,6 +54,10 @@ def describe(
     side: str,
     test_identities: int | None,
     split_seed: int | None,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
+    all_test: bool,
     graph: str,
     stored: str,
     out: Path,
@@ -70,7 +76,17 @@ def describe(
     from reid.matching.describing import describe_to_file
     from reid.outputs import refuse_inputs
 
-    split = split_as_trained(model, name, data_root, test_identities, split_seed)
+    split = split_as_trained(
+        model,
+        name,
+        data_root,
+        test_identities,
+        split_seed,
+        junk=junk,
+        distractors=distractors,
+        layout=layout,
+        all_test=all_test,
+    )
     records = split.gallery if side == "gallery" else split.query
     refuse_inputs({"--out": out}, [model, *(record.path for record in records)])
     with progress_bar("opening") as bar:

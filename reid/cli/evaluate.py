@@ -18,6 +18,8 @@ from reid.progress import progress_bar, say
 @options.data_root
 @options.test_identities
 @options.split_seed
+@options.own_images
+@options.all_test
 @options.device
 @options.threads
 @click.option(
@@ -85,6 +87,10 @@ def evaluate(
     data_root: Path,
     test_identities: int | None,
     split_seed: int | None,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
+    all_test: bool,
     device: str,
     threads: int,
     batch: int | None,
@@ -121,6 +127,10 @@ def evaluate(
         split_seed=split_seed,
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
+        junk=junk,
+        distractors=distractors,
+        layout=layout,
+        all_test=all_test,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])

@@ -78,3 +78,38 @@ split_seed = click.option(
 data_root = click.option(
     "--data-root", type=FOLDER, required=True, help="The folder the dataset lies in."
 )
+
+
+def own_images(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--junk``, ``--distractors`` and ``--layout``: how a user's own images are read."""
+    for option in (_layout, _distractors, _junk):
+        command = option(command)
+    return command
+
+
+_junk = click.option(
+    "--junk",
+    multiple=True,
+    metavar="NAME",
+    help="Your own images: this person is junk, neither right nor wrong, as Market-1501's -1. "
+    "Repeat for several names.",
+)
+_distractors = click.option(
+    "--distractors",
+    multiple=True,
+    metavar="NAME",
+    help="Your own images: this person is nobody, wrong for every query, as Market-1501's 0000. "
+    "Repeat for several names.",
+)
+_layout = click.option(
+    "--layout",
+    default="",
+    metavar="PATH",
+    help="Your own folders: what they mean, such as person, person/camera, camera/person or "
+    "'*/person' (default: recognised by their names).",
+)
+all_test = click.option(
+    "--all-test",
+    is_flag=True,
+    help="Your own images without a split: test with all of them, not with half of the people.",
+)

@@ -42,6 +42,7 @@ def recipes(name: str | None, as_json: bool) -> None:
 @click.option("--config", "config_file", type=options.FILE, help="TOML that overrides the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the run folder.")
+@options.own_images
 @options.as_json
 def train(
     recipe: str,
@@ -51,6 +52,9 @@ def train(
     config_file: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
+    junk: tuple[str, ...],
+    distractors: tuple[str, ...],
+    layout: str,
     as_json: bool,
 ) -> dict[str, Any]:
     """Train RECIPE (see `reid recipes`) and leave checkpoint, log and curves in a folder.
@@ -65,11 +69,13 @@ def train(
     """
     from reid import train as train_recipe
 
+    own = {"junk": list(junk), "distractors": list(distractors), "layout": layout}
+    given = [f"data.{name}={json.dumps(value)}" for name, value in own.items() if value]
     run = train_recipe(
         recipe,
         data_root,
         out,
-        overrides=overrides,
+        overrides=(*given, *overrides),
         config_file=config_file,
         solver=solver,
         resume=resume,

@@ -47,6 +47,9 @@ class DataConfig:
     num_test_identities: int = 0  # 0: the dataset's own split; CUHK01: 100 or 486 [paper]
     split_seed: int = 0  # of a random split; CUHK03: which of its 20 test sets
     validation: str = "auto"  # train, apart: a validation part trains or not (CUHK03, MSMT17)
+    junk: tuple[str, ...] = ()  # own images: people who are neither right nor wrong
+    distractors: tuple[str, ...] = ()  # own images: people who are nobody
+    layout: str = ""  # own folders: what they mean, as camera/person; empty: recognised
     num_workers: int = -1  # loader processes; -1: chosen from the machine's cores
 
     def __post_init__(self) -> None:

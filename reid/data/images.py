@@ -6,6 +6,7 @@ it. The container is therefore checked first.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -16,16 +17,35 @@ import numpy as np
 from reid.errors import DataError
 from reid.types import Image
 
-from .image_size import image_size
+from .file_bytes import read_file
+from .image_size import FORMATS, image_size, is_known_start
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-"""Suffixes of image files, in lower case; compare with ``path.suffix.lower()``."""
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp"),
+    *(".tif", ".tiff", ".gif", ".avif", ".jp2", ".j2k"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pxm", ".pfm", ".ras", ".sr", ".hdr", ".pic"),
+)
+"""Suffixes of image files that OpenCV reads, in lower case; compare with
+``path.suffix.lower()``. The content tells the format."""
+
+OTHER_IMAGE_SUFFIXES = (
+    *(".heic", ".heif", ".jxl", ".exr", ".svg", ".psd", ".ico", ".tga", ".jxr"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+)
+"""Suffixes of images that OpenCV does not read: they are counted, so that none is missed."""
+
+MAX_FILE_BYTES = 1 << 28
+"""268 MB: 40 million pixels, stored plainly in 16 bits and three channels, have 240."""
 
 MAX_PIXELS = 40_000_000
 """120 MB when decoded; a frame of 8K has 33 million pixels."""
 
 MAX_SIDE = 30_000
 """The longest side that OpenCV can resize with every interpolation."""
+
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    # What OpenCV says of a damaged file, in several lines, is in our one line too.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -36,14 +56,21 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     Raises DataError, naming the file, if it is missing, empty, truncated, corrupt, too large,
     or not an image.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such image file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return decode_image(content, str(path), max_pixels)
+    return decode_image(read_image_file(path), str(path), max_pixels)
+
+
+def read_image_file(path: str | Path) -> bytes:
+    """The bytes of an image file; empty files and unknown formats are not read further.
+
+    Raises DataError, naming the file, if it is missing, a pipe or device, not an image, or has
+    more than ``MAX_FILE_BYTES``.
+    """
+
+    def check(start: bytes) -> None:
+        if not is_known_start(start):
+            raise DataError(f"{path}: unsupported image format; expected {FORMATS}")
+
+    return read_file(path, MAX_FILE_BYTES, "image file", check)
 
 
 def decode_image(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Image:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from reid.data.images import read_image
-from reid.data.readers.datasets import list_dataset, load_split, published_counts
+from reid.data.readers.datasets import list_dataset, published_counts, reader_of
+from reid.data.readers.division import Choice
 from reid.data.readers.folders import Contents, identities
 from reid.errors import DataError
 from reid.files import sha256_of_file
-from reid.progress import SILENT, Reporter
+from reid.progress import SILENT, Reporter, counted
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord
 
 _SHOWN = 10
@@ -108,15 +109,31 @@ class Inspection:
 
 
 def inspect_dataset(
-    name: str, root: str | Path, *, threads: int = 0, reporter: Reporter = SILENT
+    name: str,
+    root: str | Path,
+    *,
+    threads: int = 0,
+    reporter: Reporter = SILENT,
+    junk: Sequence[str] = (),
+    distractors: Sequence[str] = (),
+    layout: str = "",
+    all_test: bool = False,
 ) -> Inspection:
     """Count a dataset's images, compare with the published counts, and decode every file.
 
-    Decoding runs on ``threads`` threads (0: one per core). Counts that differ from the
-    published ones and unreadable files are findings, not errors. Raises DataError if the
-    dataset's folders are missing or empty, or the name is unknown.
+    Decoding runs on ``threads`` threads (0: one per core); ``junk``, ``distractors``, ``layout``
+    and ``all_test`` are those of ``load_split``. Counts that differ from the published ones and
+    unreadable files are findings, not errors. Raises DataError if the dataset's folders are
+    missing or empty, or the name is unknown.
     """
-    contents = list_dataset(name, root)
+    choice = Choice(
+        junk=tuple(junk),
+        distractors=tuple(distractors),
+        layout=layout,
+        all_test=all_test,
+        progress=counted(reporter, "listing"),
+    )
+    contents = list_dataset(name, root, choice)
     subsets, published = contents.subsets, published_counts(name)
     records = [record for listing in subsets.values() for record in listing.records]
     unreadable, digests = _read_all(records, threads or os.cpu_count() or 1, reporter)
@@ -131,14 +148,14 @@ def inspect_dataset(
         skipped={subset: listing.skipped for subset, listing in subsets.items()},
         single_camera=_single_camera(contents) if contents.has_cameras else {},
         duplicates=_duplicates(contents, digests),
-        split=_split_in_words(name, root),
+        split=_split_in_words(name, root, choice),
         notes=contents.notes,
     )
 
 
-def _split_in_words(name: str, root: str | Path) -> str:
+def _split_in_words(name: str, root: str | Path, choice: Choice) -> str:
     try:
-        return load_split(name, root).note
+        return reader_of(name).read(Path(root), choice).note
     except DataError as error:
         return f"not possible: {error}"
 

@@ -226,18 +226,28 @@ def split_as_trained(
     data_root: Path,
     test_identities: int | None = None,
     split_seed: int | None = None,
+    *,
+    junk: Sequence[str] = (),
+    distractors: Sequence[str] = (),
+    layout: str = "",
+    all_test: bool = False,
 ) -> Split:
     """A dataset, split as the model was trained on it, but for what is asked otherwise.
 
     A random split must be evaluated as it was trained, or the test identities are not new.
-    Raises what ``load_split`` raises, and ManifestError for a broken manifest.
+    ``junk`` to ``all_test`` are those of ``load_split``. Raises what ``load_split`` raises, and
+    ManifestError for a broken manifest.
     """
-    trained = _trained_on(model, dataset)
+    trained = (0, 0) if all_test else _trained_on(model, dataset)
     return load_split(
         dataset,
         data_root,
         num_test_identities=trained[0] if test_identities is None else test_identities,
         split_seed=trained[1] if split_seed is None else split_seed,
+        junk=junk,
+        distractors=distractors,
+        layout=layout,
+        all_test=all_test,
     )
 
 

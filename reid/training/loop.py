@@ -82,6 +82,10 @@ def train(
             num_test_identities=data.num_test_identities,
             split_seed=data.split_seed,
             validation=data.validation,
+            junk=data.junk,
+            distractors=data.distractors,
+            layout=data.layout,
+            for_training=True,
         )
         processes = open_things.enter_context(joined_processes(device))
         run, words = start_run(config, split.train, processes, checkpoint)

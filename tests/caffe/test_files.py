@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -241,9 +242,9 @@ def test_what_a_file_is_comes_before_how_large_it_is(tmp_path: Path) -> None:
 
 def test_text_with_a_byte_that_is_none_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
-    for text in (b'name: "a\xff"\n', b'name: "\xc3'):
+    for text in (b'\nname: "a\xff"\n', b'\nname: "\xc3', b'\nname: "#\xc3"  # \xff'):
         path.write_bytes(text)
-        with pytest.raises(CaffeError, match="is binary or damaged, expected a prototxt"):
+        with pytest.raises(CaffeError, match=r"net\.prototxt:2: damaged, or not UTF-8 text"):
             read_net(path)
 
 
@@ -441,3 +442,22 @@ files.write_weights(path, files.NetParameter(), map(layer, range(10)))
     _, grown = peak_growth(code, large)
     assert grown / large.stat().st_size < 1
     assert large.read_bytes() == before
+
+
+@pytest.mark.parametrize("comment", [b"\xd0\xd0\xc8\xcb", b"r\xe9seau", "\u884c".encode()])
+def test_comments_of_any_encoding_are_read(tmp_path: Path, comment: bytes) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_bytes(b"# " + comment + b'\nname: "a # b"  # ' + comment + b"\n")
+    found = read_net(path)
+    assert found.message.name == "a # b"
+    write_net(tmp_path / "again.prototxt", found.message, found.head)
+    assert read_net(tmp_path / "again.prototxt").message.name == "a # b"
+    path.write_bytes(b"base_lr: 0.01  # " + comment + b"\nmax_iter: 40\n")
+    assert read_solver(path).max_iter == 40
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_net, read_solver, read_weights):
+        with pytest.raises(CaffeError, match="it is no ordinary file"):
+            read(tmp_path / "pipe")

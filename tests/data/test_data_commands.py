@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from reid.cli import main
+from reid.config.settings import DataConfig, TrainConfig
 from reid.data import DATASETS
+from reid.errors import DataError
+from reid.training.loop import TrainResult
+from reid.types import Split
 
 Capture = pytest.CaptureFixture[str]
 Pictures = Callable[[Path, Iterable[str]], Path]
@@ -60,3 +64,76 @@ def test_cuhk03_trains_and_is_evaluated_on_the_test_set_it_was_trained_for(
     assert main(["eval", run, "--data", "cuhk03_labeled", *data, "--json"]) == 0
     (report,) = json.loads(capsys.readouterr().out)["models"]
     assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("single_shot", 4, 4)
+
+
+NOBODY = [
+    f"{person}/{camera}/1.png" for person in ("-1", "0000", "0002", "0003") for camera in "xy"
+]
+SAID = ("--junk", "-1", "--distractors", "0000")
+
+
+def test_a_check_names_the_options_of_junk_and_takes_them(
+    write_pictures: Pictures, tmp_path: Path, capsys: Capture
+) -> None:
+    check = ["data", "check", "folder", "--data-root", str(write_pictures(tmp_path, NOBODY))]
+    assert main(check) == 0
+    assert "--junk -1 --distractors 0000" in capsys.readouterr().out
+    assert main([*check, *SAID, "--all-test", "--layout", "person/camera", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["subsets"]["all"]["junk"], found["subsets"]["all"]["distractors"]) == (2, 2)
+    assert found["split"].startswith("0/2 identities, all images for testing")
+
+
+def test_folders_that_do_not_tell_are_one_line_with_the_option(
+    write_pictures: Pictures, tmp_path: Path, capsys: Capture
+) -> None:
+    names = [f"gate/{person}/1.png" for person in ("ann", "bob", "cid")]
+    root = write_pictures(tmp_path, [*names, "hall/ann/1.png"])
+    check = ["data", "check", "folder", "--data-root", str(root)]
+    assert main(check) == 1
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "error:" in one]
+    assert "--layout camera/person" in line
+    assert main([*check, "--layout", "camera/person"]) == 0
+    assert "1 = ann to 3 = cid" in capsys.readouterr().out
+
+
+def test_training_takes_the_options_as_settings_and_passes_them_on(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[DataConfig] = []
+
+    def train(config: TrainConfig, data_root: Path, out: Path, **_: object) -> TrainResult:
+        taken.append(config.data)
+        return TrainResult(out, 1, 1, False, 1.0, 1.0, 0.5)
+
+    monkeypatch.setattr("reid.training.loop.train", train)
+    words = ["train", "msp_cnn_synthetic", "--data-root", "own", "--out", str(tmp_path / "run")]
+    options = [*SAID, "--layout", "*/person"]
+    assert main([*words, "--set", "data.name=folder", *options]) == 0
+    assert (taken[0].junk, taken[0].distractors) == (("-1",), ("0000",))
+    assert taken[0].layout == "*/person"
+    assert "--data-root own --junk -1 --distractors 0000 --layout '*/person'" in (
+        capsys.readouterr().out
+    )
+    assert main([*words, "--set", "data.name=folder"]) == 0
+    assert (taken[1].junk, taken[1].distractors, taken[1].layout) == ((), (), "")
+
+
+@pytest.mark.parametrize("command", ["eval", "describe"])
+def test_evaluation_takes_the_options(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[dict[str, object]] = []
+
+    def load(*_: object, **given: object) -> Split:
+        taken.append(given)
+        raise DataError("enough")
+
+    monkeypatch.setattr("reid.evaluation.evaluating.load_split", load)
+    (tmp_path / "m.onnx").touch()
+    words = [command, str(tmp_path / "m.onnx"), "--data", "folder", "--data-root", str(tmp_path)]
+    words += ["--out", str(tmp_path / "o")] if command == "describe" else []
+    assert main([*words, *SAID, "--layout", "person", "--all-test"]) == 1
+    assert taken[0]["junk"] == ("-1",)
+    assert taken[0]["distractors"] == ("0000",)
+    assert (taken[0]["layout"], taken[0]["all_test"]) == ("person", True)

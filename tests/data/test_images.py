@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from reid.data.images import read_image
+from reid.data.images import IMAGE_SUFFIXES, decode_image, read_image
 from reid.errors import DataError
 
 
@@ -114,3 +117,88 @@ def test_a_folder_in_place_of_an_image_is_named(tmp_path: Path) -> None:
 def test_reading_images_loads_no_torch() -> None:
     code = "import sys, reid.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ENCODED_AS = {".jfif": ".jpg", ".j2k": ".jp2", ".pxm": ".ppm"}
+FORMS = {".pbm": "grey", ".pgm": "grey", ".pfm": "float", ".hdr": "light", ".pic": "light"}
+
+
+def _encoded(suffix: str) -> bytes:
+    image = np.full((64, 40, 3), 90, np.uint8)
+    image[:, 12:28] = 200
+    forms = {"grey": image[..., 0], "float": image.astype("f4"), "light": image.astype("f4") / 255}
+    kind = FORMS.get(suffix, "")
+    return cv2.imencode(ENCODED_AS.get(suffix, suffix), forms.get(kind, image))[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_every_suffix_of_an_image_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(_encoded(suffix))
+    image = read_image(path)
+    assert image.shape == (64, 40, 3)
+    if suffix != ".pbm":  # one bit a pixel
+        assert abs(image[16:48, 16:24].mean() - 200) < 16  # GIF has a palette
+        assert abs(image[16:48, :8].mean() - 90) < 16
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_truncated_file_of_any_format_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, kept: float
+) -> None:
+    data = _encoded(suffix)
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(DataError, match="cut") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # OpenCV's own lines
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_each_format_is_measured_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(_encoded(suffix))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match="40 x 64 pixels; expected 1 to 2,559"):
+        read_image(path, max_pixels=2559)
+
+
+def test_a_tiff_of_huge_tiles_is_measured_by_its_tiles() -> None:
+    entries = [(256, 8), (257, 8), (322, 60_000), (323, 60_000)]
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + b"\0" * 64
+    with pytest.raises(DataError, match="60,000 x 60,000 pixels"):
+        decode_image(data, "a.tif")
+
+
+def test_a_pipe_a_device_and_a_folder_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, kind in (("pipe", "a pipe"), ("zero", "a device"), ("folder", "a folder")):
+        with pytest.raises(DataError, match=rf"{name}\.jpg: cannot be read: it is {kind}"):
+            read_image(tmp_path / f"{name}.jpg")
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    for name, start, reason in (
+        ("empty.jpg", b"", "unsupported image format"),
+        ("jpeg.jpg", b"\xff\xd8\xff\xe0", "20,000,000,000 bytes; expected at most 268,435,456"),
+    ):
+        with open(tmp_path / name, "wb") as file:
+            file.write(start)
+            file.truncate(20_000_000_000)
+        tracemalloc.start()
+        with pytest.raises(DataError, match=rf"{name}: {reason}"):
+            read_image(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        tracemalloc.stop()
+
+
+def test_a_name_with_a_nul_is_one_line() -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image("a\0.jpg")

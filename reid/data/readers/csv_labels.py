@@ -7,16 +7,14 @@ optional (no cameras), and so is ``split`` (random split); it is train, query, g
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from reid.data.readers.division import Choice
 from reid.data.readers.folders import Contents, require_files, scan
-from reid.data.readers.label_files import read_text_file
+from reid.data.readers.label_files import name_from_cell, read_table
 from reid.data.readers.own_images import SUBSETS, UNDIVIDED, Labelled, divide, number_images
 from reid.errors import DataError, nearest
 from reid.types import Split
@@ -25,18 +23,19 @@ COLUMNS = ("path", "person_id", "camera_id", "split")
 _NEEDED = COLUMNS[:2]
 
 
-def list_csv(root: Path) -> Contents:
+def list_csv(root: Path, choice: Choice) -> Contents:
     """The images named by the CSV in the folder ``root``, whether or not they exist.
 
     Raises DataError if there is not exactly one CSV, or one of its lines is invalid.
     """
     source = _csv_file(root)
-    return number_images(_labels(source), {}, [f"labels from {source.name}"], source)
+    labels = _labels(source, choice)
+    return number_images(labels, {}, [f"labels from {source.name}"], source, choice)
 
 
 def read_csv(root: Path, choice: Choice) -> Split:
     """The CSV's split, or a random one. Raises DataError, also if an image is missing."""
-    source, contents = _csv_file(root), list_csv(root)
+    source, contents = _csv_file(root), list_csv(root, choice)
     for listing in contents.subsets.values():
         require_files(listing.records, source)
     return divide("csv", contents, choice, source)
@@ -52,11 +51,11 @@ def _csv_file(root: Path) -> Path:
     return root / found[0]
 
 
-def _labels(source: Path) -> list[Labelled]:
+def _labels(source: Path, choice: Choice) -> list[Labelled]:
     real_folder = lru_cache(os.path.realpath)  # there are many images to a folder
     lines: dict[Path, int] = {}
     labels = []
-    for line, row in _rows(source):
+    for line, row in read_table(source, COLUMNS, _NEEDED, choice.progress):
         try:
             label = _label(source.parent, real_folder, row)
             first = lines.setdefault(label.path, line)
@@ -74,35 +73,9 @@ def _labels(source: Path) -> list[Labelled]:
     return labels
 
 
-def _rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers, and the values of the known columns."""
-    text = read_text_file(source)
-    header = text.partition("\n")[0]
-    delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        names = [name.strip().lower() for name in next(reader, [])]
-        missing = [name for name in _NEEDED if name not in names]
-        if missing:
-            near = nearest(missing[0], names)
-            raise DataError(
-                f"{source}: no column {missing[0]}{near}; expected a first line with "
-                f"{', '.join(COLUMNS)}, of which the last two are optional"
-            )
-        places = {name: names.index(name) for name in COLUMNS if name in names}
-        for row in reader:
-            if any(row):
-                yield reader.line_num, _known(row, places)
-    except csv.Error as error:
-        raise DataError(f"{source}, line {reader.line_num}: not CSV ({error})") from error
-
-
-def _known(row: list[str], places: Mapping[str, int]) -> dict[str, str]:
-    known = {name: row[place].strip() for name, place in places.items() if place < len(row)}
-    return {**dict.fromkeys(COLUMNS, ""), **known}
-
-
-def _label(base: Path, real_folder: Callable[[Path], str], row: Mapping[str, str]) -> Labelled:
+def _label(
+    base: Path, real_folder: Callable[[str | Path], str], row: Mapping[str, str]
+) -> Labelled:
     """One row as a labelled image. Raises ValueError if a value is missing or invalid."""
     text, person, camera, split = (row[name] for name in COLUMNS)
     subset = split.lower()
@@ -112,14 +85,16 @@ def _label(base: Path, real_folder: Callable[[Path], str], row: Mapping[str, str
         raise ValueError(
             f"split must be one of {', '.join(SUBSETS)}; found {split!r}{nearest(subset, SUBSETS)}"
         )
-    path = base / text.replace("\\", "/")  # Windows separators
+    path = os.path.join(base, text.replace("\\", "/"))  # Windows separators
     if "\0" in text or not _is_inside(path, base, real_folder):
         raise ValueError(f"{text!r} is outside {base}; images must be inside the CSV's folder")
-    return Labelled(path, person, camera or None, subset or UNDIVIDED)
+    camera = name_from_cell(camera)
+    return Labelled(Path(path), name_from_cell(person), camera or None, subset or UNDIVIDED)
 
 
-def _is_inside(path: Path, base: Path, real_folder: Callable[[Path], str]) -> bool:
+def _is_inside(path: str, base: Path, real_folder: Callable[[str | Path], str]) -> bool:
     """Whether ``path`` is inside ``base`` after resolving all links and ``..``."""
-    is_plain = path.name != ".." and not path.is_symlink()
-    real = os.path.join(real_folder(path.parent), path.name) if is_plain else os.path.realpath(path)
+    folder, name = os.path.split(path)
+    is_plain = name not in ("..", ".", "") and not os.path.islink(path)
+    real = os.path.join(real_folder(folder), name) if is_plain else os.path.realpath(path)
     return real.startswith(real_folder(base) + os.sep)

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from reid.errors import DataError
-from reid.files import staging_folder
+from reid.files import is_regular, staging_folder
 from reid.packages import missing
 from reid.progress import progress_bar, say
 from reid.types import Image
@@ -130,6 +130,8 @@ def _opened(mat: Path) -> Iterator[Any]:
     except ModuleNotFoundError as error:
         raise missing("h5py", mat.name) from error
     with _reading(mat):
+        if not is_regular(mat):  # HDF5 would wait for a pipe's writer
+            raise ValueError("it is no ordinary file")
         file = h5py.File(mat, "r")
     try:
         yield file

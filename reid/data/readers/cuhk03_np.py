@@ -91,6 +91,9 @@ def _config_file(kind: str, root: Path) -> Path:
 
 
 def _market_release(kind: str, root: Path) -> Path | None:
-    marker = f"{kind}/{FOLDERS['train']}"
-    home = search_home(root, ("cuhk03-np", "cuhk03_np", *NAMES), marker) if root.is_dir() else None
-    return home / kind if home else None
+    names = ("cuhk03-np", "cuhk03_np", *NAMES)
+    for subset in ("gallery", "train") if root.is_dir() else ():
+        home = search_home(root, names, f"{kind}/{FOLDERS[subset]}")
+        if home is not None:
+            return home / kind
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,26 +27,36 @@ Counts = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How to list and read one dataset, its published counts, and the options of its split."""
+    """How to list and read one dataset, its published counts, and the options of its split.
 
-    contents: Callable[[Path], Contents]
+    ``is_own``: a user's own images, for which there are more options.
+    """
+
+    contents: Callable[[Path, Choice], Contents]
     read: Callable[[Path, Choice], Split]
     published: Counts = field(default_factory=dict)
     has_validation: bool = False
     is_fixed: bool = False
+    is_own: bool = False
+
+
+def _only_root(contents: Callable[[Path], Contents]) -> Callable[[Path, Choice], Contents]:
+    """For a dataset whose images are listed in one way."""
+    return lambda root, choice: contents(root)
 
 
 def _fixed(
     contents: Callable[[Path], Contents], read: Callable[[Path], Split], published: Counts
 ) -> Reader:
     """A dataset with a fixed split."""
-    return Reader(contents, lambda root, choice: read(root), published, is_fixed=True)
+    return Reader(_only_root(contents), lambda root, choice: read(root), published, is_fixed=True)
 
 
 def _cuhk03(kind: str) -> Reader:
     read = partial(cuhk03.read_cuhk03, kind)
     published = cuhk03.PUBLISHED[kind]
-    return Reader(partial(cuhk03.list_cuhk03, kind), read, published, has_validation=True)
+    contents = _only_root(partial(cuhk03.list_cuhk03, kind))
+    return Reader(contents, read, published, has_validation=True)
 
 
 def _cuhk03_np(kind: str) -> Reader:
@@ -56,7 +66,7 @@ def _cuhk03_np(kind: str) -> Reader:
 
 def _msmt17(version: msmt17.Version) -> Reader:
     return Reader(
-        partial(msmt17.list_msmt17, version),
+        _only_root(partial(msmt17.list_msmt17, version)),
         partial(msmt17.read_msmt17, version),
         msmt17.PUBLISHED,
         has_validation=True,
@@ -77,14 +87,14 @@ READERS: Mapping[str, Reader] = {
     "dukemtmc": _fixed(dukemtmc.list_dukemtmc, dukemtmc.read_dukemtmc, dukemtmc.PUBLISHED),
     "msmt17": _msmt17(msmt17.V1),
     "msmt17_v2": _msmt17(msmt17.V2),
-    "cuhk01": Reader(cuhk01.list_cuhk01, cuhk01.read_cuhk01, cuhk01.PUBLISHED),
+    "cuhk01": Reader(_only_root(cuhk01.list_cuhk01), cuhk01.read_cuhk01, cuhk01.PUBLISHED),
     "cuhk03_detected": _cuhk03("detected"),
     "cuhk03_labeled": _cuhk03("labeled"),
     "cuhk03_np_detected": _cuhk03_np("detected"),
     "cuhk03_np_labeled": _cuhk03_np("labeled"),
-    "viper": Reader(viper.list_viper, viper.read_viper, viper.PUBLISHED),
-    "folder": Reader(list_person_folders, read_person_folders),
-    "csv": Reader(list_csv, read_csv),
+    "viper": Reader(_only_root(viper.list_viper), viper.read_viper, viper.PUBLISHED),
+    "folder": Reader(list_person_folders, read_person_folders, is_own=True),
+    "csv": Reader(list_csv, read_csv, is_own=True),
     "synthetic": _fixed(market1501.list_market1501, _READ_SYNTHETIC, {}),
 }
 
@@ -100,15 +110,24 @@ def load_split(
     num_test_identities: int = 0,
     split_seed: int = 0,
     validation: str = "auto",
+    junk: Sequence[str] = (),
+    distractors: Sequence[str] = (),
+    layout: str = "",
+    all_test: bool = False,
+    for_training: bool = False,
 ) -> Split:
     """Read a dataset's split from the folder ``root``.
 
     ``num_test_identities`` and ``split_seed`` choose a random split if the dataset has no
     fixed one; for CUHK03 the seed is the number of the test set. ``validation`` says how to
     use a validation part, if the dataset has one: ``"train"`` trains on it, ``"apart"`` leaves
-    it out, ``"auto"`` trains on it for CUHK03 and leaves it out for MSMT17. Raises DataError
-    for an unknown name, a missing or empty folder, a single training identity, no query, or an
-    impossible split; for CUHK03 also OutputError and MissingPackageError.
+    it out, ``"auto"`` trains on it for CUHK03 and leaves it out for MSMT17. For a user's own
+    images (``folder``, ``csv``) ``junk`` and ``distractors`` name people who are none,
+    ``layout`` says what the folders mean (``"camera/person"``), and ``all_test`` makes all images
+    test images. Training images may be missing, unless it is ``for_training``. Raises DataError
+    for an unknown name, a missing or empty folder, a single training identity, no query, an
+    option that the dataset does not have, or an impossible split; for CUHK03 also OutputError
+    and MissingPackageError.
     """
     reader = reader_of(name)
     if reader.is_fixed and num_test_identities:
@@ -124,12 +143,48 @@ def load_split(
         )
     if validation != "auto" and not reader.has_validation:
         raise DataError(f"{name} has no validation part; leave validation at auto")
-    return reader.read(Path(root), Choice(num_test_identities, split_seed, validation))
+    choice = Choice(
+        num_test_identities,
+        split_seed,
+        validation,
+        tuple(junk),
+        tuple(distractors),
+        layout,
+        all_test,
+    )
+    _check_own(name, choice)
+    split = reader.read(Path(root), choice)
+    if for_training and not split.train:
+        raise DataError(f"{name}: no training images in {root}; found {split.note}")
+    return split
 
 
-def list_dataset(name: str, root: str | Path) -> Contents:
-    """Everything in the dataset's folders, by subset, including junk and unexpected names."""
-    return reader_of(name).contents(Path(root))
+def list_dataset(name: str, root: str | Path, choice: Choice | None = None) -> Contents:
+    """Everything in the dataset's folders, by subset, including junk and unexpected names.
+
+    ``choice`` says how a user's own images are read. Raises DataError.
+    """
+    choice = choice or Choice()
+    _check_own(name, choice)
+    return reader_of(name).contents(Path(root), choice)
+
+
+def _check_own(name: str, choice: Choice) -> None:
+    """Raise DataError for an option of a user's own images with another dataset."""
+    given = {
+        "--junk": choice.junk,
+        "--distractors": choice.distractors,
+        "--layout": choice.layout,
+        "--all-test": choice.all_test,
+    }
+    asked = [option for option, value in given.items() if value]
+    if asked and not reader_of(name).is_own:
+        raise DataError(
+            f"{name}: its file names and folders say everything; {', '.join(asked)} "
+            f"{'is' if len(asked) == 1 else 'are'} for your own images (folder, csv)"
+        )
+    if choice.layout and name == "csv":
+        raise DataError("csv: the columns say everything; --layout is for folder")
 
 
 def published_counts(name: str) -> Counts:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,21 @@ _QUERIES = 1
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How to split a dataset, if its split is not fixed."""
+    """How to read and split a dataset, if that is not fixed.
+
+    For a user's own images: ``junk`` and ``distractors`` are the names of people who are none,
+    ``layout`` says what the folders mean (``camera/person``; empty: recognised), ``all_test``
+    leaves nobody to train on. ``progress`` is called with (lines read, lines in all) of a list.
+    """
 
     num_test_identities: int = 0
     seed: int = 0
     validation: str = "auto"
+    junk: tuple[str, ...] = ()
+    distractors: tuple[str, ...] = ()
+    layout: str = ""
+    all_test: bool = False
+    progress: Callable[[int, int], object] | None = field(default=None, compare=False)
 
 
 def draw_identities(

@@ -15,8 +15,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from reid.data.readers.folders import Contents, find_home
-from reid.data.readers.market_layout import FOLDERS, list_layout, read_layout
+from reid.data.readers.folders import Contents
+from reid.data.readers.market_layout import FOLDERS, layout_home, list_layout, read_layout
 from reid.types import Split
 
 PUBLISHED = {"train": (16_522, 702), "query": (2_228, 702), "gallery": (17_661, 1_110)}
@@ -29,7 +29,8 @@ _NAMES = ("DukeMTMC-reID", "dukemtmcreid", "dukemtmc", "duke")
 
 def list_dukemtmc(root: Path) -> Contents:
     """The three folders. Raises DataError if one is missing or has no such image."""
-    return dataclasses.replace(list_layout(_home(root)), notes=(WITHDRAWN,))
+    contents = list_layout(_home(root))
+    return dataclasses.replace(contents, notes=(WITHDRAWN, *contents.notes))
 
 
 def read_dukemtmc(root: Path) -> Split:
@@ -39,4 +40,4 @@ def read_dukemtmc(root: Path) -> Split:
 
 def _home(root: Path) -> Path:
     expected = f"DukeMTMC-reID ({', '.join(FOLDERS.values())})"
-    return find_home(root, _NAMES, FOLDERS["train"], expected)
+    return layout_home(root, _NAMES, expected)

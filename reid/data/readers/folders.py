@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reid.data.images import IMAGE_SUFFIXES
@@ -29,12 +29,15 @@ class Listing:
 class Contents:
     """Everything found of a dataset: its subsets, and notes on how it was interpreted.
 
-    Without cameras the records' ``camera_id`` has no meaning.
+    Without cameras the records' ``camera_id`` has no meaning. ``hint`` is one of the notes that
+    training and evaluation should say too. ``names`` are those of a user's own people.
     """
 
     subsets: Mapping[str, Listing]
     notes: tuple[str, ...] = ()
     has_cameras: bool = True
+    hint: str = ""
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def scan(folder: Path) -> tuple[list[str], list[str]]:

@@ -16,8 +16,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from reid.data.readers.folders import Contents, IdAndCamera, Listing, find_home, list_folder
-from reid.data.readers.market_layout import FOLDERS, list_layout, parse_name, people, read_layout
+from reid.data.readers.folders import Contents, IdAndCamera, Listing, list_folder
+from reid.data.readers.market_layout import (
+    FOLDERS,
+    layout_home,
+    list_layout,
+    parse_name,
+    people,
+    read_layout,
+)
 from reid.errors import DataError
 from reid.types import DISTRACTOR_ID, Protocol, Split
 
@@ -33,11 +40,12 @@ _NAMES = ("Market-1501-v15.09.15", "market1501", "Market-1501")
 def list_market1501(root: Path) -> Contents:
     """The three folders under ``root``, and notes on the optional ones.
 
-    Raises DataError if one of the three is missing or has no image with such a name.
+    Raises DataError if one of the three, but for training's, is missing or has no image with
+    such a name.
     """
     home = market_home(root)
     contents = list_layout(home)
-    notes = []
+    notes = [*contents.notes]
     if (home / MULTI_QUERY_FOLDER).is_dir():
         notes.append(f"{MULTI_QUERY_FOLDER} found: market1501_multi_query is available")
     if _distractor_folder(root) is not None:
@@ -69,7 +77,7 @@ def read_multi_query(root: Path) -> Split:
             f"{market_home(root) / MULTI_QUERY_FOLDER}: expected boxes with the identities and "
             "cameras in query, found none"
         )
-    note = "split given by the folders, all boxes of a query's identity and camera as one query"
+    note = f"{split.note}, all boxes of a query's identity and camera as one query"
     return dataclasses.replace(split, query=query, protocol=Protocol("multi_query"), note=note)
 
 
@@ -79,7 +87,7 @@ def list_500k(root: Path) -> Contents:
     if folder is None:
         raise DataError(
             f"{root}: distractors not found; expected distractors_500k.zip unpacked beside "
-            f"{FOLDERS['train']}, as {' or '.join(DISTRACTOR_FOLDERS)}"
+            f"{FOLDERS['gallery']}, as {' or '.join(DISTRACTOR_FOLDERS)}"
         )
     distractors = list_folder(folder, _parse_distractor)
     return Contents({**list_layout(market_home(root)).subsets, "distractors": distractors})
@@ -89,14 +97,14 @@ def read_500k(root: Path) -> Split:
     """Market-1501 with the distractors in its gallery, for the ``market`` protocol."""
     distractors = list_500k(root).subsets["distractors"].records
     split = read_market1501(root, "market1501_500k")
-    note = f"split given by the folders, with {len(distractors):,} distractors"
+    note = f"{split.note}, with {len(distractors):,} distractors"
     return dataclasses.replace(split, gallery=split.gallery + distractors, note=note)
 
 
 def market_home(root: Path) -> Path:
     """The folder with Market-1501's three folders. Raises DataError if it is not found."""
     expected = f"the Market-1501 layout ({', '.join(FOLDERS.values())})"
-    return find_home(root, _NAMES, FOLDERS["train"], expected)
+    return layout_home(root, _NAMES, expected)
 
 
 def _distractor_folder(root: Path) -> Path | None:

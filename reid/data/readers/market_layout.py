@@ -6,20 +6,26 @@ A name such as ``0002_c1s1_000451_03.jpg`` has identity, camera and sequence, fr
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from reid.data.readers.folders import (
     Contents,
     IdAndCamera,
     Listing,
+    find_home,
     list_folder,
     require_two_identities,
+    search_home,
 )
 from reid.errors import DataError
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord, Protocol, Split
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 """Subset -> its folder."""
+
+FOR_EVALUATION = "for evaluation only"
+"""What a dataset without training images is good for."""
 
 _WHO_AND_WHERE = re.compile(r"(-?\d{1,9})_c(\d{1,4})", re.ASCII)
 
@@ -32,13 +38,28 @@ def parse_name(name: str) -> IdAndCamera | None:
     return int(found[0][0]), int(found[0][1])
 
 
-def list_layout(home: Path) -> Contents:
-    """The three folders of ``home``, by subset.
+def layout_home(root: Path, names: Sequence[str], expected: str) -> Path:
+    """The folder with the gallery, or, to name what is missing, with the training images.
 
-    Raises DataError if one of them is missing or has no image with such a name.
+    It is searched for as in ``find_home``, and raises like that.
     """
+    home = search_home(root, names, FOLDERS["gallery"]) if root.is_dir() else None
+    return home or find_home(root, names, FOLDERS["train"], expected)
+
+
+def list_layout(home: Path) -> Contents:
+    """The three folders of ``home``, by subset; that of training may be missing.
+
+    Raises DataError if another one is missing or one has no image with such a name.
+    """
+    present = {
+        subset: folder
+        for subset, folder in FOLDERS.items()
+        if subset != "train" or (home / folder).exists()
+    }
     return Contents(
-        {subset: list_folder(home / folder, parse_name) for subset, folder in FOLDERS.items()}
+        {subset: list_folder(home / folder, parse_name) for subset, folder in present.items()},
+        () if "train" in present else (f"no {FOLDERS['train']}: {FOR_EVALUATION}",),
     )
 
 
@@ -46,18 +67,21 @@ def read_layout(dataset: str, home: Path, note: str = "split given by the folder
     """The split given by the folders, for the ``market`` protocol.
 
     The gallery keeps junk (``person_id`` -1) and distractors (0); training and query do not.
-    Raises DataError like ``list_layout``, and for fewer than two training identities or no
-    query.
+    Without the training folder nobody is trained on. Raises DataError like ``list_layout``, and
+    for fewer than two training identities or no query.
     """
-    listings = list_layout(home).subsets
-    train, query = people(listings["train"]), people(listings["query"])
-    require_two_identities(dataset, home / FOLDERS["train"], train)
+    contents = list_layout(home)
+    listings = contents.subsets
+    train, query = people(listings.get("train", Listing(()))), people(listings["query"])
+    if "train" in listings:
+        require_two_identities(dataset, home / FOLDERS["train"], train)
     if not query:
         raise DataError(
             f"{dataset}: expected at least one query of an identity in "
             f"{home / FOLDERS['query']}, found only junk and distractors"
         )
     gallery = listings["gallery"].records
+    note = "; ".join((note, *contents.notes))
     return Split(dataset, train, query, gallery, Protocol("market"), note)
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from reid.data.file_bytes import read_file
 from reid.errors import DataError
 
 Order = Literal["<", ">"]
@@ -42,14 +43,8 @@ def read_mat5(path: Path) -> dict[str, Values]:
 
     Raises DataError for a file that is missing, damaged, too large or another format.
     """
+    data = read_file(path, MAX_BYTES, "file")
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"it is over {MAX_BYTES >> 20} MB")
         return _read(data)
     except (ValueError, struct.error, zlib.error) as error:
         raise DataError(

@@ -25,8 +25,10 @@ from reid.data.readers.folders import (
     find_home,
     require_files,
     require_two_identities,
+    search_home,
 )
 from reid.data.readers.label_files import read_text_file
+from reid.data.readers.market_layout import FOR_EVALUATION
 from reid.errors import DataError
 from reid.types import ImageRecord, Protocol, Split
 
@@ -56,6 +58,8 @@ def list_msmt17(version: Version, root: Path) -> Contents:
     """
     home = _home(version, root)
     train, validation = _training(version, home)
+    if not train:
+        return Contents(_testing(version, home), (f"no {version.train}: {FOR_EVALUATION}",))
     subsets = {"train": Listing(train + validation), **_testing(version, home)}
     note = f"train: {len(train):,} from list_train.txt and {len(validation):,} from list_val.txt"
     return Contents(subsets, (note,))
@@ -64,33 +68,39 @@ def list_msmt17(version: Version, root: Path) -> Contents:
 def read_msmt17(version: Version, root: Path, choice: Choice) -> Split:
     """The published split, for the ``market`` protocol.
 
-    ``list_val.txt`` is used for training if ``choice.validation`` is ``"train"``. Raises
-    DataError like ``list_msmt17``, and if an image is missing.
+    ``list_val.txt`` is used for training if ``choice.validation`` is ``"train"``. Without the
+    folder of training images nobody is trained on. Raises DataError like
+    ``list_msmt17``, and if an image is missing.
     """
     home = _home(version, root)
     train, validation = _training(version, home)
     if choice.validation == "train":
         train += validation
-    require_two_identities(version.dataset, home / "list_train.txt", train)
-    require_files(train, home / "list_train.txt")
+    if train:
+        require_two_identities(version.dataset, home / "list_train.txt", train)
+        require_files(train, home / "list_train.txt")
     testing = _testing(version, home)
     for subset, listing in testing.items():
         require_files(listing.records, home / f"list_{subset}.txt")
     with_or_without = "with" if choice.validation == "train" else "without"
+    training = f"training {with_or_without} list_val.txt" if train else FOR_EVALUATION
     return Split(
         dataset=version.dataset,
         train=train,
         query=testing["query"].records,
         gallery=testing["gallery"].records,
         protocol=Protocol("market"),
-        note=f"split given by the lists, training {with_or_without} list_val.txt",
+        note=f"split given by the lists, {training}",
     )
 
 
 def _training(
     version: Version, home: Path
 ) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
+    """Those of ``list_train.txt`` and of ``list_val.txt``; none without the folder of images."""
     folder = home / version.train
+    if not folder.exists():
+        return (), ()
     return _read_list(home, folder, "train", 1), _read_list(home, folder, "val", 1)
 
 
@@ -141,7 +151,9 @@ def _parse_line(line: str, folder: Path, first_id: int) -> ImageRecord | None:
 
 def _home(version: Version, root: Path) -> Path:
     expected = f"{version.train}, {version.test} and list_train.txt to list_gallery.txt"
-    home = find_home(root, version.names, version.train, f"{version.dataset}: {expected}")
+    home = search_home(root, version.names, version.test) if root.is_dir() else None
+    if home is None:
+        home = find_home(root, version.names, version.train, f"{version.dataset}: {expected}")
     if not (home / "list_query.txt").is_file():
         raise DataError(f"{home}: list_query.txt not found; expected {expected}")
     return home

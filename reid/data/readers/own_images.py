@@ -13,7 +13,9 @@ same seed gives the same split on every machine.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ from reid.data.readers.division import (
     searchable_identities,
 )
 from reid.data.readers.folders import Contents, Listing, identities, require_two_identities
-from reid.errors import DataError
+from reid.errors import DataError, nearest
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord, Protocol, Split
 
 SUBSETS = ("train", "query", "gallery", "test")
@@ -37,12 +39,18 @@ QUERY_SIDE, GALLERY_SIDE = 0, 1
 
 _MAX_DIGITS = 9
 
+_NAMES_KEPT = 1 << 16
+"""Names whose spelling is remembered: each comes with many images."""
+
+_MARKET_DIGITS = 4
+"""Digits of an identity in Market-1501's names: 0002."""
+
 
 class Labelled(NamedTuple):
     """An image with the user's labels.
 
-    ``person`` is an int in Market-1501's numbering (-1 junk, 0 distractor), or any string;
-    ``camera`` is None if unknown.
+    ``person`` is a name, or an int in Market-1501's numbering (-1 junk, 0 distractor) from a
+    file name of that kind; ``camera`` is None if unknown.
     """
 
     path: Path
@@ -51,55 +59,136 @@ class Labelled(NamedTuple):
     subset: str = UNDIVIDED
 
 
+@lru_cache(_NAMES_KEPT)
+def name_key(name: int | str) -> str:
+    """One spelling of a name: numbers without leading zeros, letters composed (Unicode's NFC)."""
+    number = _number(str(name))
+    return str(number) if number >= 0 else unicodedata.normalize("NFC", str(name))
+
+
+def without_identity(
+    images: Sequence[Labelled], junk: Collection[str], distractors: Collection[str], where: Path
+) -> list[Labelled]:
+    """The images with these people as junk and distractors.
+
+    Raises DataError for a name that nobody has, or that is in both.
+    """
+    if not junk and not distractors:
+        return list(images)
+    known = {name_key(one.person) for one in images if isinstance(one.person, str)}
+    meant: dict[str, int] = {}
+    for option, names, number in (
+        ("--junk", junk, JUNK_ID),
+        ("--distractors", distractors, DISTRACTOR_ID),
+    ):
+        for name in names:
+            if name_key(name) not in known:
+                raise DataError(
+                    f"{where}: {option} {name}: no person has this name{nearest(name, known)}"
+                )
+            if meant.setdefault(name_key(name), number) != number:
+                raise DataError(f"{where}: {name} is given as junk and as distractors; choose one")
+    return [
+        one._replace(person=meant.get(name_key(one.person), one.person))
+        if isinstance(one.person, str)
+        else one
+        for one in images
+    ]
+
+
+def junk_hint(images: Iterable[Labelled]) -> str:
+    """A line on people called as Market-1501's junk and distractors are; empty if there are none.
+
+    Their images count like anybody's, which gives other figures than Market-1501's own layout.
+    """
+    names = {one.person for one in images if isinstance(one.person, str)}
+    junk = "-1" if "-1" in names else ""
+    is_market = junk or any(len(name) == _MARKET_DIGITS and name.isdecimal() for name in names)
+    nobody = next((name for name in ("0000", "0") if name in names), "")
+    if not is_market or (nobody == "0" and not junk):
+        nobody = ""
+    found = [name for name in (junk, nobody) if name]
+    if not found:
+        return ""
+    options = [f"--junk {junk}"] * bool(junk) + [f"--distractors {nobody}"] * bool(nobody)
+    return (
+        f"{' and '.join(found)} {'are people' if len(found) > 1 else 'is a person'} here like any "
+        f"other; as in Market-1501: {' '.join(options)}"
+    )
+
+
 def number_images(
     images: Sequence[Labelled],
-    skipped: dict[str, tuple[str, ...]],
+    skipped: Mapping[str, tuple[str, ...]],
     notes: Sequence[str],
     root: Path,
+    choice: Choice,
 ) -> Contents:
     """Number people and cameras: keep their names if all are numbers above 0, else use
     1, 2, ... in the order of the names.
 
-    Raises DataError if there is no image, or if only some images have a camera.
+    Raises DataError if there is no image, if only some images have a camera, or for a name
+    among ``choice.junk`` and ``choice.distractors`` that nobody has.
     """
     if not images:
         raise DataError(
             f"{root}: expected images as person/camera/image.jpg or person/image.jpg, or with "
-            "names such as 0002_c1_000451.jpg; found no such image"
+            f"names such as 0002_c1_000451.jpg; found no such image{_first_skipped(skipped)}"
         )
+    images = without_identity(images, choice.junk, choice.distractors, root)
     without = [image.path for image in images if image.camera is None]
     if 0 < len(without) < len(images):
         raise DataError(
             f"{root}: {len(without):,} of {len(images):,} images have no camera, the first is "
             f"{without[0]}; give every image a camera, or none"
         )
-    people = {image.person for image in images} - {JUNK_ID, DISTRACTOR_ID}
+    people = {name_key(one.person) for one in images if not _is_nobody(one)}
     person_ids = _numbers(people)
-    person_ids |= {JUNK_ID: JUNK_ID, DISTRACTOR_ID: DISTRACTOR_ID}
-    camera_ids = _numbers({image.camera for image in images if image.camera is not None})
-    subsets = {
-        subset: Listing(
-            tuple(
-                ImageRecord(
-                    image.path,
-                    person_ids[image.person],
-                    camera_ids[image.camera] if image.camera is not None else QUERY_SIDE,
-                )
-                for image in images
-                if image.subset == subset
-            ),
-            skipped.get(subset, ()),
-        )
-        for subset in (*SUBSETS, UNDIVIDED)
-        if any(image.subset == subset for image in images)
-    }
-    all_notes = [*notes, _numbering_note("identities", person_ids, people)]
+    camera_ids = _numbers({name_key(one.camera) for one in images if one.camera is not None})
+    subsets = _by_subset(images, person_ids, camera_ids, skipped)
+    all_notes = [*notes, _numbering_note("identities", person_ids)]
     all_notes.append(
         "no cameras: every gallery image of the person is a correct match"
         if without
-        else _numbering_note("cameras", camera_ids, camera_ids)
+        else _numbering_note("cameras", camera_ids)
     )
-    return Contents(subsets, (*all_notes, *_shared_people(subsets)), has_cameras=not without)
+    hint = junk_hint(images)
+    return Contents(
+        subsets,
+        (*all_notes, *_shared_people(subsets), *[hint] * bool(hint)),
+        has_cameras=not without,
+        hint=hint,
+        names={number: name for name, number in person_ids.items()},
+    )
+
+
+def _first_skipped(skipped: Mapping[str, tuple[str, ...]]) -> str:
+    lines = [line for some in skipped.values() for line in some]
+    return f" among {len(lines):,}; {lines[0]}" if lines else ""
+
+
+def _is_nobody(image: Labelled) -> bool:
+    """Whether the image is junk or a distractor; a person *called* 0 or -1 is somebody."""
+    return image.person in (JUNK_ID, DISTRACTOR_ID)
+
+
+def _by_subset(
+    images: Sequence[Labelled],
+    person_ids: Mapping[str, int],
+    camera_ids: Mapping[str, int],
+    skipped: Mapping[str, tuple[str, ...]],
+) -> dict[str, Listing]:
+    records: dict[str, list[ImageRecord]] = {}
+    for one in images:
+        nobody = one.person if isinstance(one.person, int) and _is_nobody(one) else None
+        person = person_ids[name_key(one.person)] if nobody is None else nobody
+        camera = QUERY_SIDE if one.camera is None else camera_ids[name_key(one.camera)]
+        records.setdefault(one.subset, []).append(ImageRecord(one.path, person, camera))
+    return {
+        subset: Listing(tuple(records.get(subset, ())), skipped.get(subset, ()))
+        for subset in (*SUBSETS, UNDIVIDED)
+        if subset in records or skipped.get(subset)
+    }
 
 
 def divide(dataset: str, contents: Contents, choice: Choice, where: Path) -> Split:
@@ -108,9 +197,14 @@ def divide(dataset: str, contents: Contents, choice: Choice, where: Path) -> Spl
     Training may be empty if there is a test part: the data is then for evaluation only.
     Raises DataError if the subsets have no queries or no gallery, and for too few identities.
     """
-    found = {subset: listing.records for subset, listing in contents.subsets.items()}
+    found = {subset: one.records for subset, one in contents.subsets.items() if one.records}
+    train: Sequence[ImageRecord] = ()
     words = "split given by the data"
-    if UNDIVIDED in found:
+    if choice.all_test:
+        require_undivided(dataset, found, choice, where)
+        query, gallery = query_and_gallery(found[UNDIVIDED], choice.seed)
+        words = f"all images for testing, random queries with seed {choice.seed}"
+    elif UNDIVIDED in found:
         train, test, words = _by_rule(dataset, found[UNDIVIDED], contents, choice, where)
         query, gallery = query_and_gallery(test, choice.seed)
     else:
@@ -138,7 +232,22 @@ def divide(dataset: str, contents: Contents, choice: Choice, where: Path) -> Spl
         words += "; no cameras: every gallery image of the person is a correct match"
         gallery = tuple(dataclasses.replace(one, camera_id=GALLERY_SIDE) for one in gallery)
     people = f"{len(identities(train))}/{len(identities(query))} identities"
-    return Split(dataset, train, query, gallery, Protocol("market"), f"{people}, {words}")
+    note = f"{people}, {words}" + (f"; {contents.hint}" if contents.hint else "")
+    names = {number: contents.names[number] for number in identities((*train, *query, *gallery))}
+    return Split(dataset, tuple(train), query, gallery, Protocol("market"), note, names)
+
+
+def require_undivided(dataset: str, found: Collection[str], choice: Choice, where: Path) -> None:
+    """Raise DataError where ``all_test`` makes no sense: images with a split, or a number."""
+    if UNDIVIDED not in found:
+        raise DataError(
+            f"{dataset}: {where} has a split of its own ({', '.join(found)}); leave --all-test out"
+        )
+    if choice.num_test_identities:
+        raise DataError(
+            f"{dataset}: all identities or {choice.num_test_identities} of them for testing? Give "
+            "--all-test or --test-identities"
+        )
 
 
 def _by_rule(
@@ -172,29 +281,28 @@ def _by_rule(
     )
 
 
-def _numbers(names: Iterable[int | str]) -> dict[int | str, int]:
-    """Each name's number; ``"0002"`` and ``"2"`` are the same."""
+def _numbers(names: Iterable[str]) -> dict[str, int]:
+    """Each name's number; the names are keys."""
     names = list(names)
     if all(_number(name) > 0 for name in names):
         return {name: _number(name) for name in names}
     return {name: rank for rank, name in enumerate(sorted(names, key=_order), start=1)}
 
 
-def _number(name: int | str) -> int:
+def _number(name: str) -> int:
     """The name as a number, or -1 if it is not one."""
-    text = str(name)
-    whole = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
-    return int(text) if whole else -1
+    whole = name.isascii() and name.isdecimal() and len(name) <= _MAX_DIGITS
+    return int(name) if whole else -1
 
 
-def _order(name: int | str) -> tuple[bool, int, str]:
+def _order(name: str) -> tuple[bool, int, str]:
     number = _number(name)
-    return number < 0, number, str(name)
+    return number < 0, number, name
 
 
-def _numbering_note(what: str, numbers: dict[int | str, int], names: Iterable[int | str]) -> str:
+def _numbering_note(what: str, numbers: Mapping[str, int]) -> str:
     """How the names were numbered: unchanged, or such as ``1 = alice to 7 = zoe``."""
-    ordered = sorted(names, key=lambda name: numbers[name])
+    ordered = sorted(numbers, key=lambda name: numbers[name])
     if not ordered:
         return f"{what}: none"
     first, last = ordered[0], ordered[-1]

@@ -115,3 +115,57 @@ def test_no_csv_and_two_of_them_are_named(root: Path) -> None:
         (root / name).touch()
     with pytest.raises(DataError, match=r"found a\.csv, b\.CSV"):
         load_split("csv", root)
+
+
+def test_rows_that_a_spreadsheet_leaves_are_skipped(root: Path) -> None:
+    text = PEOPLE.replace("\n", "\r\n") + ",,\r\n   \r\n,,\r\n"
+    assert len(load_split("csv", _write(root, text)).train) == 4
+
+
+def test_numbers_as_pandas_writes_them_beside_a_gap_are_numbers(root: Path) -> None:
+    lines = [f"images/{n}.jpg,{n // 2 + 1}{'.0' * (n % 2)},{n % 2 + 1}.0\n" for n in range(8)]
+    found = inspect_dataset("csv", _write(root, "path,person_id,camera_id\n" + "".join(lines)))
+    assert "identities: numbers taken from the names, 1 to 4" in found.notes
+    assert "cameras: numbers taken from the names, 1 to 2" in found.notes
+
+
+def test_a_name_in_both_unicode_forms_is_one_person(root: Path) -> None:
+    text = PEOPLE.replace("p0,cam1", "Zoe\u0308,cam1").replace("p0,cam0", "Zo\u00eb,cam0")
+    assert inspect_dataset("csv", _write(root, text)).subsets["all"].identities == 4
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("a,b.jpg,p1,cam1\n", "line 10: expected 3 values .* found 4; quote"),
+        ('"images/0.jpg,p1,cam1\n', "not CSV"),
+    ],
+)
+def test_a_row_that_would_be_misread_is_named(root: Path, row: str, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        load_split("csv", _write(root, PEOPLE + row))
+
+
+def test_ids_of_nobody_in_a_list_are_people_until_it_is_said(root: Path) -> None:
+    text = PEOPLE.replace(",p0,", ",-1,").replace(",p3,", ",0,")
+    found = inspect_dataset("csv", _write(root, text))
+    assert found.subsets["all"].identities == 4
+    assert any("--junk -1 --distractors 0" in note for note in found.notes)
+    told = inspect_dataset("csv", root, junk=["-1"], distractors=["0"])
+    assert (told.subsets["all"].junk, told.subsets["all"].distractors) == (2, 2)
+    assert len(load_split("csv", root, junk=["-1"], all_test=True).query) == 3
+
+
+def test_a_long_list_shows_its_progress(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reid.data.readers.label_files.ROWS_AT_ONCE", 2)
+    seen: list[tuple[int, int]] = []
+    _write(root, PEOPLE)
+    inspect_dataset("csv", root, progress=lambda done, total: seen.append((done, total)))
+    assert seen[:2] == [(3, 10), (5, 10)]
+
+
+def test_options_of_own_images_are_refused_elsewhere(root: Path) -> None:
+    with pytest.raises(DataError, match=r"market1501: .*--junk, --all-test are for your own"):
+        load_split("market1501", root, junk=["-1"], all_test=True)
+    with pytest.raises(DataError, match="--layout is for folder"):
+        load_split("csv", _write(root, PEOPLE), layout="person")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -216,3 +217,9 @@ def test_without_h5py_it_says_what_to_install(root: Path) -> None:
     assert done.returncode == 1
     assert "cuhk-03.mat needs h5py, which is not installed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cuhk-03.mat")
+    with pytest.raises(DataError, match="it is no ordinary file"):
+        load_split("cuhk03_labeled", tmp_path)

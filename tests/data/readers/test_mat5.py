@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def test_arrays_that_unpack_to_more_than_any_protocol_are_refused(tmp_path: Path
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.mat: cannot be read"):
+    with pytest.raises(DataError, match=r"a\.mat: no such file"):
         read_mat5(tmp_path / "a.mat")
 
 
@@ -103,3 +104,9 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(
     path.write_bytes(data[: max(1, cut % (2 * len(data)))])
     with contextlib.suppress(DataError):
         read_mat5(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mat")
+    with pytest.raises(DataError, match=r"a\.mat: cannot be read: it is a pipe"):
+        read_mat5(tmp_path / "a.mat")

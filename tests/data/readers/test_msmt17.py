@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,14 @@ def test_missing_lists_and_folders_are_named(tmp_path: Path) -> None:
         load_split("msmt17", home)
     with pytest.raises(DataError, match="mask_train_v2 not found; expected msmt17_v2"):
         load_split("msmt17_v2", home)
+
+
+def test_training_images_are_not_needed_to_evaluate(tmp_path: Path) -> None:
+    home = _msmt17(tmp_path / "MSMT17_V1")
+    shutil.rmtree(home / "train")
+    split = load_split("msmt17", tmp_path)
+    assert (split.train, len(split.query), len(split.gallery)) == ((), 1, 2)
+    assert "for evaluation only" in split.note
+    assert "train" not in inspect_dataset("msmt17", tmp_path).subsets
+    with pytest.raises(DataError, match="no training images"):
+        load_split("msmt17", tmp_path, for_training=True)

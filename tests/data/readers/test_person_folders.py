@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reid.data import inspect_dataset, load_split
+from reid.data import IMAGE_SUFFIXES, inspect_dataset, load_split
+from reid.data.readers.person_folders import labelled_images
 from reid.errors import DataError
 from reid.evaluation.scoring import measure
 from reid.matching.distances import euclidean_distances
@@ -135,12 +138,11 @@ def test_what_cannot_be_placed_is_told_with_the_reason(
     (tmp_path / "Thumbs.db").touch()
     write_pictures(tmp_path, [".cache/x.jpg", "__MACOSX/1.jpg", "0002/._1.jpg"])
     found = inspect_dataset("folder", tmp_path)
-    assert found.subsets["all"].images == 4
+    assert found.subsets["all"].images == 5  # and 0002/c1/deep/1.jpg is person 2, camera c1
     assert found.skipped["all"] == (
         "0001_c1_0002_c1.jpg: no identity in the folder or file name",
         "holiday.jpg: no identity in the folder or file name",
         "0002/0003_c1_1.jpg: folder and file name give different identities",
-        "0002/c1/deep: folder below person/camera",
     )
 
 
@@ -185,3 +187,216 @@ def test_folders_that_make_no_dataset_are_one_line(
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone: no such folder"):
         load_split("folder", tmp_path / "gone")
+
+
+def _who(root: Path, **options: str) -> dict[str, tuple[object, object]]:
+    found = labelled_images(root, **options)
+    paths = {one.path.relative_to(root).as_posix(): one for one in found.images}
+    return {path: (one.person, one.camera) for path, one in paths.items()}
+
+
+CAMERA_FIRST = [f"cam{c}/person{p:03d}/1.jpg" for c in (1, 2) for p in range(4)]
+LAYOUTS = {
+    "an archive's folder above people": (
+        [f"mydata/{person}/{n}.jpg" for person in ("ann", "bob") for n in (1, 2)],
+        ("mydata/bob/2.jpg", ("bob", None)),
+    ),
+    "two archives' folders above people and cameras": (
+        ["a/b/ann/cam1/1.jpg", "a/b/bob/cam1/1.jpg", "a/b/bob/cam2/1.jpg"],
+        ("a/b/bob/cam2/1.jpg", ("bob", "cam2")),
+    ),
+    "cameras above people": (CAMERA_FIRST, ("cam2/person003/1.jpg", ("person003", "cam2"))),
+    "cameras above numbered people": (
+        ["c1/0001/1.jpg", "c2/0001/1.jpg", "c1/0002/1.jpg"],
+        ("c2/0001/1.jpg", ("0001", "c2")),
+    ),
+    "PRID 2011": (
+        [
+            "prid_2011/multi_shot/cam_a/person_0001/1.png",
+            *(f"prid_2011/single_shot/cam_{c}/person_0002/1.png" for c in "ab"),
+        ],
+        ("prid_2011/multi_shot/cam_a/person_0001/1.png", ("person_0001", "cam_a")),
+    ),
+    "a person's tracklets": (
+        ["ann/cam1/7/1.jpg", "ann/cam2/8/1.jpg", "bob/cam1/9/1.jpg"],
+        ("ann/cam2/8/1.jpg", ("ann", "cam2")),
+    ),
+    "one person": (["ann/cam1/1.jpg", "ann/cam2/1.jpg"], ("ann/cam1/1.jpg", ("ann", "cam1"))),
+    "groups of people": (
+        ["day1/ann/cam1/1.jpg", "day1/bob/cam2/1.jpg", "day2/cid/cam1/1.jpg"],
+        ("day2/cid/cam1/1.jpg", ("cid", "cam1")),
+    ),
+    "Market-1501's names in a folder": (
+        ["batch/0002_c1_1.jpg", "batch/0003_c2_1.jpg", "other/0004_c1_1.jpg"],
+        ("other/0004_c1_1.jpg", (4, 1)),
+    ),
+    "MARS": (
+        ["0001/0001C1T0001F001.jpg", "0001/0001C2T0001F001.jpg", "00-1/00-1C3T0001F001.jpg"],
+        ("00-1/00-1C3T0001F001.jpg", (-1, 3)),
+    ),
+    "DukeMTMC-VideoReID": (
+        ["0001/0001/0001_C5_F0001_X1.jpg", "0001/0002/0001_C6_F0001_X1.jpg"],
+        ("0001/0002/0001_C6_F0001_X1.jpg", ("0001", 6)),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_unusual_folders_are_recognised(
+    write_pictures: Pictures, tmp_path: Path, layout: str
+) -> None:
+    names, (one, who) = LAYOUTS[layout]
+    found = _who(write_pictures(tmp_path, names))
+    assert set(found) == set(names)
+    assert found[one] == who
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["gate/ann/1.jpg", "gate/bob/1.jpg", "gate/cid/1.jpg", "hall/ann/1.jpg", "hall/bob/1.jpg"],
+        ["gate/0001/1.jpg", "gate/0002/1.jpg", "hall/0001/1.jpg"],
+        ["north/ann/1.jpg", "north/bob/1.jpg"],
+        ["1/ann/1.jpg", "1/bob/1.jpg", "1/cid/1.jpg", "2/bob/1.jpg"],
+        ["cam1/c1/1.jpg", "cam2/c2/1.jpg"],
+    ],
+)
+def test_folders_that_do_not_tell_are_asked_about(
+    write_pictures: Pictures, tmp_path: Path, names: list[str]
+) -> None:
+    write_pictures(tmp_path, names)
+    with pytest.raises(DataError, match="--layout person/camera, --layout camera/person") as asked:
+        labelled_images(tmp_path)
+    assert "\n" not in str(asked.value)
+    upper, lower, _ = names[0].split("/")
+    assert _who(tmp_path, layout="camera/person")[names[0]] == (lower, upper)
+    assert _who(tmp_path, layout="person/camera")[names[0]] == (upper, lower)
+    assert _who(tmp_path, layout="*/person")[names[0]] == (lower, None)
+
+
+def test_a_folder_of_cameras_alone_names_nobody(write_pictures: Pictures, tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["cam1/1.jpg", "cam2/2.jpg"])
+    found = labelled_images(tmp_path)
+    assert found.images == []
+    assert [one.camera for one in found.unplaced["all"]] == ["cam1", "cam2"]
+
+
+@pytest.mark.parametrize("layout", ["person/cam", "person/person", "persons"])
+def test_a_malformed_layout_is_one_line(
+    write_pictures: Pictures, tmp_path: Path, layout: str
+) -> None:
+    write_pictures(tmp_path, NAMES)
+    with pytest.raises(DataError, match=r"layout .*person.* camera.*; found"):
+        load_split("folder", tmp_path, layout=layout)
+
+
+def test_every_suffix_that_is_decoded_is_listed_and_others_are_named(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    names = [f"ann/{n}{suffix}" for n, suffix in enumerate(IMAGE_SUFFIXES)]
+    write_pictures(tmp_path, [*names, "bob/1.WEBP", "bob/2.heic", "bob/notes.txt"])
+    found = inspect_dataset("folder", tmp_path)
+    assert found.subsets["all"].images == len(IMAGE_SUFFIXES) + 1
+    assert found.skipped["all"] == (
+        "bob/2.heic: an image format that is not read; convert it to JPEG or PNG",
+    )
+
+
+def test_a_link_that_leads_back_is_not_followed(write_pictures: Pictures, tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["ann/cam1/1.jpg", "bob/cam1/1.jpg"])
+    (tmp_path / "bob" / "cam1" / "back").symlink_to(tmp_path)
+    assert set(_who(tmp_path)) == {"ann/cam1/1.jpg", "bob/cam1/1.jpg"}
+
+
+def test_folders_too_deep_to_be_read_are_named(write_pictures: Pictures, tmp_path: Path) -> None:
+    deep = "/".join(["x"] * 20)
+    write_pictures(tmp_path, ["ann/cam1/1.jpg", "bob/cam1/1.jpg", f"bob/cam1/{deep}/1.jpg"])
+    assert any("over 16 levels deep" in note for note in labelled_images(tmp_path).notes)
+
+
+def test_a_name_in_both_unicode_forms_is_one_person(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    names = [f"{unicodedata.normalize(form, 'Zoë')}/{form}/1.jpg" for form in ("NFC", "NFD")]
+    found = inspect_dataset("folder", write_pictures(tmp_path, names))
+    assert found.subsets["all"].identities == 1
+    assert found.subsets["all"].cameras == 2
+
+
+MARKET = [
+    *(f"{p:04d}_c{c}s1_{n:06d}_00.jpg" for p in (2, 3, 4) for c in (1, 2) for n in (1, 2)),
+    *(f"-1_c{c}s1_000003_00.jpg" for c in (1, 2)),
+    *(f"0000_c{c}s1_000004_00.jpg" for c in (1, 2)),
+]
+PERSON_FOLDERS = [f"{name.partition('_')[0]}/{name}" for name in MARKET]
+PLAIN_FOLDERS = [
+    f"{person}/{camera[:2]}/{rest}"
+    for person, camera, rest in (name.split("_", 2) for name in MARKET)
+]
+
+
+def _shape(root: Path, **options: Any) -> tuple[object, ...]:
+    split = load_split("folder", root, **options)
+    sides = (split.train, split.query, split.gallery)
+    return tuple(Counter((one.person_id, one.camera_id) for one in side) for side in sides)
+
+
+def test_markets_file_names_mean_the_same_in_any_folder(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    roots = [write_pictures(tmp_path / "flat", MARKET)]
+    roots += [write_pictures(tmp_path / "people", PERSON_FOLDERS)]
+    roots += [write_pictures(tmp_path / "cams", [f"cam{n[6]}/{n}" for n in MARKET[:-4]])]
+    write_pictures(roots[2], [f"rest/{name}" for name in MARKET[-4:]])
+    assert _ids(load_split("folder", roots[0]).gallery) >= {-1, 0}
+    assert _shape(roots[0]) == _shape(roots[1]) == _shape(roots[2])
+
+
+def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "flat", MARKET)
+    write_pictures(tmp_path / "plain", PLAIN_FOLDERS)
+    found = inspect_dataset("folder", tmp_path / "plain")
+    assert (found.subsets["all"].junk, found.subsets["all"].distractors) == (0, 0)
+    assert found.subsets["all"].identities == 5
+    hint = "--junk -1 --distractors 0000"
+    assert any(hint in line for line in found.lines())
+    assert hint in load_split("folder", tmp_path / "plain").note
+    said: dict[str, Any] = {"junk": ["-1"], "distractors": ["0000"]}
+    assert _shape(tmp_path / "plain", **said) == _shape(tmp_path / "flat")
+    told = inspect_dataset("folder", tmp_path / "plain", **said)
+    assert (told.subsets["all"].junk, told.subsets["all"].distractors) == (2, 2)
+    assert not any(hint in line for line in told.lines())
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"junk": ["dvae"]}, "--junk dvae: no person has this name.*did you mean 'dave'"),
+        ({"junk": ["bob"], "distractors": ["bob"]}, "bob is given as junk and as distractors"),
+    ],
+)
+def test_junk_that_nobody_is_called_is_one_line(
+    write_pictures: Pictures, tmp_path: Path, said: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        load_split("folder", write_pictures(tmp_path, NAMES), **said)
+
+
+def test_all_images_can_be_test_images(write_pictures: Pictures, tmp_path: Path) -> None:
+    split = load_split("folder", write_pictures(tmp_path, NAMES), all_test=True)
+    assert split.train == ()
+    assert _ids(split.query) == {1, 2, 3, 4}
+    assert len(split.query) + len(split.gallery) == len(NAMES)
+    assert split.note.startswith("0/4 identities, all images for testing")
+    with pytest.raises(DataError, match="--all-test or --test-identities"):
+        load_split("folder", tmp_path, all_test=True, num_test_identities=2)
+    write_pictures(tmp_path / "divided", [f"test/{name}" for name in NAMES])
+    with pytest.raises(DataError, match=r"a split of its own .*leave --all-test out"):
+        load_split("folder", tmp_path / "divided", all_test=True)
+
+
+def test_a_split_names_its_people(write_pictures: Pictures, tmp_path: Path) -> None:
+    split = load_split("folder", write_pictures(tmp_path, NAMES))
+    assert split.names == {1: "alice", 2: "bob", 3: "carol", 4: "dave"}

@@ -244,3 +244,37 @@ def test_a_name_that_is_no_utf_8_does_not_stop_the_page(
     assert run("index", "m.onnx", images, *options)[0] == 0
     assert run("search", "m.onnx", query, *options, "-k", 18, "--html", page)[0] == 0
     assert page.read_text().count("b?b") >= 7
+
+
+def test_indexing_says_what_it_understood_and_counts_what_it_leaves_out(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    (images / "alice/gate/0.heic").touch()
+    (images / "alice/notes.txt").touch()
+    code, out, said = run("index", "m.onnx", images, "--gallery", tmp_path / "g", "--json")
+    assert code == 0
+    assert "3 people (7, alice, bob), 2 cameras (gate, hall)" in said
+    found = json.loads(out)
+    assert found["images"] == 18
+    assert sum(found["left_out"].values()) == 2
+
+
+def test_indexing_asks_which_folders_are_people(run: Run, images: Path, tmp_path: Path) -> None:
+    (images / "alice/gate").rename(images / "alice/yard")
+    (images / "alice/hall").rename(images / "alice/0001")
+    index = ("index", "m.onnx", images, "--gallery", tmp_path / "g")
+    code, _, said = run(*index)
+    (line,) = [one for one in said.splitlines() if "error:" in one]
+    assert (code, "--layout camera/person" in line) == (1, True)
+    code, out, _ = run(*index, "--layout", "person/camera")
+    assert code == 0
+    assert "18 images, 18 added" in out
+
+
+def test_indexing_takes_junk_as_nobody(run: Run, images: Path, tmp_path: Path) -> None:
+    (images / "alice").rename(images / "-1")
+    index = ("index", "m.onnx", images, "--gallery", tmp_path / "g")
+    code, _, said = run(*index, "--junk", "-1")
+    assert (code, "2 people (7, bob)" in said) == (0, True)
+    code, _, said = run(*index)
+    assert "--junk -1" in said

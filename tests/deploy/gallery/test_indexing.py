@@ -18,6 +18,7 @@ from reid.deploy.gallery.indexing import (
     shard_from,
     with_content,
 )
+from reid.deploy.gallery.listing import list_images
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import DataError, ModelFileError
 from reid.matching import VectorMatcher
@@ -108,7 +109,7 @@ def test_no_number_is_stored_for_an_image_the_network_cannot_describe(tmp_path: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.jpg: cannot be read"):
+    with pytest.raises(DataError, match=r"gone\.jpg: no such image file"):
         with_content(GalleryEntry(str(tmp_path / "gone.jpg")))
 
 
@@ -145,3 +146,27 @@ def test_shards_are_the_same_behind_a_link(tmp_path: Path) -> None:
             parts.append([Path(s.source).name for s in shard.of_images(images, tmp_path / root)])
         assert all(part == parts[0] for part in parts)
         assert 5 < len(parts[0]) < 35
+
+
+def test_an_image_is_described_once_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    (tmp_path / "real").mkdir()
+    written(tmp_path / "real" / "im", 1)
+    (tmp_path / "real" / "l.csv").write_text("path,person_id\nim/00.png,7\n")
+    (tmp_path / "link").symlink_to("real")
+    ways = ("link/im", "link/l.csv", "real/im", "link/im/00.png", "real/l.csv")
+    counts = [index_images(gallery, matcher, list_images([tmp_path / way])).added for way in ways]
+    assert counts == [1, 0, 0, 0, 0]
+
+
+def test_an_image_of_a_gallery_of_before_is_known_by_the_path_that_was_given(
+    tmp_path: Path,
+) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    (entry,) = written(tmp_path / "real", 1)
+    (tmp_path / "link").symlink_to("real")
+    before = with_content(GalleryEntry(str(tmp_path / "link" / "00.png")))
+    add_images(gallery, matcher, [cv2.imread(entry.source)], [before])
+    assert index_images(gallery, matcher, list_images([tmp_path / "link"])).added == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid.deploy.gallery import GalleryEntry, Where
-from reid.deploy.gallery.listing import labelled, list_images, where_from
+from reid.deploy.gallery.listing import HowRead, labelled, list_images, where_from
 from reid.deploy.gallery.times import seconds_from_text, text_from_seconds
 from reid.errors import ConfigError, DataError
 
@@ -80,7 +80,7 @@ def test_a_csv_tells_everything(tmp_path: Path) -> None:
         ('path\n"a.jpg\nb.jpg\n', r"not CSV \(unexpected end of data\)"),
         ("path,time\n\na.jpg,noon\n", "line 3: a time is written 2026-05-01"),
         ("path,time\n,0\n", "line 2: '' is not inside"),
-        ("path\na\0.jpg\n", "line 2: a NUL character"),
+        ("path\na\0.jpg\n", "line 2: found a NUL character"),
         ("", "no column path"),
         ("path\n", "no image found"),
     ],
@@ -144,7 +144,82 @@ def test_a_time_beyond_the_calendar_is_still_told() -> None:
 def test_conditions_are_joined(tmp_path: Path) -> None:
     given = ["person=a=b", "person=c", "camera=1", "since=5", "since=7", "until=2026-05-01"]
     assert where_from(given) == Where(("a=b", "c"), ("1",), 7.0, 1777593600.0)
-    # As written, and as the listing above keeps it; nobody's number is no name.
+    # As written, as the listing above keeps it, and as earlier versions did.
     assert where_from(["person=0002", "camera=-1"]) == Where(("0002", "2"), ("-1",))
+    assert where_from(["person=Zo\u00eb"]).people == ("Zo\u00eb", "Zoe\u0308")
     with pytest.raises(ConfigError, match="expected person=NAME"):
         where_from(["gate"])
+
+
+def test_every_image_of_a_folder_is_listed_or_counted(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "p1/c1/a.png",
+        "p1/c1/tracklet/a.png",
+        "p2/c1/tracklet/a.tif",
+        "p3/c1/a.webp",
+        "0061/0062_c1s1_000000_00.png",
+        "loose.jfif",
+        "p1/c1/b.heic",
+        "p1/notes.txt",
+    )
+    said: list[str] = []
+    assert labels(list_images([tmp_path], say=said.append), tmp_path) == {
+        "p1/c1/a.png": ("p1", "c1"),
+        "p1/c1/tracklet/a.png": ("p1", "c1"),
+        "p2/c1/tracklet/a.tif": ("p2", "c1"),
+        "p3/c1/a.webp": ("p3", "c1"),
+        "0061/0062_c1s1_000000_00.png": ("", "1"),
+        "loose.jfif": ("", ""),
+    }
+    words = "\n".join(said)
+    assert "3 people (p1, p2, p3), 2 cameras (1, c1)" in words
+    assert "the first 0061/0062_c1s1_000000_00.png" in words
+    assert "not indexed: 1 file in image formats that are not read (.heic)" in words
+    assert "not indexed: 1 file that are no images (.txt)" in words
+
+
+def test_folders_beside_train_and_test_are_listed_too(tmp_path: Path) -> None:
+    put(tmp_path, "test/ann/1.jpg", "val/bob/2.jpg", "x.jpg")
+    found = labels(list_images([tmp_path]), tmp_path)
+    assert set(found) == {"test/ann/1.jpg", "val/bob/2.jpg", "x.jpg"}
+
+
+def test_number_zero_is_a_person_and_a_camera(tmp_path: Path) -> None:
+    put(tmp_path / "in", "0/0/1.jpg", "1/0/2.jpg", "2/00/3.jpg")
+    assert labels(list_images([tmp_path / "in"]), tmp_path / "in") == {
+        "0/0/1.jpg": ("0", "0"),
+        "1/0/2.jpg": ("1", "0"),
+        "2/00/3.jpg": ("2", "0"),
+    }
+    (tmp_path / "l.csv").write_text("path,person_id,camera_id\nin/0/0/1.jpg,0,0.0\n,,\n  \n")
+    (entry,) = list_images([tmp_path / "l.csv"])
+    assert (entry.person, entry.camera) == ("0", "0")
+
+
+def test_people_called_as_markets_nobody_are_asked_about(tmp_path: Path) -> None:
+    put(tmp_path, "-1/1.jpg", "0000/2.jpg", "0002/3.jpg")
+    said: list[str] = []
+    found = labels(list_images([tmp_path], say=said.append), tmp_path)
+    assert {who for who, _ in found.values()} == {"-1", "0", "2"}
+    assert any("--junk -1 --distractors 0000" in line for line in said)
+    how = HowRead(junk=("-1",), distractors=("0000",))
+    found = labels(list_images([tmp_path], how, say=said.append), tmp_path)
+    assert {who for who, _ in found.values()} == {"", "2"}
+    with pytest.raises(DataError, match="--junk 17: no person has this name"):
+        list_images([tmp_path], HowRead(junk=("17",)))
+
+
+def test_a_pipe_in_place_of_a_list_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "l.csv")
+    with pytest.raises(DataError, match=r"l\.csv: cannot be read: it is a pipe"):
+        list_images([tmp_path / "l.csv"])
+
+
+def test_names_that_a_terminal_would_act_on_are_escaped(tmp_path: Path) -> None:
+    put(tmp_path, "red\x1b[31m/1.jpg", "\udcf6/2.jpg")
+    said: list[str] = []
+    list_images([tmp_path], say=said.append)
+    assert said
+    assert all(line.isprintable() for line in said)
+    assert "red\\x1b[31m" in said[0]
