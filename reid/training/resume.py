@@ -1,4 +1,4 @@
-"""Going on where a run was stopped: what its checkpoint must agree with."""
+"""Resuming a stopped run: checks that its checkpoint fits."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _FREE_SETTINGS = (
     "run.log_every",
     "data.num_workers",
 )
-"""What may change on resume without changing a single weight."""
+"""Settings that may change on resume, because they do not change the weights."""
 
 
 def checkpoint_to_resume(config: TrainConfig, folder: Path, resume: bool) -> Checkpoint | None:
     """The checkpoint in ``folder`` if it is to be resumed and there is one.
 
-    Raises OutputError when the folder holds a run and ``resume`` is off, ConfigError when
-    the settings differ from that run's.
+    Raises OutputError if the folder has a run and ``resume`` is off, ConfigError if the settings
+    differ from that run's.
     """
     path = folder / CHECKPOINT_NAME
     if not path.exists():
         return None
     if not resume:
         raise OutputError(
-            f"{folder} holds a run already; go on with --resume, or choose another folder"
+            f"{folder} already contains a run; continue with --resume, or choose another folder"
         )
     checkpoint = load_checkpoint(path)
     difference = _first_difference(
@@ -48,19 +48,19 @@ def checkpoint_to_resume(config: TrainConfig, folder: Path, resume: bool) -> Che
     )
     if difference:
         raise ConfigError(
-            f"{folder} was trained with other settings: {difference}; resume with the same, or "
+            f"{folder} was trained with other settings: {difference}; use the same settings, or "
             "choose another folder"
         )
     return checkpoint
 
 
 def arithmetic_before(checkpoint: Checkpoint, processes: Processes) -> Arithmetic:
-    """A checkpoint's arithmetic, on this process's device: the first one wrote its own."""
+    """A checkpoint's arithmetic, on this process's device instead of the first process's."""
     with _reading_training_state():
         before = Arithmetic(**checkpoint.training["arithmetic"])
         kind = before.device.split(":")[0]
         if kind not in ("cpu", "cuda") or before.precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"no such arithmetic: {before.words()}")
+            raise ValueError(f"unknown arithmetic: {before.words()}")
         return dataclasses.replace(before, device=processes.device(kind))
 
 
@@ -72,10 +72,10 @@ def restore_training(
     world_size: int,
     num_images: int,
 ) -> dict[str, float]:
-    """Bring solver and scaler to where the checkpoint left them; the last losses.
+    """Restore solver and scaler from the checkpoint; returns the last losses.
 
-    Raises CheckpointError for one without a training state or with a damaged one, and where
-    the number of processes or of training images is another.
+    Raises CheckpointError for a checkpoint without a training state or with a damaged one, and
+    for another number of processes or training images.
     """
     training = checkpoint.training
     if not training:
@@ -101,10 +101,10 @@ def restore_training(
 
 
 def _check_solver_state(solver: Solver) -> None:
-    """Raise ValueError where a parameter's history does not fit it."""
+    """Raise ValueError if a parameter's history does not fit it."""
     for parameter, state in solver.state.items():
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.dim():  # Adam counts its steps in a scalar
+            if isinstance(value, Tensor) and value.dim():  # Adam's step count is a scalar
                 problem = misfit(name, parameter, value)
                 if problem:
                     raise ValueError(problem)
