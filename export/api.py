@@ -1,4 +1,4 @@
-"""What ``import reid`` offers of this floor: exporting a checkpoint, and proving two files."""
+"""The part of ``import reid`` for exported files: ``Model.export`` and ``prove``."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def prove(
     settle: bool = True,
     progress: bool | Reporter = False,
 ) -> Proof[Report]:
-    """Prove that ``candidate`` answers as ``reference`` does, on the same crops.
+    """Check parity: does ``candidate`` give the same output as ``reference`` on the same crops?
 
     Both are run folders, checkpoints, .onnx or .engine files; a .caffemodel is compared with a
-    checkpoint blob by blob. The crops are of ``dataset`` in ``root``, or of drawn people without
-    one. ``evaluate`` compares rank-1 and mAP too. The verdict is written into the candidate's
-    manifest. ``Proof.passed`` and ``Proof.report`` say what was measured.
+    checkpoint blob by blob. The crops are of ``dataset`` in ``root``; without a ``root``,
+    synthetic people are drawn. ``evaluate`` compares rank-1 and mAP too. The report is written
+    into the candidate's manifest. ``Proof.passed`` and ``Proof.report`` have the result.
 
-    Raises ParityError where they differ by more than the tolerances (``settle=False`` leaves
-    raising and writing to ``Proof.settle``), ModelFileError, ManifestError,
+    Raises ParityError if they differ by more than the tolerances (with ``settle=False`` raising
+    and writing are left to ``Proof.settle``), ModelFileError, ManifestError,
     DataError, CaffeError, OutputError.
 
     >>> files = model.export(folder / "proven", fp16=False, prove=False)
@@ -94,7 +94,7 @@ def export_model(
     engine_options: Mapping[str, object] | EngineOptions | None = None,
     reporter: Reporter = SILENT,
 ) -> ExportedFiles:
-    """See ``reid.Model.export``; ``reporter`` hears of each file when it is made and proven."""
+    """See ``reid.Model.export``; ``reporter`` gets a line for each file made and checked."""
     options = _engine_options(engine_options)
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     made: list[Exported] = []
@@ -125,14 +125,14 @@ def export_model(
 
 
 def _engine_options(given: Mapping[str, object] | EngineOptions | None) -> EngineOptions:
-    """Raises ConfigError for an unknown field, with the nearest."""
+    """Raises ConfigError for an unknown field and names the nearest."""
     if isinstance(given, EngineOptions):
         return given
     known = [field.name for field in dataclasses.fields(EngineOptions)]
     for name in given or ():
         if name not in known:
             raise ConfigError(
-                f"no engine option {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
+                f"unknown engine option {name!r}{nearest(name, known)}; options: {', '.join(known)}"
             )
     values: dict[str, Any] = dict(given or {})
     return EngineOptions(**values)
@@ -150,7 +150,7 @@ def _caffe_files(run: ModelFile, out: Path, reporter: Reporter) -> list[Path]:
 def _proofs(
     run: ModelFile, candidates: Sequence[Path], reporter: Reporter
 ) -> list[dict[str, object]]:
-    """The reports of proofs that passed. Raises ParityError at the first that did not."""
+    """The parity reports that passed. Raises ParityError at the first that failed."""
     found: list[dict[str, object]] = []
     advance = reporter.begin("proving", len(candidates))
     for proof in prove_on_drawn(run, candidates):

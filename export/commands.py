@@ -1,4 +1,4 @@
-"""Commands of the upper floor: ``export``, ``parity``, ``import-caffe``."""
+"""The commands ``reid export``, ``reid parity`` and ``reid import-caffe``."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from reid.progress import progress_bar, say
 @click.command()
 @click.argument("run", type=options.MODEL)
 @click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")
-@click.option("--fp16", is_flag=True, help="Also a half-precision graph (and engine).")
+@click.option("--fp16", is_flag=True, help="Also write FP16 graphs (and engines).")
 @click.option(
     "--also",
     multiple=True,
     metavar="GRAPH",
-    help="Also this graph: pair, two images at once (CSN); second, the other scale, or cascade, "
-    "both (SiSNet). May be repeated.",
+    help="Also write this graph. CSN: pair (two images at once). SiSNet: second (the other scale) "
+    "or cascade (both). May be repeated.",
 )
 @click.option(
     "--pixels",
     is_flag=True,
-    help="Crop, mean and scale inside the graphs: they take the resized image, 0-255, which is "
-    "what DeepStream and Triton can give.",
+    help="Put crop, mean and scale inside the graphs: they then take the resized image, 0-255, as "
+    "DeepStream and Triton provide it.",
 )
-@click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
-@click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
-@click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
+@click.option("--trt", is_flag=True, help="Also build TensorRT engines from the ONNX files.")
+@click.option(
+    "--caffe", is_flag=True, help="Also write a .prototxt and a .caffemodel for stock Caffe."
+)
+@click.option(
+    "--no-parity", is_flag=True, help="Skip the parity check of the ONNX files on synthetic people."
+)
 @click.option("--minBatch", "min_batch", type=options.BATCH, default=1, show_default=True)
 @click.option("--optBatch", "opt_batch", type=options.BATCH, default=8, show_default=True)
 @click.option("--maxBatch", "max_batch", type=options.BATCH, default=32, show_default=True)
@@ -41,10 +45,12 @@ from reid.progress import progress_bar, say
     "profiles",
     multiple=True,
     metavar="MIN-OPT-MAX",
-    help="Batch sizes of an optimisation profile, in place of the three above; repeat it for "
-    "several: the first is trtexec's --profile=0.",
+    help="Batch sizes of an optimisation profile, instead of the three options above. Repeat for "
+    "several profiles; the first is trtexec's --profile=0.",
 )
-@click.option("--timingCacheFile", "timing_cache", type=options.FILE, help="Read and updated.")
+@click.option(
+    "--timingCacheFile", "timing_cache", type=options.FILE, help="Timing cache to read and update."
+)
 @click.option("--builderOptimizationLevel", "level", type=click.IntRange(0, 5))
 @click.option("--memPoolSize", "workspace_mib", type=int, help="Workspace in MiB.")
 @click.option(
@@ -60,14 +66,14 @@ from reid.progress import progress_bar, say
     "--noTF32/--TF32",
     "no_tf32",
     default=True,
-    help="FP32 engines compute in FP32 (TensorRT's own default is TF32, which parity refuses).",
+    help="FP32 engines compute in FP32 (TensorRT's default is TF32, which fails parity).",
 )
 @click.option(
     "--flavour",
     type=click.Choice(["auto", "tensorrt", "tensorrt_rtx"]),
     default="auto",
     show_default=True,
-    help="Which TensorRT builds; tensorrt_rtx needs no GPU.",
+    help="Which TensorRT to build with; tensorrt_rtx needs no GPU.",
 )
 @options.as_json
 def export(
@@ -93,10 +99,10 @@ def export(
     flavour: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Export RUN (a run folder or checkpoint) to ONNX; --trt and --caffe make more of it.
+    """Export RUN (a run folder or checkpoint) to ONNX; with --trt and --caffe also to those.
 
-    A network that compares pairs becomes two files, describe and compare. Batch sizes, timing
-    cache and the builder's options are trtexec's.
+    A network that compares pairs is exported as two files, describe and compare. The names of
+    batch sizes, timing cache and builder options are trtexec's.
     """
     from reid.model_file.opening import ModelFile
 
@@ -104,7 +110,9 @@ def export(
     from .tensorrt.options import EngineOptions, profile_from_text
 
     if profiles and _given("min_batch", "opt_batch", "max_batch"):
-        raise click.UsageError("--profile stands in place of --minBatch, --optBatch and --maxBatch")
+        raise click.UsageError(
+            "--profile replaces --minBatch, --optBatch and --maxBatch; give one kind"
+        )
     asked = profiles or [f"{min_batch}-{opt_batch}-{max_batch}"]
     first, *more = map(profile_from_text, asked)
     builder_options = EngineOptions(
@@ -142,7 +150,7 @@ def export(
 
 
 def _given(*names: str) -> bool:
-    """Whether one of these parameters was on the command line."""
+    """Whether one of these parameters was given on the command line."""
     context = click.get_current_context()
     return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
@@ -151,13 +159,17 @@ def _given(*names: str) -> bool:
 @click.argument("reference", type=options.MODEL)
 @click.argument("candidate", type=options.MODEL)
 @click.option("--data", "name", default="synthetic", show_default=True, help="The dataset.")
-@click.option("--data-root", type=options.FOLDER, help="Its folder; without it, people are drawn.")
+@click.option(
+    "--data-root",
+    type=options.FOLDER,
+    help="The dataset's folder; without it, synthetic people are drawn.",
+)
 @click.option(
     "--crops",
     type=click.IntRange(min=16),
     default=256,
     show_default=True,
-    help="Crops to compare on, at most.",
+    help="The most crops to compare on.",
 )
 @click.option("--skip-eval", is_flag=True, help="Do not compare rank-1 and mAP.")
 @options.shortlist(0)
@@ -174,12 +186,12 @@ def parity(
     device: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Prove that CANDIDATE answers as REFERENCE does; exit code 3 where it does not.
+    """Check that CANDIDATE gives the same output as REFERENCE; exit code 3 if it does not.
 
     Both are run folders, checkpoints, .onnx or .engine files; each prepares the crops by its
-    own manifest. Of a network that compares pairs either half is named, and both are judged. A
-    .caffemodel, its .prototxt beside it, is run by OpenCV and compared with the checkpoint
-    REFERENCE blob by blob, on 16 crops at most. The report is also written into the candidate's
+    own manifest. For a network that compares pairs, name either file; both are checked. A
+    .caffemodel with its .prototxt beside it is run by OpenCV and compared with the checkpoint
+    REFERENCE blob by blob, on at most 16 crops. The report is also written into the candidate's
     manifest.
     """
     from .api import prove
@@ -211,7 +223,7 @@ def parity(
     type=click.Choice(["inverse_std", "variance", "std"]),
     default="inverse_std",
     show_default=True,
-    help="What the fork's BN layers keep as their fourth blob.",
+    help="What the fork's BN layers store as their fourth blob.",
 )
 @options.as_json
 def import_caffe(
@@ -219,8 +231,8 @@ def import_caffe(
 ) -> dict[str, Any]:
     """Make a run folder from Caffe weights: NET.prototxt and WEIGHTS.caffemodel.
 
-    Weights match by layer name: stock BatchNorm + Scale, or BN of the fork that trained the DGD
-    models. The run evaluates, exports and builds like a trained one.
+    Weights are matched by layer name: stock BatchNorm + Scale, or BN of the fork that trained the
+    DGD models. The run can be evaluated and exported like a trained one.
     """
     from .caffe.importing import checkpoint_from_caffe
 

@@ -1,19 +1,19 @@
-"""What exported files are called: a network that has several graphs names which one."""
+"""Names of exported files, with the graph's name if the network has several."""
 
 from __future__ import annotations
 
 from reid.model_file.manifest import Manifest
 
 VECTOR_GRAPH = "embed"
-"""The only graph of a vector network, which its files need not name."""
+"""The only graph of a vector network, left out of its files' names."""
 
 
 PIXELS = "pixels"
-"""In the names of graphs that crop and normalise by themselves."""
+"""In the names of graphs that include crop and normalisation."""
 
 
 def graph_name(manifest: Manifest, graph: str) -> str:
-    """``msp_cnn``, ``csn.describe``, ``msp_cnn.pixels``: what the graph's files begin with."""
+    """How the names of a graph's files begin: ``msp_cnn``, ``csn.describe``, ``msp_cnn.pixels``."""
     words = [manifest.network]
     if graph != VECTOR_GRAPH:
         words.append(graph)

@@ -43,10 +43,10 @@ OPSET = 18
 ONNX parser of TensorRT 10.3 and ONNX Runtime 1.18 read it."""
 
 FOLD_TOLERANCE = 1e-4
-"""Largest change of an L2-normalised output that folding the batch norms may make (float32)."""
+"""The most that folding the batch norms may change an L2-normalised output (float32)."""
 
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-_EXAMPLE_BATCH = 2  # the smallest that the exporter does not take for a constant
+_EXAMPLE_BATCH = 2  # the smallest size that the exporter does not treat as a constant
 
 
 def export_onnx(
@@ -62,10 +62,10 @@ def export_onnx(
 
     ``manifest`` is the checkpoint's; the one returned, with the new file's hash, is what
     was written. ``graph`` may be empty: a vector network has only one. The network is copied,
-    never changed. With ``fp16`` the parameters and the arithmetic are float16 but for the
-    islands that the manifest names; inputs and outputs stay float32. Raises BuildError where
-    the export fails or its precision is not what was asked for, OutputError where it cannot
-    be written; then nothing is written.
+    never changed. With ``fp16`` the parameters and the arithmetic are float16 except in the
+    FP32 islands that the manifest names; inputs and outputs stay float32. Raises BuildError if
+    the export fails or has another precision, OutputError if it cannot be written; then no file
+    is left.
     """
     graphs = {one.name: one for one in prepared_graphs(network, manifest, fp16=fp16)}
     if graph not in graphs and (graph or len(graphs) != 1):
@@ -77,9 +77,9 @@ def export_onnx(
 
 
 def prepared_graphs(network: nn.Module, manifest: Manifest, *, fp16: bool) -> tuple[Graph, ...]:
-    """A copy's graphs, on the CPU: batch norms folded and that checked, halved if asked for.
+    """Graphs of a copy on the CPU: batch norms folded and checked, float16 with ``fp16``.
 
-    Raises BuildError where the weights cannot be folded or halved.
+    Raises BuildError if the weights cannot be folded or converted to float16.
     """
     original = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     prepared = folded(original)
@@ -89,7 +89,7 @@ def prepared_graphs(network: nn.Module, manifest: Manifest, *, fp16: bool) -> tu
 
 
 def from_pixels(graph: Graph, manifest: Manifest) -> tuple[Graph, Manifest]:
-    """A graph that crops and normalises by itself, and the manifest that says so.
+    """A graph that includes crop and normalisation, and its manifest.
 
     A graph without images (``compare``) stays as it is.
     """
@@ -109,7 +109,7 @@ def from_pixels(graph: Graph, manifest: Manifest) -> tuple[Graph, Manifest]:
 def export_graph(
     graph: Graph, manifest: Manifest, path: Path, *, fp16: bool, opset: int = OPSET
 ) -> Manifest:
-    """Write one of ``prepared_graphs``, in the precision that it was prepared in.
+    """Write one of ``prepared_graphs`` in its precision.
 
     Otherwise as ``export_onnx``.
     """
@@ -144,7 +144,7 @@ def _graphs(network: nn.Module, manifest: Manifest) -> tuple[Graph, ...]:
 
 
 def _check_folding(before: Graph, after: Graph) -> None:
-    """Names say which batch norm follows which layer; this shows that they told the truth."""
+    """Batch norms are matched to layers by name; this checks that the names were right."""
     generator = torch.Generator().manual_seed(0)
     inputs = [100 * torch.randn(shape, generator=generator) for shape in _shapes(before.inputs)]
     with torch.inference_mode():
@@ -157,7 +157,7 @@ def _check_folding(before: Graph, after: Graph) -> None:
             raise BuildError(
                 f"folding the batch norms changed {spec.name!r} by {change:.2g} of its largest "
                 f"value, allowed {FOLD_TOLERANCE:.0e}; a batch norm does not follow the layer it "
-                "is named after, or the weights are not finite"
+                "is named after, or the weights are not finite; check the checkpoint"
             )
 
 
@@ -184,30 +184,32 @@ def _traced(graph: Graph, opset: int) -> onnx.ModelProto:
             )
     except torch.onnx.OnnxExporterError as error:
         reason: BaseException = error
-        while reason.__cause__ is not None:  # the exporter's own words are advice, not reasons
+        while (
+            reason.__cause__ is not None
+        ):  # the exporter's own message is advice; its cause is the reason
             reason = reason.__cause__
         words = str(reason).strip().partition("\n")[0]
         raise BuildError(
             f"PyTorch {torch.__version__} cannot export the graph {graph.name!r}: {words}"
         ) from error
     if program is None:
-        raise BuildError(f"PyTorch {torch.__version__} exported nothing")
+        raise BuildError(f"PyTorch {torch.__version__} returned no ONNX program from the export")
     model: onnx.ModelProto = program.model_proto
     found = next((entry.version for entry in model.opset_import if entry.domain == ""), None)
     if found != opset:
-        raise BuildError(f"the exporter gave opset {found} where {opset} was asked for")
+        raise BuildError(f"the exporter wrote opset {found}, expected opset {opset}")
     return model
 
 
 def _takes_any_number(module: nn.Module) -> bool:
-    """Whether it is called as ``forward(*arrays)``: one argument to the exporter, not many."""
+    """Whether ``forward(*arrays)`` takes any number of arrays: one argument to the exporter."""
     parameters = inspect.signature(module.forward).parameters.values()
     return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress, warnings and log lines off the screen; errors still raise."""
+    """Suppress the exporter's progress, warnings and log lines; errors still raise."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -220,10 +222,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _rename(model: onnx.ModelProto, graph: Graph) -> None:
-    """Name nodes ``<layer>/<operator>`` and weights as in the state dict; drop the notes.
+    """Name nodes ``<layer>/<operator>`` and weights as in the state dict; drop metadata.
 
-    Errors of TensorRT and profiles of ONNX Runtime then speak of the network's layers. The
-    exporter's notes hold stack traces with this machine's paths, and more bytes than the graph.
+    Errors of TensorRT and profiles of ONNX Runtime then name the network's layers. The
+    exporter's metadata contains stack traces with local paths and is larger than the graph.
     """
     model.graph.name = graph.name
     weights = {w.name: _within_network(w.name) for w in model.graph.initializer}
@@ -249,7 +251,7 @@ def _rename(model: onnx.ModelProto, graph: Graph) -> None:
 def _layer_of(node: onnx.NodeProto) -> str:
     """The module that the node comes from, ``conv1.conv``; empty for the wrapping module.
 
-    The exporter notes the path as a list that ends with the operation's own name.
+    The exporter stores the path as a list that ends with the operation's own name.
     """
     for note in node.metadata_props:
         if note.key == _SCOPES_KEY:

@@ -1,4 +1,4 @@
-"""From a checkpoint to proven files, and from two files to a verdict."""
+"""Exporting a checkpoint to checked files, and checking parity of two files."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from .tensorrt.options import EngineOptions
 
 MAX_PARITY_CROPS = 256
 EXPORT_CROPS = 64
-"""Crops that an export is proven on."""
+"""Crops of the parity check after an export."""
 EXPORT_LAYER_CROPS = 8
-"""The same for Caffe files, of which every blob is compared: batches of 1, 3 and 4."""
+"""The same for Caffe files, whose every blob is compared: batches of 1, 3 and 4."""
 
 DRAWN = "synthetic"
-"""The dataset that is drawn where no folder is given."""
+"""The dataset that is drawn if no folder is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One exported file and how long it took.
+    """One exported file and the time it took.
 
-    ``description_bytes`` is what an image takes in a gallery, as float32, where this graph
-    describes images for another to compare; else 0. ``on_request`` as the graph's.
+    ``description_bytes`` is the size of an image in a gallery, as float32, if this graph
+    describes images for another graph to compare; else 0. ``on_request`` is the graph's.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Exported:
         if not self.description_bytes:
             return words
         kb = self.description_bytes / 1e3
-        return f"{words}; an image is kept in {kb:.0f} kB, {kb / 2:.0f} kB as float16"
+        return f"{words}; each gallery image takes {kb:.0f} kB, {kb / 2:.0f} kB as float16"
 
 
 def export_checkpoint(
@@ -78,13 +78,13 @@ def export_checkpoint(
     pixels: bool = False,
     reporter: Reporter = SILENT,
 ) -> Iterator[Exported]:
-    """Write a network's graphs into ``out`` for each precision, one file at a time.
+    """Write a network's graphs into ``out`` in each precision, one file at a time.
 
     ``<network>.<precision>.onnx``, or ``<network>.<graph>.<precision>.onnx`` for a network of
-    several graphs. ``on_request`` names graphs that are written only so. With ``pixels`` the
-    graphs crop and normalise by themselves, and ``.pixels`` is in their names. ``reporter`` hears
-    of files done. Raises CheckpointError, ConfigError for a graph that the network does not have,
-    BuildError, OutputError.
+    several graphs. ``on_request`` names graphs that are not written by default. With
+    ``pixels`` the graphs include crop and normalisation, and ``.pixels`` is in their names.
+    ``reporter`` counts the files written. Raises CheckpointError, ConfigError for a graph that the
+    network does not have, BuildError, OutputError.
     """
     file = ModelFile.at(run)
     network = file.network()
@@ -110,13 +110,13 @@ def export_checkpoint(
 
 
 def _chosen(graphs: tuple[Graph, ...], on_request: Sequence[str], network: str) -> list[Graph]:
-    """The graphs to export, in their order. Raises ConfigError for one that is not offered."""
+    """The graphs to export, in order. Raises ConfigError for an unknown graph."""
     offered = [graph.name for graph in graphs if graph.on_request]
     for name in on_request:
         if name not in offered:
             known = ", ".join(graph.name for graph in graphs)
             raise ConfigError(
-                f"{network} has no graph {name!r} (it has {known}); leave --also {name} out"
+                f"{network} has no graph {name!r} (it has {known}); remove --also {name}"
             )
     return [graph for graph in graphs if not graph.on_request or graph.name in on_request]
 
@@ -142,7 +142,7 @@ def build_engines(
 
 @contextmanager
 def drawn_or_real(name: str, data_root: Path | None, model: Path | ModelFile) -> Iterator[Split]:
-    """The named dataset, split as ``model`` was trained; ``synthetic`` without a root is drawn.
+    """The named dataset, split as for ``model``'s training; ``synthetic`` without a root is drawn.
 
     Raises DataError for an unknown name, for another dataset without a root, and what
     ``load_split`` raises.
@@ -153,8 +153,8 @@ def drawn_or_real(name: str, data_root: Path | None, model: Path | ModelFile) ->
         return
     if name != DRAWN:
         raise DataError(
-            f"{name} has to lie in a folder, found none; name it with --data-root, or leave "
-            "--data out and people are drawn"
+            f"dataset {name} needs a folder, found none; give it with --data-root, or leave out "
+            "--data to draw synthetic people"
         )
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic(folder, num_train_identities=2, num_test_identities=16, images_per_camera=3)
@@ -175,11 +175,11 @@ def prove(
     """Compare two model files on a split's test images, spread evenly over query and gallery.
 
     ``with_evaluation`` also evaluates both on the whole split, for the change of rank-1 and
-    mAP, if the crops agree and both can rank; with ``best`` over that many gallery images of each
-    query, the best by the ranking vector. A ``.caffemodel`` is compared blob by blob on
-    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``reporter`` hears of the
-    images done and of how long ranking will take. Raises DataError, ParityError
-    (incomparable answers), ModelFileError, ManifestError, CaffeError.
+    mAP, if the crops agree and both can rank; with ``best`` each query is compared with that many
+    gallery images, the nearest by ranking vector. A ``.caffemodel`` is compared blob by blob on
+    ``MAX_LAYER_CROPS`` at most, on the CPU and without evaluation. ``reporter`` counts the images
+    and says how long ranking will take. Raises DataError, ParityError (incomparable outputs),
+    ModelFileError, ManifestError, CaffeError.
     """
     layers = is_caffemodel(candidate)
     crops = spread(split, min(max_crops, MAX_LAYER_CROPS) if layers else max_crops)
@@ -213,7 +213,7 @@ def _name(model: Path | ModelFile) -> str:
 
 
 def _opened(stack: ExitStack, path: Path | ModelFile, device: str) -> dict[str, Runner]:
-    """The graphs of a model, the named file's first, closed with ``stack``."""
+    """The graphs of a model, that of the named file first; closed with ``stack``."""
     runners = open_runners(path, device)
     for runner in runners.values():
         stack.enter_context(runner)
@@ -221,9 +221,9 @@ def _opened(stack: ExitStack, path: Path | ModelFile, device: str) -> dict[str, 
 
 
 def prove_on_drawn(reference: Path | ModelFile, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
-    """Compare files just made with what they were made from, on a few drawn people.
+    """Compare new files with their checkpoint on a few synthetic people.
 
-    In seconds, so rank-1 and mAP stay unchecked: that is ``reid parity``'s. Raises what
+    This takes seconds, so rank-1 and mAP are not compared; ``reid parity`` does that. Raises what
     ``prove`` raises.
     """
     with drawn_or_real(DRAWN, None, reference) as split:
@@ -233,7 +233,7 @@ def prove_on_drawn(reference: Path | ModelFile, candidates: Sequence[Path]) -> I
 
 
 def one_of_each(files: Sequence[Path]) -> list[Path]:
-    """Exported files without other halves of earlier ones: one verdict is on both."""
+    """One exported file of each pair (describe, compare): one parity report covers both."""
     chosen: list[Path] = []
     halves: list[Path | None] = []
     for file in files:
@@ -245,12 +245,12 @@ def one_of_each(files: Sequence[Path]) -> list[Path]:
 
 
 def is_caffemodel(file: Path) -> bool:
-    """Whether a file is compared as one, by its suffix."""
+    """Whether a file is one of Caffe's, by its suffix."""
     return file.suffix.lower() == ".caffemodel"
 
 
 def spread(split: Split, count: int) -> list[ImageRecord]:
-    """At most ``count`` test images, evenly over query and gallery, in their order."""
+    """At most ``count`` test images, spread evenly over query and gallery, in order."""
     records = [*split.query, *split.gallery]
     count = min(count, len(records))
     return [records[i] for i in np.linspace(0, len(records) - 1, count).round().astype(int)]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Pixels(nn.Module):
     """Resized pixels (N, 3, H, W), 0-255, in the order of ``mean`` -> the network's (N, 3, h, w).
 
-    The ``size`` (h, w) from (top, left) on, then (x - mean) / std, in float32. A module of its own,
-    so that its name is in the graph.
+    Cuts the ``size`` (h, w) at (top, left), then computes (x - mean) / std, in float32. It is a
+    module so that its name appears in the graph.
     """
 
     mean: Tensor
@@ -39,7 +39,7 @@ class Pixels(nn.Module):
 
 
 class FromPixels(nn.Module):
-    """A graph of images that takes resized pixels instead: ``network`` behind ``pixels``."""
+    """A graph of resized pixels instead of normalised crops: ``pixels``, then ``network``."""
 
     def __init__(self, network: nn.Module, pixels: Pixels) -> None:
         super().__init__()

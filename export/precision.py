@@ -1,8 +1,8 @@
-"""Precision as part of the graph: folded, halved, and proven.
+"""Precision as part of the graph: batch norms folded, weights converted, types checked.
 
-A builder that is asked for FP16 by a flag may give FP32 without a word. Here the network
-itself is converted, what the graph computes in is read back from its tensor types, and
-a graph that is not what was asked for is refused.
+A builder with an FP16 flag may silently produce FP32. Here the network itself is converted, the
+graph's precision is read back from its tensor types, and a graph in another precision than the
+chosen one is rejected.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PRECISIONS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 COMPUTE = CONVOLUTIONS | {"Gemm", "MatMul"}
-"""Operators that do the work; the rest moves, compares or normalises."""
+"""Operators that compute; the rest moves, compares or normalises."""
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _HALF_MAX = 65504.0
-_MAX_FP32_WEIGHT_SHARE = 0.01  # what constants of the islands may weigh in an FP16 graph
+_MAX_FP32_WEIGHT_SHARE = 0.01  # largest share for constants of the FP32 islands in an FP16 graph
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -45,7 +45,7 @@ def folded(network: nn.Module) -> nn.Module:
 
     A pair is ``conv``/``bn``, ``conv1``/``bn1`` or ``<name>``/``<name>_bn`` of one module, or two
     neighbours of a Sequential. Folding happens in
-    float32: folded after rounding to half, the scale would be rounded twice.
+    float32: after rounding to float16 the scale would be rounded twice.
     """
     network = copy.deepcopy(network).float().eval()
     for module in list(network.modules()):
@@ -77,11 +77,11 @@ def _norm_of(name: str) -> str:
 
 
 def halved(network: nn.Module) -> nn.Module:
-    """A copy with float16 parameters. Raises BuildError for one that float16 cannot hold."""
+    """A copy with float16 parameters. Raises BuildError for values beyond float16's range."""
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not bool((value.abs() <= _HALF_MAX).all()):
             raise BuildError(
-                f"{name} holds values that float16 cannot (beyond {_HALF_MAX:.0f}, or not "
+                f"{name} has values that float16 cannot represent (beyond {_HALF_MAX:.0f}, or not "
                 "finite); export this network in FP32"
             )
     return copy.deepcopy(network).to(torch.float16)
@@ -108,33 +108,35 @@ class PrecisionProof:
 
 
 def prove_precision(model: onnx.ModelProto | Path, precision: str) -> PrecisionProof:
-    """Show from tensor types and stored weights that ``model`` computes in ``precision``.
+    """Check by tensor types and stored weights that ``model`` computes in ``precision``.
 
-    Raises BuildError where it does not: a convolution or a Gemm in another type, weights
-    stored in float32 in an FP16 graph, nothing that computes at all, or parts that types
-    cannot be read from. Raises ModelFileError for a file that is not an ONNX.
+    Raises BuildError if it does not: a convolution or a Gemm in another type, weights stored in
+    float32 in an FP16 graph, no operator that computes, or parts whose types cannot be read.
+    Raises ModelFileError for a file that is not ONNX.
     """
     wanted = PRECISIONS.get(precision)
     if wanted is None:
-        raise BuildError(f"precision is one of {', '.join(PRECISIONS)}; found {precision!r}")
+        raise BuildError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
     graph = _typed_graph(_loaded(model) if isinstance(model, Path) else model)
     types = _tensor_types(graph)
     compute = [node for node in graph.node if node.op_type in COMPUTE]
     if not compute:
-        raise BuildError("the graph has no convolution or matrix product: nothing to prove")
+        raise BuildError(
+            "the graph has no convolution or matrix product, so its precision cannot be checked"
+        )
     right = [node for node in compute if types.get(node.output[0]) == wanted]
     must = [node for node in compute if node.op_type in CONVOLUTIONS or node.op_type == "Gemm"]
     wrong = [node for node in must if types.get(node.output[0]) != wanted]
     if wrong:
         raise BuildError(
-            f"the graph was to compute in {precision}, but {len(wrong)} of {len(must)} "
+            f"expected a graph that computes in {precision}, but {len(wrong)} of {len(must)} "
             f"convolutions and Gemms do not (first: {wrong[0].name or wrong[0].op_type}, "
             f"{_type_name(types.get(wrong[0].output[0]))}); export the checkpoint again"
         )
     share = _fp32_weight_share(graph)
     if precision == "fp16" and share > _MAX_FP32_WEIGHT_SHARE:
         raise BuildError(
-            f"the graph was to be fp16, but {share:.0%} of its weights are stored in float32; "
+            f"expected an fp16 graph, but {share:.0%} of its weights are stored in float32; "
             "export the checkpoint again"
         )
     return PrecisionProof(
@@ -157,10 +159,10 @@ def _loaded(path: Path) -> onnx.ModelProto:
 def _typed_graph(model: onnx.ModelProto) -> onnx.GraphProto:
     """The graph with every tensor's type inferred and checked against the operators' rules."""
     if model.functions:
-        raise BuildError("the graph calls local functions, whose precision cannot be read")
+        raise BuildError("the graph calls local functions, whose precision cannot be checked")
     for node in model.graph.node:
         if any(attribute.HasField("g") for attribute in node.attribute):
-            raise BuildError(f"{node.name}: the precision of a nested graph cannot be read")
+            raise BuildError(f"{node.name}: the precision of a nested graph cannot be checked")
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
@@ -184,7 +186,7 @@ def _fp32_weight_share(graph: onnx.GraphProto) -> float:
 
 
 def _fp32_islands(graph: onnx.GraphProto, types: dict[str, int]) -> tuple[str, ...]:
-    """Layers with a float32 result, in graph order. Casts only carry values across the shore."""
+    """Layers with a float32 result, in graph order, casts at an island's border left out."""
     layers = [
         node.name.partition("/")[0]
         for node in graph.node

@@ -1,16 +1,16 @@
-"""What can go wrong, as one tree. Each message says what was expected, found, and to do.
+"""The exceptions, as one tree. Each message says what was expected, what was found, what to do.
 
 ReidError                    exit code 1
 |-- InputError               an argument of the Python API that cannot be used (a ValueError too)
 |-- ClosedError              a model or gallery that was closed
 |-- ConfigError              an unknown recipe or key, a value out of range
 |-- DataError                a missing or empty folder, an unreadable image, an impossible split
-|-- CheckpointError          no checkpoint, another network's, cut short
-|-- ManifestError            a manifest missing, unreadable, or not of its file
+|-- CheckpointError          no checkpoint, truncated, or of another network
+|-- ManifestError            a manifest missing, unreadable, or of another file
 |-- ModelFileError           an exported file that cannot be opened or run
 |   `-- EngineMismatchError  an engine built for another GPU or TensorRT version
 |-- CaffeError               a prototxt, caffemodel or solver that cannot be read or used
-|-- BuildError               an export or engine build that failed or is not what was asked for
+|-- BuildError               an export or engine build that failed or gave another precision
 |-- TrainingError            a loss that is not finite
 |-- OutputError              a full disk, a read-only or occupied output folder
 |-- MissingPackageError      a package of an extra is not installed
@@ -27,13 +27,13 @@ from pathlib import Path
 
 
 class ReidError(Exception):
-    """The root: caught once, in ``reid.cli``, and shown as one line."""
+    """The root of the tree; ``reid.cli`` shows it as one line."""
 
     exit_code = 1
 
 
 class InputError(ReidError, ValueError):
-    """An image, array or other argument of the Python API that is not what was expected."""
+    """An image, array or other argument of the Python API that cannot be used."""
 
 
 class ClosedError(ReidError):
@@ -53,7 +53,7 @@ class CheckpointError(ReidError):
 
 
 class ManifestError(ReidError):
-    """A manifest that is missing, malformed, or not of its file."""
+    """A manifest that is missing, malformed, or of another file."""
 
 
 class ModelFileError(ReidError):
@@ -69,7 +69,7 @@ class CaffeError(ReidError):
 
 
 class BuildError(ReidError):
-    """An export or engine build that failed, or whose result is not what was asked for."""
+    """An export or engine build that failed, or whose result differs from what was requested."""
 
 
 class TrainingError(ReidError):
@@ -77,7 +77,7 @@ class TrainingError(ReidError):
 
 
 class OutputError(ReidError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the chosen place."""
 
 
 class MissingPackageError(ReidError):
@@ -85,7 +85,7 @@ class MissingPackageError(ReidError):
 
 
 class ParityError(ReidError):
-    """A candidate's answers differ from its reference's by more than the tolerances."""
+    """A candidate's outputs differ from its reference's by more than the tolerances."""
 
     exit_code = 3
 
@@ -97,7 +97,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def few_of(names: Sequence[str], shown: int = 3, between: str = ", ") -> str:
-    """The first ``shown`` names for a message, and how many more there are.
+    """The first ``shown`` names for a message, and the number of the rest.
 
     >>> reid.errors.few_of(["a", "b", "c", "d"], 3)
     'a, b, c and 1 more'
@@ -110,7 +110,7 @@ def few_of(names: Sequence[str], shown: int = 3, between: str = ", ") -> str:
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's complaints about writing ``path`` into OutputError."""
+    """Turn OSErrors from writing ``path`` into OutputError."""
     try:
         yield
     except OSError as error:
@@ -119,8 +119,8 @@ def output_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.EACCES: "permission denied; choose another folder",
             errno.ENOTDIR: "a part of the path is a file; choose another folder",
-            errno.EEXIST: "a file stands where a folder is needed; choose another folder",
-            errno.EISDIR: "it is a folder; choose another name",
+            errno.EEXIST: "a file has the name of the folder needed; choose another folder",
+            errno.EISDIR: "it is a folder; choose another file name",
         }
         reason = reasons.get(error.errno or 0, error.strerror or str(error))
         raise OutputError(f"cannot write {path}: {reason}") from error

@@ -1,4 +1,4 @@
-"""Packages that come with an extra, and what to say where one is not installed."""
+"""Optional packages, the extras that install them, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tensorrt": ("gpu",),
     "torch": ("cpu", "gpu"),
 }
-"""Importable name -> the extras that install it."""
+"""Import name -> the extras that install it."""
 
 DISTRIBUTIONS: Mapping[str, str] = {"faiss": "faiss-cpu", "google": "protobuf"}
-"""Importable name -> the package's, where no one would guess it."""
+"""Import name -> package name, where the two differ."""
 
 
 OTHER = "reid"
-"""Another project's distribution, which installs the import name ``reid`` too."""
+"""Another project's distribution, which also installs the import name ``reid``."""
 
 
 def clash() -> str:
-    """One line about the other distribution, where it is installed beside this one; else empty.
+    """One line about the other distribution if it is installed beside this one; else empty.
 
-    The folders are listed first: ``importlib.metadata`` takes longer to load than all of this
-    package's front door.
+    The folders are listed first because ``importlib.metadata`` is slow to import.
     """
     if not any(_holds_other(folder) for folder in sys.path):
         return ""
@@ -68,9 +67,9 @@ def _holds_other(folder: str) -> bool:
 
 
 def missing(package: str, what: str = "this", extra: str = "") -> MissingPackageError:
-    """The error for an extra's package that is not installed: what needs it, how to install it.
+    """The error for an optional package that is missing: what needs it, how to install it.
 
-    ``extra`` is the one to name in the install line, where the first is not the likeliest.
+    ``extra`` is the extra named in the install line; by default the package's first.
     """
     extras = EXTRAS.get(package, ("cpu",))
     chosen = extra or extras[0]
@@ -83,8 +82,10 @@ def missing(package: str, what: str = "this", extra: str = "") -> MissingPackage
 
 @contextmanager
 def named_packages() -> Iterator[None]:
-    """Turn the import error of an extra's package into a MissingPackageError that says how to
-    install it; errors of other packages pass."""
+    """Turn the import error of an optional package into a MissingPackageError.
+
+    It says how to install the package. Import errors of other packages pass through.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""How work says how far it is: one ``Reporter``, silent unless somebody listens.
+"""Reporting progress: one ``Reporter``, silent by default.
 
-Work calls ``begin`` with what it does and how many steps that has, and calls what comes back with
-each count of steps done. On a terminal or in a notebook that is a bar, in a log a line every
-half minute. All of it goes to stderr; stdout is for results. What cannot be written (stderr
-closed, a full disk) is left out: no work fails because of it.
+A task calls ``begin`` with its name and its number of steps, then calls the returned function
+with each count of steps done. A terminal or notebook shows a bar, a log a line every half
+minute. All of it goes to stderr; stdout is for results. What cannot be written (stderr closed,
+a full disk) is dropped; the work goes on.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 Say = Callable[[str], object]
-"""Called with a line for the person at the terminal."""
+"""Called with a line of text for the user."""
 
 LOG_INTERVAL_S = 30.0
-"""A log has a line of progress no more often than this."""
+"""The least time between two lines of progress in a log."""
 
 _BAR_INTERVAL_S = 0.5
 
 
 class Advance(Protocol):
-    """Called with the count of steps just done, and a few words on how it goes."""
+    """Called with the count of steps just done and a short status text."""
 
     def __call__(self, count: int, /, words: str = "") -> object: ...
 
 
 def ignore(count: int, /, words: str = "") -> None:
-    """The Advance that nobody hears."""
+    """The Advance that does nothing."""
 
 
 class Reporter:
-    """Hears how work goes on. This one says nothing; others derive from it.
+    """Receives progress. This one prints nothing; others derive from it.
 
     >>> advance = SILENT.begin("describing", 100)
     >>> advance(64)
@@ -43,19 +43,19 @@ class Reporter:
     """
 
     def begin(self, what: str, total: int) -> Advance:
-        """``total`` steps of ``what`` begin (0: not known); call the answer with those done."""
+        """Begin ``total`` steps of ``what`` (0: not known); call the result with steps done."""
         return ignore
 
     def say(self, line: str) -> None:
-        """A line of text for the person who waits."""
+        """Print a line of text for the user."""
 
 
 SILENT = Reporter()
-"""The Reporter where none is given."""
+"""The default Reporter."""
 
 
 class _Stderr:
-    """The process's stderr; what it cannot write is lost and raises nothing."""
+    """The process's stderr; what it cannot write is dropped without an error."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError, AttributeError):  # full, closed, never opened
@@ -83,14 +83,14 @@ class BarReporter(Reporter):
         self._bar = bar
 
     def begin(self, what: str, total: int) -> Advance:
-        """Begin the bar again under another name."""
+        """Restart the bar under another name."""
         self._bar.set_description_str(what, refresh=False)
         self._bar.set_postfix_str("", refresh=False)
         self._bar.reset(total or None)
         return self._advance
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._bar.write(line, file=_Stderr())
 
     def _advance(self, count: int, /, words: str = "") -> None:
@@ -100,14 +100,14 @@ class BarReporter(Reporter):
 
 
 class LogReporter(Reporter):
-    """Lines for a log: the first at once, the next ``LOG_INTERVAL_S`` later at the earliest."""
+    """Lines for a log, at most one in ``LOG_INTERVAL_S``; the first at once."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._written_s: float | None = None
 
     def begin(self, what: str, total: int) -> Advance:
-        """Count from 0 under another name."""
+        """Start counting from 0 under another name."""
         began_s = self._clock()
         done = 0
 
@@ -120,7 +120,7 @@ class LogReporter(Reporter):
         return advance
 
     def say(self, line: str) -> None:
-        """The line."""
+        """Print the line."""
         say(line)
 
     def _write(self, what: str, done: int, total: int, passed_s: float, words: str) -> None:
@@ -136,19 +136,19 @@ class LogReporter(Reporter):
 
 @contextmanager
 def progress_bar(what: str = "opening") -> Iterator[Reporter]:
-    """A Reporter for the person who waits: a bar called ``what`` at first, or lines in a log."""
+    """A Reporter for the user: a bar that starts as ``what``, or lines in a log."""
     stderr = _Stderr()
     if not (stderr.isatty() or "ipykernel" in sys.modules):
         yield LogReporter()
         return
-    tqdm = importlib.import_module("tqdm.auto").tqdm  # loaded where a bar is shown
+    tqdm = importlib.import_module("tqdm.auto").tqdm  # imported only to show a bar
     with tqdm(desc=what, file=stderr, mininterval=_BAR_INTERVAL_S, dynamic_ncols=True) as bar:
         yield BarReporter(bar)
 
 
 @contextmanager
 def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
-    """A Reporter as callers ask for one: theirs, a bar for True, silence for False."""
+    """The caller's Reporter, a bar for True, or silence for False."""
     if isinstance(progress, Reporter):
         yield progress
     elif progress:
@@ -159,7 +159,7 @@ def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
 
 
 def say(line: str) -> None:
-    """A line for the person at the terminal, on stderr."""
+    """Print a line for the user on stderr."""
     stderr = _Stderr()
     stderr.write(f"{line}\n")
     stderr.flush()

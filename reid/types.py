@@ -1,4 +1,4 @@
-"""What flows between the rooms: one frozen type per step, checked where it enters.
+"""The data passed between packages: one frozen type per step.
 
 image folder -> Split of ImageRecords -> Ranking -> EvalReport
 """
@@ -21,18 +21,18 @@ Image = npt.NDArray[np.uint8]
 """An image as OpenCV decodes it: (height, width, 3), BGR, 0-255."""
 
 DEVICES = ("auto", "cpu", "cuda")
-"""Where a network may run; auto is the GPU where there is one."""
+"""Where a network may run; auto is the GPU if there is one."""
 
 JUNK_ID = -1
-"""``person_id`` of a gallery image that no query counts, for or against (Market-1501)."""
+"""``person_id`` of a gallery image ignored by every query (Market-1501's junk)."""
 
 DISTRACTOR_ID = 0
-"""``person_id`` of a gallery image of nobody: a wrong answer to every query (Market-1501)."""
+"""``person_id`` of a distractor: an image of no identity, wrong for every query (Market-1501)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """One named float32 array at a graph's door: (N, *shape), or (1, *shape) if not ``batched``.
+    """One named float32 input or output of a graph: (N, *shape), or (1, *shape) if not ``batched``.
 
     All batched arrays of a graph have the same N.
     """
@@ -49,7 +49,7 @@ class ArraySpec:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image on disk and whom it shows, seen by which camera."""
+    """One image on disk, its identity and its camera."""
 
     path: Path
     person_id: int
@@ -58,11 +58,11 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How queries meet the gallery.
+    """How queries are ranked against the gallery.
 
     ``name`` is ``"market"`` (the whole gallery; junk and same-camera images skipped),
-    ``"multi_query"`` (the same, all query images of one identity and camera being one query,
-    their vectors averaged), ``"single_shot"`` (one random gallery image of each identity,
+    ``"multi_query"`` (the same, with all query images of one identity and camera as one query,
+    their embeddings averaged), ``"single_shot"`` (one random gallery image of each identity,
     ``trials`` draws from ``seed`` averaged; the gallery is another camera's view) or
     ``"multi_shot"`` (the same with ``shots`` images, of which the nearest counts).
     """
@@ -75,7 +75,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A dataset divided for training and testing. ``note`` says how, in words.
+    """A dataset split for training and testing. ``note`` says how.
 
     ``names`` are those of the people in a user's own images, by ``person_id``.
     """
@@ -93,8 +93,8 @@ class Split:
 class Ranking:
     """The nearest gallery images of each query: (Q, K) indices and their distances.
 
-    ``correct`` (Q, K) marks the right identity; ranks that the protocol skips (junk, the
-    query's own camera) are left out, and a query with fewer than K has -1 at its end.
+    ``correct`` (Q, K) marks correct matches. Images that the protocol skips (junk, the query's
+    own camera) are left out; a query with fewer than K images is padded with -1.
     """
 
     indices: IntArray
@@ -104,7 +104,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class CameraPair:
-    """Figures in [0, 1] of one camera's queries against another's gallery images."""
+    """Results in [0, 1] of one camera's queries against another camera's gallery images."""
 
     query_camera: int
     gallery_camera: int
@@ -116,9 +116,9 @@ class CameraPair:
 
 @dataclass(frozen=True, slots=True)
 class EvalReport:
-    """Retrieval figures in [0, 1]; ``std`` holds their deviation over trials, if any.
+    """Retrieval results in [0, 1]; ``std`` is their standard deviation over trials, if any.
 
-    ``cmc`` maps rank k to the share of queries answered within k. ``map_step`` and
+    ``cmc`` maps rank k to the share of queries with a correct match within k. ``map_step`` and
     ``map_trapezoid`` are the two definitions of mean average precision in use. ``tpr`` maps a
     false positive rate to the true positive rate there, None where pairs are too few.
     """
@@ -137,12 +137,12 @@ class EvalReport:
     tpr: Mapping[float, float | None] = field(default_factory=dict)
     camera_pairs: tuple[CameraPair, ...] = ()
     num_identities: int = 0
-    """People who are searched for; 0 where it is not known."""
+    """Identities among the queries; 0 if not known."""
     reranking: str = ""
-    """How the ranking was improved after the distances, in words; empty where it was not."""
+    """The re-ranking that was applied; empty if none."""
     describe_s: float = 0.0
     num_compared: int = 0
-    """Pairs that a network compared one by one, in ``compare_s`` seconds; 0 for vectors."""
+    """Pairs that a network compared, in ``compare_s`` seconds; 0 for embeddings."""
     compare_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What ``import reid`` offers of this floor: ``Gallery`` and ``Tracker``."""
+"""The part of ``import reid`` for galleries and cameras: ``Gallery`` and ``Tracker``."""

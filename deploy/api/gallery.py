@@ -1,4 +1,4 @@
-"""``reid.Gallery``: described images to search in."""
+"""``reid.Gallery``: a stored set of images to search in."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from ..gallery.pictures import jpeg, picture_of
 from ..gallery.times import seconds_from_text
 
 Names = str | int | Sequence[str | int] | None
-"""One name for all images, or one for each; numbers are names too."""
+"""One name for all images, or one per image; numbers count as names."""
 
 Time = str | float | datetime
 Times = Time | Sequence[Time] | None
-"""ISO 8601 text (UTC where it says nothing), seconds since 1970, or a datetime."""
+"""ISO 8601 text (UTC without an offset), seconds since 1970, or a datetime."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
     """Gallery images of one query, nearest first: ``matches[0].distance``, ``.sighting.person``.
 
-    A ``Match`` has ``distance`` (smaller is more alike), ``id`` and ``sighting``: person, camera,
-    time, source, box. In a notebook the pictures are shown.
+    A ``Match`` has ``distance`` (smaller is more similar), ``id`` and ``sighting``: person,
+    camera, time, source, box. A notebook shows the pictures.
     """
 
     query: str
@@ -53,7 +53,7 @@ class Matches:
     source: Path | Image | None = field(default=None, repr=False)
     """The query's image, for a notebook."""
     gallery: OpenGallery | None = field(default=None, repr=False)
-    """Where the pictures of sightings without a file are."""
+    """The folder of pictures of entries without a file."""
 
     def __len__(self) -> int:
         return len(self.found)
@@ -71,7 +71,7 @@ class Matches:
         return rows_of_pictures([[Cell(self.source, "query"), *cells]])
 
     def _picture(self, match: Match) -> Image | None:
-        """The person; None where the file is gone."""
+        """The picture of the person; None if the file was removed."""
         kept = self.gallery.entry(match.id) if self.gallery is not None else None
         try:
             return decode_image(picture_of(kept or match.entry), "match")
@@ -80,10 +80,10 @@ class Matches:
 
 
 class Gallery:
-    """Described images to search in: a folder, or a Milvus collection (``milvus://...``).
+    """A stored set of images to search in: a folder, or a Milvus collection (``milvus://...``).
 
-    The model must be the one that described what is there, and stays the caller's to close. A
-    gallery that is not there yet is made by the first ``add``.
+    The model must be the one the gallery was made with; the caller closes it. A gallery that does
+    not exist is created by the first ``add``.
 
     >>> with reid.Gallery.open(folder / "people.gallery", model) as gallery:
     ...     added = gallery.add(people / "bounding_box_test")
@@ -97,7 +97,7 @@ class Gallery:
     def __init__(self, name: str, model: Model, index: str, shortlist: int) -> None:
         """For ``open``."""
         self.name = name
-        """The folder, or the collection's address."""
+        """The folder, or the collection's URL."""
         self._model, self._settings = model, (index, shortlist)
         self._opened: OpenGallery | None = None
         self._closed = False
@@ -111,11 +111,11 @@ class Gallery:
         index: str = "auto",
         shortlist: int = SHORTLIST,
     ) -> Gallery:
-        """Open the gallery in the folder ``path``, or make it at the first ``add``.
+        """Open the gallery in the folder ``path``; the first ``add`` creates it.
 
         ``index`` is how it is searched: ``exact``, or by an index (``auto``: exact up to 50,000
-        images). With a network that compares pairs ``shortlist`` images are compared, the best by
-        its ranking vector.
+        images). A network that compares pairs compares a query with ``shortlist`` images, the
+        nearest by ranking vector.
 
         Raises ModelFileError for a gallery of another model or a damaged one, ConfigError for an
         unknown index, ClosedError for a closed model, MissingPackageError.
@@ -127,7 +127,7 @@ class Gallery:
         return gallery
 
     def __len__(self) -> int:
-        """How many images it holds; 0 before it is made."""
+        """Number of images; 0 before the gallery is created."""
         return len(self._open(create=False)) if self._opened or self._exists() else 0
 
     def add(
@@ -139,14 +139,13 @@ class Gallery:
         times: Times = None,
         progress: bool | Reporter = False,
     ) -> int:
-        """Describe images and keep those that are new; returns how many.
+        """Add the images that are new; returns how many.
 
-        ``images`` are paths, arrays (H, W, 3) uint8 BGR, folders or CSV files. Folders may tell
-        people and cameras by their layout (person/camera/image.jpg, 0002_c1_000451.jpg); what
-        ``people``, ``cameras`` and ``times`` say, once for all or once for each image, stands
-        above that.
+        ``images`` are paths, arrays (H, W, 3) uint8 BGR, folders or CSV files. Identities and
+        cameras may come from the layout (person/camera/image.jpg, 0002_c1_000451.jpg);
+        ``people``, ``cameras`` and ``times``, one value for all or one per image, override it.
 
-        Raises InputError for what is no image or lists of another length, DataError for a file
+        Raises InputError for anything but images or lists of another length, DataError for a file
         that cannot be read or a malformed time, ModelFileError, OutputError, ClosedError.
 
         >>> with reid.Gallery.open(folder / "door.gallery", model) as gallery:
@@ -180,10 +179,10 @@ class Gallery:
     ) -> Matches:
         """The ``k`` nearest images to one image, nearest first.
 
-        ``image`` is a path, an array (H, W, 3) uint8 BGR, or features of one image. Only images
-        of these ``people``, ``cameras`` and times are searched, where they are given.
+        ``image`` is a path, an array (H, W, 3) uint8 BGR, or features of one image. ``people``,
+        ``cameras``, ``since`` and ``until`` limit the search, if given.
 
-        Raises InputError for several images or ``k`` below 1, DataError where there is no
+        Raises InputError for several images or ``k`` below 1, DataError if there is no
         gallery or the file cannot be read, ModelFileError, ClosedError.
         """
         (found,) = self.search_each(image, k, people, cameras, since, until, _only_one=True)
@@ -203,7 +202,7 @@ class Gallery:
         """``search`` for each of several images."""
         matcher_of(self._model)
         if k < 1:
-            raise InputError(f"k is the number of images to find, 1 or more; found {k}")
+            raise InputError(f"k must be the number of images to find, 1 or more; found {k}")
         sources: Sequence[Path | Image] = ()
         if not isinstance(images, Features):
             sources = ImageList(images).sources
@@ -234,25 +233,25 @@ class Gallery:
         since: Time | None = None,
         until: Time | None = None,
     ) -> int:
-        """Erase the images that meet all that is given; returns how many.
+        """Erase the images that match all conditions; returns how many.
 
-        Raises InputError where nothing is given (that would be all of them), DataError where
-        there is no gallery, OutputError, ClosedError.
+        Raises InputError without a condition (that would erase all images), DataError if there
+        is no gallery, OutputError, ClosedError.
         """
         where = _where(people, cameras, since, until)
         if where == Where():
             raise InputError(
-                "expected people, cameras, since or until to choose what is erased; found none of "
-                "them: to erase everything remove the gallery's folder"
+                "expected people, cameras, since or until to choose the images to erase; found "
+                "none of them; to erase everything remove the gallery's folder"
             )
         return self._open(create=False).delete(where)
 
     def summary(self) -> Summary:
-        """How many images there are, of whom, from which cameras, and from when to when."""
+        """Counts of images, identities and cameras, and the first and last time."""
         return self._open(create=False).summary()
 
     def close(self) -> None:
-        """Let go of files and connections; may be called twice. The model stays open."""
+        """Close files and connections; may be called twice. The model stays open."""
         self._closed = True
         if self._opened is not None:
             self._opened.close()
@@ -269,7 +268,7 @@ class Gallery:
         self.close()
 
     def opened(self) -> OpenGallery:
-        """What ``reid.deploy`` calls a gallery, for the tools there. Raises DataError."""
+        """The gallery object of ``reid.deploy``, for its tools. Raises DataError."""
         return self._open(create=False)
 
     def _exists(self) -> bool:
@@ -311,7 +310,7 @@ def _told_apart(images: Images) -> tuple[list[Path], list[Image]]:
 
 
 def _entry_of(image: Image) -> GalleryEntry:
-    """An image that has no file: the gallery keeps a picture of it."""
+    """Images without a file, of which the gallery stores a picture."""
     picture = jpeg(image)
     return GalleryEntry("array", content=content_hash(image.tobytes()), picture=picture)
 
@@ -319,7 +318,7 @@ def _entry_of(image: Image) -> GalleryEntry:
 def _add_arrays(
     opened: OpenGallery, matcher: Matcher[Any], arrays: list[Image], entries: list[GalleryEntry]
 ) -> int:
-    """Those that are new, in one transaction."""
+    """Add the new ones in one transaction."""
     unknown = opened.unknown(entries)
     pairs = zip(arrays, entries, strict=True)
     new = [pair for pair, is_new in zip(pairs, unknown, strict=True) if is_new]
@@ -329,7 +328,7 @@ def _add_arrays(
 def _labelled(
     entries: list[GalleryEntry], people: Names, cameras: Names, times: Times
 ) -> list[GalleryEntry]:
-    """The sightings with what the caller knows of them."""
+    """The entries with the caller's people, cameras and times."""
     count = len(entries)
     persons = _for_each("people", people, count)
     places = _for_each("cameras", cameras, count)
@@ -359,7 +358,7 @@ def _for_each(what: str, given: Any, count: int) -> list[Any]:
 
 
 def _seconds(moment: Time) -> float:
-    """Raises DataError for text that is no time."""
+    """Raises DataError for a malformed time."""
     if isinstance(moment, datetime):
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     return seconds_from_text(moment) if isinstance(moment, str) else float(moment)

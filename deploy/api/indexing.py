@@ -24,10 +24,10 @@ from ..people.detector import open_detector
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is described, and what is known of it; ``shard`` is the part that is this process's.
+    """The images to add and their labels; ``shard`` is this process's part of them.
 
-    ``camera`` and ``time`` are of images that tell none (``time`` "file" is each file's); of a
-    video ``time`` is when it begins, and it is looked at every ``every_s`` seconds.
+    ``camera`` and ``time`` apply to images without their own (``time`` "file" is each file's
+    time). For a video ``time`` is its start, and one frame every ``every_s`` seconds is used.
     """
 
     paths: tuple[Path, ...]
@@ -40,18 +40,18 @@ class Sources:
 
     @property
     def videos(self) -> list[Path]:
-        """Those of which the people are taken."""
+        """The sources whose people are added."""
         return videos_and_stills(self.paths)[0]
 
     @property
     def root(self) -> Path:
-        """The folder above all of them, below which a shard tells them apart."""
+        """The common parent folder; shards are assigned by paths relative to it."""
         return Path(os.path.commonpath([os.path.abspath(path) for path in self.paths]))
 
 
 @dataclass(frozen=True, slots=True)
 class ModelToOpen:
-    """The model file to describe with, and how it is opened."""
+    """The model file, and how it is opened."""
 
     path: Path
     device: str = "auto"
@@ -66,10 +66,10 @@ def index_sources(
     index: str = "auto",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Describe what is new and add it; what ``reid index --json`` prints.
+    """Add the new images; returns what ``reid index --json`` prints.
 
-    Raises DataError for a malformed time (a video has no time "file"), and what the gallery and the
-    model raise.
+    Raises DataError for a malformed time (time "file" cannot be used with a video), and what the
+    gallery and the model raise.
     """
     videos, stills = videos_and_stills(sources.paths)
     start_s = seconds_from_text(sources.time) if videos and sources.time else None
@@ -102,7 +102,7 @@ def index_sources(
 def delete_from(
     model: ModelToOpen, gallery: str, where: Where, index: str = "auto"
 ) -> dict[str, Any]:
-    """Erase images; what ``reid index --delete --json`` prints."""
+    """Erase images; returns what ``reid index --delete --json`` prints."""
     with (
         closing(_matcher(model)) as matcher,
         closing(_gallery(gallery, matcher, model, index, create=False)) as opened,

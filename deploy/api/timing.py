@@ -24,7 +24,7 @@ def bench_model(
     threads: int = 0,
     reporter: Reporter = SILENT,
 ) -> tuple[dict[str, Any], str]:
-    """What ``reid bench`` prints of a model, as JSON and as text.
+    """Time a model; returns what ``reid bench`` prints, as JSON and as text.
 
     With ``pairs`` that many pairs are timed instead of batches. Raises what ``open_runner``,
     ``bench`` and ``bench_pairs`` raise.

@@ -1,4 +1,4 @@
-"""``reid.Tracker``: identities for a detection loop of one's own."""
+"""``reid.Tracker``: identities for your own detection loop."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .gallery import Gallery
 class TrackedPerson:
     """One person in the newest frame.
 
-    ``box`` (4,) is x1, y1, x2, y2 in pixels. ``track`` is a number of its own in this camera;
-    ``identity`` is the same for one person over all tracks, None until the person was described
-    three times; ``person`` is the gallery's name, empty where it has none; ``distance`` is to the
-    looks the person was recognised by, None for somebody new.
+    ``box`` (4,) is x1, y1, x2, y2 in pixels. ``track`` is the track's number in this camera;
+    ``identity`` is the same for one person over all tracks, None until three embeddings of the
+    person exist; ``person`` is the name from the gallery, empty if there is none; ``distance`` is
+    that to the appearance the person was recognised by, None for a new person.
     """
 
     track: int
@@ -39,14 +39,14 @@ class TrackedPerson:
 
 
 class Tracker:
-    """Identities for a detection loop of your own: one camera, frame after frame.
+    """Identities for your own detection loop: one camera, frame by frame.
 
-    ``max_distance`` is the distance from which two looks are two people's (by default 0.65 for
-    vectors, -0.7 for a network that compares pairs); ``gallery`` names people; ``fps`` is the
-    frame rate where ``update`` is told no time. A person is followed by motion and looks, and
+    ``max_distance`` is the distance from which two appearances count as two people (default 0.65
+    for embeddings, -0.7 for a network that compares pairs); ``gallery`` names people; ``fps`` is
+    the frame rate if ``update`` gets no time. A person is tracked by motion and appearance, and
     reported from the third frame on.
 
-    Raises InputError for what is no model, ConfigError for a distance of the other sign.
+    Raises InputError for anything but a model, ConfigError for a distance of the other sign.
 
     >>> tracker = reid.Tracker(model)
     >>> frame = np.full((240, 320, 3), 60, np.uint8)
@@ -66,7 +66,7 @@ class Tracker:
         fps: float = 25.0,
     ) -> None:
         if not fps > 0:
-            raise InputError(f"fps is the frames of a second, above 0; found {fps}")
+            raise InputError(f"fps must be above 0 (frames per second); found {fps}")
         self._model, self._fps = model, fps
         self._given = _GivenPeople()
         self._watcher = Watcher(
@@ -86,14 +86,14 @@ class Tracker:
         scores: npt.ArrayLike | None = None,
         time_s: float | None = None,
     ) -> list[TrackedPerson]:
-        """Link one frame's boxes; returns the people who are followed in it.
+        """Link one frame's boxes to tracks; returns the people tracked in it.
 
         ``boxes`` (N, 4) are x1, y1, x2, y2 in pixels of ``frame``, (H, W, 3) uint8 BGR;
-        ``scores`` (N,) are the detector's in 0-1 (by default 1: each may begin a track; below
-        0.5 a box only carries one on). ``time_s`` rises from frame to frame.
+        ``scores`` (N,) are the detector's in 0-1 (default 1). A box with a score below 0.5 only
+        continues a track; others may begin one. ``time_s`` must rise from frame to frame.
 
         Raises InputError for arrays of another shape or kind, or a time that does not rise,
-        ClosedError where the model was closed.
+        ClosedError if the model was closed.
         """
         matcher_of(self._model)
         image = checked_image(frame, "the frame")
@@ -120,7 +120,7 @@ class Tracker:
 
 
 class _GivenPeople:
-    """A detector that finds what the caller found."""
+    """A detector that returns the caller's boxes."""
 
     name = "given"
     note = ""
@@ -132,7 +132,7 @@ class _GivenPeople:
         return [self.people for _ in frames]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 def _people(boxes: npt.ArrayLike, scores: npt.ArrayLike | None) -> People:
@@ -148,13 +148,13 @@ def _people(boxes: npt.ArrayLike, scores: npt.ArrayLike | None) -> People:
     if len(upside_down):
         raise InputError(
             f"box {upside_down[0]} is {found[upside_down[0]].tolist()}; expected x1, y1, x2, y2 "
-            "with x2 above x1 and y2 above y1: x, y, width, height have to be converted"
+            "with x2 above x1 and y2 above y1; convert boxes of x, y, width, height"
         )
     if scores is None:
         return People(found, np.ones(len(found), np.float32))
     sure = _numbers("scores", scores)
     if sure.shape != (len(found),):
-        raise InputError(f"scores have shape {sure.shape}; expected ({len(found)},), one a box")
+        raise InputError(f"scores have shape {sure.shape}; expected ({len(found)},), one per box")
     return People(found, sure)
 
 
@@ -162,7 +162,9 @@ def _numbers(what: str, values: npt.ArrayLike) -> FloatArray:
     try:
         array = np.asarray(values, np.float32)
     except (TypeError, ValueError):
-        raise InputError(f"{what} are no array of numbers; found {type(values).__name__}") from None
+        raise InputError(
+            f"{what} must be an array of numbers; found {type(values).__name__}"
+        ) from None
     if not np.isfinite(array).all():
-        raise InputError(f"{what} hold NaN or infinity; expected finite numbers")
+        raise InputError(f"{what} contain NaN or infinity; expected finite numbers")
     return array

@@ -1,1 +1,1 @@
-"""The Python API, under the names that ``import reid`` gives: load, train, score and the rest."""
+"""The Python API; ``import reid`` offers its names: load, train, score and the rest."""

@@ -1,7 +1,7 @@
-"""Images and arrays as callers give them, checked before any work: one sentence says what is wrong.
+"""Images and arrays from callers, checked before any work; errors are one sentence.
 
-An image is a path or an array (H, W, 3) uint8 in BGR, as ``cv2.imread`` gives it. Nothing can
-tell BGR from RGB by looking: an RGB array (PIL, imageio, matplotlib) has to be turned round,
+An image is a path or an array (H, W, 3) uint8 in BGR, as returned by ``cv2.imread``. BGR and RGB
+cannot be told apart from the values: convert an RGB array (PIL, imageio, matplotlib) with
 ``image[:, :, ::-1]``.
 """
 
@@ -27,14 +27,14 @@ OneImage = str | os.PathLike[str] | Array
 Images = OneImage | Sequence[OneImage]
 """One image, a folder of images, or several of either; an array (N, H, W, 3) is N images."""
 
-EXPECTED = "expected a path or an array (H, W, 3) uint8 in BGR, as cv2.imread gives it"
+EXPECTED = "expected a path or an array (H, W, 3) uint8 in BGR, as from cv2.imread"
 
 
 class ImageList:
     """Checked images in order: ``sources`` are paths and arrays, ``names`` paths or ``""``."""
 
     def __init__(self, images: Images) -> None:
-        """Raises InputError for what is no image, DataError for a folder without any."""
+        """Raises InputError for anything but images, DataError for a folder without images."""
         self.sources = tuple(_sources(images))
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class ImageList:
         return tuple(str(one) if isinstance(one, Path) else "" for one in self.sources)
 
     def read(self) -> Iterator[Image]:
-        """The images, files decoded a little ahead. Raises DataError for one that is damaged."""
+        """The images; files are decoded ahead. Raises DataError for a damaged file."""
         paths = [one for one in self.sources if isinstance(one, Path)]
         decoded = read_ahead([ImageRecord(path, 0, 0) for path in paths])
         for one in self.sources:
@@ -64,12 +64,12 @@ def _sources(images: Images) -> Iterator[Path | Image]:
 
 
 def as_list(images: object) -> tuple[Iterable[object], bool]:
-    """Images one by one, not looked at; and whether only one was given. Raises InputError."""
+    """Images one by one, unchecked, and whether only one was given. Raises InputError."""
     if isinstance(images, np.ndarray) and images.ndim == 4:
         return list(images), False
     if images is None or isinstance(images, str | os.PathLike | np.ndarray):
         return [images], True
-    if hasattr(images, "__array__"):  # PIL's and torch's: what to do is said of the image
+    if hasattr(images, "__array__"):  # PIL's and torch's: checked_image says how to convert it
         return [images], True
     if isinstance(images, Iterable) and not isinstance(images, Mapping | bytes):
         return images, False
@@ -77,7 +77,7 @@ def as_list(images: object) -> tuple[Iterable[object], bool]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The file itself, or all images below a folder in the order of their names."""
+    """The file itself, or all images in a folder and its subfolders, sorted by name."""
     if path.is_file():
         yield path
         return
@@ -87,7 +87,7 @@ def _files(path: Path) -> Iterator[Path]:
         Path(folder, name) for folder, _, names in os.walk(path) for name in names if is_image(name)
     )
     if not found:
-        raise DataError(f"{path}: no image in this folder; expected .jpg, .png or .bmp files")
+        raise DataError(f"{path}: no images in this folder; expected .jpg, .png or .bmp files")
     yield from found
 
 
@@ -95,7 +95,7 @@ def checked_image(image: object, where: str = "the image") -> Image:
     """``image`` if it is (H, W, 3) uint8; ``where`` names it in the InputError if it is not."""
     if image is None:
         raise InputError(
-            f"{where} is None, which cv2.imread gives for a file that it cannot read; {EXPECTED}: "
+            f"{where} is None, which cv2.imread returns for a file it cannot read; {EXPECTED}: "
             "check the file's path"
         )
     if not isinstance(image, np.ndarray):
@@ -115,7 +115,7 @@ def _kind(value: object) -> str:
 
 
 def _turned(image: object) -> str:
-    """What to do with an image of another library, which has RGB."""
+    """How to convert an image of another library, which has RGB."""
     module = type(image).__module__.partition(".")[0]
     if module == "PIL":
         return ": np.asarray(image.convert('RGB'))[:, :, ::-1] turns RGB into BGR"
@@ -125,13 +125,13 @@ def _turned(image: object) -> str:
 
 
 def _as_uint8(image: Array) -> str:
-    """What to do with values of another kind: 0-1 would become black if they were cast."""
+    """How to convert values of another type; values of 0-1 would become black in a plain cast."""
     if not np.issubdtype(image.dtype, np.floating):
         return "convert it to values 0-255 with .astype(np.uint8)"
     finite = image[np.isfinite(image)]
     largest = float(finite.max()) if finite.size else 0.0
     if largest <= 1:
-        return f"its largest is {largest:g}, so use (255 * image).round().astype(np.uint8)"
+        return f"its largest value is {largest:g}, so use (255 * image).round().astype(np.uint8)"
     return "round its values: image.round().clip(0, 255).astype(np.uint8)"
 
 
@@ -139,7 +139,7 @@ def _as_colour(image: Array) -> str:
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         return ": for a grey image use cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
     if image.ndim == 3 and image.shape[2] == 4:
-        return ": leave the alpha channel out with image[:, :, :3]"
+        return ": remove the alpha channel with image[:, :, :3]"
     if image.ndim == 3 and image.shape[0] == 3:
         return ": move the channels last with image.transpose(1, 2, 0)"
     return ""
@@ -159,12 +159,12 @@ def checked_matrix(values: object, what: str) -> FloatArray:
     if not np.isfinite(array).all():
         rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
         raise InputError(
-            f"{what} hold NaN or infinity in {len(rows)} rows, the first {rows[0]}; expected "
+            f"{what} contain NaN or infinity in {len(rows)} rows, the first {rows[0]}; expected "
             "finite numbers: check the embeddings that they come from"
         )
     return np.asarray(array, np.float32)
 
 
 def read_source(source: Path | Image) -> Image:
-    """The image itself. Raises DataError for a file that cannot be read."""
+    """The image, decoded if it is a file. Raises DataError for a file that cannot be read."""
     return read_image(source) if isinstance(source, Path) else source

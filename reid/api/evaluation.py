@@ -1,4 +1,4 @@
-"""Evaluating one open model, or several model files beside one another."""
+"""Evaluating one open model, or comparing several model files."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from reid.types import EvalReport, Split
 
 _PICTURES = "reid.report.eval_pictures"
 _MAPS = "reid.report.map_consistency"
-"""Both look inside networks: they load torch, and are imported when they are asked for."""
+"""Both look inside networks and load torch, so they are imported when needed."""
 
 _LISTS_SHOWN = 10
-"""Gallery images beside a query in pictures."""
+"""Gallery images per query in pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is evaluated, and how. ``shortlists`` of 0 are the whole gallery."""
+    """What is evaluated, and how. A shortlist of 0 is the whole gallery."""
 
     dataset: str
     root: Path
@@ -60,9 +60,11 @@ class Settings:
     all_test: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
-        """The split that ``trained`` was trained on, where nothing else is asked for."""
+        """The split of ``trained``'s training, unless the settings name another."""
         if self.shots is not None and self.shots < 1:
-            raise InputError(f"shots are gallery images of a person, 1 or more; found {self.shots}")
+            raise InputError(
+                f"shots is the number of gallery images per person, 1 or more; found {self.shots}"
+            )
         split = split_as_trained(
             trained,
             self.dataset,
@@ -78,7 +80,7 @@ class Settings:
 
     @property
     def reranking(self) -> Reranking | None:
-        """The settings of re-ranking: the paper's for True."""
+        """The re-ranking settings; True is the paper's."""
         if isinstance(self.rerank, tuple):
             return Reranking(*self.rerank)
         return Reranking() if self.rerank else None
@@ -86,7 +88,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Evaluations of one or several models on one split, and how to show them."""
+    """Evaluations of one or several models on one split, with their tables and pictures."""
 
     models: tuple[Path, ...]
     evaluations: tuple[Evaluation, ...]
@@ -96,18 +98,18 @@ class Comparison:
 
     @property
     def reports(self) -> list[EvalReport]:
-        """The figures of each evaluation."""
+        """The report of each evaluation."""
         return [one.report for one in self.evaluations]
 
     @property
     def cascades(self) -> list[Cascade]:
-        """What shortlists lose against the whole gallery."""
+        """What shortlists lose compared with the whole gallery."""
         return cascades(self.reports, self.shortlists)
 
     def told(
         self, *, camera_pairs: bool = False, published: bool = False
     ) -> tuple[dict[str, Any], str]:
-        """All figures as plain values, and as text."""
+        """All results as plain values, and as text."""
         split = self.evaluations[0].split
         return told(
             self.reports,
@@ -128,7 +130,7 @@ class Comparison:
     def write_report(
         self, folder: Path, found: Mapping[str, Any], *, worst_first: bool = False
     ) -> tuple[Path, list[str]]:
-        """The page with ``found``, its pictures and report.json; why some are not drawn."""
+        """Write the page, its pictures and report.json; return why some are not drawn."""
         pictures, not_drawn = _drawing()(folder, self.models, self.evaluations, worst_first)
         page = write_report(
             folder, found, self.reports, self.cascades, pictures=pictures, not_drawn=not_drawn
@@ -136,7 +138,7 @@ class Comparison:
         return page, not_drawn
 
     def write_page(self, path: Path) -> Path:
-        """The page alone, which refers to nothing outside itself."""
+        """Write the page as one self-contained file."""
         found, _ = self.told()
         with tempfile.TemporaryDirectory() as folder:
             pictures, not_drawn = _drawing()(Path(folder), self.models, self.evaluations, False)
@@ -151,16 +153,16 @@ def _drawing() -> Callable[..., Any]:
 
 
 def prepare_report(folder: Path) -> None:
-    """Make the folder, and load what draws: what is missing is said before hours of work."""
+    """Make the folder and import the drawing code, to fail before hours of work."""
     _drawing()
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 class EvaluationResult:
-    """The figures of one model on one dataset, all of them shares of 1.
+    """The results of one model on one dataset, all of them shares of 1.
 
-    In a notebook it shows itself with the ranked lists.
+    A notebook shows it with its ranked lists.
 
     >>> result = model.evaluate("synthetic", root=people)
     >>> result.cmc[1] == result.rank1 and result.cmc[5] >= result.rank1
@@ -175,12 +177,12 @@ class EvaluationResult:
 
     @property
     def report(self) -> EvalReport:
-        """Every figure: both definitions of mAP, mINP, deviations, camera pairs, times."""
+        """All results: both definitions of mAP, mINP, deviations, camera pairs, times."""
         return self._comparison.reports[0]
 
     @property
     def rank1(self) -> float:
-        """The share of queries whose nearest gallery image is a right one."""
+        """The share of queries whose nearest gallery image is a correct match."""
         return self.report.cmc[1]
 
     @property
@@ -190,7 +192,7 @@ class EvaluationResult:
 
     @property
     def cmc(self) -> Mapping[int, float]:
-        """Rank k (1, 5, 10, 20) -> the share of queries with a right image among the first k."""
+        """Rank k (1, 5, 10, 20) -> the share of queries with a correct match in the first k."""
         return self.report.cmc
 
     def __repr__(self) -> str:
@@ -204,11 +206,12 @@ class EvaluationResult:
         return self._comparison.told()[1]
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page with figures and pictures; returns its path.
+        """Write a page with results and pictures; returns its path.
 
-        ``path`` is a file that ends in .html, which stands alone, or a folder, which then has
-        ``index.html``, ``report.json`` and the pictures. Of a run it shows what the network sees;
-        that loads torch. Raises OutputError, DataError for an image that cannot be read.
+        ``path`` is a name that ends in .html, for one self-contained file, or a folder, which gets
+        ``index.html``, ``report.json`` and the pictures. For a run the page also shows what the
+        network sees, which loads torch. Raises OutputError, DataError for an image that cannot be
+        read.
         """
         target = Path(path)
         if target.suffix.lower() in (".html", ".htm"):
@@ -228,16 +231,16 @@ class EvaluationResult:
             kept = min(_LISTS_SHOWN, evaluation.kept.indices.shape[1])
             split = evaluation.split
             picture = ranked_list_picture(split.query, split.gallery, evaluation.ranking(kept))
-        except DataError as error:  # no query can be answered, or the images are gone
+        except DataError as error:  # no answerable query, or the images were removed
             return html + figure_words(str(error))
         media_type, data = smallest(picture)
         width = picture.shape[1] // 2
-        caption = "Queries and their nearest gallery images; right ones are framed green."
+        caption = "Queries and their nearest gallery images; correct matches are framed green."
         return html + figure(media_type, data, width, "ranked lists", caption)
 
 
 def figure_words(words: str) -> str:
-    """A sentence where a picture would stand."""
+    """A sentence in place of a picture."""
     return table([words], [])
 
 
@@ -248,7 +251,7 @@ def _percent(share: float) -> str:
 def evaluate_matcher(
     matcher: Matcher[Any], file: ModelFile, path: Path, settings: Settings, reporter: Reporter
 ) -> EvaluationResult:
-    """Evaluate an open model, which is told by the name of its path."""
+    """Evaluate an open model; its name in the report is that of its path."""
     evaluation = evaluate(
         matcher,
         settings.split(file),
@@ -272,10 +275,9 @@ def compare_models(
     batch_size: int | None = None,
     reporter: Reporter,
 ) -> Comparison:
-    """Evaluate model files in turn, each with each shortlist and graph, on the first one's split.
+    """Evaluate each model file with each shortlist and graph, all on the first one's split.
 
-    Raises what ``Model.evaluate`` raises; a file that is missing is told before others are
-    described.
+    Raises what ``Model.evaluate`` raises; a missing file is reported before any work begins.
     """
     are_runs = [ModelFile.at(model).is_checkpoint for model in models]
     reranking = settings.reranking

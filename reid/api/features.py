@@ -1,4 +1,4 @@
-"""Images that a model has described, to be compared as often as one likes."""
+"""Features of images, computed once for any number of comparisons."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from reid.types import JUNK_ID, FloatArray
 
 
 class Features:
-    """N images as one model describes them: a vector each, or CSN's maps.
+    """Features of N images by one model: an embedding each, or CSN's feature maps.
 
-    ``model.embed`` makes them. They can be given wherever that model takes images, saved, and
-    loaded again; of another model, or another precision, they are refused. Pieces of them are
-    read from disk when needed, so they may be larger than the memory.
+    ``model.embed`` returns them. They can be saved, loaded and passed wherever that model takes
+    images; a model of another checkpoint or precision rejects them. Parts are read from disk when
+    needed, so they may be larger than memory.
 
     >>> features = model.embed(people / "query")
     >>> features.vectors.shape == (len(features), 256)
@@ -41,7 +41,7 @@ class Features:
         names: Sequence[str],
         described: object = None,
     ) -> None:
-        """For ``Model`` and ``load``: ``described`` is the matcher's own form of ``pieces``."""
+        """For ``Model`` and ``load``: ``described`` is the matcher's form of ``pieces``."""
         self._pieces, self._identity, self._described = pieces, dict(identity), described
         self.names = tuple(names)
         """The images' paths as text; empty for arrays."""
@@ -54,15 +54,15 @@ class Features:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """The model behind them: network, checkpoint, precision, preprocessing."""
+        """The model that computed them: network, checkpoint, precision, preprocessing."""
         return dict(self._identity)
 
     @property
     def vectors(self) -> FloatArray:
-        """(N, D) float32, a vector of length 1 for each image.
+        """(N, D) float32 embeddings of length 1.
 
-        Raises ModelFileError for a network that compares pairs: its distance is no distance of
-        vectors, so use ``model.distances``; what it keeps is in ``arrays``.
+        Raises ModelFileError for a network that compares pairs: use ``model.distances`` there;
+        its feature maps are in ``arrays``.
         """
         arrays = self._columns()
         if arrays.keys() - {VECTOR}:
@@ -75,23 +75,23 @@ class Features:
 
     @property
     def arrays(self) -> dict[str, FloatArray]:
-        """All that is kept of the images: name -> (N, ...) float32, read into memory."""
+        """All stored arrays: name -> (N, ...) float32, read into memory."""
         return self._columns()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a .safetensors file in one step. Raises OutputError."""
+        """Write a .safetensors file atomically. Raises OutputError."""
         unknown = np.full(len(self), JUNK_ID, np.int64)
         labels = Labels(unknown, np.zeros(len(self), np.int64))
         write_described(Path(path), self._identity, self._pieces, labels, self.names)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Features:
-        """Read what ``save`` or ``reid describe`` wrote. Raises ModelFileError for another file."""
+        """Read a file of ``save`` or ``reid describe``. Raises ModelFileError for others."""
         stored = read_described(Path(path))
         return cls(stored.pieces, stored.model, stored.names)
 
     def _in_form_of(self, matcher: Matcher[Any]) -> Any:
-        """As the matcher of their own model keeps them; for ``Model`` and ``Gallery``."""
+        """In the form of their model's matcher; for ``Model`` and ``Gallery``."""
         if self._described is None:
             self._described = matcher.from_pieces(self._pieces)
         return self._described

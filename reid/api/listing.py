@@ -1,4 +1,4 @@
-"""The names that training and evaluation know."""
+"""The names of recipes and datasets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from reid.data.readers.datasets import DATASETS
 
 
 def recipes() -> tuple[str, ...]:
-    """The recipes that ``train`` knows, in alphabetical order.
+    """The names of recipes for ``train``, in alphabetical order.
 
     >>> "msp_cnn_market1501" in reid.recipes()
     True
@@ -16,7 +16,7 @@ def recipes() -> tuple[str, ...]:
 
 
 def datasets() -> tuple[str, ...]:
-    """The datasets that ``evaluate`` knows; ``folder`` and ``csv`` are images of your own.
+    """The names of datasets for ``evaluate``; ``folder`` and ``csv`` are for your own images.
 
     >>> "market1501" in reid.datasets()
     True

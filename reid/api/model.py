@@ -1,4 +1,4 @@
-"""A model, open: images in, features, distances, rankings, figures and exported files out."""
+"""An open model: images in; features, distances, rankings, results and exported files out."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def load(
 ) -> Model:
     """Open a run folder, a ``.pt`` checkpoint, an ``.onnx`` or an ``.engine`` as a ``Model``.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` 0 leaves the count of CPU threads to
-    the backend; ``batch_size`` images go through the network at once (by default 64, or 128 of a
-    network that compares pairs); ``graph`` names one graph of a run that has several that give
-    vectors (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
+    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` is the number of CPU threads, 0 for
+    the backend's choice; ``batch_size`` images go through the network at once (default 64, or 128
+    for a network that compares pairs); ``graph`` chooses among the embedding graphs of a run that
+    has several (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
 
-    Raises ModelFileError for a path that is no model, a file that scores two images at once, or
-    an unknown device or graph, ManifestError, CheckpointError, InputError for a number out of
+    Raises ModelFileError for a path that is not a model, a file that scores two images at once,
+    or an unknown device or graph, ManifestError, CheckpointError, InputError for a number out of
     range, MissingPackageError.
 
     >>> with reid.load(run, device="cpu") as model:
@@ -56,7 +56,7 @@ def load(
         raise InputError(f"expected the path of a model, found {type(path).__name__}")
     if threads < 0 or (batch_size is not None and batch_size < 1):
         raise InputError(
-            f"expected threads of 0 or more and a batch size of 1 or more; found {threads} and "
+            f"expected threads to be 0 or more and the batch size 1 or more; found {threads} and "
             f"{batch_size}"
         )
     with named_packages():
@@ -66,7 +66,7 @@ def load(
 
 
 class Model:
-    """An open model; ``load`` makes it. Used by one thread at a time, and closed in the end.
+    """An open model, from ``load``. Use it in one thread at a time, and close it at the end.
 
     >>> with reid.load(run) as model:
     ...     features = model.embed(people / "query")
@@ -91,26 +91,26 @@ class Model:
 
     @property
     def manifest(self) -> Manifest:
-        """The contract of the file: network, preprocessing, precision, proofs."""
+        """The file's manifest: network, preprocessing, precision, parity reports."""
         return (
             self._file.checkpoint.manifest if self._file.is_checkpoint else self._matcher.manifest
         )
 
     @property
     def backend(self) -> str:
-        """What runs the network, with its version and device."""
+        """The backend that runs the network, with its version and device."""
         return self._matcher.backend
 
     def embed(self, images: Images, *, progress: bool | Reporter = False) -> Features:
-        """Describe images: N of them -> ``Features`` of length N.
+        """Compute features: N images -> ``Features`` of length N.
 
-        ``images`` is a path, a folder (all images below it, in the order of their names), an
-        array, or a list of any of these. Arrays are (H, W, 3) uint8 in **BGR**, as ``cv2.imread``
-        gives them, of any size; turn RGB round with ``image[:, :, ::-1]``. An array
+        ``images`` is a path, a folder (all images in it and its subfolders, sorted by name), an
+        array, or a list of any of these. Arrays are (H, W, 3) uint8 in **BGR**, as from
+        ``cv2.imread``, of any size; convert RGB with ``image[:, :, ::-1]``. An array
         (N, H, W, 3) is N images. ``progress=True`` shows a bar.
 
-        Raises InputError for None (a failed read), another dtype (values of 0-1 are not scaled:
-        say so yourself) or shape, DataError for a file that cannot be read, ModelFileError for an
+        Raises InputError for None (a failed read), another dtype (values of 0-1 are not scaled
+        for you) or another shape, DataError for a file that cannot be read, ModelFileError for an
         output that is not finite, ClosedError.
 
         >>> image = cv2.imread(str(next((people / "query").glob("*.jpg"))))
@@ -133,15 +133,15 @@ class Model:
         shortlist: int = 0,
         progress: bool | Reporter = False,
     ) -> FloatArray:
-        """Distances (Q, G) float32 of each query to each gallery image; smaller is more alike.
+        """Distances (Q, G) float32 of each query to each gallery image; smaller is more similar.
 
-        Images as for ``embed``, or ``Features`` of this model, on either side. Of vectors they
-        are Euclidean, 0 to 2; of a network that compares pairs minus its score, and with
-        ``shortlist`` only that many gallery images are compared with a query, those that its
-        ranking vector puts first.
+        Either side is images as for ``embed``, or ``Features`` of this model. Distances of
+        embeddings are Euclidean, 0 to 2. For a network that compares pairs the distance is minus
+        its score, and ``shortlist`` limits the comparison to that many gallery images per query,
+        the nearest by ranking vector.
 
         Raises what ``embed`` raises, InputError for an empty side, ModelFileError for features of
-        another model, ConfigError for a shortlist that cannot be.
+        another model, ConfigError for an impossible shortlist.
 
         >>> model.distances(people / "query", people / "query").shape[0] > 0
         True
@@ -170,7 +170,7 @@ class Model:
     ) -> RankedImages:
         """For each query its ``k`` nearest gallery images, nearest first; see ``distances``.
 
-        In a notebook the answer shows its pictures. Raises what ``distances`` raises, InputError
+        A notebook shows the result's pictures. Raises what ``distances`` raises, InputError
         for ``k`` below 1.
 
         >>> model.rank(people / "query", people / "query", k=1)[0][0].row
@@ -208,13 +208,13 @@ class Model:
         gallery_features: str | os.PathLike[str] | None = None,
         progress: bool | Reporter = False,
     ) -> EvaluationResult:
-        """Rank a dataset's gallery for its queries by its protocol: CMC, mAP, mINP.
+        """Evaluate on a dataset by its protocol: CMC, mAP, mINP.
 
-        ``dataset`` is one of ``reid.datasets()``, ``root`` its folder. A random split is the one
-        that the model was trained on, unless ``test_identities`` and ``split_seed`` say
-        otherwise. ``shots`` ranks people by that many random images of each; ``rerank`` is
-        k-reciprocal re-ranking (True, or k1, k2 and lambda); the ``*_features`` are files of
-        ``reid describe``. Figures of the answer are shares of 1.
+        ``dataset`` is one of ``reid.datasets()``, ``root`` its folder. A random split is that of
+        the model's training, unless ``test_identities`` or ``split_seed`` choose another.
+        ``shots`` ranks people by that many random images of each; ``rerank`` is k-reciprocal
+        re-ranking (True, or k1, k2 and lambda); the ``*_features`` are files of
+        ``reid describe``. All results are shares of 1.
 
         Raises DataError for an unknown dataset, a missing folder or a damaged image, ConfigError
         for settings that do not fit the model, ModelFileError, ClosedError.
@@ -251,16 +251,16 @@ class Model:
         engine_options: Mapping[str, object] | None = None,
         progress: bool | Reporter = False,
     ) -> ExportedFiles:
-        """Write ONNX files of a checkpoint into the folder ``out``, and prove each on drawn people.
+        """Export a checkpoint to ONNX files in the folder ``out`` and check each file's parity.
 
         ``fp16`` adds half precision, ``trt`` TensorRT engines (``engine_options`` are the fields
         of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel;
-        ``also`` names graphs that are written on request only (CSN: ``pair``; SiSNet: ``second``,
+        ``also`` names graphs that are not written by default (CSN: ``pair``; SiSNet: ``second``,
         ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``prove=False``
-        leaves the proofs out.
+        skips the parity check, which runs on synthetic people.
 
-        Raises ModelFileError for a model that is no checkpoint, ParityError where a file does
-        not answer as the checkpoint does, BuildError, ConfigError, OutputError,
+        Raises ModelFileError for a model that is not a checkpoint, ParityError if the output of a
+        file differs from the checkpoint's, BuildError, ConfigError, OutputError,
         MissingPackageError, ClosedError.
 
         >>> files = model.export(folder / "out", fp16=False)
@@ -290,7 +290,7 @@ class Model:
         return files
 
     def close(self) -> None:
-        """Let go of the file and the device; may be called twice."""
+        """Release the file and the device; may be called twice."""
         if not self._closed:
             self._closed = True
             self._matcher.close()
@@ -317,17 +317,16 @@ class Model:
 
 
 def matcher_of(model: Model) -> Matcher[Any]:
-    """What describes and compares behind an open model. Raises ClosedError, InputError."""
+    """The matcher of an open model. Raises ClosedError, InputError."""
     if not isinstance(model, Model):
         raise InputError(
-            f"expected a model as reid.load gives it, found {type(model).__name__}; load the file "
-            "first"
+            f"expected a model from reid.load, found {type(model).__name__}; load the file first"
         )
     return model._opened()
 
 
 def described_by(model: Model, features: Features) -> Any:
-    """The matcher's own form of features. Raises ModelFileError for another model's."""
+    """The matcher's form of features. Raises ModelFileError for another model's."""
     matcher = matcher_of(model)
     form = features.identity.get("stored")
     if form is not None:

@@ -1,4 +1,4 @@
-"""HTML for notebooks: rows of small pictures inside the page, no scripts, every name escaped."""
+"""HTML for notebooks: rows of small embedded pictures, no scripts, every name escaped."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from reid.errors import DataError
 from reid.types import Image
 
 LONGEST = 160
-"""Pixels of a picture's longer side."""
+"""A picture's longer side in pixels."""
 
 MAX_ROWS = 12
-"""Rows of pictures that are shown; a page with all of Market-1501 would stop a browser."""
+"""The most rows shown; a browser could not show all of Market-1501."""
 
 _QUALITY = 85
 
 
 class Cell(NamedTuple):
-    """A picture (None: there is none) and the words below it."""
+    """A picture (None if there is none) and the text below it."""
 
     source: Path | Image | None
     words: str
 
 
 def rows_of_pictures(rows: Sequence[Sequence[Cell]]) -> str:
-    """A table, a row for each query; what cannot be read is a cell without a picture."""
+    """A table with a row per query; an unreadable image is a cell without a picture."""
     lines = [
         "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
         for row in rows[:MAX_ROWS]
@@ -43,7 +43,7 @@ def rows_of_pictures(rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def data_uri(image: Image, longest: int = LONGEST) -> str:
-    """An image (H, W, 3) uint8 BGR as a JPEG inside the page, made smaller if need be."""
+    """An image (H, W, 3) uint8 BGR as an embedded JPEG, made smaller if too large."""
     scale = longest / max(image.shape[:2])
     if scale < 1:
         height, width = (max(1, round(edge * scale)) for edge in image.shape[:2])

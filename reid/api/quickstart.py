@@ -1,7 +1,7 @@
-"""The whole road on drawn people: draw, train, export, evaluate, prove, measure, and a page.
+"""The quickstart on synthetic people: draw, train, export, evaluate, check parity, measure, report.
 
-Each step is one call of the API; beside it stands the command that does the same, so that a
-reader can go on from there.
+Each step is one call of the API and prints the command that does the same, as a starting point
+for the user.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BENCH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do: where, with how many people, and the training's settings."""
+    """The settings: output folder, numbers of people, and overrides of training settings."""
 
     out: Path
     seed: int = 0
@@ -48,7 +48,7 @@ class Plan:
 
 
 Answer = tuple[dict[str, Any], str]
-"""What a step found, as its command prints it: plain values, and words."""
+"""A step's result, as its command prints it: plain values, and text."""
 
 
 def _draw(folder: Path, train_identities: int, test_identities: int, seed: int) -> Answer:
@@ -116,22 +116,22 @@ STEPS: dict[str, Callable[..., Answer]] = {
     "parity": _prove,
     "bench": _bench,
 }
-"""A command's words -> the call that does the same with its options."""
+"""A command's name -> the call that does the same with its options."""
 
 
 @dataclass
 class Quickstart:
-    """The plan being carried out and what the steps have answered so far."""
+    """The plan in progress and the results of the steps so far."""
 
     plan: Plan
     tell: Say
-    """Called with what each step found, in words."""
+    """Called with each step's result as text."""
     started_s: float = field(default_factory=time.perf_counter)
     report: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, words: str, called: str, /, **options: Any) -> dict[str, Any]:
-        """Do a step, showing the command that would do it ("train", "data synth")."""
+        """Do a step and print its command ("train", "data synth")."""
         say(f"\n[{time.perf_counter() - self.started_s:4.0f} s] {words}")
         line = command_line(called, options)
         say(f"$ {line}")
@@ -164,7 +164,7 @@ _OPTION_NAMES = {"name": "--data", "overrides": "--set", "batch_sizes": "--batch
 
 
 def run_quickstart(plan: Plan, tell: Say = say) -> Path | None:
-    """Fill ``plan.out``; return its ``index.html``, or None where training was interrupted.
+    """Fill ``plan.out``; return its ``index.html``, or None if training was interrupted.
 
     Raises OutputError for a folder that is in use, ConfigError for an override, and what the
     steps raise.
@@ -172,7 +172,7 @@ def run_quickstart(plan: Plan, tell: Say = say) -> Path | None:
     out = plan.out
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder with --out, or remove it")
-    resolve_config(RECIPE, None, plan.overrides)  # a misspelt setting is told before drawing
+    resolve_config(RECIPE, None, plan.overrides)  # reports a misspelt setting before drawing
     quick = Quickstart(plan, tell)
     run = out / "run"
     if not _trained(quick, out / "people", run):
@@ -183,7 +183,7 @@ def run_quickstart(plan: Plan, tell: Say = say) -> Path | None:
 
 
 def _trained(quick: Quickstart, people: Path, run: Path) -> bool:
-    """Draw people and train on them; whether that was done to the end."""
+    """Draw people and train on them; return whether training finished."""
     plan = quick.plan
     quick.report["data"] = quick.step(
         "draw people",
@@ -204,7 +204,7 @@ def _trained(quick: Quickstart, people: Path, run: Path) -> bool:
     if answer["interrupted"]:
         say(
             f"reid: the quickstart was stopped at step {answer['step']} of {answer['num_steps']} "
-            f"of the training; to go on with it: {quick.steps[-1]['command']} --resume"
+            f"of training; continue with: {quick.steps[-1]['command']} --resume"
         )
         return False
     quick.report["train"] = answer
@@ -212,7 +212,7 @@ def _trained(quick: Quickstart, people: Path, run: Path) -> bool:
 
 
 def _make_files(quick: Quickstart, run: Path, exported: Path) -> list[Path]:
-    """The ONNX files, and engines where they can be built; return those that run here."""
+    """Export ONNX files, and engines where possible; return those that run here."""
     answer = quick.step(
         "export ONNX in FP32 and FP16", "export", run=run, out=exported, fp16=True, no_parity=True
     )
@@ -221,7 +221,7 @@ def _make_files(quick: Quickstart, run: Path, exported: Path) -> list[Path]:
     engines = [Path(engine) for engine in built.get("engines", ())]
     refused = {str(engine): why for engine in engines if (why := _why_it_cannot_run(engine))}
     for engine, why in refused.items():
-        say(f"{engine} is not proven here: {why}")
+        say(f"parity of {engine} not checked here: {why}")
     quick.report["engine"] = {**built, "not_run": refused}
     running = [engine for engine in engines if str(engine) not in refused]
     return [*(Path(file) for file in answer["files"]), *running]
@@ -237,7 +237,7 @@ def _why_it_cannot_run(engine: Path) -> str:
 
 
 def _build_engine(quick: Quickstart, run: Path, exported: Path) -> dict[str, Any]:
-    """Build an engine where a builder is installed; elsewhere say what is missing."""
+    """Build an engine if a builder is installed; else say what is missing."""
     if not any(importlib.util.find_spec(name) for name in BUILDERS):
         missing = (
             "no engine was built: neither tensorrt nor tensorrt_rtx is installed; on a machine "
@@ -264,9 +264,9 @@ def _build_engine(quick: Quickstart, run: Path, exported: Path) -> dict[str, Any
 
 
 def _measure(quick: Quickstart, run: Path, files: list[Path], data: Mapping[str, Any]) -> None:
-    """Rank with each file, prove each, time each."""
+    """Evaluate each file, check its parity, time it."""
     quick.report["eval"] = quick.step(
-        "evaluate the checkpoint and the exported files on people it never saw",
+        "evaluate the checkpoint and the exported files on people not seen in training",
         "eval",
         models=(run, *files),
         **data,
@@ -274,7 +274,7 @@ def _measure(quick: Quickstart, run: Path, files: list[Path], data: Mapping[str,
     )
     quick.report["parity"] = [
         quick.step(
-            f"prove that {file.name} answers as the checkpoint does",
+            f"check the parity of {file.name} with the checkpoint",
             "parity",
             reference=run,
             candidate=file,
@@ -307,5 +307,8 @@ def _finish(quick: Quickstart, run: Path) -> Path:
     write_page(page, quick.report, {"ranked": out / "ranked.png", "curves": run / "curves.png"})
     best = quick.report["eval"]["models"][0]["cmc"]["rank1"]
     chance = quick.report["eval"]["chance_rank1"]
-    say(f"\ndone in {seconds:.0f} s: rank-1 {best:.1%} on unseen people, chance {chance:.1%}")
+    say(
+        f"\ndone in {seconds:.0f} s: rank-1 {best:.1%} on unseen people; "
+        f"of a random ranking: {chance:.1%}"
+    )
     return page

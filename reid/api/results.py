@@ -1,4 +1,4 @@
-"""What calls of the API answer with: ranked images and exported files."""
+"""Results of API calls: ranked images and exported files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reid.types import FloatArray, Image, IntArray
 
 
 class RankedImage(NamedTuple):
-    """A gallery image in a ranking: its row there, its path (empty for an array), how far it is."""
+    """A gallery image in a ranking: row in the gallery, path (empty for an array), distance."""
 
     row: int
     name: str
@@ -24,8 +24,8 @@ class RankedImage(NamedTuple):
 class RankedImages:
     """For each query its ``k`` nearest gallery images, nearest first.
 
-    ``indices`` and ``distances`` are (Q, k). In a notebook the pictures are shown, those of
-    images that were given as paths, or as arrays to ``rank`` itself.
+    ``indices`` and ``distances`` are (Q, k). A notebook shows the pictures of
+    images given as paths, or as arrays to ``rank`` itself.
 
     >>> ranked = model.rank(people / "query", people / "bounding_box_test", k=3)
     >>> ranked.indices.shape == (len(ranked), 3)
@@ -80,7 +80,7 @@ def _source(
 
 
 def nearest_k(k: int, num_gallery: int) -> int:
-    """``k`` cut to the gallery's size. Raises InputError for less than 1."""
+    """``k``, at most the gallery's size. Raises InputError for less than 1."""
     if k < 1:
         raise InputError(f"k is the number of images to find, 1 or more; found {k}")
     return min(k, num_gallery)
@@ -88,10 +88,10 @@ def nearest_k(k: int, num_gallery: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ExportedFiles:
-    """What an export wrote, each file proven unless that was left out.
+    """The files of an export, each with its parity checked unless that was skipped.
 
-    ``proofs`` are the parity reports, one for each ONNX file (a network that compares pairs has
-    one for its two) and for the Caffe files, as they stand in the manifests.
+    ``proofs`` are the parity reports, as in the manifests: one for each ONNX file (a network that
+    compares pairs has one for its two) and one for the Caffe files.
     """
 
     onnx: tuple[Path, ...]
@@ -99,9 +99,9 @@ class ExportedFiles:
     caffe: tuple[Path, ...] = ()
     proofs: tuple[dict[str, object], ...] = ()
     deployed: Path | None = None
-    """The last of the ONNX files that are not extras: half precision where that was asked for."""
+    """The last ONNX file written by default: FP16 if that was chosen."""
     description_bytes: int = 0
-    """What an image takes in a gallery as float32, of a network that compares pairs; else 0."""
+    """Size of a gallery image as float32 if the network compares pairs; else 0."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``reid export --json`` prints them."""
@@ -115,7 +115,7 @@ class ExportedFiles:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All files."""
         return (*self.onnx, *self.caffe, *self.engines)
 
     def __iter__(self) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The figures of any distances, of whatever model: the field's protocol for arrays of your own."""
+"""Evaluating distances of any model by the field's protocol, for your own arrays."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Ids = Sequence[int] | Sequence[str] | npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Retrieval figures, all of them shares of 1.
+    """Retrieval results, all of them shares of 1.
 
     ``mAP`` is the mean of the precision at each hit (as scikit-learn and torchreid compute it),
     ``mAP_trapezoid`` Market-1501's own definition. ``cmc`` maps rank k to the share of queries
-    answered within k. Queries without a right image in the gallery are counted in
-    ``num_unanswerable`` and left out of every mean.
+    with a correct match within k. Queries without a correct match in the gallery are counted in
+    ``num_unanswerable`` and excluded from every mean.
     """
 
     rank1: float
@@ -49,12 +49,12 @@ def score(
     shots: int = 1,
     seed: int = 0,
 ) -> Figures:
-    """CMC, mAP and mINP of distances (Q, G), smaller for images that are more alike.
+    """CMC, mAP and mINP of distances (Q, G), where smaller is more similar.
 
-    ``query_ids`` (Q,) and ``gallery_ids`` (G,) say whom the images show, as numbers or names. A
-    gallery image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a
-    query never matches an image of its own identity and camera; without them every image of
-    its identity is a right one. ``protocol`` is ``market`` (the whole gallery), ``single_shot``
+    ``query_ids`` (Q,) and ``gallery_ids`` (G,) are identities, as numbers or names. A gallery
+    image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a query never
+    matches an image of its own identity and camera; without them every image of its identity is
+    a correct match. ``protocol`` is ``market`` (the whole gallery), ``single_shot``
     or ``multi_shot`` (random draws of ``shots`` images an identity, ``trials`` of them from
     ``seed``).
 
@@ -69,8 +69,7 @@ def score(
     people = _numbers("query_ids", query_ids, "gallery_ids", gallery_ids, matrix.shape)
     if (query_cameras is None) != (gallery_cameras is None):
         raise InputError(
-            "query_cameras and gallery_cameras belong together; found one of them: give both, or "
-            "neither"
+            "query_cameras and gallery_cameras go together; found only one: give both, or neither"
         )
     if query_cameras is None or gallery_cameras is None:
         cameras = np.zeros(matrix.shape[0], np.int64), np.ones(matrix.shape[1], np.int64)
@@ -79,7 +78,9 @@ def score(
             "query_cameras", query_cameras, "gallery_cameras", gallery_cameras, matrix.shape
         )
     if protocol == "multi_query":
-        raise ConfigError("multi_query averages vectors, which distances no longer hold")
+        raise ConfigError(
+            "multi_query averages embeddings; it needs more than distances, choose market"
+        )
     query, gallery = (Labels(*sides) for sides in zip(people, cameras, strict=True))
     rules = Protocol(protocol, trials=trials, seed=seed, shots=shots)
     scores = measure(lambda rows: matrix[rows], query, gallery, rules).scores
@@ -97,7 +98,7 @@ def score(
 def _numbers(
     first: str, first_ids: Ids, second: str, second_ids: Ids, shape: tuple[int, ...]
 ) -> tuple[IntArray, IntArray]:
-    """Both sides' names or numbers as numbers from 1 on; -1 stays. Raises InputError."""
+    """Both sides' names or numbers, renumbered from 1; -1 stays. Raises InputError."""
     one, other = (
         _checked(name, ids, length)
         for name, ids, length in zip((first, second), (first_ids, second_ids), shape, strict=True)

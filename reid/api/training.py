@@ -1,4 +1,4 @@
-"""Training as one call, and the run folder that it leaves."""
+"""Training as one call, and the run folder it writes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Overrides = Mapping[str, object] | Sequence[str]
 """``{"run.seed": 1}``, or lines as ``--set`` takes them: ``["run.seed=1"]``."""
 
 _LOOP = "reid.training.loop"
-"""Loads torch: imported when a training begins."""
+"""Loads torch, so it is imported only for training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder after a training: checkpoint, log, curves, configuration.
+    """The run folder of a training: checkpoint, log, curves, configuration.
 
     >>> trained = reid.train("msp_cnn_synthetic", people, folder / "run", overrides=tiny)
     >>> trained.result.step, trained.result.interrupted
@@ -62,15 +62,15 @@ class Run:
             "interrupted": result.interrupted,
             "seconds": round(result.seconds, 1),
             "images_per_s": round(result.images_per_s, 2),
-            # A finished run that is resumed has no step to take, and JSON no word for NaN.
+            # Resuming a finished run takes no step: its loss is NaN, which JSON lacks.
             "loss": result.loss if math.isfinite(result.loss) else None,
         }
 
     def to_text(self) -> str:
-        """What became of it, and the next command."""
+        """The result, and the next command."""
         result = self.result
         if result.interrupted:
-            return f"stopped at step {result.step} of {result.num_steps}; go on with --resume"
+            return f"stopped at step {result.step} of {result.num_steps}; continue with --resume"
         loss = f", loss {result.loss:.3f}" if math.isfinite(result.loss) else ""
         return (
             f"{self.folder}: {result.step} steps in {result.seconds:.0f} s, "
@@ -93,19 +93,20 @@ def train(
 ) -> Run:
     """Train a recipe on the dataset below ``root`` into the run folder ``out``.
 
-    ``recipe`` is one of ``reid.recipes()``. It is overridden by ``solver`` (a Caffe solver
-    prototxt), that by ``config_file`` (TOML), that by ``overrides``. ``resume`` goes on from the
-    checkpoint in ``out``. Ctrl-C saves one and returns, with ``result.interrupted`` set.
+    ``recipe`` is one of ``reid.recipes()``. ``solver`` (a Caffe solver prototxt) overrides it,
+    ``config_file`` (TOML) overrides both, ``overrides`` override all. ``resume`` continues from
+    the checkpoint in ``out``. Ctrl-C saves a checkpoint and returns with ``result.interrupted``
+    set.
 
-    Raises ConfigError for an unknown recipe or setting, DataError for a dataset that is not
-    there, OutputError, CheckpointError, TrainingError when a loss is not finite.
+    Raises ConfigError for an unknown recipe or setting, DataError for a missing dataset,
+    OutputError, CheckpointError, TrainingError when a loss is not finite.
 
     >>> run = reid.train("msp_cnn_synthetic", people, folder / "again", overrides=tiny)
     >>> (run.folder / "checkpoint.pt").is_file()
     True
     """
     if not isinstance(recipe, str):
-        raise InputError(f"recipe is a name, one of reid.recipes(); found {recipe!r}")
+        raise InputError(f"recipe must be one of the names in reid.recipes(); found {recipe!r}")
     with reporting(progress) as reporter, named_packages():
         from_solver: dict[str, Mapping[str, Any]] = {}
         if solver is not None:
@@ -127,7 +128,7 @@ def override_lines(overrides: Overrides) -> list[str]:
     """``key=value`` lines, values in TOML. Raises InputError, ConfigError."""
     if isinstance(overrides, str):
         raise InputError(
-            f"overrides are a mapping or a list of lines, found the text {overrides!r}; write "
+            f"overrides must be a mapping or a list of lines, found the text {overrides!r}; write "
             f"[{overrides!r}]"
         )
     if isinstance(overrides, Mapping):

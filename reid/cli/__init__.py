@@ -1,4 +1,4 @@
-"""The door: ``reid NAME ...`` loads NAME's command on call and answers errors in one line.
+"""The ``reid`` command: ``reid NAME ...`` loads command NAME when called; errors take one line.
 
 Exit codes: 0 done, 1 a ReidError or the operating system's error, 2 wrong usage, 3 parity
 failed, 130 interrupted. Results go to stdout, everything else to stderr. ``REID_DEBUG=1`` shows
@@ -25,15 +25,15 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 BROKEN_PIPE = 1
-"""Exit code where the reader of stdout has gone (``reid ... | head``), as Python's."""
+"""Exit code where the reader of stdout has closed it (``reid ... | head``), as in Python."""
 
 
 STDERR = 2
-"""Its file descriptor."""
+"""File descriptor of stderr."""
 
 
 class Entry(NamedTuple):
-    """Where a command is (``module:attribute``) and what it does, in one line."""
+    """Import path of a command (``module:attribute``) and a line that says what it does."""
 
     target: str
     help: str
@@ -42,41 +42,51 @@ class Entry(NamedTuple):
 COMMANDS: Mapping[str, Entry] = {
     "quickstart": Entry(
         "reid.cli.quickstart:quickstart",
-        "Draw people, train, export, prove and measure in minutes.",
+        "Draw people, train, export, check parity and measure in minutes.",
     ),
     "data": Entry("reid.cli.data:data", "Draw a synthetic dataset, or check a real one."),
     "recipes": Entry("reid.cli.train:recipes", "List the recipes, or show one's settings."),
     "train": Entry("reid.cli.train:train", "Train a recipe on a dataset into a run folder."),
     "eval": Entry(
-        "reid.cli.evaluate:evaluate", "Rank a gallery with any model file: CMC, mAP, mINP."
+        "reid.cli.evaluate:evaluate", "Rank a gallery with any model file; print CMC, mAP, mINP."
     ),
     "describe": Entry(
-        "reid.cli.describe:describe", "Describe a gallery once, into a file for later queries."
+        "reid.cli.describe:describe", "Compute a gallery's features once and save them."
     ),
-    "export": Entry("reid.export.commands:export", "Turn a checkpoint into ONNX and engines."),
-    "import-caffe": Entry("reid.export.commands:import_caffe", "Make a run from Caffe weights."),
-    "parity": Entry("reid.export.commands:parity", "Prove that two model files answer alike."),
-    "index": Entry("reid.deploy.commands.index:index", "Describe images into a gallery."),
+    "export": Entry(
+        "reid.export.commands:export", "Export a checkpoint to ONNX, TensorRT or Caffe."
+    ),
+    "import-caffe": Entry(
+        "reid.export.commands:import_caffe", "Make a run folder from Caffe weights."
+    ),
+    "parity": Entry(
+        "reid.export.commands:parity", "Check that two model files give the same output."
+    ),
+    "index": Entry("reid.deploy.commands.index:index", "Add images to a gallery."),
     "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
     "serve": Entry("reid.deploy.commands.serve:serve", "Search a gallery on a web page."),
-    "watch": Entry("reid.deploy.commands.watch:watch", "Follow people through cameras."),
+    "watch": Entry("reid.deploy.commands.watch:watch", "Track people across cameras."),
     "bench": Entry(
         "reid.deploy.commands.bench:bench", "Measure a model file's latency and crops/s."
     ),
-    "bundle": Entry("reid.deploy.commands.bundle:bundle", "Write what DeepStream or Triton needs."),
-    "doctor": Entry("reid.deploy.commands.doctor:doctor", "Say what is wrong with a model here."),
+    "bundle": Entry(
+        "reid.deploy.commands.bundle:bundle", "Write the files DeepStream or Triton needs."
+    ),
+    "doctor": Entry(
+        "reid.deploy.commands.doctor:doctor", "Check a model file and this machine for problems."
+    ),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are import strings: helping lists them, calling loads one."""
+    """A group whose commands are import strings: help lists them, a call imports one."""
 
     def __init__(self, entries: Mapping[str, Entry], **attributes: Any) -> None:
         super().__init__(**attributes)
         self.entries = entries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the table's order: that of the work."""
+        """Names in the order of the table, which is the order of the work."""
         return list(self.entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -89,7 +99,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table as it stands; click's own would import every command for its help."""
+        """List the table's help lines; click's own method would import every command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in self.entries.items()])
 
@@ -99,8 +109,8 @@ class LazyGroup(click.Group):
         """As click's, but an unknown command names the nearest one."""
         name = args[0]
         if name not in self.entries and not name.startswith("-") and not ctx.resilient_parsing:
-            close = nearest(name, self.entries) or f"; one of {', '.join(self.entries)}"
-            ctx.fail(f"no command {name!r}{close}")
+            close = nearest(name, self.entries) or f"; commands: {', '.join(self.entries)}"
+            ctx.fail(f"unknown command {name!r}{close}")
         return super().resolve_command(ctx, args)
 
 
@@ -110,7 +120,7 @@ def door(entries: Mapping[str, Entry] = COMMANDS) -> LazyGroup:
         entries,
         name="reid",
         help=(
-            "Person re-identification: train, evaluate, export, and prove what is shipped.\n\n"
+            "Person re-identification: train, evaluate, export, and check what was exported.\n\n"
             "Start with `reid quickstart`; `reid NAME --help` explains each command."
         ),
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -128,7 +138,7 @@ def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMA
 
 
 def _exit_code(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> int:
-    """Run a command, and answer its errors in one line."""
+    """Run a command and print its errors in one line."""
     try:
         result = _invoke(args, entries)
         sys.stdout.flush()
@@ -147,14 +157,14 @@ def _exit_code(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> int:
     except BrokenPipeError:
         _let_go_of(sys.stdout)
         return BROKEN_PIPE
-    except OSError as error:  # what no room answers for: stdout on a full disk, a folder taken away
+    except OSError as error:  # not caught elsewhere: stdout on a full disk, a deleted folder
         _show_traceback(error)
-        _say(f"error: the operating system refused: {error}; REID_DEBUG=1 shows where")
+        _say(f"error: operating system error: {error}; REID_DEBUG=1 shows where")
         _let_go_of(sys.stdout)
         return ReidError.exit_code
     if isinstance(result, Mapping) and result.get("interrupted"):
         return INTERRUPTED
-    # ctx.exit(code) arrives here as the code; what else a command returns is for its callers.
+    # ctx.exit(code) returns the code here; any other result is for Python callers.
     return result if isinstance(result, int) else 0
 
 
@@ -166,13 +176,13 @@ def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
 
 
 def _show_traceback(error: Exception) -> None:
-    """Where ``REID_DEBUG`` asks for it."""
+    """Only if ``REID_DEBUG`` is set."""
     if os.environ.get("REID_DEBUG", "0") not in ("", "0"):
         sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _occupy_stderr() -> None:
-    """Where stderr was closed (``2>&-``), the next file to be opened would be written as stderr."""
+    """Open a closed stderr (``2>&-``): else the next file opened would receive its output."""
     if sys.stderr is None:
         opened = os.open(os.devnull, os.O_WRONLY)
         if opened < STDERR:
@@ -180,7 +190,7 @@ def _occupy_stderr() -> None:
 
 
 def _let_go_of(stream: TextIO | None) -> None:
-    """What cannot be written would raise once more as the interpreter closes the stream."""
+    """Discard what cannot be written; it would raise again when the interpreter exits."""
     if stream is None:
         return
     try:
@@ -191,7 +201,7 @@ def _let_go_of(stream: TextIO | None) -> None:
 
 
 def _one_line(error: ReidError) -> str:
-    """The message on one line, however many it was written on."""
+    """The message joined into one line."""
     lines = (line.strip() for line in str(error).splitlines())
     return "; ".join(line for line in lines if line)
 

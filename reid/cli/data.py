@@ -1,4 +1,4 @@
-"""``reid data``: draw a dataset, or check one."""
+"""``reid data``: draw a synthetic dataset, or check a dataset."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def data() -> None:
 @click.argument("folder", type=options.FOLDER)
 @click.option("--train-identities", default=60, show_default=True, help="People to train on.")
 @click.option("--test-identities", default=24, show_default=True, help="Other people, to test on.")
-@click.option("--cameras", default=4, show_default=True, help="Cameras, each with its own look.")
-@click.option("--images", default=4, show_default=True, help="Images of a person per camera.")
+@click.option(
+    "--cameras", default=4, show_default=True, help="Cameras, each with its own colours and light."
+)
+@click.option("--images", default=4, show_default=True, help="Images per person and camera.")
 @click.option(
     "--seed",
     type=options.COUNT,
     default=0,
     show_default=True,
-    help="The same seed draws the same bytes.",
+    help="Seed of the drawing; the same seed gives identical files.",
 )
 @options.as_json
 def synth(
@@ -87,8 +89,9 @@ def check(
     NAME is market1501, market1501_multi_query, market1501_500k, dukemtmc, msmt17, msmt17_v2,
     cuhk01, cuhk03_detected, cuhk03_labeled, cuhk03_np_detected, cuhk03_np_labeled, viper or
     synthetic; or, for your own images, folder (person/camera/*.jpg, person/*.jpg or names as
-    Market-1501's) or csv (one file of path,person_id,camera_id,split). It says how they were
-    understood, how training would divide them, and which files cannot be used and why.
+    Market-1501's) or csv (one file of path,person_id,camera_id,split). For your own images the
+    output says how they were read, how training would split them, and which files cannot be used
+    and why.
     """
     from reid.data.inspection import inspect_dataset
 

@@ -21,7 +21,7 @@ from reid.progress import progress_bar
     type=click.Choice(["gallery", "query"]),
     default="gallery",
     show_default=True,
-    help="Which of the dataset's test images.",
+    help="Which test images of the dataset to describe.",
 )
 @options.test_identities
 @options.split_seed
@@ -33,15 +33,15 @@ from reid.progress import progress_bar
     "graph",
     cls=options.Renamed,
     default="",
-    help="SiSNet's run: cascade (both scales), embed (the first) or second.",
+    help="Graph of a SiSNet run: cascade (both scales), embed (the first) or second.",
 )
 @click.option(
     "--stored",
     type=click.Choice(["float16", "float32"]),
     default="float16",
     show_default=True,
-    help="How a network that compares pairs keeps its maps and parts: float32 takes twice the "
-    "room, and all values. Vectors are always float32.",
+    help="How feature maps and parts of a network that compares pairs are stored: float32 takes "
+    "twice the space and loses nothing. Embeddings are always float32.",
 )
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
 @options.device
@@ -65,11 +65,11 @@ def describe(
     threads: int,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Describe test images with MODEL once and keep what later queries are compared with.
+    """Compute the features of test images with MODEL once and save them for later comparisons.
 
-    A vector an image, or, of a network that compares pairs, its maps and parts. Give the
-    file to `reid eval --gallery-features FILE` (or --query-features) of the same model, split and
-    graph, at the same precision; images described beside the file are kept in its form
+    The file has one embedding per image or, for a network that compares pairs, feature maps and
+    parts. Pass it to `reid eval --gallery-features FILE` (or --query-features) with the same
+    model, split, graph and precision; images described in that run are stored the same way
     (--stored).
     """
     from reid.evaluation.evaluating import split_as_trained

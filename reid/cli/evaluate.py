@@ -25,7 +25,7 @@ from reid.progress import progress_bar, say
 @click.option(
     "--batch",
     type=options.BATCH,
-    help="Images per call of the network (else: 64, or 128 of one that compares pairs).",
+    help="Images per call of the network (default: 64; 128 if the network compares pairs).",
 )
 @options.shortlist(None, multiple=True)
 @click.option(
@@ -34,15 +34,15 @@ from reid.progress import progress_bar, say
     "graphs",
     cls=options.Renamed,
     multiple=True,
-    help="SiSNet's run: cascade (both scales), embed (the first) or second. Given several times, "
-    "the differences from the first are told (Table 3 of the poster).",
+    help="Graph of a SiSNet run: cascade (both scales), embed (the first) or second. Given several "
+    "times, the differences from the first are printed (Table 3 of the poster).",
 )
 @click.option(
     "--shots",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Rank people by the nearest of N random gallery images of each, seen by other cameras: "
-    "1 is single-shot, more is multi-shot (else: by the dataset's own protocol).",
+    help="Rank people by the nearest of N random gallery images of each from other cameras: "
+    "1 is single-shot, more is multi-shot (default: the dataset's own protocol).",
 )
 @click.option(
     "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
@@ -51,23 +51,23 @@ from reid.progress import progress_bar, say
     "--rerank-settings",
     type=(int, int, float),
     metavar="K1 K2 LAMBDA",
-    help="Re-rank with these settings (else: 20 6 0.3, the paper's).",
+    help="Re-rank with these settings (default: 20 6 0.3, the paper's).",
 )
-@click.option("--camera-pairs", is_flag=True, help="Print figures of each pair of cameras.")
+@click.option("--camera-pairs", is_flag=True, help="Print the results of each pair of cameras.")
 @click.option(
-    "--published", is_flag=True, help="Print the papers' figures of the same test beside it."
+    "--published", is_flag=True, help="Also print the papers' results with the same protocol."
 )
 @click.option(
     "--query-features",
     "query_file",
     type=options.FILE,
-    help="The queries, as `reid describe --side query` described them.",
+    help="Features of the queries, written by `reid describe --side query`.",
 )
 @click.option(
     "--gallery-features",
     "gallery_file",
     type=options.FILE,
-    help="The gallery, as `reid describe` described it.",
+    help="Features of the gallery, written by `reid describe`.",
 )
 @click.option("--query", "old_query_file", type=options.FILE, hidden=True)
 @click.option("--gallery", "old_gallery_file", type=options.FILE, hidden=True)
@@ -76,8 +76,9 @@ from reid.progress import progress_bar, say
     "--report",
     "folder",
     type=options.FOLDER,
-    help="Write a page with the figures and pictures into this folder; of a run also what its "
-    "network sees: maps and patches, CSN's attended parts and similarities, SiSNet's activations.",
+    help="Write an HTML page with results and pictures into this folder; for a run also what its "
+    "network sees: feature maps and patches, CSN's attended parts and similarities, SiSNet's "
+    "activations.",
 )
 @click.option("--worst-first", is_flag=True, help="Show the worst queries in the pictures.")
 @options.as_json
@@ -110,9 +111,9 @@ def evaluate(
     worst_first: bool,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Evaluate MODELS: run folders, checkpoints, .onnx or .engine files, in one table.
+    """Evaluate MODELS (run folders, checkpoints, .onnx or .engine files) in one table.
 
-    Where a dataset is split by a seed, the split is the one that the first model was trained on.
+    If a dataset is split by a seed, the split of the first model's training is used.
     """
     from reid.api.evaluation import Settings, compare_models, prepare_report
     from reid.outputs import refuse_inputs

@@ -1,4 +1,4 @@
-"""Options that several commands share, spelt once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import click
 
 DEVICES = ("auto", "cpu", "cuda")
-"""As in ``reid.types``, which is not imported for ``--help``: it brings NumPy."""
+"""As in ``reid.types``, which is not imported for ``--help`` because it imports NumPy."""
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 MODEL = click.Path(path_type=Path)
-"""A run folder, a checkpoint or an exported file: what it is, its reader says."""
+"""A run folder, a checkpoint or an exported file; the code that opens it checks which."""
 
 COUNT = click.IntRange(min=0)
 BATCH = click.IntRange(min=1)
 
 
 class Renamed(click.Option):
-    """An option that has had another name: it still works, and help shows the first alone."""
+    """An option with a former name, which still works; help shows only the first name."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The first name, and the help."""
+        """The first name and its help."""
         names, self.opts = self.opts, self.opts[:1]
         try:
             return super().get_help_record(ctx)
@@ -38,8 +38,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the result
 
 
 def shortlist(default: int | None, *, multiple: bool = False) -> Decorator:
-    """``--shortlist K``, which means the same in every command."""
-    more = "; give it several times to compare the figures" if multiple else ""
+    """``--shortlist K``, with one meaning in every command."""
+    more = "; give it several times to compare the results" if multiple else ""
     return click.option(
         "--shortlist",
         "shortlists" if multiple else "shortlist",
@@ -48,8 +48,8 @@ def shortlist(default: int | None, *, multiple: bool = False) -> Decorator:
         default=None if multiple else default,
         show_default=not multiple,
         metavar="K",
-        help="A network that compares pairs: compare a query with the K gallery images that its "
-        f"ranking vector puts first, 0 with all{more}.",
+        help="For a network that compares pairs: compare a query only with the K gallery images "
+        f"nearest by ranking vector; 0 compares with all{more}.",
     )
 
 
@@ -65,19 +65,17 @@ threads = click.option(
     type=COUNT,
     default=0,
     show_default=True,
-    help="CPU threads of the network; 0 leaves it to the backend.",
+    help="CPU threads of the network; 0: the backend decides.",
 )
 test_identities = click.option(
     "--test-identities",
     type=COUNT,
-    help="CUHK01: 100 or 486; own images: any (else: as trained).",
+    help="Number of test identities. CUHK01: 100 or 486; own images: any (default: as trained).",
 )
 split_seed = click.option(
-    "--split-seed", type=COUNT, help="Seed of a random split (else: as trained)."
+    "--split-seed", type=COUNT, help="Seed of a random split (default: as trained)."
 )
-data_root = click.option(
-    "--data-root", type=FOLDER, required=True, help="The folder the dataset lies in."
-)
+data_root = click.option("--data-root", type=FOLDER, required=True, help="The dataset's folder.")
 
 
 def own_images(command: Callable[..., Any]) -> Callable[..., Any]:

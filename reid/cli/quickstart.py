@@ -16,14 +16,14 @@ from reid.cli import options
     type=options.FOLDER,
     default=Path("runs/quickstart"),
     show_default=True,
-    help="The folder to fill.",
+    help="The folder to write into.",
 )
 @click.option(
     "--seed",
     type=options.COUNT,
     default=0,
     show_default=True,
-    help="Seed of the drawing and training.",
+    help="Seed of the drawing and of training.",
 )
 @click.option(
     "--train-identities",
@@ -40,7 +40,7 @@ from reid.cli import options
     help="Other people, to test on.",
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of training."
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a training setting."
 )
 def quickstart(
     out: Path,
@@ -49,10 +49,10 @@ def quickstart(
     people: int,
     overrides: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Draw people, train on them, evaluate, export, prove parity, measure: in minutes.
+    """Draw people, train on them, evaluate, export, check parity and measure, in minutes.
 
-    Says which command does each step, takes under four minutes on two processor cores, and
-    leaves index.html with all that came out.
+    Prints the command for each step, takes under four minutes on two CPU cores, and writes
+    index.html with all results.
     """
     from reid.api.quickstart import Plan, run_quickstart
 

@@ -37,11 +37,11 @@ def recipes(name: str | None, as_json: bool) -> None:
 @click.option(
     "--solver",
     type=options.FILE,
-    help="Caffe solver prototxt: rate, policy, max_iter, momentum, decay, iter_size.",
+    help="Caffe solver prototxt: learning rate, policy, max_iter, momentum, decay, iter_size.",
 )
 @click.option("--config", "config_file", type=options.FILE, help="TOML that overrides the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the run folder.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in the run folder.")
 @options.own_images
 @options.as_json
 def train(
@@ -57,13 +57,13 @@ def train(
     layout: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Train RECIPE (see `reid recipes`) and leave checkpoint, log and curves in a folder.
+    """Train RECIPE (see `reid recipes`) and write checkpoint, log and curves into a folder.
 
-    The recipe is overridden by --solver, that by --config, that by --set. A solver describes
-    one stage: it sets the rate and length of the recipe's first, whose losses stay, and the
-    momentum, decay and iter_size of all; later stages keep their rates ([[stages]] in
-    --config replaces them all). What it leaves out has Caffe's default (no momentum, no
-    decay); what finds no use is listed.
+    --solver overrides the recipe, --config overrides --solver, --set overrides all. A solver
+    describes one stage: it sets the learning rate and length of the recipe's first stage, whose
+    losses stay, and the momentum, decay and iter_size of all stages; later stages keep their
+    rates ([[stages]] in --config replaces them all). Fields missing in the solver take Caffe's
+    default (no momentum, no decay); fields that are not used are listed.
 
     Several GPUs or processes: torchrun --nproc-per-node N -m reid.cli train RECIPE ...
     """

@@ -1,9 +1,9 @@
-"""Every setting of a training run, with its default's source beside it.
+"""Every setting of a training run, with the source of its default.
 
 Resolved in three steps: recipe, then ``--config`` file, then ``--set key=value``. The
-result is kept in the run folder and in the checkpoint. Tags: [paper] stated by the
+result is stored in the run folder and in the checkpoint. Tags: [paper] stated by the
 paper, [DGD] the code MSP-CNN builds on, [X-Corr] the code its cross-correlation follows,
-[inferred] stated nowhere, chosen here.
+[inferred] not stated by any source, chosen here.
 """
 
 from __future__ import annotations
@@ -24,39 +24,41 @@ def _check(ok: bool, message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """What changes an image in training; evaluation takes the centre crop."""
+    """Random changes to images in training; evaluation uses the centre crop."""
 
     random_crop: bool = True  # [paper] 160x64 -> random 144x56
-    translation: float = 0.0  # largest shift, as a share of each side; CSN, X-Corr: 0.05
+    translation: float = 0.0  # largest shift as a share of each side; CSN, X-Corr: 0.05
     mirror_probability: float = 0.5  # [DGD]
-    colour_jitter_std: float = 0.0  # AlexNet's PCA jitter, its value is 0.1; [inferred] off
+    colour_jitter_std: float = 0.0  # AlexNet's PCA colour jitter (AlexNet: 0.1); [inferred] off
     erasing_probability: float = 0.0  # random erasing (Zhong et al. 2017); not in the paper
 
     def __post_init__(self) -> None:
         _check(
             0 <= self.translation < 0.5,
-            f"augment.translation is in [0, 0.5), found {self.translation}",
+            f"augment.translation must be in [0, 0.5), found {self.translation}",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """Which dataset, how it is split, how it is read."""
+    """The dataset, how it is split and how it is read."""
 
     name: str = "market1501"
     num_test_identities: int = 0  # 0: the dataset's own split; CUHK01: 100 or 486 [paper]
-    split_seed: int = 0  # of a random split; CUHK03: which of its 20 test sets
-    validation: str = "auto"  # train, apart: a validation part trains or not (CUHK03, MSMT17)
+    split_seed: int = 0  # seed of a random split; CUHK03: which of its 20 test sets
+    validation: str = (
+        "auto"  # train: also train on the validation part; apart: not (CUHK03, MSMT17)
+    )
     junk: tuple[str, ...] = ()  # own images: people who are neither right nor wrong
-    distractors: tuple[str, ...] = ()  # own images: people who are nobody
-    layout: str = ""  # own folders: what they mean, as camera/person; empty: recognised
-    num_workers: int = -1  # loader processes; -1: chosen from the machine's cores
+    distractors: tuple[str, ...] = ()  # own images: names without an identity, wrong for all
+    layout: str = ""  # own folders: their meaning, such as camera/person; empty: recognised
+    num_workers: int = -1  # loader processes; -1: by the number of CPU cores
 
     def __post_init__(self) -> None:
-        _check(self.split_seed >= 0, f"data.split_seed is 0 or above, found {self.split_seed}")
+        _check(self.split_seed >= 0, f"data.split_seed must be 0 or above, found {self.split_seed}")
         _check(
             self.validation in ("auto", "train", "apart"),
-            f"data.validation is auto, train or apart; found {self.validation!r}",
+            f"data.validation must be auto, train or apart; found {self.validation!r}",
         )
 
 
@@ -64,7 +66,7 @@ class DataConfig:
 class SamplerConfig:
     """How a batch is composed.
 
-    ``pairs``: each anchor with one positive (another camera's where there is one) and
+    ``pairs``: each anchor with one positive (from another camera if there is one) and
     ``negatives_per_positive`` negatives. ``identities``: P identities x K images, each
     image an anchor, pairs taken within the batch.
     """
@@ -72,37 +74,39 @@ class SamplerConfig:
     kind: str = "pairs"
     anchors_per_batch: int = 48  # [inferred]
     negatives_per_positive: int = 2  # [paper] section 3.3, Figure 5
-    copies: int = 1  # pairs: times that an epoch takes each image, augmented anew; CSN: 2 or 5
+    copies: int = 1  # pairs: uses of each image per epoch, each newly augmented; CSN: 2 or 5
     identities_per_batch: int = 16
     images_per_identity: int = 4
 
     def __post_init__(self) -> None:
         _check(
             self.kind in ("pairs", "identities"),
-            f"sampler.kind is pairs or identities, found {self.kind!r}",
+            f"sampler.kind must be pairs or identities, found {self.kind!r}",
         )
         counts = ("anchors_per_batch", "copies", "identities_per_batch", "images_per_identity")
         for name in counts:
             _check(getattr(self, name) >= 1, f"sampler.{name} must be at least 1")
-        _check(self.negatives_per_positive >= 0, "sampler.negatives_per_positive is below 0")
+        _check(
+            self.negatives_per_positive >= 0, "sampler.negatives_per_positive must be 0 or above"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """SGD as Caffe runs it, or Adam. Biases and BN do not decay [DGD]."""
+    """SGD as in Caffe, or Adam. No weight decay on biases and BN [DGD]."""
 
-    kind: str = "sgd"  # sgd [DGD]; adam: CSN [paper]; its decay is added to the gradient
+    kind: str = "sgd"  # sgd [DGD]; adam: CSN [paper], decay added to the gradient
     momentum: float = 0.9  # [DGD]
     weight_decay: float = 5e-4  # [DGD]
     nesterov: bool = False
     bias_lr_mult: float = 2.0  # [DGD]
-    iter_size: int = 1  # passes accumulated per update [DGD] 2
+    iter_size: int = 1  # passes accumulated per update; DGD: 2
 
     def __post_init__(self) -> None:
         kinds = ("sgd", "adam")
         _check(
             self.kind in kinds,
-            f"optimizer.kind is one of {', '.join(kinds)}; found {self.kind!r}",
+            f"optimizer.kind must be one of {', '.join(kinds)}; found {self.kind!r}",
         )
         _check(
             self.iter_size >= 1, f"optimizer.iter_size must be at least 1, found {self.iter_size}"
@@ -111,17 +115,17 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class StageConfig:
-    """One stage of training: how long, at which rate, with which losses.
+    """One stage of training: its length, learning rate and losses.
 
     The length is ``iterations`` or ``epochs`` (one of them positive). Policies:
-    ``fixed``; ``step``: base_lr * gamma^floor(i / stepsize); ``multistep``: base_lr * gamma^(how
-    many ``milestones``, shares of the stage in (0, 1), are behind); ``stepdecr``:
+    ``fixed``; ``step``: base_lr * gamma^floor(i / stepsize); ``multistep``: base_lr * gamma^(number
+    of ``milestones`` passed, each a share of the stage in (0, 1)); ``stepdecr``:
     max(min_lr, base_lr * (1 - gamma * floor(i / stepsize))); ``cosine``: from base_lr to
-    min_lr over the stage. ``loss_weights`` names the losses of the network's objective; one
-    that is absent or 0 is not computed. MSP-CNN's are softmax, euclidean and
-    cross_correlation; the paper prints no weights, so 1, 1, 1 in the recipes is [inferred].
+    min_lr over the stage. ``loss_weights`` gives weights to the losses of the network's objective;
+    a loss that is absent or 0 is not computed. MSP-CNN's are softmax, euclidean and
+    cross_correlation; the paper gives no weights, so 1, 1, 1 in the recipes is [inferred].
     ``image_height`` and ``image_width`` shrink the crops for a coarse-to-fine schedule (0:
-    the size of the crop); the network says which sizes it can take.
+    the size of the crop); the network checks that it can take the size.
     """
 
     name: str = "stage1"
@@ -148,13 +152,13 @@ class StageConfig:
         policies = ("fixed", "step", "multistep", "stepdecr", "cosine")
         _check(
             self.lr_policy in policies,
-            f"{where}: lr_policy is one of {', '.join(policies)}; found {self.lr_policy!r}",
+            f"{where}: lr_policy must be one of {', '.join(policies)}; found {self.lr_policy!r}",
         )
         _check(self.base_lr > 0, f"{where}: base_lr must be above 0, found {self.base_lr}")
         _check(
             list(self.milestones) == sorted(self.milestones)
             and all(0 < share < 1 for share in self.milestones),
-            f"{where}: milestones are ascending shares of the stage in (0, 1), found "
+            f"{where}: milestones must be ascending shares of the stage in (0, 1), found "
             f"{list(self.milestones)}",
         )
         _check(self.stepsize > 0, f"{where}: stepsize must be above 0, found {self.stepsize}")
@@ -162,23 +166,25 @@ class StageConfig:
             (self.image_height > 0) == (self.image_width > 0),
             f"{where}: set both image_height and image_width, or neither",
         )
-        _check(self.warmup_iterations >= 0, f"{where}: warmup_iterations is below 0")
+        _check(self.warmup_iterations >= 0, f"{where}: warmup_iterations must be 0 or above")
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) to shrink crops to, or None to leave them."""
+        """(height, width) to shrink crops to, or None for no change."""
         return (self.image_height, self.image_width) if self.image_height else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """The run itself: seeds, arithmetic, how often to save and log."""
+    """The run itself: seed, arithmetic, how often to save and log."""
 
     seed: int = 0
-    precision: str = "auto"  # fp32, bf16, fp16; auto: measured on the CPU; CUDA: bf16, or fp16
-    channels_last: str = "auto"  # on, off; auto: measured
+    precision: str = "auto"  # fp32, bf16, fp16; auto: measured on a CPU; CUDA: bf16, else fp16
+    channels_last: str = "auto"  # on, off; auto: on with CUDA, measured on a CPU
     device: str = "auto"  # cpu, cuda
-    keep_freed_memory: str = "auto"  # on, off; CPU: quicker, more memory; auto: where there is room
+    keep_freed_memory: str = (
+        "auto"  # on, off; on a CPU faster but more memory; auto: if memory allows
+    )
     checkpoint_every_s: float = 300.0
     log_every: int = 10  # iterations between rows of the CSV
 
@@ -190,9 +196,11 @@ class RunConfig:
             ("keep_freed_memory", ("auto", "on", "off")),
         ):
             value = getattr(self, name)
-            _check(value in allowed, f"run.{name} is one of {', '.join(allowed)}; found {value!r}")
+            _check(
+                value in allowed, f"run.{name} must be one of {', '.join(allowed)}; found {value!r}"
+            )
         _check(self.log_every >= 1, "run.log_every must be at least 1")
-        _check(0 <= self.seed < 2**63, f"run.seed is 0 to 2^63 - 1, found {self.seed}")
+        _check(0 <= self.seed < 2**63, f"run.seed must be from 0 to 2^63 - 1, found {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)

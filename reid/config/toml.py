@@ -1,7 +1,7 @@
 """Configurations as TOML: recipe, then a file, then ``key=value`` overrides.
 
-An unknown recipe or key names the nearest one; a value of the wrong kind says what was
-expected. The text written by ``config_to_toml`` reads back to an equal configuration.
+The error for an unknown recipe or key names the nearest one; that for a value of the wrong
+type says what was expected. ``config_from_toml`` reads back what ``config_to_toml`` wrote.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_recipe(name: str) -> TrainConfig:
-    """The configuration of a recipe. Raises ConfigError naming the nearest recipe."""
+    """The configuration of a recipe. Raises ConfigError for an unknown one, naming the nearest."""
     return resolve_config(name)
 
 
@@ -57,16 +57,18 @@ def resolve_config(
     optimizer: Mapping[str, Any] = MappingProxyType({}),
     first_stage: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainConfig:
-    """Recipe < a solver < ``file`` < ``overrides`` (``"a.b=value"``, value in TOML or a word).
+    """Recipe, overridden by a solver, ``file`` and ``overrides`` (``"a.b=value"``), in this order.
 
-    A solver's settings go into ``optimizer`` and into the recipe's first stage, whose name
-    and losses stay. ``stages`` in a file replaces all of them; in an override,
+    A value is TOML, or a bare word.
+
+    A solver's settings go into ``optimizer`` and the recipe's first stage, which keeps its name
+    and losses. ``stages`` in a file replaces all of them; in an override,
     ``stages.0.epochs=3`` changes one stage. Raises ConfigError.
     """
     names = recipe_names()
     if recipe not in names:
         raise ConfigError(
-            f"no recipe {recipe!r}{nearest(recipe, names)}; there are: {', '.join(names)}"
+            f"unknown recipe {recipe!r}{nearest(recipe, names)}; recipes: {', '.join(names)}"
         )
     text = (resources.files("reid.config.recipes") / f"{recipe}.toml").read_text(encoding="utf-8")
     tree = _parse(text, f"recipe {recipe}")
@@ -105,7 +107,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         tree: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-        raise ConfigError(f"{where} is not TOML: {_short(str(error))}") from None
+        raise ConfigError(f"{where} is not valid TOML: {_short(str(error))}") from None
     return tree
 
 
@@ -157,10 +159,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
                     f"--set {key}: {part!r} must be a position from 0 to {len(node) - 1}"
                 )
             if last:
-                raise ConfigError(f"--set {key}: name a key inside the table {part}")
+                raise ConfigError(f"--set {key}: {part} is a table; name a key inside it")
             node = node[int(part)]
         elif not isinstance(node, dict):
-            raise ConfigError(f"--set {key}: {'.'.join(parts[:depth])} holds no keys")
+            raise ConfigError(f"--set {key}: {'.'.join(parts[:depth])} has no keys")
         elif last:
             node[part] = value
         else:
@@ -200,7 +202,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def _settings_of_network(tree: Any) -> type[NetworkSettings]:
-    """The class of a network's settings, by the name in them."""
+    """The class of a network's settings, by the network's name."""
     name = tree.get("name") if isinstance(tree, Mapping) else None
     return network_named(str(name)).settings if name is not None else type(default_settings())
 

@@ -42,7 +42,7 @@ SCALE_GAP, RUN_GAP = 6, 40
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What a run sees of the images, at both scales, and what it makes of an image first."""
+    """A run's activation maps of the images at both scales, and its preprocessing."""
 
     name: str
     preprocess: Preprocess
@@ -50,10 +50,10 @@ class Attention:
 
 
 def activations_picture(records: Sequence[ImageRecord], seen: Sequence[Attention]) -> Image:
-    """Images in rows; beside each, per run, the crop it sees under its two scales' maps.
+    """Images in rows; beside each, per run, the crop with the maps of its two scales over it.
 
-    Each map has its own scale of colours, from its least to its greatest value: what is
-    compared is where, as in the DRC loss. ``seen`` is each run's of the same images. Returns
+    Each map has its own colour scale, from its least to its greatest value, because positions are
+    compared, as in the DRC loss. ``seen`` has each run's maps of the same images. Returns
     (H, W, 3) uint8 BGR. Raises DataError for an image that cannot be read.
     """
     run_width = 2 * CELL_WIDTH + SCALE_GAP

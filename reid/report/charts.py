@@ -1,4 +1,4 @@
-"""What charts have in common: one look, and a figure as an image."""
+"""Shared by all charts: one style, and a chart as an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = ("#1f5fa8", "#d1692c", "#2e8b57", "#8a4fa3", "#b23a48", "#6b7280")
 
 
 def new_figure(width: float, height: float, dpi: int = 110) -> Any:
-    """An empty white figure of so many inches, ``dpi`` pixels each."""
+    """An empty white figure; size in inches of ``dpi`` pixels."""
     figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     return figure
@@ -34,9 +34,9 @@ def image_of(figure: Any) -> Image:
 
 
 def plain_axis(axis: Any, title: str) -> None:
-    """A titled panel with faint lines to read values from, and no box.
+    """A titled panel with faint grid lines and no frame.
 
-    The title may be a file's name, in which a dollar is no sign of mathematics.
+    The title may be a file's name, so a dollar sign does not begin mathematics.
     """
     look = {"fontsize": 12, "fontweight": "bold", "color": "#222222"}
     axis.set_title(title, loc="left", parse_math=False, **look)
@@ -47,5 +47,5 @@ def plain_axis(axis: Any, title: str) -> None:
 
 
 def colour_of(number: int) -> str:
-    """The colour of a 0-based curve; they begin again after the last."""
+    """The colour of curve ``number``, from 0; colours repeat after the last."""
     return COLOURS[number % len(COLOURS)]

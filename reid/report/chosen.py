@@ -1,4 +1,4 @@
-"""Which images of a test are shown."""
+"""Choosing the test images to show."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def queries_to_show(
     num_queries: int,
     worst_first: bool,
 ) -> list[int]:
-    """The queries of a picture's rows, as ``ranked_list_picture`` says."""
+    """The queries of a picture's rows; see ``ranked_list_picture``."""
     if len(ranking.indices) != len(query):
         raise ValueError(
-            f"a ranking of {len(query)} queries expected, found {len(ranking.indices)}"
+            f"expected a ranking of {len(query)} queries, found {len(ranking.indices)}"
         )
     rules = MarketRules(labels_from_records(gallery))
     answerable = [
@@ -33,7 +33,9 @@ def queries_to_show(
         if len(rules.good_and_skipped(one.person_id, one.camera_id)[0])
     ]
     if not answerable:
-        raise DataError("no query has a right image in the gallery: there is no list to show")
+        raise DataError(
+            "no query has a correct match in the gallery, so there is no ranked list to show"
+        )
     if not worst_first:
         spread = np.linspace(0, len(answerable) - 1, min(num_queries, len(answerable)))
         return [answerable[int(i)] for i in spread.round()]
@@ -47,14 +49,14 @@ def queries_to_show(
 
 
 def ranking_of(evaluation: Evaluation, rows: Sequence[int], k: int) -> Ranking:
-    """``Evaluation.ranking`` of the queries ``rows`` alone."""
+    """``Evaluation.ranking`` of only the queries ``rows``."""
     whole = evaluation.ranking(k)
     chosen = np.asarray(rows, np.int64)
     return Ranking(whole.indices[chosen], whole.distances[chosen], whole.correct[chosen])
 
 
 class Trio(NamedTuple):
-    """A query, its nearest right gallery image and its nearest wrong one."""
+    """A query, its nearest correct match and its nearest wrong gallery image."""
 
     anchor: ImageRecord
     positive: ImageRecord
@@ -64,7 +66,7 @@ class Trio(NamedTuple):
 def trio_of(evaluation: Evaluation, q: int) -> Trio | None:
     """Query ``q``'s trio, by the protocol's rules.
 
-    None where it has no right image, or no wrong one among the nearest that were kept.
+    None without a correct match, or without a wrong image among the nearest kept.
     """
     query, gallery = evaluation.split.query[q], evaluation.split.gallery
     rules = MarketRules(labels_from_records(gallery))

@@ -1,4 +1,4 @@
-"""What pictures for people are drawn with: text, framed images, colours; PNG files."""
+"""Drawing for pictures: text, framed images, colours; PNG files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reid.types import Image
 Colour = tuple[int, int, int]
 """Blue, green, red, 0-255."""
 
-# Sizes in pixels. Text is drawn large: a page shows a picture at half size.
+# Sizes in pixels. Text is drawn large because pages show pictures at half size.
 CELL_WIDTH, CELL_HEIGHT = 132, 252
 FRAME = 6
 CAPTION_HEIGHT = 52
@@ -32,18 +32,18 @@ RIGHT = (84, 158, 46)
 WRONG = (58, 52, 214)
 FRAME_OF_QUERY = (96, 88, 80)
 
-LEGEND = (("right identity", RIGHT), ("another identity", WRONG))
-"""What the frames mean."""
+LEGEND = (("correct match", RIGHT), ("another identity", WRONG))
+"""The meaning of the frames' colours."""
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
 
 NAME_LENGTH = 40
-"""Of a longer name the end is shown: paths differ there."""
+"""Of a longer name the end is shown, where paths differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture of a report: its file's name, the heading over it, a sentence below it."""
+    """A picture of a report: file name, heading and caption."""
 
     name: str
     title: str
@@ -60,12 +60,12 @@ def png_bytes(image: Image) -> bytes:
 
 
 def smallest(image: Image) -> tuple[str, bytes]:
-    """Media type and bytes of a page's form of an image: JPEG or, where smaller, PNG.
+    """Media type and bytes of an image for a page: JPEG or PNG, whichever is smaller.
 
-    A ranked list of photographs is a fifth of its PNG; a chart is larger as JPEG, and blurred.
+    Photographs are smaller as JPEG; a chart would be larger, and blurred.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, 90]
-    # Colours at full resolution: thin frames and text are drawn in them.
+    # No chroma subsampling: thin frames and text are coloured.
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     _, encoded = cv2.imencode(".jpg", image, options)
     png = png_bytes(image)
@@ -74,14 +74,14 @@ def smallest(image: Image) -> tuple[str, bytes]:
 
 
 def save_png(image: Image, path: Path) -> None:
-    """Write a picture in one step. Raises OutputError where the folder cannot be written."""
+    """Write a picture atomically. Raises OutputError if the folder cannot be written."""
     write_atomically(path, lambda file: file.write(png_bytes(image)))
 
 
 def framed(canvas: Image, left: int, top: int, image: Image, colour: Colour) -> Image:
-    """Draw an image into a framed cell, its aspect kept on white.
+    """Draw an image into a framed cell, with its aspect ratio kept, on white.
 
-    Returns the part of the canvas that it fills, to draw on.
+    Returns the part of the canvas with the image, to draw on.
     """
     right, bottom = left + CELL_WIDTH, top + CELL_HEIGHT
     canvas[top:bottom, left:right] = colour
@@ -104,7 +104,7 @@ def captioned(canvas: Image, left: int, top: int, first: str, second: str = "") 
 
 
 def heading(canvas: Image, title: str, legend: Sequence[tuple[str, Colour]]) -> None:
-    """The title, and under it what each colour means."""
+    """The title and the legend below it."""
     text(canvas, title, MARGIN, MARGIN + 32, scale=1.1, colour=INK)
     x, y = MARGIN, MARGIN + 68
     for words, colour in legend:
@@ -114,24 +114,24 @@ def heading(canvas: Image, title: str, legend: Sequence[tuple[str, Colour]]) -> 
 
 
 def text_width(words: str, scale: float = 0.6) -> int:
-    """How wide ``text`` draws these words."""
+    """Width of these words as drawn by ``text``."""
     return int(cv2.getTextSize(words, FONT, scale, 1)[0][0])
 
 
 def centred(
     canvas: Image, words: str, left: int, y: int, colour: Colour, width: int = CELL_WIDTH
 ) -> None:
-    """Text centred over a cell or another width, made smaller where it would not fit."""
+    """Text centred over a cell or another width, made smaller to fit."""
     scale = 0.6 * min(1.0, width / max(1, text_width(words)))
     x = left + (width - text_width(words, scale)) // 2
     text(canvas, words, x, y, scale=scale, colour=colour)
 
 
 def text(canvas: Image, words: str, x: int, y: int, *, colour: Colour, scale: float = 0.6) -> None:
-    """Words from x on, standing on y."""
+    """Words from x on, with their baseline at y."""
     cv2.putText(canvas, words, (x, y), FONT, scale, colour, 1, cv2.LINE_AA)
 
 
 def short(name: str) -> str:
-    """A model's name as a legend shows it."""
+    """A model's name, shortened for a legend."""
     return name if len(name) <= NAME_LENGTH else f"...{name[3 - NAME_LENGTH :]}"

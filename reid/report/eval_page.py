@@ -1,4 +1,4 @@
-"""The page of an evaluation: figures, differences, costs and pictures, all in one file."""
+"""The page of an evaluation: results, differences, costs and pictures in one file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def write_report(
     pictures: Sequence[Picture] = (),
     not_drawn: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.json`` and, last, the page, which refers to nothing outside itself.
+    """Write ``report.json`` and, last, the self-contained page.
 
-    ``found`` is what ``reid eval --json`` prints of ``reports``; ``pictures`` are drawn on the
-    page; ``not_drawn`` says what is not and why, a line each. Returns the page's path. Raises
+    ``found`` is what ``reid eval --json`` prints for ``reports``; ``pictures`` are put on the
+    page; ``not_drawn`` has a line for each picture left out, with the reason. Returns the page's
+    path. Raises
     OutputError.
     """
     write_text(folder / "report.json", json.dumps(found, indent=2) + "\n")
@@ -58,7 +59,7 @@ def eval_page(
     not_drawn: Sequence[str] = (),
     beside: Sequence[str] = (),
 ) -> str:
-    """The page's HTML, which refers to nothing outside itself; ``beside`` are files named on it."""
+    """The page's self-contained HTML; ``beside`` are the files listed on it."""
     parts = [
         *retrieval(reports, found["chance_rank1"]),
         *differences(found.get("differences", ())),
@@ -72,7 +73,7 @@ def eval_page(
         *costs(reports),
     ]
     lead = heading(reports[0], None) + ([found["split"]] if found.get("split") else [])
-    files = f"Beside this page: {', '.join(beside)}. " if beside else ""
+    files = f"Other files in this folder: {', '.join(beside)}. " if beside else ""
     body = [
         paragraph("; ".join(lead), "lead"),
         *sections(parts),
@@ -82,6 +83,6 @@ def eval_page(
 
 
 def _picture(picture: Picture) -> str:
-    """At half its size: pictures are drawn for sharp screens."""
+    """At half its size: pictures are drawn for high-resolution screens."""
     media_type, data = smallest(picture.image)
     return figure(media_type, data, picture.image.shape[1] // 2, picture.title, picture.caption)

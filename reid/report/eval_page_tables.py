@@ -1,4 +1,4 @@
-"""The tables on an evaluation's page: each a section, or nothing where there is none."""
+"""The tables on an evaluation's page; each is a section, or nothing without data."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ _NAMES = tuple(COLUMNS.values())
 
 
 def retrieval(reports: Sequence[EvalReport], chance: float) -> list[Part]:
-    """Chance has a row of its own; only its rank-1 is known."""
+    """The random ranking has its own row, with rank-1 only."""
     empty = ("",) * (len(COLUMNS) - 1)
-    rows = [*map(row, reports), ("chance", f"{100 * chance:.1f}", *empty)]
-    words = ["All figures in percent."]
+    rows = [*map(row, reports), ("random ranking", f"{100 * chance:.1f}", *empty)]
+    words = ["All results in percent."]
     words += [f"Re-ranked: {one}." for one in sorted({one.reranking for one in reports} - {""})]
     notes = [paragraph(line, "note") for line in words]
     return [("Retrieval", [table(("model", *COLUMNS), rows), *notes])]
 
 
 def differences(found: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """Every other model's figures less the first one's; nothing where there are none."""
+    """Every other model's results minus the first one's; nothing for a single model."""
     if not found:
         return []
     rows = [(one["model"], *_cells(one, "+.2f")) for one in found]
-    note = f"In percentage points, against {found[0]['against']}."
+    note = f"In percentage points, compared with {found[0]['against']}."
     return [("Differences", [table(("model", *COLUMNS), rows), paragraph(note, "note")])]
 
 
 def published(measured: EvalReport, asked: Mapping[str, Any] | None) -> list[Part]:
-    """The papers' figures of the same test; where asked for, why there are none."""
+    """Published results with the same protocol, or why there are none if chosen."""
     beside = asked or published_beside(measured).to_json()
     if beside["refused"]:
         line = paragraph(f"Not comparable: {beside['refused']}.")
-        return [("Beside the papers", [line])] if asked else []
+        return [("Published results", [line])] if asked else []
     rows = [row(measured), *((one["method"], *_cells(one, ".1f")) for one in beside["rows"])]
     sources = dict.fromkeys(one["source"] for one in beside["rows"])
     notes = [paragraph(line, "note") for line in (beside["note"], *sources) if line]
-    return [("Beside the papers", [table(("model", *COLUMNS), rows), *notes])]
+    return [("Published results", [table(("model", *COLUMNS), rows), *notes])]
 
 
 def _cells(figures: Mapping[str, Any], form: str) -> list[str]:
-    """Each column's figure in percent, zero without a sign."""
+    """Each column's value in percent, zero without a sign."""
     points = {name: round(100 * value, 2) for name, value in figures.items() if name in _NAMES}
     return [
         "-" if name not in points else format(points[name], form) if points[name] else "0.00"
@@ -58,7 +58,7 @@ def _cells(figures: Mapping[str, Any], form: str) -> list[str]:
 
 
 def verification(reports: Sequence[EvalReport]) -> list[Part]:
-    """What share of right pairs a threshold accepts; nothing where it was not measured."""
+    """Share of positive pairs accepted by a threshold; nothing if not measured."""
     rates = list(reports[0].tpr)
     if not rates:
         return []
@@ -67,14 +67,16 @@ def verification(reports: Sequence[EvalReport]) -> list[Part]:
         for one in reports
     ]
     head = ("model", *(f"at {rate:g}" for rate in rates))
-    note = "Right pairs accepted, in percent, by the share of wrong pairs that is; -: too few."
-    return [("The same person or not", [table(head, rows), paragraph(note, "note")])]
+    note = (
+        "Positive pairs accepted, in percent, by false positive rate; -: too few pairs to measure."
+    )
+    return [("Verification: the same person or not", [table(head, rows), paragraph(note, "note")])]
 
 
 def camera_pairs(reports: Sequence[EvalReport]) -> list[Part]:
-    """Each model's figures of each pair of cameras, folded up."""
+    """Each model's results for each pair of cameras, collapsed."""
     tables = [folded(one.model, [_cameras(one)]) for one in reports if one.camera_pairs]
-    note = "Each pair is a search of its own in the whole gallery of that camera."
+    note = "Each pair is evaluated separately, in the whole gallery of that camera."
     return [("Pairs of cameras", [paragraph(note, "note"), *tables])] if tables else []
 
 
@@ -92,7 +94,7 @@ def _cameras(report: EvalReport) -> str:
 
 
 def costs(reports: Sequence[EvalReport]) -> list[Part]:
-    """How long describing and comparing took."""
+    """The time for describing and comparing."""
     rows = []
     for one in reports:
         compared = ("-", "-", "-")
@@ -100,13 +102,13 @@ def costs(reports: Sequence[EvalReport]) -> list[Part]:
             rate = one.num_compared / one.compare_s
             compared = (f"{one.num_compared:,}", f"{one.compare_s:.1f} s", f"{rate:,.0f}")
         rows.append((one.model, f"{one.describe_s:.1f} s", *compared))
-    head = ("model", "describing", "pairs compared", "comparing", "pairs/s")
-    return [("What it cost", [table(head, rows)])]
+    head = ("model", "describing images", "pairs compared", "comparing pairs", "pairs/s")
+    return [("Time", [table(head, rows)])]
 
 
 def shortlists(reports: Sequence[EvalReport], cascades: Sequence[Cascade]) -> list[Part]:
-    """What shortlists lose and save; nothing where there are none."""
-    title = "Shortlists against the whole gallery"
+    """What shortlists lose and save; nothing without shortlists."""
+    title = "Shortlists compared with the whole gallery"
     if cascades:
         rows = [
             (
@@ -119,17 +121,17 @@ def shortlists(reports: Sequence[EvalReport], cascades: Sequence[Cascade]) -> li
             )
             for one in cascades
         ]
-        head = ("model", "rank-1 lost", "mAP lost", "pairs saved", "time saved", "times as fast")
-        note = "Losses in percentage points, of mAP (step); below 0 is a gain."
+        head = ("model", "rank-1 lost", "mAP lost", "pairs saved", "time saved", "speed-up")
+        note = "Losses in percentage points; mAP is mAP (step); below 0 is a gain."
         return [(title, [table(head, rows), paragraph(note, "note")])]
     if any(0 < one.num_compared < one.num_query * one.num_gallery for one in reports):
-        note = "The whole gallery was not compared: --shortlist 0 beside the others tells."
+        note = "The whole gallery was not compared; add --shortlist 0 to see the losses."
         return [(title, [paragraph(note, "note")])]
     return []
 
 
 def consistency(found: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """How far the two scales' maps of each run agree; nothing where no run has two scales."""
+    """Agreement of the two scales' maps of each run; nothing if no run has two scales."""
     if not found:
         return []
     rows = [
@@ -141,6 +143,6 @@ def consistency(found: Sequence[Mapping[str, Any]]) -> list[Part]:
         )
         for one in found
     ]
-    head = ("run", "mean correlation", "query images", "left out: a flat map")
-    note = f"Of the maps of one class, {found[0]['class']}. 1 is the same region in both scales."
+    head = ("run", "mean correlation", "query images", "left out (flat map)")
+    note = f"For the maps of one class, {found[0]['class']}. 1: the same region in both scales."
     return [("Consistency of the two scales", [table(head, rows), paragraph(note, "note")])]

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation's report: every model's curves, and what runs see inside."""
+"""The pictures of an evaluation's report: curves of all models, and what each run sees."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NAMES = (
     *("curves.png", "distances.png", "ranked.png"),
     *("feature_maps.png", "patch_matches.png", "similarities.png", "activation_maps.png"),
 )
-"""Files of a report's pictures; those that are not drawn are removed from its folder."""
+"""Files of a report's pictures; files not drawn are removed from its folder."""
 
 RANKED_ROWS, INNER_ROWS = 6, 3
-"""Queries in the ranked lists, and in the pictures of what a network sees."""
+"""Queries in the ranked lists and in the pictures of what a network sees."""
 
 
 def draw_pictures(
@@ -29,15 +29,15 @@ def draw_pictures(
 ) -> tuple[list[Picture], list[str]]:
     """Draw a report's pictures and write them into ``folder``.
 
-    ``evaluations`` are ``evaluate_models``'s of ``models``, the same number of each. Also
-    returns why something is not drawn that could be expected, a line each. Raises DataError for
+    ``evaluations`` are those of ``evaluate_models`` for ``models``, the same number for each. Also
+    returns a line for each picture that was left out, with the reason. Raises DataError for
     an image that cannot be read, CheckpointError, OutputError.
     """
     split, ranking = evaluations[0].split, evaluations[0].ranking(10)
     pictures, not_drawn = _charts(evaluations), []
     try:
         rows = queries_to_show(split.query, split.gallery, ranking, RANKED_ROWS, worst_first)
-    except DataError as error:  # no query has an answer
+    except DataError as error:  # no answerable query
         not_drawn.append(str(error))
     else:
         pictures.append(_ranked(evaluations[0], worst_first))
@@ -46,11 +46,11 @@ def draw_pictures(
             drawn = inside_pictures(network, of_network, rows[:INNER_ROWS])
             pictures += drawn
             if not drawn and what_is_shown(network):
-                why = "no query shown has a wrong image near it"
+                why = "no query shown has a wrong image among the nearest"
                 not_drawn.append(f"{what_is_shown(network)}: {why}")
     with output_errors(folder):
         for name in NAMES:
-            (folder / name).unlink(missing_ok=True)  # of an earlier report
+            (folder / name).unlink(missing_ok=True)  # left by an earlier report
     for picture in pictures:
         save_png(picture.image, folder / picture.name)
     return pictures, not_drawn
@@ -61,14 +61,14 @@ def _charts(evaluations: Sequence[Evaluation]) -> list[Picture]:
         Picture(
             "curves.png",
             "Curves",
-            "Left: the share of queries with a right image among the first k. Right: the share "
-            "of right pairs below a threshold on the distance against that of wrong pairs.",
+            "Left: the share of queries with a correct match among the first k. Right: the share "
+            "of positive pairs below a distance threshold, against that of negative pairs.",
             curves_picture(evaluations),
         ),
         Picture(
             "distances.png",
             "Distances",
-            "Distances of right and of wrong pairs, each as a share of its own number.",
+            "Distances of positive and of negative pairs, each as a share of its total.",
             distances_picture(evaluations),
         ),
     ]
@@ -79,7 +79,7 @@ def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
     return Picture(
         "ranked.png",
         "Query images and their nearest gallery images",
-        f"As {evaluation.report.model} ranks them; images that the protocol skips are left out.",
+        f"Ranked by {evaluation.report.model}; images that the protocol skips are left out.",
         ranked_list_picture(
             split.query,
             split.gallery,
@@ -93,8 +93,8 @@ def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
 def _opened(
     models: Sequence[Path], evaluations: Sequence[Evaluation]
 ) -> tuple[dict[str, list[Run]], list[str]]:
-    """Networks -> their runs; a line for each network that only exported files have."""
-    per_model = len(evaluations) // len(models)  # shortlists, and re-ranked
+    """Networks -> their runs; a line for each network with exported files only."""
+    per_model = len(evaluations) // len(models)  # one for each shortlist and re-ranking
     runs: dict[str, list[Run]] = {}
     files: dict[str, Path] = {}
     for model, evaluation in zip(models, evaluations[::per_model], strict=True):
@@ -106,7 +106,7 @@ def _opened(
         elif file.has_manifest_beside:
             files.setdefault(file.unchecked_manifest.network, model)
     return runs, [
-        f"{model}: {what_is_shown(network)} are drawn of a run (checkpoint.pt) only"
+        f"{model}: {what_is_shown(network)} are drawn only for a run (checkpoint.pt)"
         for network, model in files.items()
         if network not in runs and what_is_shown(network)
     ]

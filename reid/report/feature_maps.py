@@ -1,7 +1,7 @@
 """Feature maps from low to high level, for an anchor, a positive and a negative.
 
 As Figure 4 of Shen et al., "Person re-identification by multi-level similarity perception", ACM MM
-2017: layers and channels named.
+2017, with the names of layers and channels.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ CHANNELS_SHOWN = 3
 """Of each layer."""
 
 ALIKE = 0.8
-"""Channels whose maps of the anchor correlate more than this show the same thing."""
+"""Channels whose maps of the anchor correlate more than this count as alike."""
 
 MAP_GAP, LAYER_GAP = 6, 30
 
 
 def telling_channels(maps: FloatArray, number: int) -> list[int]:
-    """The channels of (C, h, w) maps that vary most over places, ascending [inferred].
+    """The channels of (C, h, w) maps that vary most over positions, ascending [inferred].
 
-    Of channels that correlate by more than ``ALIKE`` only the first is taken, while there are
-    others. Figure 4 names channels of one trained network; another one's differ.
+    Of channels that correlate by more than ``ALIKE`` only the first is taken, as long as there
+    are others. Figure 4 names channels of one trained network; another network's differ.
     """
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     centred_maps = flat - flat.mean(1, keepdims=True)
@@ -73,10 +73,10 @@ def feature_maps_picture(
     trio: Trio,
     channels: Mapping[str, Sequence[int]] | None = None,
 ) -> Image:
-    """The trio in three rows; beside each image its maps, whose channels stand above them.
+    """The trio in three rows; beside each image its maps, with channel numbers above.
 
-    ``see`` gives the maps of images. ``channels`` of the layers are shown, or each layer's
-    ``telling_channels`` of the anchor. A channel has one scale of colours for its three images,
+    ``see`` returns the maps of images. ``channels`` of the layers are shown, or each layer's
+    ``telling_channels`` of the anchor. A channel has one colour scale for its three images,
     from 0 up. Returns (H, W, 3) uint8 BGR. Raises DataError for an image that cannot be read.
     """
     images = [read_image(record.path) for record in trio]
@@ -119,7 +119,7 @@ def _lefts(shown: Mapping[str, Sequence[int]], width: int) -> dict[tuple[str, in
 
 
 def _draw_names(canvas: Image, top: int, lefts: Mapping[tuple[str, int], int], width: int) -> None:
-    """Each layer's name over its columns, and each channel's number over its own."""
+    """Each layer's name over its columns, and each channel's number over its column."""
     for layer in dict.fromkeys(layer for layer, _ in lefts):
         own = [left for (of_layer, _), left in lefts.items() if of_layer == layer]
         span = own[-1] + width - own[0]

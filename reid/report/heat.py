@@ -8,11 +8,11 @@ import numpy as np
 from reid.types import FloatArray, Image
 
 HEAT_SHARE = 0.65
-"""Share of the heat's colour where it lies over an image; the rest is the image in grey."""
+"""Share of the heat colour over an image; the rest is the image in grey."""
 
 
 def coloured(values: FloatArray, scale: tuple[float, float]) -> Image:
-    """Values (H, W) as colours (H, W, 3); ``scale`` is what is darkest and what is brightest."""
+    """Values (H, W) as colours (H, W, 3); ``scale`` is the darkest and the brightest value."""
     low, high = scale
     share = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1)
     byte = (255 * share).round().astype(np.uint8)

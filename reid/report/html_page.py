@@ -1,4 +1,4 @@
-"""Pages for people: HTML that stands alone, in one style, light or dark as the reader's system."""
+"""Self-contained HTML pages in one style, light or dark by the reader's system."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ code { font: .85em ui-monospace, monospace; }
 
 
 def page(title: str, body: Sequence[str]) -> str:
-    """A whole page; ``body`` is HTML, the title is text and its first heading too."""
+    """A whole page; ``body`` is HTML, the title is text and also the first heading."""
     name = html.escape(title)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -59,7 +59,7 @@ def paragraph(words: str, kind: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Texts in rows under their heads; the first column is on the left, numbers on the right."""
+    """A table of texts; the first column is left-aligned, the others right-aligned."""
     cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     lines = [
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -68,20 +68,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def folded(title: str, pieces: Sequence[str]) -> str:
-    """Pieces of HTML that a click on their title shows."""
+    """Pieces of HTML that are collapsed until a click on their title."""
     return f"<details><summary>{html.escape(title)}</summary>{''.join(pieces)}</details>"
 
 
 def embedded_picture(png: Path, words: str) -> str:
-    """A PNG file as part of the page."""
+    """A PNG file, embedded."""
     encoded = base64.b64encode(png.read_bytes()).decode("ascii")
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{encoded}">'
 
 
 def figure(media_type: str, data: bytes, width: int, words: str, caption: str) -> str:
-    """An image as part of the page, up to ``width`` CSS pixels wide, and a sentence below it.
+    """An embedded image, up to ``width`` CSS pixels wide, with a caption.
 
-    It may be broader than the text. ``words`` stand for it where it cannot be seen.
+    It may be wider than the text. ``words`` are its alternative text.
     """
     encoded = base64.b64encode(data).decode("ascii")
     image = (
@@ -95,7 +95,7 @@ def figure(media_type: str, data: bytes, width: int, words: str, caption: str) -
 
 
 def sections(parts: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """A table of contents, then (title, pieces of HTML) one after the other."""
+    """A table of contents, then the parts (title, pieces of HTML)."""
     entries = "".join(
         f'<li><a href="#part{i}">{html.escape(title)}</a></li>'
         for i, (title, _) in enumerate(parts, 1)

@@ -1,6 +1,6 @@
-"""What runs show of their networks' insides: how each kind of a network's looks is drawn.
+"""Pictures of what a network sees inside: how each kind is drawn.
 
-A network says in its description which kinds of picture there are of it, and gives their data.
+A network's description lists its kinds of picture and provides their data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from reid.types import Image
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An evaluated run, opened to be looked into."""
+    """An evaluated run, opened for pictures of its network."""
 
     file: ModelFile
     network: nn.Module
@@ -42,27 +42,27 @@ class Run:
         return self.evaluation.report.model
 
     def sees(self, look: Look) -> Callable[[list[Image]], Any]:
-        """The data of ``look`` for images (H, W, 3) uint8 BGR: its kind says of which type."""
+        """The data of ``look`` for images (H, W, 3) uint8 BGR; the type depends on its kind."""
         losses = self.file.checkpoint.config.losses
         return partial(part(look.data), self.network, self.preprocess, losses=losses)
 
 
 def inside_pictures(network: str, runs: Sequence[Run], rows: Sequence[int]) -> list[Picture]:
-    """The pictures of the runs of one network, for the queries ``rows``, of which there is one.
+    """The pictures of the runs of one network, for the queries ``rows`` (at least one).
 
-    Fewer where no query has both a right and a wrong image.
+    Fewer if no query has both a correct match and a wrong image.
     """
     drawn = (DRAWERS[look.kind](look, runs, rows) for look in network_named(network).looks)
     return [picture for picture in drawn if picture is not None]
 
 
 def what_is_shown(network: str) -> str:
-    """What ``inside_pictures`` can draw, in words; empty where that is nothing."""
+    """What ``inside_pictures`` can draw, as text; empty for nothing."""
     return " and ".join(look.what for look in network_named(network).looks)
 
 
 def _trio(run: Run, rows: Sequence[int]) -> Trio | None:
-    """Of the first query that has one."""
+    """The trio of the first query that has one."""
     return next(filter(None, (trio_of(run.evaluation, q) for q in rows)), None)
 
 
@@ -73,9 +73,9 @@ def _feature_maps(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Pictu
     return Picture(
         "feature_maps.png",
         "Feature maps",
-        f"Maps of {run.name} for a query, its nearest right and its nearest wrong gallery "
-        "image: of each layer the channels that vary most over the query, a channel in one "
-        "scale of colours.",
+        f"Feature maps of {run.name} for a query, its nearest correct match and its nearest "
+        "wrong gallery image. Shown are each layer's channels that vary most over the query; "
+        "each channel has one colour scale.",
         feature_maps_picture(run.sees(look), run.preprocess, trio),
     )
 
@@ -87,22 +87,22 @@ def _patch_matches(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Pict
     return Picture(
         "patch_matches.png",
         "Matched patches",
-        f"Patches whose low-level maps match best, as the loss of {run.name} finds them: channel "
-        "and score, at most 1; patches over the edge are left out.",
+        f"Patches whose low-level feature maps match best, as found by the loss of {run.name}, "
+        "with channel and score (at most 1). Patches beyond the edge are left out.",
         patch_matches_picture(run.sees(look), run.preprocess, trio),
     )
 
 
 def _parts(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
-    """What the first run compares."""
+    """What the first run compared."""
     run, k = runs[0], 3
     split = run.evaluation.split
     return Picture(
         "similarities.png",
         "What was compared",
-        f"Outlined: the parts that {run.name} attends to, one colour per level. Warm: where "
-        "the query's parts of a level find their like in the gallery image (correlations, "
-        "mean over channels and stripes). A level has one scale of colours in each row; "
+        f"Outlined: the parts that {run.name} attends to, one colour per level. Warm colours: "
+        "where the gallery image is similar to the query's parts of a level (correlation, "
+        "mean over channels and stripes). Each level has one colour scale per row; "
         "'up to' is a panel's greatest value.",
         similarities_picture(
             run.sees(look),
@@ -115,15 +115,15 @@ def _parts(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
 
 
 def _scales(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
-    """Where the two scales of each run look."""
+    """Where the two scales of each run find evidence."""
     records = [runs[0].evaluation.split.query[q] for q in rows]
     images = [read_image(record.path) for record in records]
     seen = [Attention(run.name, run.preprocess, run.sees(look)(images)) for run in runs]
     return Picture(
         "activation_maps.png",
         "Activation maps of the two scales",
-        f"Where each run finds evidence for one class, {CLASS_SHOWN}: each map from its "
-        "least to its greatest value, and the correlation of the two.",
+        f"Where each run finds evidence for one class, {CLASS_SHOWN}. Each map is coloured from "
+        "its least to its greatest value; below is the correlation of the two.",
         activations_picture(records, seen),
     )
 
@@ -134,5 +134,5 @@ DRAWERS: Mapping[str, Callable[[Look, Sequence[Run], Sequence[int]], Picture | N
     "parts": _parts,
     "scales": _scales,
 }
-"""Kind of look, one of ``reid.models.looks.KINDS`` -> its picture of all of a report's runs of a
-network, for the rows of the queries to show; None where no query has a right and a wrong image."""
+"""Kind, one of ``reid.models.looks.KINDS`` -> its picture for all runs of a network in a report
+and the rows of the queries shown; None if no query has both a correct match and a wrong image."""

@@ -1,4 +1,4 @@
-"""How far the activation maps of a network's two scales agree, over a test's query images."""
+"""Agreement of the activation maps of a network's two scales, over the query images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from reid.types import ArraySpec, FloatArray, ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class MapConsistency:
-    """How far the two scales' maps of a run agree: the mean correlation of an image's two maps.
+    """Agreement of a run's two scales: the mean correlation of an image's two maps.
 
-    ``mean`` is in [-1, 1], over ``num_images``; ``num_flat`` more had a flat map. None where
-    all had.
+    ``mean`` is in [-1, 1], over ``num_images``; another ``num_flat`` had a flat map. None if all
+    had.
     """
 
     model: str
@@ -35,7 +35,7 @@ class MapConsistency:
 
     def words(self) -> str:
         """For the terminal: one line."""
-        flat = f" ({self.num_flat:,} with a flat map left out)" if self.num_flat else ""
+        flat = f" ({self.num_flat:,} with a flat map are left out)" if self.num_flat else ""
         mean = "-" if self.mean is None else f"{self.mean:.3f}"
         return (
             f"{self.model}: mean correlation {mean} of the two scales' activation maps, "
@@ -62,11 +62,12 @@ def map_consistencies(
     batch_size: int = 64,
     reporter: Reporter = SILENT,
 ) -> list[MapConsistency]:
-    """Of each run among ``models`` whose network has two scales, over a test's query images.
+    """The agreement of each run among ``models`` whose network has two scales.
 
-    The queries are every tested identity at a fraction of the gallery's cost [inferred: the
-    poster has no number]. Exported files hold no maps and other networks no scales: nothing is
-    measured of them. Raises what ``ModelFile.network`` and ``read_ahead`` raise.
+    It is measured on the query images, which show every test identity at a fraction of the
+    gallery's cost [inferred: the poster gives no number]. Exported files have no maps and other
+    networks no scales, so they are skipped. Raises what ``ModelFile.network`` and ``read_ahead``
+    raise.
     """
     found = []
     for model in models:

@@ -1,4 +1,4 @@
-"""Patches that a network matched between two images: boxes, and lines between them."""
+"""Patches matched by a network between two images: boxes joined by lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLOURS: tuple[Colour, ...] = (
     *((40, 40, 230), (20, 150, 255), (0, 210, 240), (70, 190, 60)),
     *((200, 190, 0), (240, 130, 30), (220, 60, 150), (130, 110, 250)),
 )
-"""One for each match, strongest first."""
+"""One colour for each match, strongest first."""
 
 IMAGE_HEIGHT = 504
 PAIR_GAP, LIST_WIDTH, NAME_HEIGHT, LINE_HEIGHT = 190, 190, 40, 34
@@ -42,10 +42,10 @@ PAIR_GAP, LIST_WIDTH, NAME_HEIGHT, LINE_HEIGHT = 190, 190, 40, 34
 def patch_matches_picture(
     see: Callable[[list[Image]], PatchMatches], preprocess: Preprocess, trio: Trio
 ) -> Image:
-    """The anchor beside the positive, and beside the negative, their strongest matches joined.
+    """The anchor beside the positive, and beside the negative, with the strongest matches joined.
 
-    ``see`` gives the matches. Images are what the network sees of them: the crop. At the right of
-    each pair stand the matches' channels and scores. Returns (H, W, 3) uint8 BGR. Raises
+    ``see`` returns the matches. Images are shown as the network's crop. The matches' channels and
+    scores are listed to the right of each pair. Returns (H, W, 3) uint8 BGR. Raises
     DataError for an image that cannot be read.
     """
     images = [read_image(record.path) for record in trio]
@@ -72,7 +72,7 @@ def patch_matches_picture(
 
 
 def _large(preprocess: Preprocess, image: Image) -> Image:
-    """The crop that the network sees, IMAGE_HEIGHT high."""
+    """The network's crop, IMAGE_HEIGHT high."""
     crop = preprocess.crop(preprocess.resize(image))
     width = round(IMAGE_HEIGHT * crop.shape[1] / crop.shape[0])
     large = cv2.resize(crop, (width, IMAGE_HEIGHT), interpolation=cv2.INTER_CUBIC)
@@ -80,7 +80,7 @@ def _large(preprocess: Preprocess, image: Image) -> Image:
 
 
 def _place(canvas: Image, image: Image, left: int, top: int, colour: Colour) -> None:
-    """An image inside a frame that lies around it."""
+    """An image with a frame around it."""
     height, width = image.shape[:2]
     around = slice(top - FRAME, top + height + FRAME), slice(left - FRAME, left + width + FRAME)
     canvas[around] = colour

@@ -1,4 +1,4 @@
-"""The quickstart's ``index.html``: one self-contained page of what came out."""
+"""The quickstart's ``index.html``: one self-contained page with its results."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Pat
     chance = report["eval"]["chance_rank1"]
     data = report["data"]
     lead = (
-        f"Trained for {report['train']['seconds']:.0f} s on {data['train_images']} drawn images "
-        f"of {data['train_identities']} people; tested on {data['test_identities']} others. "
-        f"Rank-1 {models[0]['cmc']['rank1']:.1%}, where chance is {chance:.1%}. "
-        f"The whole road took {report['seconds']:.0f} s."
+        f"Trained for {report['train']['seconds']:.0f} s on {data['train_images']} synthetic "
+        f"images of {data['train_identities']} people; tested on {data['test_identities']} others. "
+        f"Rank-1 {models[0]['cmc']['rank1']:.1%}; of a random ranking: {chance:.1%}. "
+        f"All steps together took {report['seconds']:.0f} s."
     )
     body = [
         paragraph(lead, "lead"),
-        "<h2>Who is it? Query images and their nearest gallery images</h2>",
+        "<h2>Query images and their nearest gallery images</h2>",
         embedded_picture(
             pictures["ranked"], "ranked lists: query, then its nearest gallery images"
         ),
-        "<h2>Retrieval: the checkpoint and the files made from it</h2>",
+        "<h2>Retrieval: the checkpoint and its exported files</h2>",
         _retrieval(models, chance),
-        "<h2>Proof: does an exported file answer as its checkpoint does?</h2>",
+        "<h2>Parity: does an exported file give the same output as its checkpoint?</h2>",
         _parity(report["parity"]),
         _engine(report["engine"]),
         "<h2>Speed</h2>",
         _speed(report["bench"]),
         "<h2>Training</h2>",
         embedded_picture(pictures["curves"], "training curves"),
-        "<h2>What was run</h2>",
+        "<h2>Commands</h2>",
         _steps(report["steps"]),
-        "<h2>What is here</h2>",
+        "<h2>Files</h2>",
         _files(path.parent, report),
     ]
     write_text(path, page("reid quickstart", body))
 
 
 def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
-    """Chance has a row of its own; only its rank-1 is known."""
+    """The random ranking has its own row, with rank-1 only."""
     rows = [
         (
             Path(model["model"]).name,
@@ -62,7 +62,7 @@ def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
 
 
 def _files(folder: Path, report: Mapping[str, Any]) -> str:
-    """Links into the folder that the page lies in."""
+    """Links to files in the page's folder."""
     files = [
         report["checkpoint"],
         *report["export"]["files"],
@@ -89,7 +89,7 @@ def _engine(engine: Mapping[str, Any]) -> str:
     if engine["built"]:
         lines = [f'<p class="ok">TensorRT engine: {html.escape(", ".join(engine["engines"]))}</p>']
         lines += [
-            f'<p class="no">{html.escape(f"{Path(file).name} is not proven here: {why}")}</p>'
+            f'<p class="no">{html.escape(f"{Path(file).name}: parity not checked: {why}")}</p>'
             for file, why in engine["not_run"].items()
         ]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Pictures for people: ranked lists of gallery images, drawn and saved."""
+"""Pictures of ranked lists of gallery images."""
 
 from __future__ import annotations
 
@@ -65,13 +65,12 @@ def ranked_list_picture(
     worst_first: bool = False,
     title: str = "",
 ) -> Image:
-    """Queries at the left, the nearest gallery images beside them, right ones framed green.
+    """Queries at the left, the nearest gallery images beside them, correct matches framed green.
 
-    ``ranking`` is ``rank_distances``'s of the same query and gallery; ``k`` is cut to its
-    width. Rows are spread evenly over the queries that can be answered, or, with
-    ``worst_first``, begin with the most confident mistakes. Returns (H, W, 3) uint8 BGR.
-    Raises DataError where no query can be answered or an image cannot be read, and
-    ValueError for a ranking of other queries.
+    ``ranking`` is from ``rank_distances`` on the same query and gallery; ``k`` is at most its
+    width. Rows are spread evenly over the answerable queries or, with ``worst_first``, begin
+    with the most confident mistakes. Returns (H, W, 3) uint8 BGR. Raises DataError if no query
+    is answerable or an image cannot be read, and ValueError for a ranking of other queries.
     """
     k = min(k, ranking.indices.shape[1])
     chosen = queries_to_show(query, gallery, ranking, num_queries, worst_first)
@@ -90,7 +89,7 @@ def ranked_list_picture(
 
 
 def closeness(distance: float) -> str:
-    """A ranking's distance in words: ``d 0.512``, or ``score 1.687`` of a network that compares.
+    """A distance as text: ``d 0.512``, or ``score 1.687`` for a network that compares pairs.
 
     Such a network's distance is minus its score, and a vector's distance is never below 0.
     """
@@ -98,7 +97,7 @@ def closeness(distance: float) -> str:
 
 
 def draw_query(canvas: Image, top: int, query: ImageRecord) -> Image:
-    """A row's query at its left, and a line beside it; returns what its image fills."""
+    """A row's query at its left, and a line beside it; returns its image's part of the canvas."""
     filled = framed(canvas, MARGIN, top, read_image(query.path), FRAME_OF_QUERY)
     captioned(canvas, MARGIN, top, f"id {query.person_id}", f"camera {query.camera_id}")
     line = MARGIN + CELL_WIDTH + QUERY_GAP // 2
@@ -109,7 +108,7 @@ def draw_query(canvas: Image, top: int, query: ImageRecord) -> Image:
 def draw_match(
     canvas: Image, left: int, top: int, record: ImageRecord, distance: float, correct: bool
 ) -> Image:
-    """A gallery image, how near it is and whether it is right; returns what it fills."""
+    """A gallery image, its distance and whether it matches; returns its part of the canvas."""
     filled = framed(canvas, left, top, read_image(record.path), RIGHT if correct else WRONG)
     captioned(canvas, left, top, closeness(distance), f"camera {record.camera_id}")
     return filled

@@ -1,4 +1,4 @@
-"""Charts of an evaluation: CMC and ROC, a curve for each model, and how the distances lie."""
+"""Charts of an evaluation: CMC and ROC with a curve per model, and distance histograms."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from reid.report.drawing import short
 from reid.types import Image
 
 POSITIVE, NEGATIVE = "#2e9e54", "#d6343a"
-"""The colours of right and wrong, as the frames of ranked lists."""
+"""The colours of positive and negative, as in the frames of ranked lists."""
 
 LINES = ("-", "--", ":", "-.")
-"""Styles of curves, one after the other: models that agree lie on one another."""
+"""Line styles in turn, so that curves of models that agree can be told apart."""
 
 NUM_BINS = 80
 
@@ -28,25 +28,25 @@ DPI = 176
 def curves_picture(evaluations: Sequence[Evaluation]) -> Image:
     """CMC at the left, ROC at the right: (H, W, 3) uint8 BGR.
 
-    The ROC's false positive rate is logarithmic, from the least one that is told.
+    The ROC's false positive rate is logarithmic, from the least one measured.
     """
     figure = new_figure(11, 4.6, DPI)
     cmc, roc = figure.subplots(1, 2)
-    plain_axis(cmc, "CMC: found within the first k")
-    plain_axis(roc, "ROC: the same person or not")
+    plain_axis(cmc, "CMC: correct match within rank k")
+    plain_axis(roc, "ROC: verification of pairs")
     curves: list[Any] = []
     for i, one in enumerate(evaluations):
         look = {"color": colour_of(i), "linestyle": LINES[i % len(LINES)], "linewidth": 1.8}
         shares = one.cmc_curve
         curves += cmc.plot(np.arange(1, len(shares) + 1), 100 * shares, **look)
         fpr, tpr = one.verification.roc()
-        # A threshold's TPR holds up to the next one's FPR.
+        # A threshold's TPR is valid up to the next one's FPR.
         roc.plot(fpr.clip(min=min(FPRS) / 10), 100 * tpr, drawstyle="steps-post", **look)
     cmc.set_xlabel("rank k", color="#444444")
     cmc.set_ylabel("queries, %", color="#444444")
     cmc.locator_params(axis="x", integer=True)
     cmc.set_ylim(top=100)
-    # Matplotlib would leave out a curve whose own label begins with an underscore.
+    # Matplotlib leaves out a curve whose label begins with an underscore.
     names = [short(one.report.model) for one in evaluations]
     legend = cmc.legend(curves, names, frameon=False, fontsize=9, loc="lower right")
     for words in legend.get_texts():
@@ -54,15 +54,15 @@ def curves_picture(evaluations: Sequence[Evaluation]) -> Image:
     roc.set_xscale("log")
     roc.set_xlim(min(FPRS), 1)
     roc.set_ylim(0, 100)
-    roc.set_xlabel("wrong pairs accepted (false positive rate)", color="#444444")
-    roc.set_ylabel("right pairs accepted, %", color="#444444")
+    roc.set_xlabel("negative pairs accepted (false positive rate)", color="#444444")
+    roc.set_ylabel("positive pairs accepted, %", color="#444444")
     return image_of(figure)
 
 
 def distances_picture(evaluations: Sequence[Evaluation]) -> Image:
-    """How far right and wrong pairs lie apart, a panel for each model: (H, W, 3) uint8 BGR.
+    """Distances of positive and negative pairs, a panel for each model: (H, W, 3) uint8 BGR.
 
-    Both are shares of their own number: there are many more wrong pairs.
+    Both are shares of their own total, as there are many more negative pairs.
     """
     columns = min(2, len(evaluations))
     rows = -(-len(evaluations) // columns)

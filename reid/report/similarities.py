@@ -1,4 +1,4 @@
-"""Pictures of what a network that compares pairs sees: as Figure 4 of the CSN paper.
+"""Pictures of what a network that compares pairs sees, as Figure 4 of the CSN paper.
 
 Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
 CVPR 2018.
@@ -39,7 +39,7 @@ from reid.report.ranked import draw_match, draw_query
 from reid.types import FloatArray, Image, ImageRecord, Ranking
 
 COLOURS: tuple[Colour, ...] = ((0, 128, 255), (216, 64, 200), (255, 176, 32))
-"""Of parts; a level takes the one at its number, and the first again behind the last."""
+"""Colours of parts, by the level's number; they repeat after the last."""
 
 PANEL_GAP = 6
 MATCH_GAP = 44
@@ -53,11 +53,11 @@ def similarities_picture(
     ranking: Ranking,
     k: int = 3,
 ) -> Image:
-    """Queries and their best matches, the attended parts drawn on them, and similarity maps.
+    """Queries and their nearest gallery images, with attended parts and similarity maps.
 
-    Beside each gallery image there is one panel per level: where the query's parts of that
-    level find their like in it. A level has one scale of colours in a row. ``ranking`` is of the
-    same query and gallery. Returns (H, W, 3) uint8 BGR. Raises DataError for an image that
+    Beside each gallery image is one panel per level: where it is similar to the query's parts of
+    that level. A level has one colour scale per row. ``ranking`` is of the same query and
+    gallery. Returns (H, W, 3) uint8 BGR. Raises DataError for an image that
     cannot be read.
     """
     k = min(k, ranking.indices.shape[1])
@@ -77,13 +77,13 @@ def similarities_picture(
 
 
 def colour_of(level: int) -> Colour:
-    """Of a level's parts."""
+    """The colour of a level's parts."""
     return COLOURS[level % len(COLOURS)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A query and its matches: records, distances, whether right, and what the network sees."""
+    """A query and its nearest images: records, distances, correctness and similarity maps."""
 
     records: list[ImageRecord]
     images: list[Image]
@@ -143,9 +143,9 @@ def _draw_names(canvas: Image, y: int, k: int, names: list[str]) -> None:
 
 
 def _draw_parts(filled: Image, seen: PartsSeen, image: int) -> None:
-    """Each part's outline on the pixels that an image fills, over a shade that sets it off."""
+    """Each part's outline on an image, over a darker line for contrast."""
     height, width = filled.shape[:2]
-    bits = 4  # of a pixel's fraction
+    bits = 4  # fractional bits of pixel coordinates
     size = np.array([width, height], np.float32)
     pixels = [corners[image] * size - 0.5 for corners in seen.outlines]
     fixed = [list(np.round(corners * 2**bits).astype(np.int32)) for corners in pixels]
@@ -170,7 +170,7 @@ def _draw_panels(
 
 
 def _draw_bars(canvas: Image, top: int, left: int, seen: PartsSeen) -> None:
-    """The colours' scale of each level in this row."""
+    """The colour scale of each level in this row."""
     ramp = np.linspace(1, 0, CELL_HEIGHT, dtype=np.float32)
     colours = coloured(np.repeat(ramp[:, None], BAR_WIDTH, 1), (0.0, 1.0))
     for level in range(len(seen.maps)):

@@ -24,22 +24,22 @@ OPENERS = {
     ".plan": "reid.runtime.tensorrt_runner:TensorRtRunner",
     ".pt": "reid.training.checkpoint:runner_from_checkpoint",
 }
-"""File suffix -> import string of what opens it, loaded on use: an edge box has no torch."""
+"""File suffix -> import string of its runner, imported on use: an edge device has no torch."""
 
 Opened = TypeVar("Opened", bound="Runner")
 
 
 class Runner(Protocol):
-    """A model file, open and ready: a context manager that closes itself."""
+    """An open model file; a context manager that closes it."""
 
     manifest: Manifest
     backend: str
-    """What runs the arrays, with its version and device, for reports."""
+    """The backend with its version and device, for reports."""
     on_gpu: bool = False
     cuts_batches: bool = False
-    """Whether some images of a batch are computed at a time: a large one takes little memory."""
+    """Whether a batch is computed in parts, so that a large one takes little memory."""
     takes_half: bool = False
-    """Whether arrays may come as float16 too."""
+    """Whether inputs may be float16 too."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out; any batch size.
@@ -49,9 +49,9 @@ class Runner(Protocol):
         ...
 
     def use_cuda_graphs(self, wanted: bool = True) -> bool:
-        """Launch repeated work as CUDA graphs, or no longer; whether that is so now.
+        """Turn CUDA graphs on or off; returns whether they are on.
 
-        Only an engine on a GPU can; the answers are the same.
+        Only an engine on a GPU has them; the outputs are the same.
         """
         return False
 
@@ -81,7 +81,7 @@ def open_runner(
     """Open a run folder, checkpoint, ``.onnx``, ``.engine`` or ``.plan``.
 
     ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` 0 leaves the count to the
-    backend; ``cuda_graphs`` asks for them where there are any. Raises ModelFileError,
+    backend; ``cuda_graphs`` turns them on if the backend has them. Raises ModelFileError,
     ManifestError, CheckpointError, MissingPackageError.
     """
     file = ModelFile.at(path)
@@ -104,12 +104,11 @@ def open_runners(
     *,
     cuda_graphs: bool = False,
 ) -> dict[str, Runner]:
-    """What it takes to match with a model: graph's name -> runner.
+    """The runners needed for matching with a model: graph's name -> runner.
 
-    One graph for a vector network; ``describe`` and ``compare``, whichever file is named, for
-    one that scores pairs (a checkpoint has ``pair`` too), ``pair`` for a file of that graph.
-    Raises what ``open_runner`` raises, and ModelFileError for two files that do not belong
-    together.
+    A vector network has one. A network that scores pairs has ``describe`` and ``compare``,
+    whichever file is named (a checkpoint also has ``pair``); a file of ``pair`` has only that.
+    Raises what ``open_runner`` raises, and ModelFileError for two files of different exports.
     """
     file = ModelFile.at(path)
     if file.is_checkpoint:
@@ -131,18 +130,18 @@ def open_runners(
 
 
 def _partner(file: Path, other: Path, manifest: Manifest, device: str, threads: int) -> Runner:
-    """The other of the two files of a network that scores pairs, which must be of one kind."""
+    """The other of the two files of a network that scores pairs; both must have the same type."""
     wanted = PARTNERS[manifest.stage]
     if not other.is_file():
         raise ModelFileError(
-            f"{file} is the {manifest.stage!r} half of a network that scores pairs, and its "
-            f"{wanted!r} half {other.name} is not beside it; keep both files in one folder, under "
-            "the names that `reid export` gave"
+            f"{file} is the {manifest.stage!r} graph of a network that scores pairs, and the file "
+            f"of its {wanted!r} graph, {other.name}, is missing; keep both in one folder, under the "
+            "names given by `reid export`"
         )
     runner = open_runner(other, device, threads)
     found = runner.manifest
     if found.stage != wanted:
-        problem = f"holds the graph {found.stage!r}, expected {wanted!r}"
+        problem = f"has the graph {found.stage!r}, expected {wanted!r}"
     elif found.checkpoint_sha256 != manifest.checkpoint_sha256:
         problem = f"comes from another checkpoint than {file.name}"
     elif found.precision != manifest.precision:

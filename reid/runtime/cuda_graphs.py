@@ -1,4 +1,4 @@
-"""CUDA graphs through cuda-python: work that is queued once and launched again as a whole."""
+"""CUDA graphs through cuda-python: work recorded once and launched as a whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class CudaGraphs:
-    """``cuda`` is cuda-python's runtime module; ``checked`` raises for an error code of it.
+    """``cuda`` is cuda-python's runtime module; ``checked`` raises for its error codes.
 
-    A graph keeps the addresses, sizes and kernels that were queued when it was recorded:
-    what they belong to must stay as it is for as long as the graph is launched.
+    A graph keeps the addresses, sizes and kernels from its recording, so buffers must not be
+    moved or freed as long as it is launched.
     """
 
     def __init__(self, cuda: Any, checked: Callable[..., Any]) -> None:
@@ -22,7 +22,7 @@ class CudaGraphs:
 
         Raises what ``work`` raises, and ModelFileError for what cannot be recorded.
         """
-        # Of this thread only: another one may go on allocating memory meanwhile.
+        # This thread only: others may allocate memory meanwhile.
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         name = "cudaStreamBeginCapture"
         self._checked(name, *self._cuda.cudaStreamBeginCapture(stream, mode))
@@ -31,7 +31,7 @@ class CudaGraphs:
             work()
             whole = True
         finally:
-            # Also after a failure: a stream that is left recording can do nothing else.
+            # Also after a failure: a stream that is still recording can do nothing else.
             ended = self._cuda.cudaStreamEndCapture(stream)
             if not whole and int(ended[0]) == 0:
                 self._cuda.cudaGraphDestroy(ended[1])
@@ -47,5 +47,5 @@ class CudaGraphs:
         self._checked("cudaGraphLaunch", *self._cuda.cudaGraphLaunch(graph, stream))
 
     def free(self, graph: int) -> None:
-        """Forget a graph that is not running."""
+        """Release a graph that is not running."""
         self._checked("cudaGraphExecDestroy", *self._cuda.cudaGraphExecDestroy(graph))

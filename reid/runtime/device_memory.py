@@ -1,6 +1,6 @@
 """Device memory, pinned memory and streams: the few CUDA calls that a runner needs.
 
-One seam over two packages, whichever imports: pycuda (built from source, needs CUDA's
+One interface to two packages, whichever is installed: pycuda (built from source, needs CUDA's
 headers) or NVIDIA's cuda-python (wheels, ``cuda.bindings``; ``cuda.cudart`` before 12.8).
 Addresses and streams are plain integers, as TensorRT takes them.
 """
@@ -20,7 +20,7 @@ from reid.errors import MissingPackageError, ModelFileError
 from reid.runtime.cuda_graphs import CudaGraphs
 from reid.types import FloatArray
 
-INSTALL_LINES = "pip install pycuda (wants CUDA's headers) or pip install cuda-python (wheels)"
+INSTALL_LINES = "pip install pycuda (needs CUDA's headers) or pip install cuda-python (wheels)"
 
 _FLOAT_BYTES = 4
 
@@ -31,20 +31,20 @@ class Device(Protocol):
     name: str
     compute_capability: tuple[int, int]
     graphs: CudaGraphs | None
-    """None where the package has no CUDA graphs."""
+    """None if the package has no CUDA graphs."""
 
     def active(self) -> AbstractContextManager[None]:
         """Make this device current in the calling thread."""
         ...
 
     def allocate(self, num_bytes: int) -> int:
-        """The address of fresh device memory."""
+        """The address of new device memory."""
         ...
 
     def free(self, address: int) -> None: ...
 
     def pinned(self, shape: tuple[int, ...]) -> FloatArray:
-        """A page-locked float32 array: copies from and to it run beside the GPU's work."""
+        """A page-locked float32 array, whose copies run in parallel with the GPU's work."""
         ...
 
     def free_pinned(self, array: FloatArray) -> None: ...
@@ -71,8 +71,7 @@ class Device(Protocol):
 def open_device() -> Device:
     """The first visible GPU, through pycuda or else cuda-python.
 
-    Raises MissingPackageError where neither is installed, ModelFileError where no GPU
-    can be used.
+    Raises MissingPackageError if neither is installed, ModelFileError if no GPU can be used.
     """
     reasons: list[str] = []
     for module, device in (
@@ -104,7 +103,7 @@ def _no_gpu(reason: object) -> ModelFileError:
 
 
 class PyCudaDevice:
-    """Device 0 through pycuda, in its primary context: the one that TensorRT uses."""
+    """Device 0 through pycuda, in its primary context, which TensorRT uses."""
 
     graphs: CudaGraphs | None = None
     """pycuda's releases cannot record a stream."""
@@ -189,7 +188,7 @@ class CudaPythonDevice:
             )
             properties = self._call("cudaGetDeviceProperties", 0)
         except (ModelFileError, RuntimeError) as error:
-            # Before 13 the package raises RuntimeError itself where there is no driver.
+            # Before version 13 the package raises RuntimeError itself without a driver.
             raise _no_gpu(error) from error
         self.name = bytes(properties.name).rstrip(b"\0").decode(errors="replace")
         self.compute_capability = (int(major), int(minor))
@@ -248,4 +247,4 @@ class CudaPythonDevice:
         self._call("cudaStreamSynchronize", stream)
 
     def close(self) -> None:
-        """Nothing to release: the runtime's primary context lives as long as the process."""
+        """Nothing to release: the primary context lives as long as the process."""

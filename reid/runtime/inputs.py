@@ -1,4 +1,4 @@
-"""What a runner takes: checked by name, type and shape before any backend sees it."""
+"""Checking a runner's inputs by name, type and shape before they reach the backend."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ def check_device(device: str) -> None:
     """Raise ModelFileError for a device that is not in DEVICES."""
     if device not in DEVICES:
         close = nearest(str(device), DEVICES)
-        raise ModelFileError(f"device is one of {', '.join(DEVICES)}; found {device!r}{close}")
+        raise ModelFileError(f"device must be one of {', '.join(DEVICES)}; found {device!r}{close}")
 
 
 def checked_inputs(
     inputs: Mapping[str, FloatArray], manifest: Manifest, half: bool = False
 ) -> dict[str, FloatArray]:
-    """The inputs that ``manifest`` asks for, contiguous float32, or float16 too with ``half``,
-    in its order.
+    """The manifest's inputs in its order, contiguous float32 (with ``half`` also float16).
 
-    Raises ModelFileError for another name, type or shape, or batches of unlike sizes, saying
+    Raises ModelFileError for another name, type or shape, or batches of different sizes, and says
     what was expected.
     """
     specs = manifest.input_arrays
     if set(inputs) != {spec.name for spec in specs}:
         given = ", ".join(repr(key) for key in inputs) or "none"
         raise ModelFileError(
-            f"the model takes {', '.join(spec.words() for spec in specs)}; given: {given}"
+            f"expected the inputs {', '.join(spec.words() for spec in specs)}; found: {given}"
         )
     arrays = {spec.name: _checked(inputs[spec.name], spec, half) for spec in specs}
     sizes = {spec.name: len(arrays[spec.name]) for spec in specs if spec.batched}
     if len(set(sizes.values())) > 1:
-        raise ModelFileError(f"the inputs must have one batch size, found {sizes}")
+        raise ModelFileError(f"the inputs must have the same batch size, found {sizes}")
     return arrays
 
 
@@ -47,7 +46,7 @@ def batch_size(arrays: Mapping[str, FloatArray], manifest: Manifest) -> int:
 
 
 def empty_outputs(manifest: Manifest) -> dict[str, FloatArray]:
-    """What a batch of no images gives."""
+    """The outputs for an empty batch."""
     return {spec.name: np.zeros((0, *spec.shape), np.float32) for spec in manifest.output_arrays}
 
 

@@ -41,7 +41,7 @@ _ERROR_NAMES = (
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     getattr(_state, name) for name in _ERROR_NAMES if hasattr(_state, name)
 )
-"""ONNX Runtime's own exceptions: they share no parent, and some came with later releases."""
+"""ONNX Runtime's own exceptions: they have no common parent, and some are new in later releases."""
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -52,7 +52,7 @@ class OnnxRunner(Runner):
     """An ``.onnx`` file of this toolkit, open. Use as a context manager.
 
     The manifest is the ``.json`` beside the file, whose hash must be the file's, or the
-    one inside the file. ``device`` is ``auto`` (CUDA where this ONNX Runtime can), ``cpu``
+    one inside the file. ``device`` is ``auto`` (CUDA if this ONNX Runtime has it), ``cpu``
     or ``cuda``; ``threads`` 0 leaves the count to ONNX Runtime. Raises ModelFileError for
     a file or device that cannot be used, ManifestError for one whose manifest is missing
     or of another file.
@@ -68,7 +68,7 @@ class OnnxRunner(Runner):
         provider = self._session.get_providers()[0]
         if device == "cuda" and provider != _CUDA:
             raise ModelFileError(
-                f"{path}: CUDA was asked for, but ONNX Runtime could not start {_CUDA}; "
+                f"{path}: device is cuda, but ONNX Runtime could not start {_CUDA}; "
                 "check the driver, CUDA and cuDNN, or use device cpu"
             )
         self.on_gpu = provider == _CUDA
@@ -76,7 +76,7 @@ class OnnxRunner(Runner):
         self._path = path
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Named float32 arrays in, named float32 arrays out: {"data": (N, 3, H, W)}, for one.
+        """Named float32 arrays in, named float32 arrays out, such as {"data": (N, 3, H, W)}.
 
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
@@ -112,7 +112,7 @@ def _session(path: Path, device: str, threads: int) -> Any:
 
 
 def _providers(device: str) -> list[Any]:
-    """CUDA with full float32 products: TF32 keeps 10 bits, less than the parity allows."""
+    """CUDA with full float32 products: TF32's 10 bits are less than parity needs."""
     check_device(device)
     if device == "cpu":
         return [_CPU]
@@ -120,7 +120,7 @@ def _providers(device: str) -> list[Any]:
         if device == "cuda":
             raise ModelFileError(
                 f"ONNX Runtime {onnxruntime.__version__} here has no CUDA; install "
-                "onnxruntime-gpu in place of onnxruntime, or use device cpu"
+                "onnxruntime-gpu instead of onnxruntime, or use device cpu"
             )
         return [_CPU]
     if hasattr(onnxruntime, "preload_dlls"):  # CUDA's libraries from wheels, since 1.21
@@ -140,7 +140,7 @@ def _manifest_inside(session: Any, path: Path) -> Manifest:
 
 
 def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
-    """The manifest's arrays are the graph's. Raises ManifestError."""
+    """Check that the manifest describes the graph's arrays. Raises ManifestError."""
     expected = {
         spec.name: (spec.batched, [*spec.shape])
         for spec in (*manifest.input_arrays, *manifest.output_arrays)

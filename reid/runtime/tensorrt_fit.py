@@ -1,4 +1,4 @@
-"""Whether a plan can run here, told from its manifest before TensorRT is asked to open it."""
+"""Checking by its manifest that a plan can run here, before TensorRT opens it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ REBUILD = "build the engine here again from its ONNX: reid export RUN --out DIR 
 
 
 def engine_info(manifest: Manifest, path: Path) -> EngineInfo:
-    """The engine part of a manifest. Raises ModelFileError for a plan that runs nowhere."""
+    """The engine part of a manifest. Raises ModelFileError for a plan that cannot run."""
     info = manifest.engine
     if info is None:
         raise ModelFileError(
-            f"{path}: its manifest is not of an engine (it has no engine part); {REBUILD}"
+            f"{path}: its manifest is not of an engine (it has no part 'engine'); {REBUILD}"
         )
     if info.flavour not in ("tensorrt", "tensorrt_rtx"):
         raise ModelFileError(f"{path}: unknown TensorRT flavour {info.flavour!r}; {REBUILD}")
     if info.stripped:
         raise ModelFileError(
             f"{path}: the engine was built without its weights (--stripWeights) and cannot run "
-            "before it is refitted; build it without that option"
+            "before they are added (refit); build it without that option"
         )
     return info
 
 
 def check_version(info: EngineInfo, here: str, path: Path) -> None:
-    """Refuse a plan of another version.
+    """Reject a plan of another version.
 
-    A plan opens in the version that wrote it; a version-compatible one also in later
-    versions of the same major one.
+    A plan opens in the version that wrote it; a version-compatible plan also opens in later
+    versions with the same major number.
     """
     if here == info.tensorrt_version:
         return
@@ -41,7 +41,7 @@ def check_version(info: EngineInfo, here: str, path: Path) -> None:
     if info.version_compatible and running[:1] == built[:1] and running >= built:
         return
     raise EngineMismatchError(
-        f"{path.name} was built by {info.flavour} {info.tensorrt_version}, here is {here}; "
+        f"{path.name} was built by {info.flavour} {info.tensorrt_version}, installed is {here}; "
         f"{REBUILD}"
     )
 
@@ -51,7 +51,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def check_architecture(info: EngineInfo, device: Device, path: Path) -> None:
-    """Refuse a plan for another GPU: see EngineInfo.gpu_architecture for the words."""
+    """Reject a plan for another GPU; see EngineInfo.gpu_architecture for the values."""
     major, minor = device.compute_capability
     fits = {
         "ampere_plus": major >= 8,
@@ -60,6 +60,6 @@ def check_architecture(info: EngineInfo, device: Device, path: Path) -> None:
     }.get(info.gpu_architecture, info.gpu_architecture == f"sm{major}{minor}")
     if not fits:
         raise EngineMismatchError(
-            f"{path.name} was built for {info.gpu_architecture}, here is {device.name} "
+            f"{path.name} was built for {info.gpu_architecture}, but the GPU here is {device.name} "
             f"(sm{major}{minor}); {REBUILD}"
         )

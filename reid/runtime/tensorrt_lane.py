@@ -1,6 +1,6 @@
-"""A lane: one CUDA stream with its own buffers, through which a plan runs one piece at a time.
+"""A lane: one CUDA stream with its own buffers, which runs a plan one piece at a time.
 
-Two lanes work beside each other: the copies of one piece then go on while another computes.
+Two lanes work in parallel: one copies its piece while the other computes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from reid.types import FloatArray
 _FLOAT_BYTES = 4
 
 MAX_GRAPHS = 8
-"""Graphs that a lane keeps: the ones used last. Each has an execution context, hence memory."""
+"""Graphs kept by a lane, the most recently used. Each has an execution context with memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """One named tensor at its largest: where it is on the device and its pinned mirror."""
+    """One named tensor at its largest size: its address on the device and its pinned copy."""
 
     is_input: bool
     shape: tuple[int, ...]
@@ -33,14 +33,14 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A recorded piece. The context in it belongs to it alone and keeps its shapes."""
+    """A recorded piece with a context of its own, whose shapes never change."""
 
     execution: Execution
     handle: int
 
 
 class Lane:
-    """Every call must happen while the device is current."""
+    """Every call needs the device to be current."""
 
     def __init__(self, device: Device, plan: Plan) -> None:
         self._device = device
@@ -57,7 +57,7 @@ class Lane:
         self._stream = self._device.open_stream()
         self._opened.callback(self._device.close_stream, self._stream)
         self._opened.callback(self._close_executions)
-        # With no buffers yet: it tells how large they must be.
+        # Without buffers yet: it gives their sizes.
         execution = self._plain[self._plan.largest] = self._new_execution(self._plan.largest)
         execution.set_rows(self._plan.profiles[self._plan.largest].max_batch)
         for name in (*self._plan.inputs, *self._plan.outputs):
@@ -74,7 +74,7 @@ class Lane:
     def start(self, arrays: Mapping[str, FloatArray], piece: slice, graphs: bool) -> None:
         """Queue the rows ``piece`` of the inputs, copies included; ``finish`` waits for them.
 
-        Fewer rows than a profile's minimum are filled up with the last one.
+        Fewer rows than a profile's minimum are padded with copies of the last row.
         """
         count = piece.stop - piece.start
         profile = self._plan.best_profile(count)
@@ -90,7 +90,7 @@ class Lane:
         self._queue(profile, rows, True, graphs)
 
     def finish(self, outputs: Mapping[str, FloatArray]) -> None:
-        """Wait for the piece that was started, if any, and put its rows into ``outputs``."""
+        """Wait for the started piece, if any, and copy its rows into ``outputs``."""
         piece = self._piece
         if piece is None:
             return
@@ -104,12 +104,12 @@ class Lane:
         self._device.synchronise(self._stream)
 
     def drain(self) -> None:
-        """Wait for a piece that nobody will finish: it still reads and writes our buffers."""
+        """Wait for an abandoned piece, which still reads and writes our buffers."""
         if self._piece is not None:
             self.wait()
 
     def compute(self, count: int, graphs: bool) -> None:
-        """Queue the network alone, on what lies in the device's buffers."""
+        """Queue only the network, on the contents of the device's buffers."""
         profile = self._plan.best_profile(count)
         self._queue(profile, max(count, self._plan.profiles[profile].min_batch), False, graphs)
 
@@ -143,23 +143,23 @@ class Lane:
         return execution
 
     def _graph(self, recorder: CudaGraphs, profile: int, rows: int, copies: bool) -> _Graph:
-        """The graph of such a piece, recorded where it is not kept."""
+        """The graph for such a piece, recorded if it is not in the cache."""
         key = (profile, rows, copies)
         graph = self._graphs.pop(key, None)
         if graph is None:
-            # What is dropped must not be running, nor may anything run while another is recorded.
+            # A dropped graph must not be running, and nothing may run during a recording.
             self._device.synchronise(self._stream)
             if len(self._graphs) >= MAX_GRAPHS:
                 self._drop_graph(next(iter(self._graphs)))
             graph = self._recorded(recorder, profile, rows, copies)
-        self._graphs[key] = graph  # the last is the one used last
+        self._graphs[key] = graph  # most recently used last
         return graph
 
     def _recorded(self, recorder: CudaGraphs, profile: int, rows: int, copies: bool) -> _Graph:
         with ExitStack() as failed:
             execution = self._new_execution(profile)
             failed.callback(execution.close)
-            # TensorRT prepares a context for its shapes in the first run, which cannot be recorded.
+            # TensorRT prepares a context for new shapes in the first run, which cannot be recorded.
             self._queue_plainly(execution, rows, copies)
             self._device.synchronise(self._stream)
             handle = recorder.record(

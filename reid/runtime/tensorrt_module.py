@@ -1,9 +1,9 @@
 """Finding TensorRT: the ``tensorrt`` or the ``tensorrt_rtx`` module, and its log.
 
-Both have one Python API. ``tensorrt`` builds for the GPU it finds and needs one;
-``tensorrt_rtx`` (TensorRT for RTX) builds ahead of time, also where there is no GPU, for
-desktop GPUs of compute capability 8.x and from 12.0 on. The module's name is the engine's
-*flavour*, kept in its manifest: a plan of one is not opened by the other.
+Both have the same Python API. ``tensorrt`` builds for the GPU of this machine and needs one;
+``tensorrt_rtx`` (TensorRT for RTX) builds ahead of time, also without a GPU, for desktop GPUs of
+compute capability 8.x and from 12.0 on. The module's name is the engine's *flavour*, stored in
+its manifest: a plan of one flavour cannot be opened by the other.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ INSTALL_LINES = {
 def load_tensorrt(flavour: str) -> Any:
     """The module of one flavour.
 
-    Raises MissingPackageError where it is not installed, ModelFileError where it is but
-    its libraries do not load.
+    Raises MissingPackageError if it is not installed, ModelFileError if its libraries do not load.
     """
     try:
         return importlib.import_module(flavour)
@@ -41,17 +40,16 @@ def load_tensorrt(flavour: str) -> Any:
 
 
 def version_of(trt: Any) -> str:
-    """The library's version as its module states it, such as ``10.3.0``."""
+    """The library's version from its module, such as ``10.3.0``."""
     return str(trt.__version__)
 
 
 @functools.cache
 def captured_log(trt: Any) -> Any:
-    """The one logger given to every TensorRT object: it keeps warnings and errors.
+    """The logger of every TensorRT object; it collects warnings and errors.
 
-    ``take()`` returns the lines kept since the last call and forgets them. There is one
-    for the life of the process because TensorRT itself keeps a pointer to the first
-    logger it is given.
+    ``take()`` returns the lines since the last call and clears them. There is one logger per
+    process because TensorRT keeps a pointer to the first logger it gets.
     """
     kept: list[str] = []
     worst_ignored = trt.ILogger.Severity.INFO
@@ -74,6 +72,6 @@ def captured_log(trt: Any) -> Any:
 
 
 def last_line(log: Any, otherwise: str) -> str:
-    """The last thing TensorRT complained of, on one line; ``otherwise`` where it was silent."""
+    """TensorRT's last warning or error, on one line; ``otherwise`` if there is none."""
     lines = log.take()
     return " ".join(lines[-1].split()) if lines else otherwise

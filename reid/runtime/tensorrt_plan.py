@@ -1,7 +1,7 @@
 """A plan opened by TensorRT: its tensors, its optimisation profiles, its execution contexts.
 
-TensorRT's objects are attributes here and nowhere else. A local name or an argument would
-keep them alive in the traceback of a failure, beyond the device they live on.
+TensorRT's objects are only attributes here. A local name or an argument would keep them alive
+in the traceback of a failure, longer than their device.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Plan:
         self._engine: Any = None
 
     def open(self, info: EngineInfo) -> None:
-        """Raises ModelFileError where TensorRT does not take the plan, or it cannot be fed."""
+        """Raises ModelFileError if TensorRT rejects the plan, or for inputs that do not fit."""
         trt, log = self._trt, captured_log(self._trt)
         log.take()
         self._runtime = trt.Runtime(log)
         if info.version_compatible:
-            # Such a plan carries the runtime of its own version, which is code; its hash
-            # was compared with the manifest's.
+            # Such a plan contains the runtime of its version, which is code; its hash was
+            # compared with the manifest's.
             self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
         if self._engine is None:
@@ -83,8 +83,8 @@ class Plan:
     def best_profile(self, rows: int) -> int:
         """The profile for ``rows``, at most the largest batch.
 
-        Of those that hold them the one that needs fewest rows added, then the one that was
-        tuned for the nearest batch (inferred; nothing was measured).
+        Of the profiles that fit, the one with the fewest rows of padding, then the one tuned for
+        the nearest batch (inferred, not measured).
         """
         costs = {
             index: (max(0, batches.min_batch - rows), abs(batches.opt_batch - rows))
@@ -94,23 +94,23 @@ class Plan:
         return min(costs, key=costs.__getitem__)
 
     def new_context(self) -> Any:
-        """A new execution context, None where TensorRT has no memory for it."""
+        """A new execution context, None if TensorRT has no memory for it."""
         return self._engine.create_execution_context()
 
     def reason(self, otherwise: str) -> str:
-        """What TensorRT complained of last."""
+        """TensorRT's last warning or error."""
         return last_line(captured_log(self._trt), otherwise)
 
     def close(self) -> None:
-        """Forget the engine, then the runtime."""
+        """Release the engine, then the runtime."""
         self._engine = None
         self._runtime = None
 
 
 class Execution:
-    """One execution context on one profile and one stream, which it never changes.
+    """One execution context on one profile and one stream.
 
-    So nothing is ever switched: TensorRT copies memory when a context changes its profile.
+    They never change, because TensorRT copies memory when a context changes its profile.
     """
 
     def __init__(self, plan: Plan, profile: int, stream: int) -> None:
@@ -128,22 +128,22 @@ class Execution:
             self._refused(f"no profile {profile}")
 
     def bind(self, name: str, address: int) -> None:
-        """Where a tensor lies on the device. Raises ModelFileError."""
+        """Set the address of a tensor on the device. Raises ModelFileError."""
         if not self._context.set_tensor_address(name, address):
             self._refused(f"no address for tensor {name!r}")
 
     def set_rows(self, rows: int) -> None:
-        """The batch of what is queued next. Raises ModelFileError where the plan refuses it."""
+        """Set the batch of the next run. Raises ModelFileError if the plan rejects it."""
         if rows == self._rows:
-            return  # a shape that is set must run once before it can be recorded
-        self._rows = 0  # after a refusal some inputs may have the new batch and some the old one
+            return  # a newly set shape must run once before it can be recorded
+        self._rows = 0  # after an error some inputs may have the new batch and some the old one
         for name in self._plan.inputs:
             if not self._context.set_input_shape(name, self._plan.input_shape(name, rows)):
                 self._refused(f"no batch of {rows}")
         self._rows = rows
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape in the batch that was set. Raises ModelFileError where it has none."""
+        """A tensor's shape in the current batch. Raises ModelFileError if it has none."""
         shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
         if min(shape, default=0) < 1:
             raise ModelFileError(f"{self._plan.path}: tensor {name!r} has no fixed shape: {shape}")
@@ -159,10 +159,10 @@ class Execution:
         raise ModelFileError(f"{self._plan.path}: {what}: {reason}")
 
     def close(self) -> None:
-        """Forget the context."""
+        """Release the context."""
         self._context = None
 
 
 def pieces(count: int, largest: int) -> Sequence[slice]:
-    """``count`` rows in slices of ``largest``, the last of what is left."""
+    """Slices of ``largest`` rows that cover ``count`` rows; the last may be shorter."""
     return [slice(start, min(start + largest, count)) for start in range(0, count, largest)]

@@ -1,8 +1,8 @@
 """A TensorRT engine as a Runner: named tensors, pinned buffers, one stream or two, no torch.
 
-The plan file is raw; what it needs to run is in its manifest, and a plan for another GPU
-or TensorRT version is refused before the library is asked to open it. Preprocessing on the
-GPU is the graph's: one exported with ``--pixels`` crops and normalises in the engine.
+What a plan needs to run is in its manifest, and a plan for another GPU or TensorRT version is
+rejected before the library opens it. Preprocessing on the GPU is part of the graph: one exported
+with ``--pixels`` crops and normalises in the engine.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from reid.runtime.tensorrt_plan import Plan, pieces
 from reid.types import FloatArray
 
 NUM_LANES = 2
-"""Streams for a request of several pieces: one copies while the other computes."""
+"""Streams for a request in several pieces: one copies while the other computes."""
 
 
 class TensorRtRunner(Runner):
     """An open engine. ``threads`` has no meaning on a GPU and is ignored.
 
-    Each piece of a request runs on the optimisation profile that fits it best. CUDA graphs
-    are off unless ``use_cuda_graphs`` asks for them: what they bring was not measured yet.
+    Each piece of a request runs on the optimisation profile that fits best. CUDA graphs are off
+    by default because their benefit was not measured yet; see ``use_cuda_graphs``.
 
     Raises ManifestError without the engine's manifest, EngineMismatchError for an engine
     of another GPU or TensorRT version, MissingPackageError without TensorRT or a package
-    for GPU memory, ModelFileError where there is no GPU or the plan does not open.
+    for GPU memory, ModelFileError if there is no GPU or the plan does not open.
     """
 
     on_gpu = True
@@ -64,7 +64,7 @@ class TensorRtRunner(Runner):
             self._device: Device = open_device()
             stack.callback(self._device.close)
             check_architecture(info, self._device, self._path)
-            # On a failure what was opened is freed while the device is still current.
+            # After a failure, free what was opened while the device is still current.
             with self._device.active(), ExitStack() as opened:
                 opened.callback(self._plan.close)
                 self._plan.open(info)
@@ -89,7 +89,7 @@ class TensorRtRunner(Runner):
                 closing.callback(lane.close)
 
     def _check_tensors(self) -> None:
-        """The manifest's arrays are the engine's. Raises ManifestError."""
+        """Check that the manifest describes the engine's arrays. Raises ManifestError."""
         expected = {
             **{spec.name: (True, spec.shape) for spec in self.manifest.input_arrays},
             **{spec.name: (False, spec.shape) for spec in self.manifest.output_arrays},
@@ -103,10 +103,10 @@ class TensorRtRunner(Runner):
             )
 
     def use_cuda_graphs(self, wanted: bool = True) -> bool:
-        """Record each size of piece once and launch it again as a CUDA graph.
+        """Record each size of piece once and launch it as a CUDA graph.
 
-        False, and the plain path, where that cannot be: with pycuda, and for TensorRT for RTX,
-        whose kernels change after the first runs (it has graphs of its own).
+        Returns False, and runs without graphs, with pycuda and with TensorRT for RTX, whose
+        kernels change after the first runs (it has its own graphs).
         """
         can = self._device.graphs is not None and self._info.flavour == "tensorrt"
         self._graphs = wanted and can
@@ -116,8 +116,8 @@ class TensorRtRunner(Runner):
         """(N, ...) float32 per input name -> (N, ...) float32 per output name.
 
         A batch above the largest profile's maximum is run in pieces, on two streams; a piece
-        below its profile's minimum is filled up with its last row and cut. Raises
-        ModelFileError for a wrong name, shape or type, and where the GPU fails.
+        below its profile's minimum is padded with its last row, and the padding is removed from
+        the output. Raises ModelFileError for a wrong name, shape or type, and if the GPU fails.
         """
         self._check_open()
         arrays = checked_inputs(inputs, self.manifest)
@@ -141,9 +141,9 @@ class TensorRtRunner(Runner):
         return outputs
 
     def compute(self, count: int) -> None:
-        """Run the network alone on ``count`` rows of what lies on the GPU, and wait.
+        """Run only the network on ``count`` rows in the GPU's memory, and wait.
 
-        For benchmarks: no copies, one stream. Raises ModelFileError where the GPU fails.
+        For benchmarks: no copies, one stream. Raises ModelFileError if the GPU fails.
         """
         self._check_open()
         with self._device.active():

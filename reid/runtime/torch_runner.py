@@ -1,4 +1,4 @@
-"""Run a network that is in memory with PyTorch: the reference that exported files face."""
+"""Run a network with PyTorch: the reference that exported files are compared with."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from reid.runtime.inputs import batch_size, check_device, checked_inputs, empty_
 from reid.types import FloatArray
 
 LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
-"""Memory format by device. On a CPU with AVX2, MSP-CNN in channels_last answers a batch of
-1, 16, 32 in 0.74, 0.68, 0.70 of the contiguous time; the results agree within 1e-7."""
+"""Memory format by device. channels_last is faster than contiguous for MSP-CNN on a CPU with AVX2,
+with the same results up to rounding (``tests/benchmarks/README.md``)."""
 
 PIECE = 16
-"""Images that a CPU takes at once: their maps stay in its cache, and their memory is not given
-back to the system after each layer. 128 images of MSP-CNN in pieces of 128, 64, 32, 16 and 8:
-7.9, 7.0, 5.7, 5.4 and 5.1 s on two cores, timed by hand."""
+"""Images that a CPU computes at once. Small pieces are faster: their maps stay in the cache, and
+their memory is not returned to the system after each layer (``tests/benchmarks/README.md``)."""
 
 
 class TorchRunner(Runner):
     """A graph's module: tensors in, a tensor or a tuple out, as ``manifest`` lists them.
 
     The module is moved to the device and set to evaluation mode. ``device`` is ``auto``
-    (CUDA where there is one), ``cpu`` or ``cuda``; ``threads`` 0 leaves PyTorch's count.
-    Raises ModelFileError for a device that is not there.
+    (CUDA if there is a GPU), ``cpu`` or ``cuda``; ``threads`` 0 leaves PyTorch's count.
+    Raises ModelFileError for a missing device.
     """
 
     def __init__(
@@ -54,9 +53,9 @@ class TorchRunner(Runner):
         self.backend = f"torch {torch.__version__} {where}"
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Named float32 arrays in, named float32 arrays out: {"data": (N, 3, H, W)}, for one.
+        """Named float32 arrays in, named float32 arrays out, such as {"data": (N, 3, H, W)}.
 
-        Float16 comes in where the module has a ``takes_half`` that is true.
+        Inputs may be float16 if the module's ``takes_half`` is true.
 
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
@@ -74,26 +73,29 @@ class TorchRunner(Runner):
         expected, found = [(count, *s.shape) for s in specs], [row.shape for row in rows]
         if found != expected:
             raise ModelFileError(
-                f"the manifest says {', '.join(spec.words() for spec in specs)} with N = {count}, "
-                f"the network gave {', '.join(map(str, found))}"
+                f"the manifest has {', '.join(spec.words() for spec in specs)} with N = {count}, "
+                f"the network returned {', '.join(map(str, found))}"
             )
         return {spec.name: row for spec, row in zip(specs, rows, strict=True)}
 
     def _pieces(self, tensors: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-        """Some images at a time on a CPU. A graph with an input for all of the batch is not cut:
-        it would look at that input once more for each piece."""
+        """Run a few images at a time on a CPU.
+
+        A graph with an input for the whole batch is not split: each piece would process that
+        input again.
+        """
         batched = all(spec.batched for spec in self.manifest.input_arrays)
         if self.on_gpu or not batched:
             return iter([tuple(tensors)])
         return zip(*(torch.split(tensor, PIECE) for tensor in tensors), strict=True)
 
     def close(self) -> None:
-        """Let go of the network; may be called twice."""
+        """Release the network; may be called twice."""
         self._module = None
 
 
 def _tensor(array: FloatArray) -> Tensor:
-    """The array itself, which a module only reads: one that lies in a mapped file is not copied."""
+    """A tensor of the array without a copy, also from a mapped file; modules only read it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
@@ -110,14 +112,14 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelFileError(
-            f"CUDA was asked for, but PyTorch {torch.__version__} finds no GPU; use device cpu"
+            f"device is cuda, but PyTorch {torch.__version__} finds no GPU; use device cpu"
         )
     return torch.device(name)
 
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Compute with ``count`` threads, then give the process its own count back."""
+    """Compute with ``count`` threads, then restore the process's count."""
     before = torch.get_num_threads()
     if count in (0, before):
         yield
@@ -131,7 +133,7 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _full_float32(device: torch.device) -> Iterator[None]:
-    """On CUDA, convolutions without TF32: its 10 bits are less than the parity allows."""
+    """On CUDA, convolutions without TF32: its 10 bits are less than parity needs."""
     if device.type != "cuda":
         yield
         return

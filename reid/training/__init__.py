@@ -1,1 +1,1 @@
-"""What training is made of, besides the order of events, which is ``reid.training.loop``'s."""
+"""The parts of training; ``reid.training.loop`` runs them in order."""

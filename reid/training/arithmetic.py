@@ -1,8 +1,8 @@
 """Device, number format and memory layout of training, chosen by measurement.
 
-bfloat16 and channels-last pay on some processors and not on others, so with ``auto`` the
-candidates run a small forward and backward pass and the quickest is taken. Where bfloat16
-is emulated it is far slower and not tried.
+bfloat16 and channels-last are faster on some processors and not on others, so with ``auto`` the
+candidates run a small forward and backward pass and the fastest is chosen. bfloat16 is not tried
+where it is emulated, which is far slower.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Arithmetic:
         return torch.autocast(self.device.split(":")[0], _DTYPES[self.precision])
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, in the memory layout."""
+        """The network, moved to the device and memory layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        # PyTorch's annotations leave this form of ``to`` out.
+        # PyTorch's annotations lack this form of ``to``.
         placed: nn.Module = network.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
         return placed
 
@@ -64,7 +64,7 @@ class Arithmetic:
 
 
 def choose_device(wanted: str) -> str:
-    """``cuda`` or ``cpu`` for ``auto``. Raises ConfigError where CUDA is asked for and absent."""
+    """``cuda`` or ``cpu`` for ``auto``. Raises ConfigError if CUDA is chosen and missing."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "run.device is cuda, but PyTorch finds no GPU; use auto or cpu, or install a CUDA "
@@ -81,9 +81,9 @@ def choose_arithmetic(
 ) -> tuple[Arithmetic, str]:
     """The arithmetic for a run, and a line that says how it was chosen.
 
-    ``loss`` is what the run minimises, of a network and (N, 3, H, W) images, N at least 2.
-    On CUDA ``auto`` is bf16 where the GPU has it (fp16 elsewhere) with channels-last; on a
-    CPU the open settings are measured on a throw-away network from ``build``.
+    ``loss`` computes what the run minimises from a network and (N, 3, H, W) images, N at least 2.
+    On CUDA ``auto`` is bf16 if the GPU supports it (else fp16) with channels-last; on a CPU the
+    settings at ``auto`` are measured on a temporary network from ``build``.
     """
     device = choose_device(config.device)
     if device == "cuda":
@@ -122,10 +122,10 @@ def _measure(
     loss: Loss,
     input_shape: tuple[int, int, int],
 ) -> dict[Arithmetic, float]:
-    """Images per second of each candidate, the best of its passes.
+    """Images per second of each candidate in its fastest pass.
 
-    The candidates take turns: the first round warms them up, and a moment in which the machine
-    is busy elsewhere meets one pass of one candidate, not all that one has.
+    The candidates take turns: the first round warms them up, and other load on the machine then
+    slows one pass of a candidate, not all of them.
     """
     networks = {candidate: candidate.place(build().train()) for candidate in candidates}
     seconds = dict.fromkeys(candidates, math.inf)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on, or to test; loaded without running code.
+"""Checkpoints: everything needed to resume or test; loaded without running code.
 
 A checkpoint is one file, written to a temporary name and renamed, with its manifest
 inside and a copy beside it (``checkpoint.pt.json``).
@@ -28,10 +28,10 @@ from reid.training.torch_files import load_without_code, misfit
 FORMAT = "reid-toolkit checkpoint 1"
 
 MOST_IDENTITIES = 1_000_000
-"""A classifier of more is no re-identification's: checked before memory is taken for it."""
+"""The largest accepted classifier, checked before its memory is allocated."""
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
-"""What values of another kind or size than a checkpoint's raise where they are used."""
+"""What values of another type or size raise when a checkpoint is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Checkpoint:
     """A point of a training run.
 
     ``step`` counts updates over all stages; ``position`` is (stage, iteration in it, batches
-    consumed); ``training`` holds the solver's state and is empty in a file for testing only.
+    consumed); ``training`` is the solver's state, empty in a file for testing only.
     """
 
     config: TrainConfig
@@ -63,7 +63,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "position": list(checkpoint.position),
         "training": checkpoint.training,
     }
-    # Through memory: PyTorch's own writer turns a full disk into an error without a reason.
+    # Through memory: PyTorch's own writer hides the reason when the disk is full.
     buffer = io.BytesIO()
     torch.save(body, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
@@ -71,7 +71,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint on the CPU, refusing anything that would run code.
+    """Read a checkpoint on the CPU, rejecting anything that would run code.
 
     Raises CheckpointError for a missing, damaged or foreign file.
     """
@@ -82,7 +82,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         refused="only files written by `reid train` are loaded",
     )
     if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of this toolkit (format: {FORMAT})")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this toolkit (expected format: {FORMAT})"
+        )
     try:
         stage, iteration, batches = (int(number) for number in body["position"])
         step, num_identities = int(body["step"]), int(body["num_identities"])
@@ -104,19 +106,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, or its name where it says nothing, in its first line."""
+    """The first line of an error's message, or its class name if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def build_configured_network(config: TrainConfig, num_identities: int) -> nn.Module:
-    """The network that a configuration names, freshly initialised."""
+    """The configuration's network, newly initialised."""
     return build_network(num_identities, config.network)
 
 
 def load_weights(network: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
-    """Put a checkpoint's weights into ``network``; every key and shape must agree.
+    """Load a checkpoint's weights into ``network``; every key and shape must match.
 
-    Raises CheckpointError naming the first few that do not.
+    Raises CheckpointError with the first few that do not.
     """
     _refuse_misfits(network, checkpoint, where)
     network.load_state_dict(checkpoint.model)
@@ -145,7 +147,7 @@ def network_of(file: ModelFile) -> nn.Module:
     """
     checkpoint, path = file.checkpoint, file.path
     try:
-        # Sizes that only a file claims take no memory: they are compared without any.
+        # Sizes from the file are compared before any memory is allocated for them.
         with torch.device("meta"):
             sizes = build_configured_network(checkpoint.config, checkpoint.num_identities)
         _refuse_misfits(sizes, checkpoint, path)
@@ -155,7 +157,7 @@ def network_of(file: ModelFile) -> nn.Module:
     if checkpoint.manifest.network != checkpoint.config.network.name:
         raise CheckpointError(
             f"{path} is damaged: its configuration is of {checkpoint.config.network.name}, its "
-            f"manifest of {checkpoint.manifest.network}"
+            f"manifest of {checkpoint.manifest.network}; copy it again"
         )
     load_weights(network, checkpoint, path)
     return network.eval()
@@ -164,7 +166,7 @@ def network_of(file: ModelFile) -> nn.Module:
 def runners_from_checkpoint(
     path: Openable, device: str = "auto", threads: int = 0
 ) -> dict[str, TorchRunner]:
-    """Open a checkpoint for testing: graph's name -> runner, answering as its exported file."""
+    """Open a checkpoint for testing: graph's name -> runner, as for its exported files."""
     file = ModelFile.at(path)
     network = network_of(file)
     manifest = dataclasses.replace(file.checkpoint.manifest, checkpoint_sha256=file.sha256)

@@ -16,7 +16,7 @@ from reid.report.drawing import save_png
 from reid.types import FloatArray, Image
 
 NOT_LOSS_PARTS = ("step", "stage", "epoch", "lr", "loss", "images_per_s")
-"""Columns of a training log that are not parts of the loss; every other one is."""
+"""Columns of a training log that are not parts of the loss; all others are."""
 
 SMOOTHED_SHARE = 0.06
 """Width of the running mean over the noisy curves, as a share of a stage's rows."""
@@ -36,9 +36,9 @@ class TrainingLog:
 
 
 def read_training_log(log_csv: Path) -> TrainingLog:
-    """Read a run's CSV log; of rows with the same step (a resumed run) the last one holds.
+    """Read a run's CSV log; of rows with the same step (a resumed run) the last one counts.
 
-    Raises DataError for a file that is no such log.
+    Raises DataError for any other file.
     """
     try:
         with open(log_csv, encoding="utf-8", newline="") as file:
@@ -49,7 +49,9 @@ def read_training_log(log_csv: Path) -> TrainingLog:
         raise DataError(f"{log_csv}: the training log cannot be read: {error}") from error
     if "step" not in names:
         found = ", ".join(names) or "none"
-        raise DataError(f"{log_csv}: a training log has a 'step' column; columns found: {found}")
+        raise DataError(
+            f"{log_csv}: not a training log, expected a 'step' column; columns found: {found}"
+        )
     try:
         rows = sorted(by_step.values(), key=lambda row: float(row["step"]))
         columns = {
@@ -66,7 +68,7 @@ def read_training_log(log_csv: Path) -> TrainingLog:
 def write_curves(log_csv: Path, png: Path) -> None:
     """Draw a training log's curves into a PNG file.
 
-    Raises DataError for a log that cannot be read, OutputError for a place that cannot be
+    Raises DataError for a log that cannot be read, OutputError for a file that cannot be
     written.
     """
     save_png(curves_picture(log_csv), png)
@@ -75,9 +77,9 @@ def write_curves(log_csv: Path, png: Path) -> None:
 def curves_picture(log_csv: Path) -> Image:
     """Loss, its parts, learning rate and images/s against the iteration: (H, W, 3) uint8 BGR.
 
-    Every column that is not one of ``NOT_LOSS_PARTS`` is drawn as a part of the loss; a
-    run that was stopped before its first row has empty panels. Raises
-    DataError for a file that is no training log.
+    Every column that is not in ``NOT_LOSS_PARTS`` is drawn as a part of the loss; a run that was
+    stopped before its first row has empty panels. Raises DataError for a file that is not a
+    training log.
     """
     log = read_training_log(log_csv)
     figure = new_figure(11, 7)
@@ -97,7 +99,7 @@ def curves_picture(log_csv: Path) -> Image:
 
 
 def _present(log: TrainingLog, *names: str) -> dict[str, FloatArray]:
-    """The named columns that the log has and that hold a number, in the log's order."""
+    """Those of the named columns that the log has and that contain a number, in the log's order."""
     return {
         name: values
         for name, values in log.columns.items()
@@ -143,7 +145,7 @@ def _draw_panel(
 def _draw_curve(
     axis: Any, step: FloatArray, values: FloatArray, colour: str, label: str, smooth: bool
 ) -> None:
-    """One stage's part of a curve; where it is noisy, faint under its running mean."""
+    """One stage's part of a curve; with ``smooth``, faint under its running mean."""
     drawn = np.isfinite(values)
     step, values = step[drawn], values[drawn]
     if smooth and len(values) >= _LEAST_SMOOTHED:
@@ -161,7 +163,7 @@ def _running_mean(values: FloatArray, width: int) -> FloatArray:
 
 
 def _stage_rows(log: TrainingLog) -> list[slice]:
-    """The rows of each stage, in order; all rows are one where the log names no stages."""
+    """The rows of each stage, in order; all rows as one if the log names no stages."""
     num = len(log.columns["step"])
     starts = [i for i in range(1, len(log.stages)) if log.stages[i] != log.stages[i - 1]]
     return [slice(a, b) for a, b in zip([0, *starts], [*starts, num], strict=True)]

@@ -1,9 +1,9 @@
-"""Keep the memory that a training step frees for the next step, on a processor.
+"""Keep the memory that a training step frees for the next step, on a CPU.
 
-The C library of Linux maps every large array afresh and unmaps it when it is freed, so each
-step touches gigabytes of new pages, which the kernel clears one by one. Kept, the same pages
-serve all steps: they are quicker, and take more memory, because the gaps between arrays are not
-always of the size that is wanted (``tests/benchmarks/README.md``).
+Linux's C library maps memory anew for every large array and unmaps it when the array is freed, so
+each step touches gigabytes of new pages, which the kernel clears one by one. Keeping the pages
+is faster, but takes more memory because the gaps between arrays do not always have the right
+size (``tests/benchmarks/README.md``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import platform
 from pathlib import Path
 
 ROOMY_GIB = 12.0
-"""``auto`` keeps memory where this much is available: twice what the paper's batch takes
-(a choice)."""
+"""``auto`` keeps memory if this much is available: twice what the paper's batch needs (chosen
+here)."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _NEVER = -1
@@ -23,8 +23,9 @@ _MEMINFO, _CGROUP_LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max
 
 
 def keep_freed_memory(wanted: str = "auto") -> bool:
-    """From now on this process holds what it frees: always for "on", where there is room for
-    "auto". False where it does not, or the C library cannot be asked.
+    """Make this process keep freed memory: always for "on", if memory allows for "auto".
+
+    Returns whether it does; False too if the C library has no such setting.
     """
     if wanted == "off" or (wanted == "auto" and available_gib() < ROOMY_GIB):
         return False
@@ -35,9 +36,9 @@ def keep_freed_memory(wanted: str = "auto") -> bool:
 
 
 def available_gib() -> float:
-    """Memory that this process can still have: the system's, and a container's limit of all.
+    """Memory that this process can still get, by the system and a container's limit.
 
-    0.0 where the system does not tell.
+    0.0 if the system does not report it.
     """
     available = 0.0
     with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The story of a training run: from a configuration to a run folder.
+"""The training loop: from a configuration to a run folder.
 
     run folder: config.toml  checkpoint.pt(.json)  log.csv  events.*  curves.png
 
@@ -44,7 +44,7 @@ _NAMED_IMAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run came to. ``interrupted`` runs go on with ``resume``."""
+    """A run's result. ``interrupted`` runs continue with ``resume``."""
 
     folder: Path
     step: int
@@ -63,9 +63,9 @@ def train(
     resume: bool = False,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
-    """Train by ``config`` on the dataset under ``data_root``; leave everything in ``out``.
+    """Train by ``config`` on the dataset in ``data_root``; write everything into ``out``.
 
-    ``resume`` goes on from the checkpoint in ``out`` (or starts, if there is none).
+    ``resume`` continues from the checkpoint in ``out`` (or starts, if there is none).
     Raises ConfigError, DataError, OutputError, CheckpointError, and TrainingError when a
     loss is not finite.
     """
@@ -129,7 +129,7 @@ def _only_writer(out: Path) -> Iterator[None]:
 def _train_stages(
     run: TrainingRun, out: Path, log: RunLog | None, stop: StopRequest, reporter: Reporter
 ) -> TrainResult:
-    """Every stage to its end, or to a stop request; the checkpoint last."""
+    """Run every stage to its end or to a stop request; then write the checkpoint."""
     config, processes = run.config, run.processes
     totals = run.stage_totals()
     started = saved = logged = time.perf_counter()
@@ -191,8 +191,8 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
         means = {name: means.get(name, 0.0) + v / iter_size for name, v in values.items()}
         images += len(batch.images)
         run.batches += 1
-    # Averaged before the scale is taken off: what overflowed in one process is then seen by all,
-    # and all of them leave this step out.
+    # Averaged before the scale is removed, so that all processes see an overflow in one of them and
+    # all skip this step.
     run.processes.average_gradients(run.network)
     run.scaler.unscale_(run.solver)
     run.scaler.step(run.solver)
@@ -221,8 +221,8 @@ def _not_finite(
     named = broken or list(batch.names)
     return TrainingError(
         f"the loss of step {run.step + 1} (stage {stage.name}) is not finite: {shown}; images: "
-        f"{few_of(named, _NAMED_IMAGES)}. The last checkpoint stands; lower base_lr, "
-        "or look at these images, and resume"
+        f"{few_of(named, _NAMED_IMAGES)}. The last checkpoint is kept; lower base_lr "
+        "or check these images, and resume"
     )
 
 

@@ -1,8 +1,8 @@
-"""Whether the stages of a configuration can be trained, and with which losses.
+"""Checking that the stages of a configuration can be trained, and with which losses.
 
-What a network is trained for is its objective, in its own package: it takes the network, a batch
-and the losses that are switched on and returns those, unweighted, by name; the training loop
-weights and adds them in one visible line.
+A network's objective is in its own package: it takes the network, a batch and the names of the
+active losses and returns their values, unweighted, by name. The training loop weights and adds
+them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ def objective_of(
 ) -> tuple[Objective, tuple[str, ...]]:
     """The objective of a network and all loss names that the stages use, in its order.
 
-    Raises ConfigError for no stage, a loss that the objective does not know or that the network's
-    settings leave nothing to compare, a negative weight, or a stage without any.
+    Raises ConfigError without a stage, for an unknown loss, a loss with nothing to compare under
+    the network's settings, a negative weight, or a stage without a loss.
     """
     description = network_named(network.name)
     known = description.losses
     if not stages:
-        raise ConfigError("there is nothing to train: the configuration has no [[stages]]")
+        raise ConfigError("nothing to train: the configuration has no [[stages]]; add one")
     for stage in stages:
         for name, weight in stage.loss_weights.items():
             if name not in known:
                 raise ConfigError(
                     f"stage {stage.name!r}: {network.name} has no loss {name!r}"
-                    f"{nearest(name, known)}; there are: {', '.join(known)}"
+                    f"{nearest(name, known)}; losses: {', '.join(known)}"
                 )
             if weight < 0:
-                raise ConfigError(f"stage {stage.name!r}: the weight of {name} is below 0")
+                raise ConfigError(f"stage {stage.name!r}: the weight of {name} must be 0 or above")
             if weight > 0 and name in network.losses_left_out:
                 raise ConfigError(
-                    f"stage {stage.name!r}: network.{network.losses_left_out[name]} leaves {name} "
-                    f"nothing to compare; set stages.N.loss_weights.{name}=0 for each stage N"
+                    f"stage {stage.name!r}: with network.{network.losses_left_out[name]} the loss "
+                    f"{name} has nothing to compare; set stages.N.loss_weights.{name}=0 "
+                    "for each stage N"
                 )
         if not active_losses(stage):
             raise ConfigError(f"stage {stage.name!r} has no loss with a weight above 0")

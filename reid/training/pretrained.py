@@ -1,7 +1,7 @@
-"""Weights that were trained elsewhere, put into a backbone: ImageNet's, or re-ID's.
+"""Loading pretrained weights (ImageNet's or re-ID's) into a backbone.
 
 Nothing is downloaded. A file is safetensors, or a state dict that PyTorch reads without
-running code; what it has beside the backbone (a classifier) stays unused and is named.
+running code; arrays outside the backbone (a classifier) are listed and not used.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Where a training checkpoint keeps its state dict, one inside another."""
 
 _OPTIONAL = ".num_batches_tracked"
-"""Ends the names that files of before 2018 lack; nothing is computed from them."""
+"""The end of names that files from before 2018 lack; nothing is computed from them."""
 
 _SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """What was put in: the number of arrays, the backbone's that the file lacks (counters of
-    batches, at most), and the file's that the backbone has no place for."""
+    """What was loaded: the number of arrays, names that the file lacks (batch counters at most),
+    and names in the file that the backbone does not have."""
 
     loaded: int
     missing: tuple[str, ...]
@@ -51,7 +51,7 @@ class Pretrained:
 
 
 def load_pretrained(backbone: nn.Module, path: Path) -> Pretrained:
-    """Put a file's weights into ``backbone``, all of them or none.
+    """Load a file's weights into ``backbone``, all of them or none.
 
     Toolkits put words before the names (``module.``, ``backbone.``, ``_orig_mod.``, ``encoder.``
     and others, one after another): the prefix under which all of the backbone's names are found
@@ -84,7 +84,7 @@ def load_pretrained(backbone: nn.Module, path: Path) -> Pretrained:
     fitting = {name: value for name, value in found.items() if name in own}
     for name, value in fitting.items():
         if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{path}: {name} is not finite everywhere; fetch it anew")
+            raise CheckpointError(f"{path}: {name} contains NaN or infinity; download it again")
     backbone.load_state_dict(fitting, strict=False)
     return Pretrained(len(fitting), tuple(missing), tuple(unused))
 
@@ -133,19 +133,19 @@ def _another_architecture(
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The arrays of a file by name, on the CPU, as they stand in it.
+    """The arrays of a file by name, on the CPU, unchanged.
 
     ``.safetensors`` by suffix; anything else is a file of ``torch.save``, a state dict or a
     training checkpoint with one in it. Raises CheckpointError.
     """
-    what, absent = "file of weights", "nothing is downloaded: put one there"
+    what, absent = "weights file", "nothing is downloaded: put the file there"
     if path.suffix.lower() == ".safetensors":
         try:
             return load_file(path)
         except FileNotFoundError:
             raise CheckpointError(f"no {what} {path}; {absent}") from None
         except (SafetensorError, OSError, LookupError, ValueError) as error:
-            raise CheckpointError(f"{path} is no {what} ({error}); copy it anew") from None
+            raise CheckpointError(f"{path} is not a {what} ({error}); copy it again") from None
     remedy = "save the state dict alone: torch.save(model.state_dict(), FILE)"
     body = load_without_code(path, what, absent, remedy, numpy_scalars=True)
     while isinstance(body, dict) and (
@@ -155,11 +155,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     entries = body.items() if isinstance(body, dict) else ()
     arrays = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor)}
     if not arrays:
-        raise CheckpointError(f"{path} is no state dict: expected named arrays, found none")
+        raise CheckpointError(f"{path} is not a state dict: expected named arrays, found none")
     return arrays
 
 
 def _some(words: list[str] | tuple[str, ...], between: str = ", ") -> str:
-    """The first few of them, on one line whatever a file's names hold."""
+    """The first few, on one line whatever characters the names contain."""
     plain = [word if word.isprintable() else ascii(word) for word in words]
     return few_of(plain, _SHOWN, between) or "none"

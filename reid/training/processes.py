@@ -1,4 +1,4 @@
-"""One process of a training run, or one of several started by ``torchrun``."""
+"""The process of a training run, alone or one of several started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Which process this is (``rank``) of how many (``world_size``).
+    """This process's number (``rank``) and the number of processes (``world_size``).
 
     Gradients are averaged once per update, after ``iter_size`` passes, so every process
     takes the same step and the networks stay equal.
@@ -45,10 +45,10 @@ class Processes:
     def average_statistics(self, network: nn.Module) -> None:
         """Replace batch normalisation's running statistics by their mean over the processes.
 
-        Each process normalises by its own images; the running means are linear in what was
-        seen, so their average is that of one process that saw all. Done after every update, so
-        that all go on from the same ones, and a run that was resumed does too: SiSNet's
-        activation maps look at them in training.
+        Each process normalises by its own images; the running means are linear in the images, so
+        their average is that of one process with all images. It is done after every update so
+        that all processes, and a resumed run, continue from the same values: SiSNet's activation
+        maps use them in training.
         """
         self._average(b for b in network.buffers() if b.is_floating_point())
 
@@ -64,7 +64,7 @@ class Processes:
             part.copy_(mean.view_as(part))
 
     def first_decides(self, flag: bool) -> bool:
-        """The flag of the first process, known to all."""
+        """The flag of the first process, in all processes."""
         return self._combine(flag and self.is_first)
 
     def any_true(self, flag: bool) -> bool:
@@ -72,7 +72,7 @@ class Processes:
         return self._combine(flag)
 
     def of_first(self, value: T) -> T:
-        """The value of the first process, known to all."""
+        """The value of the first process, in all processes."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -96,8 +96,8 @@ def is_first_process() -> bool:
 def joined_processes(device: str) -> Iterator[Processes]:
     """Join the group that ``torchrun`` describes in the environment, if there is one.
 
-    With ``device`` ``cuda`` each process takes the GPU of its local rank; ``cpu`` leaves GPUs
-    alone. Raises ConfigError for more processes than GPUs.
+    With ``device`` ``cuda`` each process takes the GPU of its local rank; with ``cpu`` no GPU is
+    used. Raises ConfigError for more processes than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:

@@ -1,4 +1,4 @@
-"""Going on where a run was stopped: what its checkpoint must agree with."""
+"""Resuming a stopped run: checks that its checkpoint fits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FREE_SETTINGS = (
     "run.log_every",
     "data.num_workers",
 )
-"""What may change on resume without changing a single weight."""
+"""Settings that may change on resume, because they do not change the weights."""
 
 _RATE_SETTINGS = re.compile(
     r"stages\.\d+\.(lr_policy|base_lr|gamma|stepsize|milestones|min_lr|warmup_iterations)"
@@ -49,7 +49,7 @@ def checkpoint_to_resume(
         return None, []
     if not resume:
         raise OutputError(
-            f"{folder} holds a run already; go on with --resume, or choose another folder"
+            f"{folder} already contains a run; continue with --resume, or choose another folder"
         )
     checkpoint = load_checkpoint(path)
     found = _differences(dataclasses.asdict(checkpoint.config), dataclasses.asdict(config), "")
@@ -64,12 +64,12 @@ def checkpoint_to_resume(
 
 
 def arithmetic_before(checkpoint: Checkpoint, processes: Processes) -> Arithmetic:
-    """A checkpoint's arithmetic, on this process's device: the first one wrote its own."""
+    """A checkpoint's arithmetic, on this process's device instead of the first process's."""
     with _reading_training_state():
         before = Arithmetic(**checkpoint.training["arithmetic"])
         kind = before.device.split(":")[0]
         if kind not in ("cpu", "cuda") or before.precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"no such arithmetic: {before.words()}")
+            raise ValueError(f"unknown arithmetic: {before.words()}")
         return dataclasses.replace(before, device=processes.device(kind))
 
 
@@ -81,10 +81,10 @@ def restore_training(
     world_size: int,
     num_images: int,
 ) -> dict[str, float]:
-    """Bring solver and scaler to where the checkpoint left them; the last losses.
+    """Restore solver and scaler from the checkpoint; returns the last losses.
 
-    Raises CheckpointError for one without a training state or with a damaged one, and where
-    the number of processes or of training images is another.
+    Raises CheckpointError for a checkpoint without a training state or with a damaged one, and
+    for another number of processes or training images.
     """
     training = checkpoint.training
     if not training:
@@ -110,10 +110,10 @@ def restore_training(
 
 
 def _check_solver_state(solver: Solver) -> None:
-    """Raise ValueError where a parameter's history does not fit it."""
+    """Raise ValueError if a parameter's history does not fit it."""
     for parameter, state in solver.state.items():
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.dim():  # Adam counts its steps in a scalar
+            if isinstance(value, Tensor) and value.dim():  # Adam's step count is a scalar
                 problem = misfit(name, parameter, value)
                 if problem:
                     raise ValueError(problem)

@@ -1,4 +1,4 @@
-"""What a training run consists of, and how it is put together, saved and restored."""
+"""The parts of a training run: set up, saved and restored."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TrainingRun:
         torch.manual_seed(int(state[0] >> np.uint64(1)))
 
     def manifest(self) -> Manifest:
-        """The preprocessing contract of the network being trained."""
+        """The manifest of the network being trained."""
         config = self.config
         return Manifest(
             network=config.network.name,
@@ -139,7 +139,7 @@ def start_run(
     processes: Processes,
     checkpoint: Checkpoint | None,
 ) -> tuple[TrainingRun, str]:
-    """A run at its beginning, or where ``checkpoint`` left off; and the arithmetic's line."""
+    """A run at its beginning or at ``checkpoint``, and the line about its arithmetic."""
     objective, loss_names = objective_of(config.network, config.stages)
     _check_sizes(config)
     sampler = sampler_from_config(
@@ -195,7 +195,7 @@ def start_run(
 
 
 def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
-    """Put pretrained weights into the network's backbone; a line that says what became of them."""
+    """Load pretrained weights into the network's backbone; returns a line about the result."""
     hook = network_named(config.network.name).pretrained
     if not hook:
         return []
@@ -208,8 +208,8 @@ def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
 def _arithmetic(
     config: TrainConfig, num_identities: int, processes: Processes, checkpoint: Checkpoint | None
 ) -> tuple[Arithmetic, str]:
-    """Measured at a start, by the first process for all; as before when resuming, so that the
-    numbers go on unchanged."""
+    """At the start the first process measures for all; a resumed run keeps the arithmetic, so that
+    its results do not change."""
     if checkpoint is not None and checkpoint.training:
         before = arithmetic_before(checkpoint, processes)
         if before.device == "cpu" or torch.cuda.is_available():
@@ -226,7 +226,7 @@ def _arithmetic(
 
 
 def _trial_loss(config: TrainConfig, network: nn.Module, images: Tensor) -> Tensor:
-    """The sum of the first stage's losses, each image paired with the first as another person."""
+    """The sum of the first stage's losses, each image being the first one's negative."""
     slots = torch.arange(len(images))
     batch = Batch(
         images=images,
@@ -244,7 +244,7 @@ def _trial_loss(config: TrainConfig, network: nn.Module, images: Tensor) -> Tens
 
 
 def _check_sizes(config: TrainConfig) -> None:
-    """Raise ConfigError for a stage whose images the network cannot take."""
+    """Raise ConfigError for a stage with an image size that the network cannot take."""
     preprocess = config.preprocess
     for stage in config.stages:
         size = stage.image_size or (preprocess.crop_height, preprocess.crop_width)

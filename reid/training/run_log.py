@@ -20,8 +20,8 @@ _TRAILING = ("images_per_s",)
 class RunLog:
     """Appends to ``log.csv`` and TensorBoard's event file in a run folder.
 
-    ``kept_steps`` drops rows after the checkpoint that a resumed run starts from, so each
-    step stands in the CSV once.
+    ``kept_steps`` drops rows after the checkpoint that a resumed run starts from, so that each
+    step is in the CSV once.
     """
 
     def __init__(self, folder: Path, losses: Sequence[str], kept_steps: int = 0) -> None:
@@ -44,7 +44,7 @@ class RunLog:
         return "\n".join(lines) + "\n"
 
     def write(self, step: int, stage: str, epoch: float, values: Mapping[str, float]) -> None:
-        """One row; ``values`` has lr, loss, the active losses and images_per_s."""
+        """Write one row; ``values`` has lr, loss, the active losses and images_per_s."""
         row: dict[str, str] = {key: f"{value:.6g}" for key, value in values.items()}
         row |= {"step": str(step), "stage": stage, "epoch": f"{epoch:.3f}"}
         with output_errors(self.path):

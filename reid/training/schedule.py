@@ -1,4 +1,4 @@
-"""Learning rates as Caffe's solver computes them."""
+"""Learning rates, computed as in Caffe's solver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reid.config.settings import StageConfig
 
 
 def learning_rate(stage: StageConfig, iteration: int, num_iterations: int) -> float:
-    """The rate of update ``iteration`` (from 0) in a stage of ``num_iterations``.
+    """The learning rate of update ``iteration`` (from 0) in a stage of ``num_iterations``.
 
     ``step`` and ``stepdecr`` are the formulas of ``solver.cpp`` of Caffe and of the DGD
     fork. A warm-up rises linearly from base_lr / warmup_iterations.

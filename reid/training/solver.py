@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as Caffe's solver runs it, and Adam with the same multipliers."""
+"""Stochastic gradient descent as in Caffe's solver, and Adam with the same multipliers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from reid.config.settings import OptimizerConfig
 class CaffeSgd(torch.optim.Optimizer):
     """v = momentum * v + lr * (g + decay * w); w = w - v.
 
-    The rate is inside the history, so a drop of the rate fades in over the momentum's
-    span; PyTorch's SGD multiplies the history by the new rate at once. With ``nesterov``
+    The history includes the rate, so a lower rate takes effect over the span of the
+    momentum; PyTorch's SGD multiplies the history by the new rate at once. With ``nesterov``
     the step is (1 + momentum) * v_new - momentum * v_old (Caffe's NesterovSolver).
     Each group's rate is ``lr * lr_mult``, its decay ``weight_decay * decay_mult``.
     """
@@ -90,13 +90,13 @@ Solver = CaffeSgd | Adam
 
 
 def solver_of(network: nn.Module, config: OptimizerConfig) -> Solver:
-    """The solver that the configuration names, over the network's parameters."""
+    """The configuration's solver for the network's parameters."""
     groups = parameter_groups(network, config)
     return Adam(groups, config) if config.kind == "adam" else CaffeSgd(groups, config)
 
 
 def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The multipliers of the reference prototxt, as three groups.
+    """Three parameter groups with the multipliers of the reference prototxt.
 
     Weights: rate 1, decay 1. Biases of convolutions and inner products: rate
     ``bias_lr_mult`` (2), decay 0. Batch normalisation's scale and shift: rate 1, decay 0.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loop sees between two updates."""
+"""Ctrl-C and SIGTERM as a request that the loop checks between updates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 class StopRequest:
     """While open, the first SIGINT or SIGTERM sets ``requested``; a second one raises.
 
-    Outside the main thread, where Python allows no handlers, it never triggers.
+    Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:

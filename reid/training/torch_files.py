@@ -1,4 +1,4 @@
-"""Files of ``torch.save`` read without running code: every complaint is one line."""
+"""Reading files of ``torch.save`` without running code; every error is one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DAMAGE = (
     zipfile.BadZipFile,
     MemoryError,
 )
-"""What PyTorch's reader raises on files that are not whole, found by changing and cutting them."""
+"""What PyTorch's reader raises on damaged files, found by changing and truncating files."""
 
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMPY_SCALARS: list[Any] = [
@@ -64,19 +64,19 @@ def load_without_code(
         raise CheckpointError(f"no {what} {path}; {absent}") from None
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path} is refused: it holds more than tensors and plain values, or is no {what}; "
+            f"{path} is rejected: it has more than tensors and plain values, or is not a {what}; "
             f"{refused}"
         ) from None
     except (PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     except _DAMAGE:
         raise CheckpointError(
-            f"{path} is no {what}, or is damaged or cut short; copy it anew"
+            f"{path} is not a {what}, or is damaged or truncated; copy it again"
         ) from None
 
 
 def misfit(name: str, own: Tensor, found: object) -> str:
-    """Why ``found``, out of a file, cannot take the place of ``own``, or an empty string."""
+    """Why ``found``, from a file, cannot replace ``own``; empty if it can."""
     if not isinstance(found, Tensor):
         return f"{name}: expected an array, found {type(found).__name__}"
     if own.shape != found.shape:
@@ -85,16 +85,16 @@ def misfit(name: str, own: Tensor, found: object) -> str:
     if found.dtype not in kinds or found.layout != torch.strided or found.is_meta:
         return f"{name}: expected {own.dtype}, found {found.dtype} ({found.layout}, {found.device})"
     if found.untyped_storage().nbytes() < found.numel() * found.element_size():
-        return f"{name}: its numbers are not all in the file"
+        return f"{name}: the file does not contain all its values"
     return ""
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Raise BadZipFile for an archive that is compressed, or whose contents are not as written.
+    """Raise BadZipFile for an archive that is compressed, or whose checksums differ.
 
-    ``torch.save`` does not compress: a file that would grow in memory is not one of its files. It
-    does store a CRC-32 of each tensor, which ``torch.load`` does not compare. Files in the format
-    before PyTorch 1.6 are no archives and hold no checksums.
+    ``torch.save`` does not compress, so a file that would expand in memory is not one of its
+    files. It stores a CRC-32 of each tensor, which ``torch.load`` does not check. Files in the
+    format before PyTorch 1.6 are not archives and have no checksums.
     """
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:

@@ -138,12 +138,12 @@ def test_wrong_usage_exits_with_two(entries: dict[str, Entry], capsys: Capture) 
 
 def test_an_unknown_command_names_the_nearest(entries: dict[str, Entry], capsys: Capture) -> None:
     assert main(["boxs"], entries) == 2
-    assert "no command 'boxs' (did you mean 'boxes'?)" in capsys.readouterr().err
+    assert "'boxs' (did you mean 'boxes'?)" in capsys.readouterr().err
 
 
 def test_a_command_like_no_other_gets_the_list(entries: dict[str, Entry], capsys: Capture) -> None:
     assert main(["qqq"], entries) == 2
-    assert f"one of {', '.join(entries)}" in capsys.readouterr().err
+    assert ", ".join(entries) in capsys.readouterr().err
 
 
 def test_an_interrupt_is_one_line_and_130(entries: dict[str, Entry], capsys: Capture) -> None:
@@ -204,7 +204,8 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
         )
     assert run.returncode == 1
     (line,) = run.stderr.splitlines()
-    assert line.startswith("reid: error: the operating system refused: [Errno 28]")
+    assert line.startswith("reid: error: ")
+    assert "[Errno 28]" in line
 
 
 def test_the_shell_completes_command_names() -> None:

@@ -266,7 +266,7 @@ def unknown_suffix(folder: Path, road: Any) -> Path:
         (stranger, "was not exported by this toolkit"),
         (stranger_with_our_manifest, "the manifest describes data (N, 3, 16, 8)"),
         (other_file_s_manifest, "describes another file: expected SHA-256"),
-        (cut_short, "is no checkpoint, or is damaged or cut short"),
+        (cut_short, "is not a checkpoint, or is damaged or truncated"),
         (unknown_suffix, "the suffix '.onx' is not one of"),
     ],
 )
@@ -359,6 +359,7 @@ def test_ctrl_c_while_training_leaves_a_checkpoint_to_go_on_from(
     )
     step = load_checkpoint(run / "checkpoint.pt").step
     assert code == STOPPED
-    assert stdout == f"stopped at step {step} of 100004; go on with --resume\n"
+    assert f"step {step} of 100004" in stdout
+    assert "--resume" in stdout
     assert list(tmp_path.rglob("*.part")) == []
     assert np.isfinite(load_checkpoint(run / "checkpoint.pt").model["fc7.weight"].numpy()).all()

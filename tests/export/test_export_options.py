@@ -79,7 +79,7 @@ def test_every_option_of_the_builder_reaches_it(built: list[EngineOptions]) -> N
     [
         (["--profile", "1-8"], 1, "--profile must be MIN-OPT-MAX, such as 1-8-32; found '1-8'"),
         (["--profile", "8-4-32"], 1, "1 <= min <= opt <= max"),
-        (["--profile", "1-1-1", "--maxBatch", "32"], 2, "in place of --minBatch"),
+        (["--profile", "1-1-1", "--maxBatch", "32"], 2, "--minBatch"),
     ],
 )
 def test_a_wrong_profile_is_told_before_anything_is_exported(

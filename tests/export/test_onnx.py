@@ -163,7 +163,7 @@ def test_graph_of_the_wrong_precision_is_refused_before_anything_is_written(
     model = onnx.load(exported.files["fp32"])
     monkeypatch.setattr(onnx_export, "_traced", lambda graph, opset: model)
     (graph,) = graphs_of(exported.network, "msp_cnn", (3, 144, 56))
-    with pytest.raises(BuildError, match="was to compute in fp16"):
+    with pytest.raises(BuildError, match="computes in fp16"):
         export_graph(graph, exported.trained_manifest, tmp_path / "model.onnx", fp16=True)
     assert list(tmp_path.iterdir()) == []
 

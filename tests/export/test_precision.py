@@ -76,7 +76,7 @@ def test_proof_of_fp16_on_an_fp32_file_is_refused(exported):
 
 
 def test_proof_of_fp32_on_an_fp16_file_is_refused(exported):
-    with pytest.raises(BuildError, match="was to compute in fp32"):
+    with pytest.raises(BuildError, match=r"computes in fp32.*40 of 40"):
         prove_precision(exported.files["fp16"], "fp32")
 
 
@@ -92,7 +92,7 @@ def test_half_arithmetic_on_weights_stored_in_float32_is_refused():
 
 
 def test_graph_without_arithmetic_proves_nothing():
-    with pytest.raises(BuildError, match="nothing to prove"):
+    with pytest.raises(BuildError, match="no convolution"):
         prove_precision(graph_of(), "fp16")
 
 
@@ -151,7 +151,7 @@ def test_halving_copies():
 def test_weight_that_float16_cannot_hold_is_named(value):
     module = nn.Linear(2, 2)
     nn.init.constant_(module.bias, value)
-    with pytest.raises(BuildError, match="bias holds values that float16 cannot"):
+    with pytest.raises(BuildError, match=r"bias .*float16"):
         halved(module)
 
 

@@ -74,7 +74,7 @@ def test_every_figure_of_every_model_is_on_the_page(tmp_path: Path) -> None:
     assert ["model", *COLUMNS] in rows
     for one in (WHOLE, SHORT, VECTORS):
         assert [one.model, *(figure(one, name) for name in COLUMNS.values())] in rows
-    assert next(row for row in rows if row[0] == "chance")[:2] == ["chance", "1.7"]
+    assert next(row for row in rows if row[0] == "random ranking")[1] == "1.7"
     assert ["run & co", "12.3 s", "2,000", "8.0 s", "250"] in rows
     assert ["run & co, best 10", "12.3 s", "200", "2.5 s", "80"] in rows
     assert ["<i>other</i>", "12.3 s", "-", "-", "-"] in rows
@@ -147,7 +147,7 @@ def test_the_papers_figures_stand_beside_the_measured_ones_or_it_says_why_not(
     refused = {"refused": "another protocol", "note": "", "rows": []}
     path = write_report(tmp_path, {**found_of(WHOLE), "published": refused}, [WHOLE])
     assert "Not comparable: another protocol." in Page(path.read_text()).words
-    assert "Beside the papers" not in page_of(tmp_path, WHOLE)
+    assert "Published results" not in page_of(tmp_path, WHOLE)
 
 
 def test_the_papers_figures_of_the_very_test_are_on_the_page_unasked(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_contents_name_every_section(tmp_path: Path) -> None:
         "Grey & more",
         "A chart",
         "Not drawn",
-        "What it cost",
+        "Time",
     ]
     assert read.references[:7] == [f"#{name}" for name in read.ids]
     assert "a run: a & b" in read.words

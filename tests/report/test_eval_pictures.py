@@ -77,7 +77,7 @@ def test_a_run_of_msp_cnn_shows_its_maps_and_its_matches(
     read = page_of(folder)
     assert len(read.images) == 5
     assert "Not drawn" not in read.headings  # the exported file's run is there
-    assert read.words.count(f"Maps of {road.run}") == 1
+    assert read.words.count(f"Feature maps of {road.run}") == 1
 
 
 def test_the_report_is_one_file_and_what_was_printed(msp_cnn_report: tuple[Path, str]) -> None:
@@ -112,7 +112,7 @@ def test_an_exported_file_alone_says_in_one_line_what_is_drawn_of_its_run(
     files = [str(road.onnx(precision)) for precision in ("fp32", "fp16")]
     assert main(["eval", *files, *road_data, "--report", str(tmp_path)]) == 0
     assert files_in(tmp_path) == report_files()
-    why = f"{files[0]}: feature maps and matched patches are drawn of a run (checkpoint.pt) only"
+    why = f"{files[0]}: feature maps and matched patches are drawn only for a run (checkpoint.pt)"
     assert capsys.readouterr().err.count(why) == 1
     read = page_of(tmp_path)
     assert why in read.words
@@ -148,7 +148,7 @@ def test_of_an_exported_pair_network_one_line_says_that_parts_are_drawn_of_the_r
     model.touch()
     write_manifest(model, Manifest("csn", "describe", Preprocess()))
     assert main(["eval", str(model), *data_of(people), "--report", str(folder)]) == 0
-    why = f"{model}: attended parts and similarity maps are drawn of a run (checkpoint.pt) only"
+    why = f"{model}: attended parts and similarity maps are drawn only for a run (checkpoint.pt)"
     assert capsys.readouterr().err.count(why) == 1
     assert files_in(folder) == report_files()
     assert why in page_of(folder).words

@@ -94,7 +94,7 @@ def test_a_query_without_an_answer_is_not_shown(gallery: list[ImageRecord]) -> N
     query = queries_of(gallery, 9, 1)
     ranking = ranking_of(query, gallery, np.array([[0.1, 0.2, 0.3]] * 2, np.float32))
     assert frames(ranked_list_picture(query, gallery, ranking)).count("query") == 1
-    with pytest.raises(DataError, match="no query has a right image"):
+    with pytest.raises(DataError, match="correct match"):
         ranked_list_picture(
             query[:1], gallery, ranking_of(query[:1], gallery, np.zeros((1, 3), np.float32))
         )

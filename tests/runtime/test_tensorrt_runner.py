@@ -228,7 +228,7 @@ def test_an_engine_opens_in_its_own_tensorrt_unless_built_for_others(
         return
     with pytest.raises(EngineMismatchError) as refusal:
         TensorRtRunner(file)
-    assert f"built by tensorrt 10.3.0, here is {here}; build the engine here again" in str(
+    assert f"built by tensorrt 10.3.0, installed is {here}; build the engine here again" in str(
         refusal.value
     )
     assert "\n" not in str(refusal.value)
@@ -257,9 +257,7 @@ def test_an_engine_opens_on_the_gpus_it_was_built_for(
     if opens:
         TensorRtRunner(file).close()
     else:
-        with pytest.raises(
-            EngineMismatchError, match=f"built for {architecture}, here is Fake GPU"
-        ):
+        with pytest.raises(EngineMismatchError, match=f"built for {architecture}, .*Fake GPU"):
             TensorRtRunner(file)
         assert trt.device.events == ["close_device"]
     assert trt.device.leaks() == (0, 0, 0, 0)

@@ -97,7 +97,7 @@ def test_wrong_shape_says_what_was_expected_and_found(network):
 def test_output_that_the_manifest_does_not_describe_is_refused(network):
     manifest = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=256)
     runner = TorchRunner(EmbeddingNetwork(network), manifest, device="cpu")
-    with pytest.raises(ModelFileError, match=r"N = 4, the network gave \(4, 5\)"):
+    with pytest.raises(ModelFileError, match=r"N = 4, .*\(4, 5\)"):
         runner.run({"data": DATA})
 
 
@@ -158,7 +158,7 @@ def test_network_with_another_number_of_outputs_is_refused(comparison):
             return super().forward(*inputs)[0]
 
     runner = TorchRunner(First(), comparison.manifest, device="cpu")
-    expected = r"score \(N, 1\), product \(N, 2, 3\) with N = 5, the network gave \(5, 1\)"
+    expected = r"score \(N, 1\), product \(N, 2, 3\) with N = 5, .*\(5, 1\)"
     with pytest.raises(ModelFileError, match=expected):
         runner.run(comparison.inputs(5))
 

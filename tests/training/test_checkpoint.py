@@ -73,7 +73,7 @@ def test_a_pickle_that_would_run_code_does_not_run_it(
     monkeypatch.setenv("REID_TEST_TRAP", str(trap))
     for name, write in (("zip.pt", torch.save), ("plain.pt", _dump)):
         write({"format": _RunsCode()}, tmp_path / name)
-        with pytest.raises(CheckpointError, match=rf"{name} is refused"):
+        with pytest.raises(CheckpointError, match=rf"{name} is rejected"):
             load_checkpoint(tmp_path / name)
     assert not trap.exists()
 

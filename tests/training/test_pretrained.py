@@ -173,7 +173,7 @@ def test_arrays_of_another_shape_or_kind_are_refused(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     body = weights()
     body["conv1.weight"][0] = torch.nan
-    assert "conv1.weight is not finite" in refusal(Backbone(), saved(tmp_path, body))
+    assert "conv1.weight contains NaN" in refusal(Backbone(), saved(tmp_path, body))
 
 
 def test_a_file_of_two_networks_is_refused(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_pickle_that_would_run_code_does_not_run_it(
     body = {**weights(), "fc.weight": _RunsCode()}
     for write in (lambda: torch.save(body, path), lambda: path.write_bytes(pickle.dumps(body))):
         write()
-        assert "is refused: it holds more than tensors" in refusal(Backbone(), path)
+        assert "more than tensors" in refusal(Backbone(), path)
     assert not trap.exists()
 
 
@@ -229,7 +229,7 @@ def test_a_file_that_would_unpack_to_more_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w") as target:
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry), zipfile.ZIP_DEFLATED)
-    assert "is no file of weights" in refusal(Backbone(), packed)
+    assert "weights file" in refusal(Backbone(), packed)
 
 
 def test_changed_or_cut_files_never_escape_as_another_error(tmp_path: Path) -> None:

@@ -367,7 +367,7 @@ def test_reid_parity_without_the_other_half_is_one_line(
     file = pair_run.copied_to(tmp_path, "describe")
     assert main(["parity", str(pair_run.run), str(file), "--crops", "16"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "its 'compare' half csn.compare.fp32.onnx is not beside it" in line
+    assert "csn.compare.fp32.onnx" in line
     assert read_manifest(file).parity == {}
 
 
