@@ -32,7 +32,7 @@ from reid.progress import progress_bar, say
 )
 @click.option("--trt", is_flag=True, help="Also TensorRT engines, built from the ONNX files.")
 @click.option("--caffe", is_flag=True, help="Also a .prototxt and a .caffemodel for stock Caffe.")
-@click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on drawn people.")
+@click.option("--no-parity", is_flag=True, help="Do not prove the ONNX files on synthetic people.")
 @click.option("--minBatch", "min_batch", type=options.BATCH, default=1, show_default=True)
 @click.option("--optBatch", "opt_batch", type=options.BATCH, default=8, show_default=True)
 @click.option("--maxBatch", "max_batch", type=options.BATCH, default=32, show_default=True)
@@ -174,7 +174,7 @@ def parity(
     device: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Prove that CANDIDATE answers as REFERENCE does; exit code 3 where it does not.
+    """Prove that CANDIDATE gives the results of REFERENCE; exit code 3 if it does not.
 
     Both are run folders, checkpoints, .onnx or .engine files; each prepares the crops by its
     own manifest. Of a network that compares pairs either half is named, and both are judged. A

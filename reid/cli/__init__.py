@@ -55,7 +55,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "export": Entry("reid.export.commands:export", "Turn a checkpoint into ONNX and engines."),
     "import-caffe": Entry("reid.export.commands:import_caffe", "Make a run from Caffe weights."),
-    "parity": Entry("reid.export.commands:parity", "Prove that two model files answer alike."),
+    "parity": Entry("reid.export.commands:parity", "Prove that two files give the same results."),
     "index": Entry("reid.deploy.commands.index:index", "Describe images into a gallery."),
     "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
     "serve": Entry("reid.deploy.commands.serve:serve", "Search a gallery on a web page."),

@@ -33,7 +33,7 @@ from reid.progress import progress_bar, say
     cls=options.Renamed,
     multiple=True,
     help="SiSNet's run: cascade (both scales), embed (the first) or second. Given several times, "
-    "the differences from the first are told (Table 3 of the poster).",
+    "the differences from the first are shown (Table 3 of the poster).",
 )
 @click.option(
     "--shots",
