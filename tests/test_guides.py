@@ -29,11 +29,13 @@ from typing import Any
 
 import pytest
 
+import reid as reid_package
 from reid.cli import main
 from reid.data.readers.datasets import DATASETS, published_counts
 from reid.export.parity.tolerances import PAIR_TOLERANCES, TOLERANCES
 from reid.models import NETWORKS
 from tests.guide_blocks import ROOT, Block, blocks_of, check_block, commands_in
+from tests.test_house import STEPS
 
 ROOMS = ("prototxt_ref", "reid", "export", "deploy", "tests")
 
@@ -313,6 +315,23 @@ def test_the_guide_to_data_names_every_dataset_and_its_published_counts():
         counts = published_counts(name)
         for subset, (images, people) in counts.items():
             assert f"| {subset} | {images:,} | {people:,} |" in text, (name, subset)
+
+
+def test_the_map_has_every_room_on_its_step():
+    text = (ROOT / "reid" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`.*`) \|", text, re.MULTILINE)
+    mapped = {
+        room.removesuffix("/").removesuffix(".py"): int(step)
+        for step, rooms in rows
+        for room in re.findall(r"`([^`]+)`", rooms)
+    }
+    assert mapped == {room: step for room, step in STEPS.items() if room}
+
+
+def test_the_guide_to_the_api_names_all_that_is_public():
+    text = (ROOT / "reid" / "README.md").read_text(encoding="utf-8")
+    public = set(reid_package.__all__) - {"errors"}
+    assert {name for name in public if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_the_guide_to_export_has_the_limits_of_parity():

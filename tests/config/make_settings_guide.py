@@ -131,7 +131,7 @@ def comments(kind: type) -> dict[str, str]:
     for node in tree.body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        above = []
+        above: list[str] = []
         number = node.lineno - 2
         while lines[number].strip().startswith("# "):
             above.insert(0, lines[number].strip().removeprefix("# "))
