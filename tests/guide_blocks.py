@@ -31,8 +31,8 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SHOWN_ONLY = ("text",)
-"""Trees of folders and what commands print."""
+SHOWN_ONLY = ("text", "bibtex")
+"""Trees of folders, what commands print, and how to cite."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ class Block:
         """What the last command of the block ends with."""
         found = re.fullmatch(r"exit code (\d+)", self.comment)
         return int(found[1]) if found else 0
+
+    @property
+    def file(self) -> str:
+        """The file that the block is written to; empty for a block that runs, or is shown."""
+        found = re.fullmatch(r"file: ([a-z_]+\.py)", self.comment)
+        return found[1] if found else ""
 
     @property
     def reasons(self) -> list[str]:

@@ -26,11 +26,14 @@ def _check(ok: bool, message: str) -> None:
 class AugmentConfig:
     """Random changes to images in training; evaluation uses the centre crop."""
 
-    random_crop: bool = True  # [paper] 160x64 -> random 144x56
-    translation: float = 0.0  # largest shift as a share of each side; CSN, X-Corr: 0.05
-    mirror_probability: float = 0.5  # [DGD]
-    colour_jitter_std: float = 0.0  # AlexNet's PCA colour jitter (AlexNet: 0.1); [inferred] off
-    erasing_probability: float = 0.0  # random erasing (Zhong et al. 2017); not in the paper
+    random_crop: bool = True  # crop at random, else at the centre [paper] 160x64 to 144x56
+    # largest shift, a share of each side, 0 to 0.5; CSN and X-Corr have 0.05
+    translation: float = 0.0
+    mirror_probability: float = 0.5  # probability of mirroring an image [DGD]
+    # strength of AlexNet's PCA jitter, whose own value is 0.1 [inferred] off
+    colour_jitter_std: float = 0.0
+    # probability of random erasing (Zhong et al. 2017); not in the paper
+    erasing_probability: float = 0.0
 
     def __post_init__(self) -> None:
         _check(
@@ -43,16 +46,17 @@ class AugmentConfig:
 class DataConfig:
     """The dataset, how it is split and how it is read."""
 
-    name: str = "market1501"
-    num_test_identities: int = 0  # 0: the dataset's own split; CUHK01: 100 or 486 [paper]
+    name: str = "market1501"  # the dataset, one of reid.datasets()
+    # test identities of a random split; 0: the dataset's own split [paper] CUHK01: 100 or 486
+    num_test_identities: int = 0
     split_seed: int = 0  # seed of a random split; CUHK03: which of its 20 test sets
-    validation: str = (
-        "auto"  # train: also train on the validation part; apart: not (CUHK03, MSMT17)
-    )
-    junk: tuple[str, ...] = ()  # own images: people who are neither right nor wrong
-    distractors: tuple[str, ...] = ()  # own images: names without an identity, wrong for all
-    layout: str = ""  # own folders: their meaning, such as camera/person; empty: recognised
-    num_workers: int = -1  # loader processes; -1: by the number of CPU cores
+    # CUHK03 and MSMT17: train on the validation part, or keep it apart: auto, train, apart
+    validation: str = "auto"
+    junk: tuple[str, ...] = ()  # own images: people who are neither a correct nor a false match
+    distractors: tuple[str, ...] = ()  # own images: people that no query shows
+    # own folders: their meaning, such as camera/person; empty: recognised
+    layout: str = ""
+    num_workers: int = -1  # loader processes; -1: chosen from the machine's cores
 
     def __post_init__(self) -> None:
         _check(self.split_seed >= 0, f"data.split_seed must be 0 or above, found {self.split_seed}")
@@ -71,12 +75,14 @@ class SamplerConfig:
     image an anchor, pairs taken within the batch.
     """
 
-    kind: str = "pairs"
-    anchors_per_batch: int = 48  # [inferred]
-    negatives_per_positive: int = 2  # [paper] section 3.3, Figure 5
-    copies: int = 1  # pairs: uses of each image per epoch, each newly augmented; CSN: 2 or 5
-    identities_per_batch: int = 16
-    images_per_identity: int = 4
+    kind: str = "pairs"  # pairs or identities, see above
+    anchors_per_batch: int = 48  # pairs: anchors of a batch [inferred]
+    # pairs: negatives for each positive [paper] section 3.3, Figure 5
+    negatives_per_positive: int = 2
+    # pairs: how often an epoch takes each image, augmented anew; CSN's recipes 2 or 5 [paper]
+    copies: int = 1
+    identities_per_batch: int = 16  # identities: P, the identities of a batch
+    images_per_identity: int = 4  # identities: K, the images of each of them
 
     def __post_init__(self) -> None:
         _check(
@@ -95,12 +101,13 @@ class SamplerConfig:
 class OptimizerConfig:
     """SGD as in Caffe, or Adam. No weight decay on biases and BN [DGD]."""
 
-    kind: str = "sgd"  # sgd [DGD]; adam: CSN [paper], decay added to the gradient
-    momentum: float = 0.9  # [DGD]
-    weight_decay: float = 5e-4  # [DGD]
-    nesterov: bool = False
-    bias_lr_mult: float = 2.0  # [DGD]
-    iter_size: int = 1  # passes accumulated per update; DGD: 2
+    # sgd, or adam, whose decay is added to the gradient [DGD]; CSN's recipes adam [paper]
+    kind: str = "sgd"
+    momentum: float = 0.9  # momentum of SGD [DGD]
+    weight_decay: float = 5e-4  # weight decay; biases and batch norms have none [DGD]
+    nesterov: bool = False  # use Nesterov's momentum
+    bias_lr_mult: float = 2.0  # the learning rate of biases, times base_lr [DGD]
+    iter_size: int = 1  # batches whose gradients are added up for one update; [DGD] has 2
 
     def __post_init__(self) -> None:
         kinds = ("sgd", "adam")
@@ -128,19 +135,20 @@ class StageConfig:
     the size of the crop); the network checks that it can take the size.
     """
 
-    name: str = "stage1"
-    iterations: int = 0
-    epochs: float = 0.0
-    lr_policy: str = "step"
-    base_lr: float = 0.1
-    gamma: float = 0.1
-    stepsize: int = 20000
-    milestones: tuple[float, ...] = ()
-    min_lr: float = 0.0
-    warmup_iterations: int = 0
+    name: str = "stage1"  # its name in the log and in messages
+    iterations: int = 0  # updates of the stage; or epochs
+    epochs: float = 0.0  # passes over the training images; or iterations
+    lr_policy: str = "step"  # fixed, step, multistep, stepdecr or cosine, see above
+    base_lr: float = 0.1  # the learning rate at the start of the stage
+    gamma: float = 0.1  # the factor of a step
+    stepsize: int = 20000  # iterations between steps
+    milestones: tuple[float, ...] = ()  # shares of the stage in (0, 1), for multistep
+    min_lr: float = 0.0  # the lowest learning rate of stepdecr and cosine
+    warmup_iterations: int = 0  # iterations at the start, in which the rate rises to base_lr
+    # loss -> weight, see above [inferred] 1, 1, 1 in MSP-CNN's recipes
     loss_weights: dict[str, float] = field(default_factory=dict)
-    image_height: int = 0
-    image_width: int = 0
+    image_height: int = 0  # height of the crops in this stage; 0: the crop's own
+    image_width: int = 0  # width of the crops in this stage; 0: the crop's own
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}"
@@ -178,15 +186,15 @@ class StageConfig:
 class RunConfig:
     """The run itself: seed, arithmetic, how often to save and log."""
 
-    seed: int = 0
-    precision: str = "auto"  # fp32, bf16, fp16; auto: measured on a CPU; CUDA: bf16, else fp16
-    channels_last: str = "auto"  # on, off; auto: on with CUDA, measured on a CPU
-    device: str = "auto"  # cpu, cuda
-    keep_freed_memory: str = (
-        "auto"  # on, off; on a CPU faster but more memory; auto: if memory allows
-    )
-    checkpoint_every_s: float = 300.0
-    log_every: int = 10  # iterations between rows of the CSV
+    seed: int = 0  # seed of weights, batches and augmentation
+    # fp32, bf16, fp16; auto: measured on a CPU; on CUDA bf16, or fp16 without it
+    precision: str = "auto"
+    channels_last: str = "auto"  # memory layout: on, off; auto: measured
+    device: str = "auto"  # cpu, cuda; auto: CUDA if there is a GPU
+    # on a CPU: on, off (faster, more memory); auto: on if there is room
+    keep_freed_memory: str = "auto"
+    checkpoint_every_s: float = 300.0  # seconds between checkpoints
+    log_every: int = 10  # iterations between rows of the log
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -207,7 +215,7 @@ class RunConfig:
 class TrainConfig:
     """Everything that decides a training run."""
 
-    recipe: str = ""
+    recipe: str = ""  # the recipe it began with
     network: NetworkSettings = field(default_factory=default_settings)
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -15,27 +15,39 @@ from reid.errors import ConfigError
 class LossConfig:
     """Margins, thresholds and shapes of the losses; weights belong to the stages."""
 
-    label_smoothing: float = 0.0  # not in the paper
-    euclidean_margin: float = 1.0  # [inferred] the contrastive form and margin CSN prints
-    correlation_patch: int = 5  # [X-Corr] PATCHSIZE
-    correlation_rows: int = 5  # [X-Corr] VERTICALWIDTH, rows y-2 .. y+2, all columns
-    correlation_outside_rows: bool = True  # [X-Corr] rows above and below the map, zero-padded
-    correlation_sigma_eps: float = 0.01  # [X-Corr] added to the standard deviation
-    correlation_positive_threshold: float = 0.5  # [inferred] below it is noise, zeroed
-    correlation_negative_threshold: float = 0.7  # [inferred] above it is shared, zeroed
-    correlation_positives_only: bool = False  # the other reading of "we will ignore"
-    correlation_symmetric: bool = False  # [inferred] anchor -> other image only
-    contrastive_margin: float = 1.0  # [paper] CSN
-    prior_scale_weight: float = 1.0  # [inferred] CSN's prior on its parts, as the next four
-    prior_inside_weight: float = 1.0  # [inferred]
-    prior_rotation_weight: float = 0.1  # [inferred]
-    prior_min_scale: float = 0.1  # [inferred] beta of the latent parts that CSN points to
-    prior_extent: float = 1.0  # [inferred] their gamma: squared distance of the image's edge
-    triplet_margin: float = 0.3  # [inferred] SiSNet, the strong baseline's
-    triplet_soft_margin: bool = False  # [inferred]
-    drc_normalise: str = "minmax"  # [inferred] minmax, l2 or none
-    drc_grid: str = "larger"  # [inferred] larger, or lcm of the two maps' sizes
-    drc_rectify: bool = False  # [inferred] negative evidence counts too
+    label_smoothing: float = 0.0  # of the softmax loss, 0 to 1; not in the paper
+    # distance that a negative pair should have [inferred] the form that CSN prints
+    euclidean_margin: float = 1.0
+    correlation_patch: int = 5  # side of a patch, odd [X-Corr] PATCHSIZE
+    # rows that a patch is searched in, all columns; odd [X-Corr] VERTICALWIDTH
+    correlation_rows: int = 5
+    # count rows above and below the map, zero-padded [X-Corr]
+    correlation_outside_rows: bool = True
+    correlation_sigma_eps: float = 0.01  # added to the standard deviation of a patch [X-Corr]
+    # positive pairs: a lower correlation is noise, 0 [inferred]
+    correlation_positive_threshold: float = 0.5
+    # negative pairs: a higher correlation is shared, 0 [inferred]
+    correlation_negative_threshold: float = 0.7
+    # leave negative pairs out, the other reading of "we will ignore"
+    correlation_positives_only: bool = False
+    # search each image for the other's patches, not only the other for the anchor's [inferred]
+    correlation_symmetric: bool = False
+    contrastive_margin: float = 1.0  # CSN: distance that a negative pair should have [paper]
+    # CSN's prior on its attended parts: weight of their scale [inferred]
+    prior_scale_weight: float = 1.0
+    # the same prior: weight of staying inside the image [inferred]
+    prior_inside_weight: float = 1.0
+    prior_rotation_weight: float = 0.1  # the same prior: weight of not turning [inferred]
+    # the same prior: smallest scale without a penalty, beta [inferred]
+    prior_min_scale: float = 0.1
+    # the same prior: squared distance of the image's edge, gamma [inferred]
+    prior_extent: float = 1.0
+    triplet_margin: float = 0.3  # SiSNet's triplet loss [inferred] the strong baseline's
+    triplet_soft_margin: bool = False  # softplus in place of the margin [inferred]
+    drc_normalise: str = "minmax"  # activation maps before DRC: minmax, l2 or none [inferred]
+    # size at which DRC compares two maps: larger, or lcm of both sizes [inferred]
+    drc_grid: str = "larger"
+    drc_rectify: bool = False  # drop negative activation; off: it counts too [inferred]
 
     def __post_init__(self) -> None:
         for name, allowed in (

@@ -31,14 +31,15 @@ class Preprocess:
     of 0-255. Raises ConfigError for invalid sizes, names or numbers.
     """
 
-    resize_height: int = 160
-    resize_width: int = 64
-    crop_height: int = 144
-    crop_width: int = 56
-    channel_order: str = "BGR"
+    resize_height: int = 160  # height that an image is resized to, aspect ratio ignored [DGD]
+    resize_width: int = 64  # width [DGD]
+    crop_height: int = 144  # height of the crop: at random in training, else at the centre [DGD]
+    crop_width: int = 56  # width of the crop [DGD]
+    channel_order: str = "BGR"  # BGR or RGB [DGD]
+    # subtracted from each channel, in channel_order, 0 to 255 [DGD]
     mean: tuple[float, float, float] = (102.0, 102.0, 101.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    interpolation: str = "bilinear"
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)  # then divided by [DGD]
+    interpolation: str = "bilinear"  # bilinear, area or cubic [DGD]
 
     def __post_init__(self) -> None:
         if self.channel_order not in ("BGR", "RGB"):

@@ -33,22 +33,32 @@ class CsnSettings(NetworkSettings):
     closest to its Table 5.
     """
 
-    name: str = "csn"
-    levels: tuple[int, ...] = (2, 3)  # [paper] also (2, 3, 4); alone: rows of Table 3
-    classification_only: bool = False  # [paper] Table 3, row 1: no ranking net
-    divide: bool = True  # [paper] three stripes; off: Table 4, C1
-    attention: str = "stn"  # [paper]; centre_crop: Table 4, C2
-    attention_init_scale: float = 0.8  # [inferred] a part begins as most of its stripe
-    align_corners: bool = True  # [inferred] as the samplers of 2017
-    part_sizes: tuple[int, int, int] = (10, 5, 3)  # [paper] levels 2, 3; [inferred] level 4
-    pool_conv3: str = "auto"  # [inferred] off with level 4, where only that gives Table 5
-    extra_sim_pool: bool = False  # [inferred] on: the printed 10x4, else conv4 sees 20x8
+    name: str = "csn"  # the network
+    # levels that are compared; (2, 3, 4) too; one alone: rows of Table 3 [paper]
+    levels: tuple[int, ...] = (2, 3)
+    classification_only: bool = False  # no ranking net [paper] on: Table 3, row 1
+    divide: bool = True  # three horizontal stripes [paper] off: Table 4, C1
+    # how a part is found: stn or centre_crop [paper] centre_crop: Table 4, C2
+    attention: str = "stn"
+    attention_init_scale: float = 0.8  # a part begins as this share of its stripe [inferred]
+    # sample from corner pixel to corner pixel [inferred] as the samplers of 2017
+    align_corners: bool = True
+    # side of the parts of levels 2, 3 and 4 [paper] 2 and 3; [inferred] 4
+    part_sizes: tuple[int, int, int] = (10, 5, 3)
+    # pool after conv3: auto, on, off [inferred] off with level 4, as Table 5 needs
+    pool_conv3: str = "auto"
+    # pool similarities once more [inferred] on: the printed 10x4; off: conv4 has 20x8
+    extra_sim_pool: bool = False
     normalise_similarity: bool = False  # batch norm before conv4; not in the paper
-    ranking_dim: int = 256  # [paper]
-    ranking_pooled: tuple[int, ...] = (2,)  # [inferred] from Table 5's operations
-    ranking_sharing: str = "hybrid"  # [inferred] from "only 3 convolutional layers"
-    even_padding: str = "after"  # [inferred] as TensorFlow pads an even part; before: the mirror
-    correlation_form: str = "auto"  # how training computes the correlations; the same numbers
+    ranking_dim: int = 256  # length of the ranking vector [paper]
+    # levels that the ranking net pools [inferred] from Table 5's operations
+    ranking_pooled: tuple[int, ...] = (2,)
+    # of its convolutions: hybrid, shared, separate [inferred] from "only 3 convolutional layers"
+    ranking_sharing: str = "hybrid"
+    # where an even part has the extra row: after, before [inferred] as TensorFlow pads
+    even_padding: str = "after"
+    # how training computes correlations: auto, conv, spectra; the same numbers
+    correlation_form: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.levels or list(self.levels) != sorted({*self.levels} & {2, 3, 4}):

@@ -18,10 +18,12 @@ MIN_SIZE = (16, 8)
 class MspCnnSettings(NetworkSettings):
     """What the paper leaves open."""
 
-    name: str = "msp_cnn"
-    dropout_ratio: float = 0.5  # [DGD] fc7's dropout
-    embed_at: str = "bn"  # [inferred] fc7_bn before its ReLU, as DGD extracts it
-    recompute_low_level: bool = False  # less memory, slower, the same weights
+    name: str = "msp_cnn"  # the network
+    dropout_ratio: float = 0.5  # after fc7, from 0 to below 1 [DGD]
+    # the embedding: fc7_bn before its ReLU (bn), or after (relu) [inferred] as DGD has it
+    embed_at: str = "bn"
+    # compute the first layers twice: less memory, slower, the same weights
+    recompute_low_level: bool = False
 
     def __post_init__(self) -> None:
         if self.embed_at not in ("bn", "relu"):

@@ -19,14 +19,14 @@ MIN_SIZE = (32, 16)
 class SisNetSettings(NetworkSettings):
     """The poster gives none of these numbers."""
 
-    name: str = "sisnet"
-    depth: int = 50  # [inferred] ResNet-50; 18 and 34 for small machines
-    last_stride: int = 1  # [inferred] as the strong baseline, whose figures are nearest
-    second_size: tuple[int, int] = (192, 96)  # [inferred] height and width of the other scale
+    name: str = "sisnet"  # the network
+    depth: int = 50  # of its ResNet: 50; 18 and 34 for small machines [inferred]
+    last_stride: int = 1  # 1 or 2 [inferred] the strong baseline's, whose figures are nearest
+    second_size: tuple[int, int] = (192, 96)  # height and width of the second scale [inferred]
     two_scales: bool = True  # off: the poster's baseline, the first branch alone
-    bnneck: bool = True  # [inferred] batch norm before a classifier without bias (Luo et al.)
-    embed_at: str = "neck"  # [inferred] or features, before the neck
-    fold_neck: bool = True  # [inferred] the neck's scale belongs to the activation maps
+    bnneck: bool = True  # batch norm before a classifier without bias (Luo et al. 2019) [inferred]
+    embed_at: str = "neck"  # the embedding: neck, or features, before the neck [inferred]
+    fold_neck: bool = True  # count the neck's scale in the activation maps [inferred]
     pretrained: str = ""  # a file of backbone weights; nothing is ever downloaded
 
     def __post_init__(self) -> None:
