@@ -54,7 +54,10 @@ class Mp4Writer:
         self._path = path
         self._pipe, self._encoder = _encoder(path, width, height, fps)
         try:
-            descriptor = _new_file(path)
+            with output_errors(path):
+                _make_room(path)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                descriptor = os.open(path, flags, PRIVATE)
         except OutputError:
             self._encoder.release()
             os.close(self._pipe)
@@ -98,15 +101,11 @@ class Mp4Writer:
         self.close()
 
 
-def _new_file(path: Path) -> int:
-    """A new file in the place of an earlier one, whose other names (hard links) keep it."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_old_parts(path)
-        path.unlink(missing_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(path, flags, PRIVATE)
-    return descriptor
+def _make_room(path: Path) -> None:
+    """Take an earlier file away; its other names (hard links) keep it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_parts(path)
+    path.unlink(missing_ok=True)
 
 
 def _remove_old_parts(path: Path) -> None:
