@@ -70,8 +70,8 @@ def missing_at_end(path: Path, announced: float, fps: float, read: int, last_s: 
     """How many frames of a file did not come after the ``read`` ones, the last at ``last_s``.
 
     0 where ``announced``, OpenCV's frame count, is an estimate that proves nothing: only a file
-    that ends before its container says so, or whose frames all came at the frame rate so far, is
-    known to lack some.
+    that ends before its container says so is known to lack some, or an MP4 or AVI, which count
+    their frames, if those so far came at the frame rate.
     """
     container = container_of(path)
     if not (container and read and np.isfinite(announced) and 0 < fps < 1000):
@@ -82,7 +82,9 @@ def missing_at_end(path: Path, announced: float, fps: float, read: int, last_s: 
             announced = min(announced, round(_movie_s(file, size) * fps) or announced)
         by_time = round(last_s * fps) + 1
         missing = int(announced) - max(read, by_time)
-        if missing > 0 and (abs(by_time - read) <= 1 or _ENDS[container](file) > size):
+        # Matroska stores a length only, which may be that of a longer sound.
+        counted = container != "matroska" and abs(by_time - read) <= 1
+        if missing > 0 and (counted or _ENDS[container](file) > size):
             return missing
     return 0
 

@@ -83,8 +83,8 @@ def verified_options(url: str, shown: str, trust: TlsTrust, timeout_s: float) ->
     except ValueError:
         raise DataError(f"{shown}: its host and port are not clear") from None
     try:
-        certificate = _handshake(host, port, _anybody(), timeout_s)
-        if certificate in trust.pinned():
+        pinned = trust.pinned()
+        if pinned and _handshake(host, port, _anybody(), timeout_s) in pinned:
             return ""
         file = os.fspath(trust.file) if trust.file else None
         _handshake(host, port, ssl.create_default_context(cafile=file), timeout_s)

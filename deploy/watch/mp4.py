@@ -50,15 +50,18 @@ class Mp4Writer:
     def __init__(
         self, path: Path, width: int, height: int, fps: float, tell: Callable[[str], None]
     ) -> None:
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_old_parts(path)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(path, flags, PRIVATE)
         self.written = 0
         self._path = path
         self._pipe, self._encoder = _encoder(path, width, height, fps)
-        os.ftruncate(descriptor, 0)
+        try:
+            with output_errors(path):
+                _make_room(path)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                descriptor = os.open(path, flags, PRIVATE)
+        except OutputError:
+            self._encoder.release()
+            os.close(self._pipe)
+            raise
         self._file = _Fragments(descriptor, path, (width, height), fps, tell)
         self._thread = threading.Thread(target=self._copy, name="video", daemon=True)
         self._thread.start()
@@ -96,6 +99,13 @@ class Mp4Writer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _make_room(path: Path) -> None:
+    """Take an earlier file away; its other names (hard links) keep it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_parts(path)
+    path.unlink(missing_ok=True)
 
 
 def _remove_old_parts(path: Path) -> None:

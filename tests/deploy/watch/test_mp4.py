@@ -89,6 +89,20 @@ def test_parts_that_earlier_versions_left_are_removed_unless_their_process_lives
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_an_earlier_video_keeps_its_other_names_and_a_link_s_target_stays(tmp_path: Path) -> None:
+    path, backup, target = (tmp_path / name for name in ("out.mp4", "backup.mp4", "target.mp4"))
+    path.write_bytes(b"earlier")
+    backup.hardlink_to(path)
+    write(path, 3)
+    assert backup.read_bytes() == b"earlier"
+    target.write_bytes(b"elsewhere")
+    path.unlink()
+    path.symlink_to(target)
+    write(path, 3)
+    assert target.read_bytes() == b"elsewhere"
+    assert len(greys_of(path)) == 3
+
+
 def test_a_file_that_is_cut_anywhere_is_played_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     killed = tmp_path / "cut.mp4"
