@@ -164,7 +164,6 @@ def _written_s(entry: GalleryEntry) -> float:
 
 def _from_folder(root: Path, how: HowRead, found: Listed) -> None:
     folder = labelled_images(root, how.layout, everything=True)
-    hint = junk_hint(folder.images)
     images = without_identity(folder.images, how.junk, how.distractors, root)
     labelled = [(one.path, _person(one), _camera(one.camera)) for one in images]
     unplaced = [one for some in folder.unplaced.values() for one in some]
@@ -174,7 +173,7 @@ def _from_folder(root: Path, how: HowRead, found: Listed) -> None:
         for path, person, camera in sorted(labelled)
     ]
     _tell(root, folder, [_person(one) for one in images], found)
-    if hint and not how.junk and not how.distractors:
+    if hint := junk_hint(images):
         found.notes.append(f"{root}: {hint}")
 
 
@@ -230,14 +229,13 @@ def _from_csv(source: Path, how: HowRead, found: Listed) -> None:
         except (DataError, ValueError) as error:
             raise DataError(f"{source}, line {line}: {error}") from None
         labels.append(Labelled(source, name_from_cell(row["person_id"]), None))
-    hint = junk_hint(labels)
     if how.junk or how.distractors:
-        kept = without_identity(labels, how.junk, how.distractors, source)
+        labels = without_identity(labels, how.junk, how.distractors, source)
         entries = [
             dataclasses.replace(entry, person=_person(label))
-            for entry, label in zip(entries, kept, strict=True)
+            for entry, label in zip(entries, labels, strict=True)
         ]
-    elif hint:
+    if hint := junk_hint(labels):
         found.notes.append(f"{source}: {hint}")
     found.entries += entries
 

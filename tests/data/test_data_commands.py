@@ -87,8 +87,8 @@ def test_a_check_names_the_options_of_junk_and_takes_them(
 def test_folders_that_do_not_tell_are_one_line_with_the_option(
     write_pictures: Pictures, tmp_path: Path, capsys: Capture
 ) -> None:
-    names = [f"gate/{person}/1.png" for person in ("ann", "bob", "cid")]
-    root = write_pictures(tmp_path, [*names, "hall/ann/1.png"])
+    names = [f"x/{person}/1.png" for person in ("ann", "bob", "cid")]
+    root = write_pictures(tmp_path, [*names, "y/ann/1.png"])
     check = ["data", "check", "folder", "--data-root", str(root)]
     assert main(check) == 1
     (line,) = [one for one in capsys.readouterr().err.splitlines() if "error:" in one]

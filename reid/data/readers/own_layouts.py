@@ -20,8 +20,20 @@ Roles = tuple[str, ...]
 
 _EXAMPLES = ("person", "person/camera", "camera/person", "*/person", "*/person/camera")
 
+_PLACES = (
+    *("front", "back", "rear", "left", "right", "north", "south", "east", "west", "main", "side"),
+    *("gate", "door", "entrance", "entry", "exit", "hall", "hallway", "corridor", "lobby", "foyer"),
+    *("yard", "garden", "garage", "parking", "street", "road", "shop", "store", "room", "office"),
+    *("kitchen", "stair", "stairs", "elevator", "lift", "roof", "floor", "level", "indoor"),
+    *("outdoor", "inside", "outside", "checkout", "till", "reception", "platform", "station"),
+)
+"""What cameras are called after."""
+
 _CAMERA = re.compile(
-    r"(cam|camera|kamera|camara|caméra|view|cctv|channel|ch|stream|c)[ _.-]*(\d{1,4}|[a-h])", re.I
+    r"(cam|camera|kamera|camara|caméra|view|cctv|channel|ch|stream|c)[ _.-]*(\d{1,4}|[a-h])"
+    rf"|({'|'.join(_PLACES)})([ _.-]*(\d{{1,4}}|[a-h]))?"
+    r"|.+[ _.-](cam|camera)|(cam|camera)[ _.-].+",
+    re.I,
 )
 _PERSON = re.compile(
     r"(person|people|pedestrian|ped|pid|id|identity|subject|human|guest)[ _.-]*\d{1,9}", re.I
@@ -78,7 +90,7 @@ def _roles_in_one(places: Collection[tuple[str, ...]], root: Path) -> Roles:
     deep = any(len(place) > 1 for place in inside)
     if all(map(_CAMERA.fullmatch, below)) and not _CAMERA.fullmatch(name) and not generic:
         return (PERSON, CAMERA)
-    if deep or generic:
+    if generic or (deep and _names_tell(inside)):
         return (NEITHER, *roles_of(inside, root / name, is_whole=True))
     if _PERSON.fullmatch(name) or _IDENTITY.fullmatch(name) or all(map(_SHORT.fullmatch, below)):
         return (PERSON, CAMERA)
@@ -86,9 +98,20 @@ def _roles_in_one(places: Collection[tuple[str, ...]], root: Path) -> Roles:
         return (CAMERA, PERSON)
     if all(_PERSON.fullmatch(one) or _IDENTITY.fullmatch(one) for one in below):
         return (NEITHER, PERSON)
-    if len(below) == 1:
+    if len(below) == 1 and not deep:
         return (PERSON, CAMERA)
     raise _question(root, [name], below)
+
+
+def _names_tell(places: Collection[tuple[str, ...]]) -> bool:
+    """Whether the names in one of the upper levels are those of cameras or numbered people."""
+    levels = [{place[level] for place in places if len(place) > level} for level in range(3)]
+    return any(
+        all(map(_CAMERA.fullmatch, names))
+        or all(_PERSON.fullmatch(one) or _IDENTITY.fullmatch(one) for one in names)
+        for names in levels
+        if names
+    )
 
 
 def _roles_in_several(places: Collection[tuple[str, ...]], root: Path) -> Roles:

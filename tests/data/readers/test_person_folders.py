@@ -206,6 +206,14 @@ LAYOUTS = {
         ("a/b/bob/cam2/1.jpg", ("bob", "cam2")),
     ),
     "cameras above people": (CAMERA_FIRST, ("cam2/person003/1.jpg", ("person003", "cam2"))),
+    "cameras called after places": (
+        [f"{c}/{p}/1.jpg" for c in ("Gate", "hall 2", "side_cam") for p in ("ann", "bob")],
+        ("side_cam/bob/1.jpg", ("bob", "side_cam")),
+    ),
+    "people above places": (
+        ["ann/gate/1.jpg", "ann/hall/1.jpg", "ann/yard/1.jpg", "bob/gate/1.jpg"],
+        ("ann/yard/1.jpg", ("ann", "yard")),
+    ),
     "cameras above numbered people": (
         ["c1/0001/1.jpg", "c2/0001/1.jpg", "c1/0002/1.jpg"],
         ("c2/0001/1.jpg", ("0001", "c2")),
@@ -254,9 +262,10 @@ def test_unusual_folders_are_recognised(
 @pytest.mark.parametrize(
     "names",
     [
-        ["gate/ann/1.jpg", "gate/bob/1.jpg", "gate/cid/1.jpg", "hall/ann/1.jpg", "hall/bob/1.jpg"],
-        ["gate/0001/1.jpg", "gate/0002/1.jpg", "hall/0001/1.jpg"],
-        ["north/ann/1.jpg", "north/bob/1.jpg"],
+        ["x/ann/1.jpg", "x/bob/1.jpg", "x/cid/1.jpg", "y/ann/1.jpg", "y/bob/1.jpg"],
+        ["x/0001/1.jpg", "x/0002/1.jpg", "y/0001/1.jpg"],
+        ["zoe/ann/1.jpg", "zoe/bob/1.jpg"],
+        ["zoe/ann/eve/1.jpg", "zoe/bob/eve/1.jpg"],
         ["1/ann/1.jpg", "1/bob/1.jpg", "1/cid/1.jpg", "2/bob/1.jpg"],
         ["cam1/c1/1.jpg", "cam2/c2/1.jpg"],
     ],
@@ -268,7 +277,7 @@ def test_folders_that_do_not_tell_are_asked_about(
     with pytest.raises(DataError, match="--layout person/camera, --layout camera/person") as asked:
         labelled_images(tmp_path)
     assert "\n" not in str(asked.value)
-    upper, lower, _ = names[0].split("/")
+    upper, lower = names[0].split("/")[:2]
     assert _who(tmp_path, layout="camera/person")[names[0]] == (lower, upper)
     assert _who(tmp_path, layout="person/camera")[names[0]] == (upper, lower)
     assert _who(tmp_path, layout="*/person")[names[0]] == (lower, None)
