@@ -35,7 +35,7 @@ from .milvus_rows import (
     make_collection,
     row_of,
 )
-from .segments import VECTOR, microseconds
+from .rows import VECTOR, microseconds, require_finite
 
 DEFAULT_PORT = 19530
 PATIENCE_S = 30.0
@@ -104,6 +104,11 @@ class MilvusGallery:
             self._require_same_model()
             self._client.load_collection(collection)
 
+    @property
+    def left_out(self) -> str:
+        """Empty: Milvus checks its own files."""
+        return ""
+
     def __len__(self) -> int:
         return self._count("")
 
@@ -120,6 +125,7 @@ class MilvusGallery:
         """See ``Gallery``; each batch of 1000 images is one transaction."""
         new = self.unknown(entries)
         vectors = _vectors(self._matcher, descriptions)
+        require_finite({VECTOR: vectors}, entries)
         rows = {
             number: row_of(number, vector, entry)
             for number, vector, entry, is_new in zip(

@@ -14,7 +14,7 @@ from reid.errors import DataError
 from reid.types import FloatArray
 
 from .gallery import Confirmation, GalleryEntry, Where
-from .segments import keys_of, microseconds
+from .rows import keys_of, microseconds
 
 MAX_BYTES = {"person": 512, "camera": 512, "source": 4096, "picture": 65_535}
 """Field -> largest size in bytes of UTF-8; pictures are base 64."""
