@@ -57,6 +57,7 @@ from . import gallery_options
     "only images that meet all conditions.",
 )
 @gallery_options.index
+@options.group
 @click.option(
     "--batch",
     type=options.BATCH,
@@ -76,6 +77,7 @@ def index(
     every_s: float,
     deletions: tuple[str, ...],
     index_kind: str,
+    group: str,
     batch: int | None,
     device: str,
     threads: int,
@@ -88,6 +90,7 @@ def index(
     videos, in which people are detected. Run it again to add more, or to continue after a stop:
     images that are there are skipped.
     """
+    from reid.files import shared_with
     from reid.matching import open_matcher
 
     from ..gallery.indexing import index_images, shard_from
@@ -109,6 +112,7 @@ def index(
     entries = labelled(list_images(stills), camera, time) if stills else []
     root = Path(os.path.commonpath([os.path.abspath(path) for path in images or (".",)]))
     with (
+        shared_with(group),
         closing(open_matcher(model, device, threads, batch)) as matcher,
         closing(
             open_gallery(

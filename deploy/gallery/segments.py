@@ -1,29 +1,16 @@
-"""A gallery's rows in files that are written once: features, and a column for each label.
-
-A file is a safetensors file. Its columns, n rows each: the matcher's feature arrays
-(``described.NAME``), ``id`` and ``key`` (n,) int64 and uint64; ``time_us``, ``offset_us`` (the
-place in a video), ``frame`` and ``track`` (n,) int64; ``person``, ``camera``, ``run`` and ``model``
-(n,) int32 as indices of the names in the header; ``box`` (n, 4) int32. Texts (``source``,
-``picture``, ``picture_ref``) are stored as concatenated bytes and the end of each. Two columns hold
-a CRC-32 of each row, ``check.described`` and ``check.entry``, and the header one of each column:
-so damage is found, and the other rows of a damaged file stay usable.
-
-Files of format 1 have neither checksums nor the columns that came with format 2.
-"""
+"""Rows of a gallery with their columns, in a file's memory map or in memory."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.matching.columns import Column, ColumnFile, open_columns, write_columns
+from reid.matching.columns import Column, ColumnFile
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import GalleryEntry, Where
@@ -43,20 +30,6 @@ from .rows import (
     microseconds,
 )
 
-FORMAT = "reid gallery segment 2"
-EARLIER = ("reid gallery segment 1",)
-"""Formats without checksums."""
-
-_REMEDY = "restore it from a copy, or index the images again into a new gallery"
-_CHECKS = (DESCRIBED_CHECK, ENTRY_CHECK)
-_SCALARS = {
-    **dict.fromkeys(("id", *NUMBERS), np.int64),
-    **dict.fromkeys((f"{name}.ends" for name in TEXTS), np.int64),
-    **dict.fromkeys((*NAMES, *_CHECKS), np.int32),
-    "key": np.uint64,
-}
-"""Columns with one number per row."""
-
 _CHECKED_ALONE = 8
 """Rows are checked one by one if they are less than this part of a file's, else all together."""
 
@@ -67,11 +40,15 @@ class DamagedRowsError(ModelFileError):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with a file. ``rows`` (n,) are its damaged rows; None if no row can be used."""
+    """What is wrong with a file.
+
+    ``rows`` (n,) are its damaged rows and ``ids`` (n,) those of all; None if no row can be used.
+    """
 
     path: Path
     words: str
     rows: BoolArray | None = None
+    ids: IntArray | None = None
 
 
 class Segment:
@@ -218,7 +195,7 @@ class Segment:
         if self.seal:
             found = [self._entry_check(row) for row in range(len(self))]
             rows |= np.array(found, np.int32) != self.columns[ENTRY_CHECK]
-        return Damage(self.file.path, _words(columns), rows)
+        return Damage(self.file.path, words_of(columns), rows, np.array(self.columns["id"]))
 
     def checked(self) -> Segment:
         """The rows with their checksums, which those in memory and of format 1 have not yet."""
@@ -231,10 +208,17 @@ class Segment:
         }
         return Segment({**self.columns, **checks}, self.names, self.path, self.file)
 
+    def damaged_labels(self) -> list[str]:
+        """Columns that differ from their checksums, without features, texts and pictures."""
+        if self.file is None or not self.seal:
+            return []
+        later = [name for name in self.file.columns if name.startswith(DESCRIBED)]
+        later += [name for name in self.file.columns if name.endswith(".bytes")]
+        return self.file.damaged(self.file.columns.keys() - {*later})
+
     def _all_described_intact(self) -> bool:
-        if not self.seal:
+        if self.file is None or not self.seal:
             return bool(finite_rows(self.described).all())
-        assert self.file is not None
         return not self.file.damaged(name for name in self.columns if name.startswith(DESCRIBED))
 
     def _entry_check(self, row: int) -> int:
@@ -273,96 +257,7 @@ def kept_rows(segment: Segment, keep: BoolArray) -> Segment:
     return Segment(columns, names)
 
 
-def write_segment(path: Path, segments: Sequence[Segment]) -> str:
-    """Write the rows of all segments into one file; returns its seal. Raises OutputError."""
-    segments = [segment.checked() for segment in segments]
-    names: dict[str, dict[str, int]] = {name: {} for name in NAMES}
-    columns: dict[str, list[Column]] = {name: [] for name in segments[0].columns}
-    ends = dict.fromkeys(TEXTS, 0)
-    for segment in segments:
-        for name, column in segment.columns.items():
-            part = column
-            if name in NAMES:
-                codes = names[name]
-                own = [codes.setdefault(word, len(codes)) for word in segment.names[name]]
-                part = np.array(own, np.int32)[column]
-            columns[name].append(part)
-        for name in TEXTS:
-            columns[f"{name}.ends"][-1] = columns[f"{name}.ends"][-1] + ends[name]
-            ends[name] += len(segment.columns[f"{name}.bytes"])
-    texts = {name: json.dumps(list(codes)) for name, codes in names.items()}
-    return write_columns(path, FORMAT, texts, columns, private=True)
-
-
-def read_segment(path: Path, num_rows: int, seal: str | None = None) -> Segment:
-    """Open a file of ``num_rows`` rows, whose labels are checked; the rest is when it is used.
-
-    ``seal`` is the one that it was written with, empty for a file of format 1, None if unknown.
-    Raises ModelFileError for a damaged file, DamagedRowsError if some rows may be intact.
-    """
-    segment = _opened(path, num_rows, seal)
-    if segment.seal:
-        assert segment.file is not None
-        later = [
-            name
-            for name in segment.file.columns
-            if name.startswith(DESCRIBED) or name.endswith(".bytes")
-        ]
-        if columns := segment.file.damaged(segment.file.columns.keys() - {*later}):
-            raise DamagedRowsError(f"{path} is damaged ({_words(columns)}); see reid gallery check")
-    if problem := _content_problem(segment):
-        raise ModelFileError(f"{path} is damaged ({problem}); {_REMEDY}")
-    return segment
-
-
-def salvaged(path: Path, num_rows: int, seal: str | None) -> tuple[Segment | None, Damage | None]:
-    """What is intact of a file, its damaged rows left out; and what is wrong with it, if anything.
-
-    A file without damage stays in its memory map, the intact rows of another are copied.
-    """
-    try:
-        segment = _opened(path, num_rows, seal)
-        damage = segment.damage()
-        if damage is None and (problem := _content_problem(segment)):
-            damage = Damage(path, problem)
-    except ModelFileError as error:
-        return None, Damage(path, str(error))
-    if damage is None:
-        return segment, None
-    if damage.rows is None or damage.rows.all():
-        return None, damage
-    kept = kept_rows(segment, ~damage.rows)
-    return Segment(kept.columns, kept.names, path), damage
-
-
-def _opened(path: Path, num_rows: int, seal: str | None) -> Segment:
-    """A file whose columns are all there. Raises ModelFileError for any other."""
-    file = open_columns(path, FORMAT, "segment of a gallery", _REMEDY, earlier=EARLIER)
-    is_other = seal is not None and file.seal != seal
-    if is_other or (file.format_name == FORMAT and not file.seal):
-        raise ModelFileError(f"{path} is not the file that the gallery lists; {_REMEDY}")
-    columns, texts = dict(file.columns), file.texts
-    if file.format_name != FORMAT:
-        columns |= _added_columns(num_rows)
-        texts = {"run": '[""]', "model": '[""]', **texts}
-    try:
-        names: dict[str, Any] = {name: json.loads(texts[name]) for name in NAMES}
-        problem = _kind_problem(columns, names, num_rows, bool(file.seal))
-    except (KeyError, RecursionError, ValueError) as error:
-        problem = f"a column is missing or unreadable: {error}"
-    if problem:
-        raise ModelFileError(f"{path} is damaged ({problem}); {_REMEDY}")
-    return Segment(columns, names, path, file)
-
-
-def _added_columns(num_rows: int) -> dict[str, Column]:
-    """What format 1 did not store: nothing of it is known."""
-    unknown = dict.fromkeys(("offset_us", "frame", "track"), np.full(num_rows, UNKNOWN, np.int64))
-    names = dict.fromkeys(("run", "model"), np.zeros(num_rows, np.int32))
-    return {**unknown, **names, **joined_texts("picture_ref", [b""] * num_rows)}
-
-
-def _words(columns: Sequence[str]) -> str:
+def words_of(columns: Sequence[str]) -> str:
     """What is wrong with a file, from its damaged columns."""
     if not columns:
         return "it holds features that are NaN, infinite or too large"
@@ -377,44 +272,3 @@ def _intact_rows(described: Mapping[str, Column], checks: Column | None) -> Bool
     if checks is None:
         return finite_rows(described)
     return np.asarray(described_checks(described) == checks, np.bool_)
-
-
-def _kind_problem(
-    columns: Mapping[str, Column], names: Mapping[str, Any], num_rows: int, has_checks: bool
-) -> str:
-    """What is wrong with the columns' kinds. Raises KeyError for a missing column."""
-    for name, kind in _SCALARS.items():
-        if name in _CHECKS and not has_checks:
-            continue
-        if columns[name].dtype != kind or columns[name].shape != (num_rows,):
-            return f"{name} does not have {num_rows} numbers of the right type"
-    if columns["box"].shape != (num_rows, 4) or columns["box"].dtype != np.int32:
-        return "box does not have 4 numbers per row"
-    for name in NAMES:
-        words = names[name]
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            return f"{name} has no list of names"
-    for name in TEXTS:
-        if columns[f"{name}.bytes"].ndim != 1 or columns[f"{name}.bytes"].dtype != np.uint8:
-            return f"{name} is not text"
-    described = [column for name, column in columns.items() if name.startswith(DESCRIBED)]
-    if not described or any(column.shape[:1] != (num_rows,) for column in described):
-        return "it has no features for its rows"
-    return ""
-
-
-def _content_problem(segment: Segment) -> str:
-    """What is wrong with the values of a file whose columns are there; empty if nothing is."""
-    columns, num_rows = segment.columns, len(segment)
-    for name in NAMES:
-        codes = columns[name]
-        if num_rows and not (codes.min() >= 0 and codes.max() < len(segment.names[name])):
-            return f"{name} has an index without a name"
-    for name in TEXTS:
-        ends, content = columns[f"{name}.ends"], columns[f"{name}.bytes"]
-        rises = num_rows == 0 or (ends[0] >= 0 and bool((ends[1:] >= ends[:-1]).all()))
-        if not rises or len(content) != (ends[-1] if num_rows else 0):
-            return f"{name} has impossible ends"
-    if not bool((columns["id"][1:] > columns["id"][:-1]).all()):
-        return "its rows are not sorted"
-    return ""

@@ -26,7 +26,8 @@ from reid.files import make_private_folder, same_group_as, sync_folder, write_te
 
 from .head import HEAD_NAME, SEGMENT_FILE, Head, Listed, read_head
 from .lock import locked
-from .segments import Damage, Segment, read_segment, salvaged, write_segment
+from .segment_files import read_segment, salvaged, write_segment
+from .segments import Damage, Segment
 
 LOCK_NAME = "writer.lock"
 

@@ -44,7 +44,8 @@ def index_video(
     """Add the people in a frame every ``every_s`` seconds of a video, with their pictures.
 
     An empty ``camera`` means the file's name; with ``start_s``, the video's start in seconds since
-    1970, each person gets a time. People that are in the gallery already are skipped. Raises
+    1970, each person gets a time; the frame's number and its seconds in the file are always kept.
+    People that are in the gallery already are skipped. Raises
     DataError for a file that is not a video, and what ``add_images`` raises.
     """
     start, progress = time.perf_counter(), phase("people", 0)
@@ -65,10 +66,12 @@ def index_video(
 def people_in_video(
     detector: PeopleDetector, video: Path, every_s: float, camera: str, start_s: float | None
 ) -> Iterator[tuple[Image, GalleryEntry]]:
-    """Crop and entry of each person; undecodable frames are skipped."""
+    """Crop and entry of each person; undecodable frames are skipped, but counted."""
     path = str(video.resolve())
-    next_s = 0.0
+    next_s, following = 0.0, 0
     for frame in read_source(CameraSource(video.stem, "video", path, str(video), live=False)):
+        number = following
+        following += frame.frames if isinstance(frame, Lost) else 1
         if isinstance(frame, Lost) or frame.time_s < next_s:
             continue
         next_s = frame.time_s + every_s
@@ -87,6 +90,8 @@ def people_in_video(
                     box=box,
                     content=content_hash(picture + repr(frame.time_s).encode()),
                     picture=picture,
+                    frame=number,
+                    seconds=frame.time_s,
                 ),
             )
 

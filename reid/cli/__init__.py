@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Entry] = {
     "parity": Entry("reid.export.commands:parity", "Prove that two model files answer alike."),
     "index": Entry("reid.deploy.commands.index:index", "Describe images into a gallery."),
     "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
+    "gallery": Entry("reid.deploy.commands.gallery:gallery", "Check a gallery's files for damage."),
     "serve": Entry("reid.deploy.commands.serve:serve", "Search a gallery on a web page."),
     "watch": Entry("reid.deploy.commands.watch:watch", "Follow people through cameras."),
     "bench": Entry(

@@ -37,6 +37,7 @@ from reid.progress import progress_bar
     "room, and all values. Vectors are always float32.",
 )
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
+@options.group
 @options.device
 @options.threads
 @options.as_json
@@ -50,6 +51,7 @@ def describe(
     stage: str,
     stored: str,
     out: Path,
+    group: str,
     device: str,
     threads: int,
     as_json: bool,
@@ -61,11 +63,12 @@ def describe(
     precision; what it describes beside the file is kept as the file's is (--stored).
     """
     from reid.evaluation.evaluating import split_as_trained
+    from reid.files import shared_with
     from reid.matching.describing import describe_to_file
 
     split = split_as_trained(model, name, data_root, test_identities, split_seed)
     records = split.gallery if side == "gallery" else split.query
-    with progress_bar("opening") as bar:
+    with shared_with(group), progress_bar("opening") as bar:
         size = describe_to_file(
             model,
             records,

@@ -40,3 +40,10 @@ split_seed = click.option(
 data_root = click.option(
     "--data-root", type=FOLDER, required=True, help="The folder the dataset lies in."
 )
+group = click.option(
+    "--group",
+    default="",
+    metavar="NAME",
+    help="Let this group of users read the files that are written, which show people; otherwise "
+    "they are only for you.",
+)

@@ -110,7 +110,7 @@ def test_other_files_are_one_line(golden: Golden, tmp_path: Path, damage: str) -
     else:
         spoilt = {
             "count": golden.answers[:3],
-            "types": golden.answers.astype(np.float64),
+            "types": golden.answers.astype(np.float16),
             "rank": golden.answers[:, 0].copy(),
             "not finite": golden.answers * np.float32(np.nan),
         }
