@@ -146,12 +146,20 @@ def _has_intact_seal(path: Path) -> bool:
 
 def _require_no_lost_seal(session: Any, path: Path) -> None:
     """Raise ModelFileError for a file that says that it ends with its hash and does not."""
-    if SEALED_KEY in session.get_modelmeta().custom_metadata_map:
+    if SEALED_KEY in _metadata(session, path):
         raise damaged(path, "its end is not the hash that was written there")
 
 
+def _metadata(session: Any, path: Path) -> dict[str, str]:
+    """The texts in the file. Raises ModelFileError."""
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"its metadata is not UTF-8: {error.reason}") from None
+
+
 def _manifest_inside(session: Any, path: Path) -> Manifest:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    text = _metadata(session, path).get(METADATA_KEY)
     if text is None:
         raise ManifestError(
             f"{path} was not exported by this toolkit: no {manifest_path(path).name} beside it "
