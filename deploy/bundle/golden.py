@@ -12,7 +12,7 @@ import numpy as np
 
 from reid.errors import DataError, ModelFileError
 from reid.files import write_atomically
-from reid.matching.columns import open_columns, write_columns
+from reid.matching.columns import Column, open_columns, write_columns
 from reid.runtime import Runner
 from reid.types import FloatArray, Image
 
@@ -127,7 +127,8 @@ def save_golden(golden: Golden, folder: Path) -> Path:
         if not done:
             raise ValueError(f"OpenCV cannot encode an image of shape {crop.shape} as PNG")
         _write(folder / f"{name}.png", encoded.tobytes())
-    columns = {name: [array] for name, array in {**arrays, _ANSWERS: golden.answers}.items()}
+    columns: dict[str, list[Column]] = {name: [crop] for name, crop in arrays.items()}
+    columns[_ANSWERS] = [golden.answers]
     write_columns(folder / FILE, FORMAT, texts, columns)
     return folder / FILE
 
