@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from reid.cli import options
-from reid.progress import progress_bar
+from reid.progress import progress_bar, say
 
 
 @click.command()
@@ -136,7 +136,7 @@ def _opened(name: str | None, matcher: Any, threads: int) -> Any:
         return None
     from ..gallery.opening import open_gallery
 
-    return open_gallery(name, matcher, threads=threads)
+    return open_gallery(name, matcher, threads=threads, partial=True, say=say)
 
 
 def _sinks(

@@ -27,6 +27,7 @@ from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .milvus_rows import (
     CONFIRMED_FIELDS,
     FIELDS,
+    PLACE,
     UNKNOWN_US,
     confirmation_of,
     entry_of,
@@ -127,7 +128,7 @@ class MilvusGallery:
         vectors = _vectors(self._matcher, descriptions)
         require_finite({VECTOR: vectors}, entries)
         rows = {
-            number: row_of(number, vector, entry)
+            number: row_of(number, vector, entry, self._has_place)
             for number, vector, entry, is_new in zip(
                 ids_of(entries), vectors, entries, new, strict=True
             )
@@ -160,7 +161,7 @@ class MilvusGallery:
                 data=list(queries),
                 limit=k,
                 filter=filter_of(where),
-                output_fields=list(_LABELS),
+                output_fields=self._labels,
             )
         return [
             [
@@ -172,7 +173,7 @@ class MilvusGallery:
 
     def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
-        rows = self._query(f"id == {int(number)}", [*_LABELS, "picture"])
+        rows = self._query(f"id == {int(number)}", [*self._labels, "picture"])
         return entry_of(rows[0]) if rows else None
 
     def summary(self) -> Summary:
@@ -221,7 +222,10 @@ class MilvusGallery:
         make_collection(self._client, self._collection, dim, FIELDS, about)
 
     def _require_same_model(self) -> None:
-        about = self._client.describe_collection(self._collection).get("description", "")
+        collection = self._client.describe_collection(self._collection)
+        about = collection.get("description", "")
+        self._has_place = bool(collection.get("enable_dynamic_field"))
+        self._labels = [*_LABELS, *([PLACE] if self._has_place else [])]
         try:
             found = json.loads(about)
             model = found["model"] if found["format"] == _FORMAT else None
