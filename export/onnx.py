@@ -1,4 +1,4 @@
-"""A graph of a network as one ONNX file: dynamic batch, checked, with its manifest inside."""
+"""A graph of a network as one ONNX file: dynamic batch, checked, its manifest and hash inside."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import nn
 from reid.errors import BuildError
 from reid.files import write_atomically
 from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
+from reid.model_file.onnx_seal import SEALED_KEY, SEALED_VALUE, seal_of
 from reid.models import graphs_of
 from reid.models.graphs import Graph
 from reid.packages import missing
@@ -133,8 +134,10 @@ def export_graph(
         parity={},
     )
     del model.metadata_props[:]
+    model.metadata_props.add(key=SEALED_KEY, value=SEALED_VALUE)
     model.metadata_props.add(key=METADATA_KEY, value=exported.to_json())
-    write_atomically(path, lambda file: file.write(model.SerializeToString()))
+    content = model.SerializeToString()
+    write_atomically(path, lambda file: file.writelines((content, seal_of(content))))
     return write_manifest(path, exported)
 
 

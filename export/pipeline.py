@@ -33,6 +33,7 @@ from .onnx import export_graph, from_pixels, prepared_graphs
 from .parity.answers import subject_of
 from .parity.comparison import compare, with_evaluations
 from .parity.proof import Proof
+from .parity.report import Hashes
 from .tensorrt.engine import BuiltEngine, build_engine
 from .tensorrt.options import EngineOptions
 
@@ -201,8 +202,10 @@ def prove(
             )
             report = with_evaluations(report, (before, after))
         manifest, *others = (runner.manifest for runner in second.values())
-    shown = dataclasses.replace(report, reference=_name(reference), candidate=str(candidate))
     file = ModelFile.at(candidate)
+    hashes = Hashes(ModelFile.at(reference).hashes(), file.hashes())
+    report = dataclasses.replace(report, hashes=hashes)
+    shown = dataclasses.replace(report, reference=_name(reference), candidate=str(candidate))
     other = None if file.is_checkpoint else file.partner(manifest.stage)
     return Proof(shown, report, file.path, manifest, (other, others[0]) if other else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import hashlib
 import os
 import re
@@ -12,18 +13,108 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from reid.errors import output_errors
+from reid.errors import ConfigError, nearest, output_errors
 
 PRIVATE = 0o600
 """The mode of a file that shows people: for its owner alone."""
+
+SHARED = 0o640
+"""The mode of such a file that a group may read (``shared_with``)."""
 
 _CHUNK_BYTES = 1 << 20
 _FOLDER_SUFFIX = ".files"
 _PART = re.compile(r"\d+(-[0-9a-f]{8})?\.part")
 """How temporary names end, also those of earlier versions, which had no random part."""
+
+_process_group: int | None = None
+_group: ContextVar[int | None] = ContextVar("group", default=None)
+
+
+@contextmanager
+def shared_with(group: str) -> Iterator[None]:
+    """Private files that this process writes meanwhile may be read by a group, in all threads.
+
+    An empty name changes nothing. Raises ConfigError for a group that does not exist, or that
+    this user is not in.
+    """
+    global _process_group
+    before, _process_group = _process_group, _group_id(group) if group else _process_group
+    try:
+        yield
+    finally:
+        _process_group = before
+
+
+@contextmanager
+def same_group_as(path: Path) -> Iterator[None]:
+    """Private files are meanwhile shared, in this thread, as the file ``path`` is."""
+    try:
+        status = os.stat(path)
+        group = status.st_gid if stat.S_IMODE(status.st_mode) == SHARED else None
+    except OSError:
+        group = None
+    token = _group.set(group)
+    try:
+        yield
+    finally:
+        _group.reset(token)
+
+
+def open_private(path: Path, flags: int, *, written_by_group: bool = False) -> int:
+    """A descriptor of a file that, where it is new, is private, or shared as ``shared_with`` says.
+
+    ``written_by_group`` lets the group write to it too. Raises OSError.
+    """
+    flags |= os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, PRIVATE)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(path, flags & ~os.O_CREAT)
+    _share(descriptor, SHARED | 0o020 if written_by_group else SHARED)
+    return descriptor
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder, unless it is there, whose files others cannot list. Raises OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _share(descriptor, 0o2770)
+    finally:
+        os.close(descriptor)
+
+
+def _share(descriptor: int, mode: int) -> None:
+    """Give a new file or folder to the group that private files are shared with, if any."""
+    group = _process_group if _process_group is not None else _group.get()
+    if group is not None:
+        os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, mode)
+
+
+def _group_id(name: str) -> int:
+    try:
+        group = grp.getgrnam(name).gr_gid
+    except KeyError:
+        known = [entry.gr_name for entry in grp.getgrall()]
+        raise ConfigError(f"there is no group {name!r}{nearest(name, known)}") from None
+    if os.geteuid() and group not in (os.getegid(), *os.getgroups()):
+        raise ConfigError(
+            f"this user is not in the group {name!r}, so that it cannot give files to it"
+        )
+    return group
 
 
 @contextmanager
@@ -32,13 +123,16 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
 
     On any failure the temporary file is removed and ``path`` is as it was. What killed
     processes left of ``path`` before is removed too. The new file follows the umask, or is for
-    its owner alone where ``private``. Raises OutputError where the folder cannot be written.
+    its owner alone where ``private`` (and for a group: ``shared_with``). Raises OutputError where
+    the folder cannot be written.
     """
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         temporary, held = _temporary_file(path, PRIVATE if private else 0o666)
         try:
+            if private:
+                _share(held, SHARED)
             yield temporary
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())

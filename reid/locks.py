@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from reid.errors import OutputError, output_errors
+from reid.files import open_private
 
 PATIENCE_S = 30.0
 """How long a writer waits for another one."""
@@ -29,7 +30,7 @@ def locked(path: Path, patience_s: float | None = None) -> Iterator[None]:
     Works between processes and threads, and over NFS 4 between machines.
     """
     with output_errors(path):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        file = open_private(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, written_by_group=True)
     try:
         with output_errors(path):
             _acquire(file, path, PATIENCE_S if patience_s is None else patience_s)

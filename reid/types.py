@@ -144,6 +144,8 @@ class EvalReport:
     num_compared: int = 0
     """Pairs that a network compared, in ``compare_s`` seconds; 0 for embeddings."""
     compare_s: float = 0.0
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """File name -> hash, of the model's files and of features that were read."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``report.json``."""
@@ -168,4 +170,5 @@ class EvalReport:
             "describe_s": self.describe_s,
             "num_compared": self.num_compared,
             "compare_s": self.compare_s,
+            "sha256": dict(self.sha256),
         }

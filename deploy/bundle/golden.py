@@ -9,17 +9,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
 
 from reid.errors import DataError, ModelFileError
 from reid.files import write_atomically
+from reid.matching.columns import Column, open_columns, write_columns
 from reid.runtime import Runner
 from reid.types import FloatArray, Image
 
 FOLDER = "golden"
 FILE = "golden.safetensors"
-FORMAT = "reid-toolkit golden crops 1"
+FORMAT = "reid-toolkit golden crops 2"
+EARLIER = ("reid-toolkit golden crops 1",)
+"""Formats without checksums."""
+
 NUM_CROPS = 12
 
 _ANSWERS, _CROP = "answers", "crop_"
@@ -112,7 +114,6 @@ def save_golden(golden: Golden, folder: Path) -> Path:
     """
     arrays = {f"{_CROP}{index:03d}": crop for index, crop in enumerate(golden.crops)}
     texts = {
-        "format": FORMAT,
         "model": json.dumps(
             {
                 "network": golden.network,
@@ -121,13 +122,14 @@ def save_golden(golden: Golden, folder: Path) -> Path:
             }
         ),
     }
-    content = save({**arrays, _ANSWERS: golden.answers}, texts)
     for name, crop in arrays.items():
         done, encoded = cv2.imencode(".png", crop)
         if not done:
             raise ValueError(f"OpenCV cannot encode an image of shape {crop.shape} as PNG")
         _write(folder / f"{name}.png", encoded.tobytes())
-    _write(folder / FILE, content)
+    columns: dict[str, list[Column]] = {name: [crop] for name, crop in arrays.items()}
+    columns[_ANSWERS] = [golden.answers]
+    write_columns(folder / FILE, FORMAT, texts, columns)
     return folder / FILE
 
 
@@ -138,12 +140,12 @@ def _write(path: Path, content: bytes) -> None:
 def load_golden(path: Path) -> Golden:
     """Read what ``save_golden`` wrote. Raises DataError for anything else."""
     try:
-        with safe_open(path, "numpy") as file:
-            texts = dict(file.metadata() or {})
-        arrays = load_file(path)
-        if texts.get("format") != FORMAT:
-            raise ValueError(f"its format is {texts.get('format')!r}, expected {FORMAT!r}")
-        model = {key: str(value) for key, value in json.loads(texts["model"]).items()}
+        file = open_columns(path, FORMAT, "file of golden crops", "copy it again", earlier=EARLIER)
+        if file.format_name == FORMAT and not file.seal:
+            raise ValueError("it has no checksums")
+        file.require_undamaged()
+        arrays = {name: np.array(column) for name, column in file.columns.items()}
+        model = {key: str(value) for key, value in json.loads(file.texts["model"]).items()}
         answers = arrays.pop(_ANSWERS)
         crops = tuple(arrays[name] for name in sorted(arrays))
         images = all(
@@ -153,14 +155,7 @@ def load_golden(path: Path) -> Golden:
         if not crops or not images or not rows or not np.isfinite(answers).all():
             raise ValueError("its arrays are not crops with one answer each")
         return Golden(crops, answers, model["network"], model["checkpoint"], model["precision"])
-    except (
-        OSError,
-        SafetensorError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except (ModelFileError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} holds no golden crops ({error}); expected the {FILE} of a `reid bundle`"
         ) from None

@@ -57,6 +57,7 @@ from . import gallery_options
 )
 @options.own_images
 @gallery_options.index
+@options.group
 @click.option(
     "--batch",
     type=options.BATCH,
@@ -79,6 +80,7 @@ def index(
     distractors: tuple[str, ...],
     layout: str,
     index_kind: str,
+    group: str,
     batch: int | None,
     device: str,
     threads: int,
@@ -91,6 +93,8 @@ def index(
     videos, in which people are detected. Run it again to add more, or to continue after a stop:
     images that are there are skipped.
     """
+    from reid.files import shared_with
+
     from ..api.indexing import ModelToOpen, Sources, delete_from, index_sources
     from ..gallery.indexing import shard_from
     from ..gallery.listing import HowRead, where_from
@@ -100,7 +104,8 @@ def index(
     opened_as = ModelToOpen(model, device, threads, batch)
     shard_of = shard_from(shard, os.environ)
     if deletions:
-        found = delete_from(opened_as, gallery, where_from(deletions), index_kind)
+        with shared_with(group):
+            found = delete_from(opened_as, gallery, where_from(deletions), index_kind)
     else:
         how = HowRead(junk, distractors, layout)
         sources = Sources(images, shard_of, camera, time, detector, every_s, how)
@@ -108,7 +113,7 @@ def index(
             raise click.UsageError(
                 "for a video, --time file is not possible: give --time its start"
             )
-        with progress_bar() as bar:
+        with shared_with(group), progress_bar() as bar:
             found = index_sources(opened_as, gallery, sources, index_kind, bar)
     click.echo(json.dumps(found, indent=2) if as_json else _in_words(found))
     return found

@@ -31,6 +31,7 @@ from . import gallery_options
 @click.option(
     "--html", "page", type=options.FILE, help="Write a page with the pictures to this file."
 )
+@options.group
 @options.device
 @options.threads
 @options.as_json
@@ -46,6 +47,7 @@ def search(
     index_kind: str,
     shortlist: int,
     page: Path | None,
+    group: str,
     device: str,
     threads: int,
     as_json: bool,
@@ -53,10 +55,12 @@ def search(
     """Search a gallery for the person in each of IMAGES; nearest first.
 
     The gallery was made by `reid index` with the same MODEL. Distances are Euclidean, or minus
-    the score of a network that compares pairs: smaller is more alike.
+    the score of a network that compares pairs: smaller is more alike. If a file of the gallery is
+    damaged, the images that are intact are searched, and the exit code is 1.
     """
     from reid.data.images import read_image
-    from reid.files import write_text
+    from reid.errors import ModelFileError
+    from reid.files import shared_with, write_text
     from reid.matching import open_matcher
     from reid.outputs import refuse_inputs
 
@@ -74,9 +78,16 @@ def search(
         closing(open_matcher(model, device, threads)) as matcher,
         closing(
             open_gallery(
-                gallery, matcher, index=index_kind, shortlist=shortlist, threads=threads, say=say
+                gallery,
+                matcher,
+                index=index_kind,
+                shortlist=shortlist,
+                threads=threads,
+                partial=True,
+                say=say,
             )
         ) as opened,
+        shared_with(group),
     ):
         found = opened.search(matcher.describe(queries), k, where)
         answers = [
@@ -85,13 +96,19 @@ def search(
         ]
         if page is not None:
             note = f"{opened.name}, {len(opened):,} images"
-            write_text(page, page_of(answers, "Search", note, opened.entry))
+            write_text(page, page_of(answers, "Search", note, opened.entry), private=True)
+        left_out = opened.left_out
     body = {
         "gallery": opened.name,
+        "left_out": left_out or None,
         "queries": [
             {"image": one.query.source, "matches": [to_json(match) for match in one.matches]}
             for one in answers
         ],
     }
     click.echo(json.dumps(body, indent=2) if as_json else text_of(answers))
+    if left_out:
+        raise ModelFileError(
+            f"this answer is incomplete, because {opened.name} is damaged; see reid gallery check"
+        )
     return body

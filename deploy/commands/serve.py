@@ -64,7 +64,13 @@ def serve(
         closing(open_matcher(model, device, threads)) as matcher,
         closing(
             open_gallery(
-                gallery, matcher, index=index_kind, shortlist=shortlist, threads=threads, say=say
+                gallery,
+                matcher,
+                index=index_kind,
+                shortlist=shortlist,
+                threads=threads,
+                partial=True,
+                say=say,
             )
         ) as opened,
         GalleryServer(host, port, access, GalleryService(opened, matcher)) as server,

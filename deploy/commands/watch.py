@@ -204,7 +204,7 @@ def _opened(name: str | None, matcher: Any, threads: int) -> Any:
         return None
     from ..gallery.opening import open_gallery
 
-    return open_gallery(name, matcher, threads=threads)
+    return open_gallery(name, matcher, threads=threads, partial=True, say=say)
 
 
 def _sinks(stack: ExitStack, sources: Any, log: Any, video: Path | None, window: bool) -> list[Any]:

@@ -8,7 +8,7 @@ A gallery keeps the features of images and an entry with the labels of each. It 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reid.types import BoolArray
@@ -26,6 +26,10 @@ class GalleryEntry:
     ``box`` the person is that part of it. ``picture`` is a JPEG of the person if the source is not
     an image file.
 
+    ``frame`` (counted from 0) and ``seconds`` are the place in the video ``source``, ``track`` and
+    ``run`` the track and the run of `reid watch`. ``picture_ref`` says where a picture is kept
+    that is not in the gallery, ``model`` which checkpoint described the image.
+
     Two entries are the same image if source, box and ``content`` (a hash of the file) agree, or,
     without ``content`` (a live camera), source, box and time.
     """
@@ -37,6 +41,12 @@ class GalleryEntry:
     box: Box | None = None
     content: str = ""
     picture: bytes = b""
+    frame: int | None = None
+    seconds: float | None = None
+    track: int | None = None
+    run: str = ""
+    picture_ref: str = ""
+    model: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,11 @@ class Gallery(Protocol):
     name: str
     """Its location for messages, without credentials."""
 
+    @property
+    def left_out(self) -> str:
+        """One line about damaged images that are left out; empty if there are none."""
+        ...
+
     def __len__(self) -> int:
         """Number of images."""
         ...
@@ -109,7 +124,8 @@ class Gallery(Protocol):
         """Add images and return how many were new; images that are there already are skipped.
 
         ``descriptions`` are the matcher's features of N images, ``entries`` the labels in the same
-        order. Raises OutputError (a full disk, another writer); the gallery is then unchanged.
+        order. Raises OutputError (a full disk, another writer) and ModelFileError (features that
+        are not finite, a damaged gallery); the gallery is then unchanged.
         """
         ...
 

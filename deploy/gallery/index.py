@@ -14,14 +14,15 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from reid.errors import ModelFileError
-from reid.matching.columns import Column, read_columns, write_columns
+from reid.errors import ModelFileError, output_errors
+from reid.files import make_private_folder
+from reid.matching.columns import Column, ColumnFile, open_columns, write_columns
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .vectors import ROWS_AT_ONCE, Found, Vectors, faiss
@@ -136,6 +137,17 @@ class SearchIndex:
     ids: IntArray
     plain: Tuned
     filtered: Tuned
+    file: ColumnFile | None = None
+    """The open file whose memory map holds the codes."""
+
+    def was_cut_short(self) -> bool:
+        """Whether the file became shorter, so that the codes must not be used any more."""
+        try:
+            if self.file is not None:
+                self.file.require_size()
+        except ModelFileError:
+            return True
+        return False
 
     def words(self) -> str:
         """One line for the terminal."""
@@ -194,14 +206,19 @@ def nearest_by_index(
     queries: FloatArray,
     k: int,
     rows: BoolArray | None,
+    check: Callable[[IntArray], object] = lambda positions: None,
 ) -> Found:
     """The nearest of the index's rows, or of the ``rows`` (n,) among them.
 
-    ``at`` (n,) is the position of each index row among the vectors, -1 for deleted ones.
+    ``at`` (n,) is the position of each index row among the vectors, -1 for deleted ones. ``check``
+    is called with the positions whose vectors will be compared.
     """
     tuned = index.plain if rows is None else index.filtered
     found = index.codes.candidates(queries, k, tuned.effort, rows)
-    return vectors.reranked(queries, np.where(found < 0, -1, at[found]), k)
+    positions = np.where(found < 0, -1, at[found])
+    different = np.unique(positions)
+    check(different[different >= 0])
+    return vectors.reranked(queries, positions, k)
 
 
 def save_index(path: Path, index: SearchIndex, gallery: str) -> None:
@@ -215,13 +232,16 @@ def save_index(path: Path, index: SearchIndex, gallery: str) -> None:
         ),
         "crc32": str(_checksum(columns)),
     }
-    write_columns(path, FORMAT, texts, {name: [column] for name, column in columns.items()})
+    with output_errors(path):
+        make_private_folder(path.parent)
+    parts = {name: [column] for name, column in columns.items()}
+    write_columns(path, FORMAT, texts, parts, private=True)
 
 
 def stored_kind(path: Path) -> str:
     """The kind of the index in a file; empty if there is none."""
     try:
-        return read_columns(path, FORMAT, "index of a gallery", "")[0].get("engine", "")
+        return open_columns(path, FORMAT, "index of a gallery", "").texts.get("engine", "")
     except ModelFileError:
         return ""
 
@@ -229,7 +249,8 @@ def stored_kind(path: Path) -> str:
 def load_index(path: Path, gallery: str, vectors: Vectors, ids: IntArray) -> SearchIndex | None:
     """The index in a file; None if it is missing, of another gallery or kind, or damaged."""
     try:
-        texts, columns = read_columns(path, FORMAT, "index of a gallery", "")
+        file = open_columns(path, FORMAT, "index of a gallery", "")
+        texts, columns = file.texts, dict(file.columns)
         if texts["engine"] != KIND or texts["gallery"] != gallery:
             return None
         known = columns.pop("ids")
@@ -249,7 +270,7 @@ def load_index(path: Path, gallery: str, vectors: Vectors, ids: IntArray) -> Sea
             Tuned(min(max(least, int(effort)), most), float(recall))
             for effort, recall in json.loads(texts["tuned"])
         )
-        return SearchIndex(codes, np.array(known[there]), plain, filtered)
+        return SearchIndex(codes, np.array(known[there]), plain, filtered, file)
     except (
         IndexError,
         KeyError,

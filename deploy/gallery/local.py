@@ -18,11 +18,14 @@ from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
+from .rows import keys_of, new_rows, require_finite
+from .sealed import sealed_json, unsealed
 from .search import Searcher
-from .segments import Segment, kept_rows, keys_of, new_rows
+from .segments import DamagedRowsError, Segment, kept_rows
 from .store import SEGMENT_BYTES, Store
 
 CONFIRMED_NAME = "confirmed.json"
+CONFIRMED_FORMAT = "reid gallery confirmations 2"
 
 SHORTLIST = 100
 """For a network that compares pairs: images compared with a query, the nearest by vector."""
@@ -32,7 +35,11 @@ COMPARED_AT_ONCE = 128
 
 
 class LocalGallery:
-    """The ``Gallery`` of one folder; ``say`` gets one line about each step of building an index."""
+    """The ``Gallery`` of one folder; ``say`` gets one line about each step of building an index.
+
+    If ``partial``, damaged images are left out, which ``say`` and ``left_out`` tell; otherwise
+    they are an error.
+    """
 
     def __init__(
         self,
@@ -41,15 +48,28 @@ class LocalGallery:
         *,
         index: str = "auto",
         shortlist: int = SHORTLIST,
+        partial: bool = False,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.name = str(folder)
-        self._store = Store(folder)
+        self._store = Store(folder, partial=partial)
+        self._say, self._said = say, ""
         self._matcher, self._shortlist = matcher, shortlist
         self._checked: list[Segment] | None = None
         self._require_same_model()
         self._searcher = Searcher(self._store, index, say)
         self._chosen: tuple[Where, list[Segment], BoolArray] | None = None
+
+    @property
+    def left_out(self) -> str:
+        """See ``Gallery``."""
+        damage, count = self._store.damage, self._store.num_left_out
+        if not damage:
+            return ""
+        return (
+            f"{self.name} is damaged: {count:,} images are left out ({damage[0].path.name}"
+            f"{' and others' if len(damage) > 1 else ''}); see reid gallery check {self.name}"
+        )
 
     def __len__(self) -> int:
         self._refresh()
@@ -68,6 +88,9 @@ class LocalGallery:
         counts = {len(array) for array in described.values()}
         if counts != {len(entries)}:
             raise ValueError(f"{len(entries)} entries for {counts} features")
+        require_finite(described, entries)
+        checkpoint = str(self._matcher.identity.get("checkpoint", ""))
+        entries = [dataclasses.replace(one, model=one.model or checkpoint) for one in entries]
         keys = keys_of(entries)
         row_bytes = sum(array[0].nbytes for array in described.values())
         step = max(1, SEGMENT_BYTES // row_bytes)
@@ -79,7 +102,8 @@ class LocalGallery:
             for rows in (new[at : at + step] for at in range(0, len(new), step)):
                 some = {name: array[rows] for name, array in described.items()}
                 first_id = self._store.head.next_id + sum(map(len, parts))
-                parts.append(new_rows(some, [entries[i] for i in rows], keys[rows], first_id))
+                chosen = [entries[i] for i in rows]
+                parts.append(Segment(*new_rows(some, chosen, keys[rows], first_id)))
             if parts:
                 self._store.append(parts)
         return len(new)
@@ -95,6 +119,7 @@ class LocalGallery:
                 if not chosen.any():
                     left.append(segment)
                 elif not chosen.all():
+                    segment.require_intact()
                     left.append(kept_rows(segment, ~chosen))
             if count:
                 self._searcher.forget_rows()  # first: a process killed here loses only a cache
@@ -106,6 +131,13 @@ class LocalGallery:
         if k < 1:
             raise ConfigError(f"k is at least 1, found {k}")
         self._refresh()
+        try:
+            return self._found(descriptions, k, where)
+        except DamagedRowsError as error:
+            self._leave_out_damaged(error)
+            return self._found(descriptions, k, where)
+
+    def _found(self, descriptions: Any, k: int, where: Where) -> list[list[Match]]:
         queries = self._whole(descriptions)
         allowed = None if where == ANYWHERE else self._allowed(where)
         if set(queries) == {VECTOR}:
@@ -122,6 +154,13 @@ class LocalGallery:
     def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
         self._refresh()
+        try:
+            return self._entry(number)
+        except DamagedRowsError as error:
+            self._leave_out_damaged(error)
+            return self._entry(number)
+
+    def _entry(self, number: int) -> GalleryEntry | None:
         for segment in self._store.segments:
             row = int(np.searchsorted(segment.columns["id"], number))
             if row < len(segment) and segment.columns["id"][row] == number:
@@ -151,28 +190,21 @@ class LocalGallery:
         """See ``Gallery``. The whole table is written again."""
         with self._store.transaction():
             table = [dataclasses.asdict(one) for one in (*self.confirmed(), confirmation)]
-            write_text(self._store.folder / CONFIRMED_NAME, json.dumps(table, indent=1) + "\n")
+            text = sealed_json({"format": CONFIRMED_FORMAT, "confirmed": table})
+            write_text(self._store.folder / CONFIRMED_NAME, text, private=True)
 
     def confirmed(self) -> list[Confirmation]:
         """See ``Gallery``. Raises ModelFileError for a damaged table."""
-        path = self._store.folder / CONFIRMED_NAME
-        try:
-            found = [Confirmation(**row) for row in json.loads(path.read_bytes())]
-            kinds: tuple[Any, ...] = (str, int, bool, (int, float))
-            for one in found:
-                values = zip(dataclasses.astuple(one), kinds, strict=True)
-                if not all(isinstance(value, kind) for value, kind in values):
-                    raise ValueError("a malformed confirmation")
-        except FileNotFoundError:
-            return []
-        except (OSError, RecursionError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{path} is damaged ({error}); remove it") from None
-        return found
+        return read_confirmed(self._store.folder)
 
     def prepare(self) -> None:
         """See ``Gallery``. If the disk is full the index stays in memory only, with a line."""
         self._refresh()
-        self._searcher.prepare()
+        try:
+            self._searcher.prepare()
+        except DamagedRowsError as error:
+            self._leave_out_damaged(error)
+            self._searcher.prepare()
 
     def close(self) -> None:
         """See ``Gallery``."""
@@ -180,8 +212,25 @@ class LocalGallery:
 
     def _refresh(self) -> None:
         self._store.refresh()
+        self._tell_of_damage()
         if self._checked is not self._store.segments:  # after a refresh or a transaction
             self._require_same_model()
+
+    def _leave_out_damaged(self, error: DamagedRowsError) -> None:
+        """Take only the intact images from now on; raises the error unless ``partial``."""
+        if not self._store.partial:
+            raise error
+        self._store.refresh()
+        self._store.salvage()
+        self._tell_of_damage()
+        self._require_same_model()
+
+    def _tell_of_damage(self) -> None:
+        """Say once what is left out."""
+        line = self.left_out
+        if line and line != self._said:
+            self._say(line)
+        self._said = line
 
     def _new(self, keys: Column) -> BoolArray:
         new = np.ones(len(keys), np.bool_)
@@ -250,6 +299,26 @@ class LocalGallery:
                 number = int(segment.columns["id"][row])
                 found.append(Match(number, distance, segment.entry(row)))
         return found
+
+
+def read_confirmed(folder: Path) -> list[Confirmation]:
+    """The confirmations of a gallery's folder. Raises ModelFileError for a damaged table."""
+    path = folder / CONFIRMED_NAME
+    try:
+        body = json.loads(path.read_bytes())
+        if isinstance(body, dict):  # a list in files of earlier versions, without a checksum
+            body = unsealed(body, needed=True)["confirmed"]
+        found = [Confirmation(**row) for row in body]
+        kinds: tuple[Any, ...] = (str, int, bool, (int, float))
+        for one in found:
+            values = zip(dataclasses.astuple(one), kinds, strict=True)
+            if not all(isinstance(value, kind) for value, kind in values):
+                raise ValueError("a malformed confirmation")
+    except FileNotFoundError:
+        return []
+    except (KeyError, OSError, RecursionError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); remove it") from None
+    return found
 
 
 def _single(vectors: Column) -> FloatArray:

@@ -28,6 +28,7 @@ from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
 from .milvus_rows import (
     CONFIRMED_FIELDS,
     FIELDS,
+    PLACE,
     UNKNOWN_US,
     confirmation_of,
     entry_of,
@@ -36,7 +37,7 @@ from .milvus_rows import (
     make_collection,
     row_of,
 )
-from .segments import microseconds
+from .rows import microseconds, require_finite
 
 DEFAULT_PORT = 19530
 PATIENCE_S = 30.0
@@ -105,6 +106,11 @@ class MilvusGallery:
             self._require_same_model()
             self._client.load_collection(collection)
 
+    @property
+    def left_out(self) -> str:
+        """Empty: Milvus checks its own files."""
+        return ""
+
     def __len__(self) -> int:
         return self._count("")
 
@@ -121,8 +127,9 @@ class MilvusGallery:
         """See ``Gallery``; each batch of 1000 images is one transaction."""
         new = self.unknown(entries)
         vectors = _vectors(self._matcher, descriptions)
+        require_finite({VECTOR: vectors}, entries)
         rows = {
-            number: row_of(number, vector, entry)
+            number: row_of(number, vector, entry, self._has_place)
             for number, vector, entry, is_new in zip(
                 ids_of(entries), vectors, entries, new, strict=True
             )
@@ -155,7 +162,7 @@ class MilvusGallery:
                 data=list(queries),
                 limit=k,
                 filter=filter_of(where),
-                output_fields=list(_LABELS),
+                output_fields=self._labels,
             )
         return [
             [
@@ -167,7 +174,7 @@ class MilvusGallery:
 
     def entry(self, number: int) -> GalleryEntry | None:
         """See ``Gallery``."""
-        rows = self._query(f"id == {int(number)}", [*_LABELS, "picture"])
+        rows = self._query(f"id == {int(number)}", [*self._labels, "picture"])
         return entry_of(rows[0]) if rows else None
 
     def summary(self) -> Summary:
@@ -216,7 +223,10 @@ class MilvusGallery:
         make_collection(self._client, self._collection, dim, FIELDS, about)
 
     def _require_same_model(self) -> None:
-        about = self._client.describe_collection(self._collection).get("description", "")
+        collection = self._client.describe_collection(self._collection)
+        about = collection.get("description", "")
+        self._has_place = bool(collection.get("enable_dynamic_field"))
+        self._labels = [*_LABELS, *([PLACE] if self._has_place else [])]
         try:
             found = json.loads(about)
             model = found["model"] if found["format"] == _FORMAT else None

@@ -14,7 +14,7 @@ from reid.errors import DataError
 from reid.types import FloatArray
 
 from .gallery import Confirmation, GalleryEntry, Where
-from .segments import keys_of, microseconds
+from .rows import keys_of, microseconds
 
 MAX_BYTES = {"person": 512, "camera": 512, "source": 4096, "picture": 65_535}
 """Field -> largest size in bytes of UTF-8; pictures are base 64."""
@@ -26,6 +26,10 @@ FIELDS: Fields = {
     "box": (DataType.VARCHAR, {"max_length": 64}),
     "time_us": (DataType.INT64, {}),
 }
+PLACE = "place"
+"""A frame's number and its seconds, as JSON: a dynamic field, which collections of earlier versions
+do not take."""
+
 CONFIRMED_FIELDS: Fields = {"said": (DataType.VARCHAR, {"max_length": 1024})}
 
 UNKNOWN_US = -(1 << 62)
@@ -34,7 +38,9 @@ UNKNOWN_US = -(1 << 62)
 
 def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, about: str) -> None:
     """Create an empty collection of such rows, with Milvus's automatic index."""
-    schema = MilvusClient.create_schema(auto_id=False, description=about)
+    schema = MilvusClient.create_schema(
+        auto_id=False, description=about, enable_dynamic_field=fields is FIELDS
+    )
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
     for field, (kind, options) in fields.items():
@@ -44,7 +50,9 @@ def make_collection(client: MilvusClient, name: str, dim: int, fields: Fields, a
     client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
 
 
-def row_of(number: int, vector: FloatArray, entry: GalleryEntry) -> dict[str, Any]:
+def row_of(
+    number: int, vector: FloatArray, entry: GalleryEntry, with_place: bool
+) -> dict[str, Any]:
     """A gallery entry as a row. Raises DataError for a text that is too long for its field."""
     texts = {
         "person": _unicode(entry.person),
@@ -61,11 +69,13 @@ def row_of(number: int, vector: FloatArray, entry: GalleryEntry) -> dict[str, An
             )
     time_us = UNKNOWN_US if entry.time_s is None else microseconds(entry.time_s)
     box = json.dumps(entry.box)
-    return {"id": number, "vector": vector, "time_us": time_us, "box": box, **texts}
+    place = {PLACE: json.dumps([entry.frame, entry.seconds])} if with_place else {}
+    return {"id": number, "vector": vector, "time_us": time_us, "box": box, **texts, **place}
 
 
 def entry_of(row: Any) -> GalleryEntry:
     box = json.loads(row["box"])
+    frame, seconds = json.loads(row.get(PLACE) or "[null, null]")
     return GalleryEntry(
         row["source"],
         row["person"],
@@ -73,6 +83,8 @@ def entry_of(row: Any) -> GalleryEntry:
         None if row["time_us"] == UNKNOWN_US else row["time_us"] / 1e6,
         tuple(box) if box else None,
         picture=base64.b64decode(row.get("picture") or ""),
+        frame=frame,
+        seconds=seconds,
     )
 
 

@@ -27,6 +27,7 @@ def open_gallery(
     index: str = AUTO,
     shortlist: int = SHORTLIST,
     threads: int = 0,
+    partial: bool = False,
     say: Callable[[str], object] = lambda line: None,
 ) -> Gallery:
     """Open the gallery ``name``, made with ``matcher``'s model.
@@ -34,7 +35,8 @@ def open_gallery(
     ``create`` makes a new one if there is none. For a gallery in a folder: ``index`` is one of
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
     pairs compares with a query (0: all), ``threads`` those of exact search (0: all cores), and
-    ``say`` gets the lines about building an index.
+    ``say`` gets the lines about building an index. If ``partial``, damaged images are left out,
+    which ``say`` and ``Gallery.left_out`` tell.
 
     Raises ModelFileError for a gallery of another model, preprocessing or precision, or a
     damaged one, DataError if there is none, ConfigError for an unknown index or a malformed
@@ -49,4 +51,4 @@ def open_gallery(
     folder = Path(name)
     if create:
         create_store(folder, matcher.identity)
-    return LocalGallery(folder, matcher, index=index, shortlist=shortlist, say=say)
+    return LocalGallery(folder, matcher, index=index, shortlist=shortlist, partial=partial, say=say)

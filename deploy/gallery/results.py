@@ -14,7 +14,7 @@ from reid.report.html_page import page, paragraph
 
 from .gallery import GalleryEntry, Match
 from .pictures import picture_of
-from .times import text_from_seconds
+from .times import position_text, text_from_seconds
 
 _HEAD = ("rank", "distance", "person", "camera", "time", "source")
 
@@ -48,6 +48,8 @@ def to_json(match: Match) -> dict[str, Any]:
         "time": text_from_seconds(one.time_s) or None,
         "source": one.source,
         "box": list(one.box) if one.box else None,
+        "frame": one.frame,
+        "seconds": one.seconds,
     }
 
 
@@ -59,8 +61,7 @@ def text_of(answers: Sequence[Answer]) -> str:
         for rank, match in enumerate(answer.matches, 1):
             one = match.entry
             known = (one.person, one.camera, text_from_seconds(one.time_s))
-            place = one.source + (f" {','.join(map(str, one.box))}" if one.box else "")
-            words = (_printable(word) or "-" for word in (*known, place))
+            words = (_printable(word) or "-" for word in (*known, _place(one)))
             rows.append((str(rank), f"{match.distance:.4f}", *words))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
         lines = [_printable(answer.query.source)]
@@ -87,6 +88,8 @@ def page_of(
             one = known(match.id) or match.entry
             words = [one.person, f"camera {one.camera}" if one.camera else ""]
             words.append(text_from_seconds(one.time_s))
+            if one.seconds is not None:
+                words.append(f"{Path(one.source).name} at {position_text(one.seconds)}")
             lines = [
                 f"<b>{rank}</b> · {match.distance:.4f}",
                 *map(html.escape, filter(None, words)),
@@ -97,6 +100,14 @@ def page_of(
             body.append(paragraph("Nothing found.", "note"))
     # A file's name may not be valid UTF-8, which a page must be.
     return page(title, body).encode("utf-8", "replace").decode()
+
+
+def _place(entry: GalleryEntry) -> str:
+    """The source, the box in it, and the place in a video."""
+    box = ",".join(map(str, entry.box)) if entry.box else ""
+    at = f"at {position_text(entry.seconds)}" if entry.seconds is not None else ""
+    frame = f"(frame {entry.frame})" if entry.frame is not None else ""
+    return " ".join(filter(None, (entry.source, box, at, frame)))
 
 
 def _printable(word: str) -> str:

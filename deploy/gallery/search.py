@@ -75,28 +75,45 @@ class Searcher:
         self._index: SearchIndex | None = None
         self._choice: _Choice | None = None
         self._tried: tuple[int, ...] | None = None
-        self._retired = ""
+        self._unused = ""
         self._gallery = store.head.id
 
     def nearest(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> Found:
-        """The ``k`` nearest of the ``allowed`` (N,) rows, or of all."""
+        """The ``k`` nearest of the ``allowed`` (N,) rows, or of all.
+
+        Raises DamagedRowsError for damaged features among those that are compared.
+        """
         self._update()
         self._load()
-        vectors, index = self._vectors, self._index
+        index = self._index
         if index is None:
-            self._warn_of_retired_index()
-            return vectors.nearest(queries, k, allowed)
+            self._tell_of_unused()
+            return self._exact(queries, k, allowed)
         choice = self._choose(allowed)
         if choice.is_small:
-            return vectors.nearest(queries, k, allowed)
-        found = nearest_by_index(index, vectors, self._at, queries, k, choice.indexed)
+            return self._exact(queries, k, allowed)
+        found = nearest_by_index(
+            index, self._vectors, self._at, queries, k, choice.indexed, self._require_intact
+        )
         if choice.late is not None:
-            found = merged([found, vectors.nearest(queries, k, choice.late)], k)
+            found = merged([found, self._exact(queries, k, choice.late)], k)
         short = (found.positions[:, : min(k, choice.count)] < 0).any(axis=1)
         if short.any():
-            exact = vectors.nearest(queries[short], k, allowed)
+            exact = self._exact(queries[short], k, allowed)
             found.squares[short], found.positions[short] = exact
         return found
+
+    def _exact(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> Found:
+        self._require_intact(None if allowed is None else np.flatnonzero(allowed))
+        return self._vectors.nearest(queries, k, allowed)
+
+    def _require_intact(self, positions: IntArray | None) -> None:
+        """Check the features of some rows, or of all. Raises DamagedRowsError."""
+        for segment, start in zip(self._store.segments, self._starts, strict=False):
+            rows = None
+            if positions is not None:
+                rows = positions[(positions >= start) & (positions < start + len(segment))] - start
+            segment.require_described(rows)
 
     def prepare(self) -> None:
         """Build the index, if the gallery's size or the caller's choice needs one."""
@@ -109,6 +126,7 @@ class Searcher:
             gone = int((self._at < 0).sum())
             if self._late.sum() + gone <= STALE_SHARE * num_rows:
                 return
+        self._require_intact(None)
         self._say(f"building a {KIND} index of {num_rows:,} images")
         index, seconds = built_index(self._vectors, self._ids)
         self._say(f"{index.words()}; built in {seconds:.0f} s")
@@ -139,6 +157,7 @@ class Searcher:
     def described(self, positions: IntArray) -> dict[str, Column]:
         """The features' arrays of some rows, in their order."""
         self._update()
+        self._require_intact(np.unique(positions))
         rows = [self.place(int(position)) for position in positions]
         names = rows[0][0].described
         return {
@@ -185,23 +204,30 @@ class Searcher:
 
     def _load(self) -> None:
         """Open the index's file, if it changed."""
+        if self._index is not None and self._index.was_cut_short():
+            self._index = None
         if not self._wanted() or (stamp := self._stamp()) == self._tried:
             return
         self._tried = stamp
         index = load_index(self._path, self._store.head.id, self._vectors, self._ids)
         if index is not None:
             self._take(index)
-        else:
-            self._retired = stored_kind(self._path)
+        elif stamp:
+            self._unused = stored_kind(self._path) or "unknown"
 
-    def _warn_of_retired_index(self) -> None:
-        """Say once that the index's file is of a kind that is no longer used."""
-        if self._retired in RETIRED_KINDS:
+    def _tell_of_unused(self) -> None:
+        """Say once that there is an index that is not used: damaged, or of a kind of the past."""
+        if self._unused in RETIRED_KINDS:
             self._say(
-                f"{self._path} is an index of the kind {self._retired}, which is no longer used: "
+                f"{self._path} is an index of the kind {self._unused}, which is no longer used: "
                 f"search is exact; to replace it, run reid index or reid serve with --index {KIND}"
             )
-        self._retired = ""
+        elif self._unused:
+            self._say(
+                f"{self._path} is damaged or of another gallery: search is exact until reid index "
+                "or reid serve builds it again"
+            )
+        self._unused = ""
 
     def _stamp(self) -> tuple[int, ...]:
         try:

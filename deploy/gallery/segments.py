@@ -1,56 +1,79 @@
-"""A gallery's rows in files that are written once: features, and a column for each label.
-
-A file is a safetensors file. Its columns, n rows each: the matcher's feature arrays
-(``described.NAME``), ``id`` and ``key`` (n,) int64 and uint64, ``time_us`` (n,) int64, ``person``
-and ``camera`` (n,) int32 as indices of the names in the header, ``box`` (n, 4) int32; texts
-(``source``, ``picture``) are stored as concatenated bytes and the end of each.
-"""
+"""Rows of a gallery with their columns, in a file's memory map or in memory."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from reid.errors import DataError, ModelFileError
-from reid.matching.columns import Column, read_columns, write_columns
+from reid.errors import ModelFileError
+from reid.matching.columns import Column, ColumnFile
 from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import GalleryEntry, Where
+from .rows import (
+    DESCRIBED,
+    DESCRIBED_CHECK,
+    ENTRY_CHECK,
+    NAMES,
+    NUMBERS,
+    TEXTS,
+    UNKNOWN,
+    described_checks,
+    entry_check,
+    finite_rows,
+    joined_texts,
+    microseconds,
+)
 
-FORMAT = "reid gallery segment 1"
+_CHECKED_ALONE = 8
+"""Rows are checked one by one if they are less than this part of a file's, else all together."""
 
-_DESCRIBED = "described."
-_NAMES = ("person", "camera")
-_TEXTS = ("source", "picture")
-_UNKNOWN_US = np.iinfo(np.int64).min
-_NO_BOX = (0, 0, 0, 0)
-_REMEDY = "restore it from a copy, or index the images again into a new gallery"
-_SCALARS = {
-    **dict.fromkeys(("id", "time_us"), np.int64),
-    **dict.fromkeys((f"{name}.ends" for name in _TEXTS), np.int64),
-    **dict.fromkeys(_NAMES, np.int32),
-    "key": np.uint64,
-}
-"""Columns with one number per row."""
+
+class DamagedRowsError(ModelFileError):
+    """Some of a segment's rows are not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong with a file.
+
+    ``rows`` (n,) are its damaged rows and ``ids`` (n,) those of all; None if no row can be used.
+    """
+
+    path: Path
+    words: str
+    rows: BoolArray | None = None
+    ids: IntArray | None = None
 
 
 class Segment:
-    """Rows and their columns, in a file's memory map or in memory."""
+    """Rows and their columns, in a file's memory map or in memory.
+
+    ``path`` is None until the rows are written. ``file`` is None in memory.
+    """
 
     def __init__(
-        self, columns: Mapping[str, Column], names: Mapping[str, Sequence[str]], path: Path | None
+        self,
+        columns: Mapping[str, Column],
+        names: Mapping[str, Sequence[str]],
+        path: Path | None = None,
+        file: ColumnFile | None = None,
     ) -> None:
-        self.columns, self.names, self.path = columns, names, path
+        self.columns, self.names, self.path, self.file = columns, names, path, file
+        self._intact = np.zeros(len(self), np.bool_)
 
     def __len__(self) -> int:
         return len(self.columns["id"])
+
+    @property
+    def seal(self) -> str:
+        """The checksum of the file's head; empty for files of format 1."""
+        return self.file.seal if self.file else ""
 
     @property
     def num_bytes(self) -> int:
@@ -60,8 +83,8 @@ class Segment:
     @cached_property
     def described(self) -> dict[str, Column]:
         """The feature arrays by name, (n, ...) each."""
-        prefix = len(_DESCRIBED)
-        return {k[prefix:]: v for k, v in self.columns.items() if k.startswith(_DESCRIBED)}
+        prefix = len(DESCRIBED)
+        return {k[prefix:]: v for k, v in self.columns.items() if k.startswith(DESCRIBED)}
 
     @cached_property
     def vectors(self) -> FloatArray:
@@ -76,14 +99,14 @@ class Segment:
     def chosen(self, where: Where) -> BoolArray:
         """(n,): which rows meet the conditions."""
         rows = np.ones(len(self), np.bool_)
-        for name, words in zip(_NAMES, (where.people, where.cameras), strict=True):
+        for name, words in (("person", where.people), ("camera", where.cameras)):
             if words:
                 wanted = frozenset(words)
                 codes = [i for i, word in enumerate(self.names[name]) if word in wanted]
                 rows &= np.isin(self.columns[name], codes)
         time_us = self.columns["time_us"]
         if where.since_s is not None or where.until_s is not None:
-            rows &= time_us != _UNKNOWN_US
+            rows &= time_us != UNKNOWN
         if where.since_s is not None:
             rows &= time_us >= microseconds(where.since_s)
         if where.until_s is not None:
@@ -91,83 +114,131 @@ class Segment:
         return rows
 
     def entry(self, row: int, *, with_picture: bool = False) -> GalleryEntry:
-        """The entry of a row, without ``content``, which is not stored; its picture on request."""
-        person, camera = (self.names[name][int(self.columns[name][row])] for name in _NAMES)
-        time_us = int(self.columns["time_us"][row])
+        """The entry of a row, without ``content``, which is not stored; its picture on request.
+
+        Raises DamagedRowsError if it is not what was written.
+        """
+        check = self.columns.get(ENTRY_CHECK)
+        if check is not None and check[row] != self._entry_check(row):
+            raise DamagedRowsError(
+                f"{self._place} is damaged (in the labels of its images); see reid gallery check"
+            )
+        names = {name: self.names[name][int(self.columns[name][row])] for name in NAMES}
+        numbers = {name: int(self.columns[name][row]) for name in NUMBERS}
+        known = {name: None if value == UNKNOWN else value for name, value in numbers.items()}
+        time_us, offset_us = known["time_us"], known["offset_us"]
         left, top, width, height = (int(edge) for edge in self.columns["box"][row])
         return GalleryEntry(
             source=self._text("source", row).decode("utf-8", "surrogateescape"),
-            person=person,
-            camera=camera,
-            time_s=None if time_us == _UNKNOWN_US else time_us / 1e6,
+            person=names["person"],
+            camera=names["camera"],
+            time_s=None if time_us is None else time_us / 1e6,
             box=(left, top, width, height) if width else None,
             picture=self._text("picture", row) if with_picture else b"",
+            frame=known["frame"],
+            seconds=None if offset_us is None else offset_us / 1e6,
+            track=known["track"],
+            run=names["run"],
+            picture_ref=self._text("picture_ref", row).decode("utf-8", "surrogateescape"),
+            model=names["model"],
         )
 
     def times_us(self) -> IntArray:
         """The known times."""
         times = self.columns["time_us"]
-        return np.asarray(times[times != _UNKNOWN_US], np.int64)
+        return np.asarray(times[times != UNKNOWN], np.int64)
+
+    def require_size(self) -> None:
+        """Raise ModelFileError where the file was cut short since it was opened."""
+        if self.file is not None:
+            self.file.require_size()
+
+    def require_described(self, rows: IntArray | None = None) -> None:
+        """Check the features of some rows, or of all. A row is checked once.
+
+        Raises DamagedRowsError.
+        """
+        left = np.flatnonzero(~self._intact) if rows is None else rows[~self._intact[rows]]
+        if self.file is None or not len(left):
+            return
+        if len(left) * _CHECKED_ALONE >= len(self):
+            self._intact[:] = self._all_described_intact()
+        else:
+            some = {name: array[left] for name, array in self.described.items()}
+            checks = self.columns[DESCRIBED_CHECK][left] if self.seal else None
+            self._intact[left] = _intact_rows(some, checks)
+        if not self._intact[left].all():
+            raise DamagedRowsError(
+                f"{self._place} is damaged (in the features of its images); see reid gallery check"
+            )
+
+    def require_intact(self) -> None:
+        """Check everything before it is copied into another file. Raises DamagedRowsError."""
+        if damage := self.damage():
+            raise DamagedRowsError(
+                f"{damage.path} is damaged ({damage.words}), so that nothing is written; see "
+                "reid gallery check"
+            )
+
+    def damage(self) -> Damage | None:
+        """Check everything: what is wrong, and which rows."""
+        if self.file is None:
+            return None
+        try:
+            columns = self.file.damaged()
+        except ModelFileError as error:
+            return Damage(self.file.path, str(error))
+        if not columns and (self.seal or finite_rows(self.described).all()):
+            return None
+        checks = self.columns[DESCRIBED_CHECK] if self.seal else None
+        rows = ~_intact_rows(self.described, checks)
+        if self.seal:
+            found = [self._entry_check(row) for row in range(len(self))]
+            rows |= np.array(found, np.int32) != self.columns[ENTRY_CHECK]
+        return Damage(self.file.path, words_of(columns), rows, np.array(self.columns["id"]))
+
+    def checked(self) -> Segment:
+        """The rows with their checksums, which those in memory and of format 1 have not yet."""
+        if DESCRIBED_CHECK in self.columns:
+            return self
+        found = [self._entry_check(row) for row in range(len(self))]
+        checks = {
+            DESCRIBED_CHECK: described_checks(self.described),
+            ENTRY_CHECK: np.array(found, np.int32),
+        }
+        return Segment({**self.columns, **checks}, self.names, self.path, self.file)
+
+    def damaged_labels(self) -> list[str]:
+        """Columns that differ from their checksums, without features, texts and pictures."""
+        if self.file is None or not self.seal:
+            return []
+        later = [name for name in self.file.columns if name.startswith(DESCRIBED)]
+        later += [name for name in self.file.columns if name.endswith(".bytes")]
+        return self.file.damaged(self.file.columns.keys() - {*later})
+
+    def _all_described_intact(self) -> bool:
+        if self.file is None or not self.seal:
+            return bool(finite_rows(self.described).all())
+        return not self.file.damaged(name for name in self.columns if name.startswith(DESCRIBED))
+
+    def _entry_check(self, row: int) -> int:
+        """The checksum of a row's labels, texts and picture, as they are now."""
+        try:
+            names = [self.names[name][int(self.columns[name][row])] for name in NAMES]
+        except IndexError:
+            names = []
+        numbers = [int(self.columns[name][row]) for name in ("id", "key", *NUMBERS)]
+        texts = [self._text(name, row) for name in TEXTS]
+        return entry_check([*numbers, *self.columns["box"][row].tolist()], names, texts)
+
+    @property
+    def _place(self) -> str:
+        return str(self.file.path if self.file else self.path)
 
     def _text(self, name: str, row: int) -> bytes:
         ends = self.columns[f"{name}.ends"]
         start = int(ends[row - 1]) if row else 0
-        return self.columns[f"{name}.bytes"][start : int(ends[row])].tobytes()
-
-
-def key_of(entry: GalleryEntry) -> int:
-    """A 64-bit hash of what identifies an image.
-
-    With ten million images a collision is expected in one of 370,000 galleries.
-    """
-    last = entry.content or str(entry.time_s)
-    text = "\0".join((entry.source, str(entry.box), last))
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def keys_of(entries: Sequence[GalleryEntry]) -> Column:
-    """(N,) uint64."""
-    return np.array([key_of(one) for one in entries], np.uint64)
-
-
-def microseconds(time_s: float) -> int:
-    """Whole microseconds. Raises DataError for an impossible time."""
-    if not abs(time_s) < 1e12:
-        raise DataError(f"a time is in seconds since 1970, found {time_s}")
-    return round(time_s * 1e6)
-
-
-def new_rows(
-    described: Mapping[str, Column], entries: Sequence[GalleryEntry], keys: Column, first_id: int
-) -> Segment:
-    """Rows in memory, numbered from ``first_id`` on. Raises DataError for an impossible box."""
-    for one in entries:
-        if one.box is not None and not (min(one.box[2:]) > 0 and max(map(abs, one.box)) < 2**31):
-            raise DataError(f"{one.source}: a box is at least 1x1 pixel, found {one.box}")
-    names: dict[str, list[str]] = {}
-    columns: dict[str, Column] = {
-        "id": np.arange(first_id, first_id + len(entries), dtype=np.int64),
-        "key": keys,
-        "time_us": np.array(
-            [_UNKNOWN_US if s.time_s is None else microseconds(s.time_s) for s in entries],
-            np.int64,
-        ),
-        "box": np.array([s.box or _NO_BOX for s in entries], np.int32).reshape(-1, 4),
-    }
-    for name in _NAMES:
-        codes: dict[str, int] = {}
-        numbers = [codes.setdefault(getattr(s, name), len(codes)) for s in entries]
-        columns[name], names[name] = np.array(numbers, np.int32), list(codes)
-    texts = {
-        "source": [s.source.encode("utf-8", "surrogateescape") for s in entries],
-        "picture": [s.picture for s in entries],
-    }
-    for name, parts in texts.items():
-        columns[f"{name}.bytes"] = np.frombuffer(b"".join(parts), np.uint8)
-        columns[f"{name}.ends"] = np.cumsum([len(part) for part in parts], dtype=np.int64)
-    columns |= {_DESCRIBED + name: array for name, array in described.items()}
-    return Segment(columns, names, None)
+        return self.columns[f"{name}.bytes"][max(0, start) : max(0, int(ends[row]))].tobytes()
 
 
 def kept_rows(segment: Segment, keep: BoolArray) -> Segment:
@@ -176,72 +247,28 @@ def kept_rows(segment: Segment, keep: BoolArray) -> Segment:
     for name, column in segment.columns.items():
         if not name.endswith((".bytes", ".ends")):
             columns[name] = column[keep]
-    for name in _NAMES:  # only names that are still used
+    for name in NAMES:  # only names that are still used
         used, codes = np.unique(columns[name], return_inverse=True)
         names[name] = [segment.names[name][code] for code in used]
         columns[name] = codes.astype(np.int32)
-    for name in _TEXTS:
-        lengths = np.diff(segment.columns[f"{name}.ends"], prepend=0)
-        columns[f"{name}.bytes"] = segment.columns[f"{name}.bytes"][np.repeat(keep, lengths)]
-        columns[f"{name}.ends"] = np.cumsum(lengths[keep], dtype=np.int64)
-    return Segment(columns, names, None)
+    rows = np.flatnonzero(keep).tolist()
+    for name in TEXTS:
+        columns |= joined_texts(name, [segment._text(name, row) for row in rows])
+    return Segment(columns, names)
 
 
-def write_segment(path: Path, segments: Sequence[Segment]) -> None:
-    """Write the rows of all segments into one file. Raises OutputError."""
-    names: dict[str, dict[str, int]] = {name: {} for name in _NAMES}
-    columns: dict[str, list[Column]] = {name: [] for name in segments[0].columns}
-    ends = dict.fromkeys(_TEXTS, 0)
-    for segment in segments:
-        for name, column in segment.columns.items():
-            part = column
-            if name in _NAMES:
-                codes = names[name]
-                own = [codes.setdefault(word, len(codes)) for word in segment.names[name]]
-                part = np.array(own, np.int32)[column]
-            columns[name].append(part)
-        for name in _TEXTS:
-            columns[f"{name}.ends"][-1] = columns[f"{name}.ends"][-1] + ends[name]
-            ends[name] += len(segment.columns[f"{name}.bytes"])
-    texts = {name: json.dumps(list(codes)) for name, codes in names.items()}
-    write_columns(path, FORMAT, texts, columns)
+def words_of(columns: Sequence[str]) -> str:
+    """What is wrong with a file, from its damaged columns."""
+    if not columns:
+        return "it holds features that are NaN, infinite or too large"
+    return (
+        f"its {' and '.join(sorted(columns))} {'differs' if len(columns) == 1 else 'differ'} "
+        "from what was written"
+    )
 
 
-def read_segment(path: Path, num_rows: int) -> Segment:
-    """Open a file of ``num_rows`` rows. Raises ModelFileError for a damaged file."""
-    texts, columns = read_columns(path, FORMAT, "segment of a gallery", _REMEDY)
-    try:
-        names: dict[str, Any] = {name: json.loads(texts[name]) for name in _NAMES}
-        problem = _problem(columns, names, num_rows)
-    except (KeyError, RecursionError, ValueError) as error:
-        problem = f"a column is missing or unreadable: {error}"
-    if problem:
-        raise ModelFileError(f"{path} is damaged ({problem}); {_REMEDY}")
-    return Segment(columns, names, path)
-
-
-def _problem(columns: Mapping[str, Column], names: Mapping[str, Any], num_rows: int) -> str:
-    """What is wrong with the columns; empty if nothing is. Raises KeyError for a missing column."""
-    for name, kind in _SCALARS.items():
-        if columns[name].dtype != kind or columns[name].shape != (num_rows,):
-            return f"{name} does not have {num_rows} numbers of the right type"
-    if columns["box"].shape != (num_rows, 4) or columns["box"].dtype != np.int32:
-        return "box does not have 4 numbers per row"
-    for name in _NAMES:
-        words, codes = names[name], columns[name]
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            return f"{name} has no list of names"
-        if num_rows and not (codes.min() >= 0 and codes.max() < len(words)):
-            return f"{name} has an index without a name"
-    for name in _TEXTS:
-        ends, content = columns[f"{name}.ends"], columns[f"{name}.bytes"]
-        rises = num_rows == 0 or (ends[0] >= 0 and bool((ends[1:] >= ends[:-1]).all()))
-        whole = content.shape == (ends[-1] if num_rows else 0,) and content.dtype == np.uint8
-        if not rises or not whole:
-            return f"{name} has impossible ends"
-    if not bool((columns["id"][1:] > columns["id"][:-1]).all()):
-        return "its rows are not sorted"
-    described = [column for name, column in columns.items() if name.startswith(_DESCRIBED)]
-    if not described or any(column.shape[:1] != (num_rows,) for column in described):
-        return "it has no features for its rows"
-    return ""
+def _intact_rows(described: Mapping[str, Column], checks: Column | None) -> BoolArray:
+    """(n,): whether a row's features are what was written; without ``checks``, whether finite."""
+    if checks is None:
+        return finite_rows(described)
+    return np.asarray(described_checks(described) == checks, np.bool_)

@@ -8,86 +8,94 @@ a writer replaced it meanwhile.
 Inferred: files of our own, without SQLite. Its write-ahead log cannot be shared between machines,
 and reading it needs write access, which a full or read-only disk does not give; and two stores
 would have to be kept consistent. Filters compare whole columns either way.
+
+A gallery shows people, so its files are for their owner, or for the group that it was made for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reid.errors import DataError, ModelFileError, OutputError, output_errors
-from reid.files import write_text
+from reid.files import make_private_folder, same_group_as, sync_folder, write_text
 from reid.locks import locked
 
-from .segments import Segment, read_segment, write_segment
+from .head import HEAD_NAME, SEGMENT_FILE, Head, Listed, read_head
+from .segment_files import read_segment, salvaged, write_segment
+from .segments import Damage, Segment
 
-FORMAT = "reid gallery 1"
-HEAD_NAME, LOCK_NAME = "gallery.json", "writer.lock"
+LOCK_NAME = "writer.lock"
 
 SEGMENT_BYTES = 1 << 27
 """Merging never makes a larger file; larger additions are divided into files of this size."""
 
-_FILE = re.compile(r"segment-\d{8,18}\.safetensors")
-_MAX_COUNT = 10**17
-"""Far above any real gallery; a larger number means a damaged file."""
 _ATTEMPTS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The content of ``gallery.json``: ``segments`` are (file name, rows), in the rows' order."""
-
-    id: str
-    model: Mapping[str, str]
-    next_id: int = 0
-    next_file: int = 0
-    segments: tuple[tuple[str, int], ...] = ()
-
-    def to_json(self) -> str:
-        """The text of the file."""
-        body = {"format": FORMAT, **dataclasses.asdict(self)}
-        return json.dumps(body, indent=1) + "\n"
-
-
 class Store:
-    """The listed segments, as of the last ``refresh`` or commit."""
+    """The listed segments, as of the last ``refresh`` or commit.
 
-    def __init__(self, folder: Path) -> None:
+    If ``partial``, damaged rows are left out of ``segments`` and ``damage`` says so; otherwise
+    they are an error.
+    """
+
+    def __init__(self, folder: Path, *, partial: bool = False) -> None:
         self.folder = folder
+        self.partial = partial
         self.segments: list[Segment] = []
-        self.head = _read_head(folder)
+        self.damage: list[Damage] = []
+        self.head = read_head(folder)
         self._seen: tuple[int, ...] = ()
+        self._damaged_files: dict[Path, tuple[int, ...]] = {}
         self.refresh()
 
+    @property
+    def num_left_out(self) -> int:
+        """Rows that are listed, but damaged."""
+        return sum(one.rows for one in self.head.segments) - sum(map(len, self.segments))
+
     def refresh(self) -> None:
-        """Read the list again if it changed, and open new ``segments``. Raises ModelFileError."""
+        """Read the list again if it changed, and open new ``segments``. Raises ModelFileError.
+
+        Also checks that no file was cut short, which a search would not survive.
+        """
         for _ in range(_ATTEMPTS):
             seen = self._stamp()
-            if seen == self._seen:
+            if seen == self._seen and not self._was_mended():
+                self._require_sizes()
                 return
-            head = _read_head(self.folder)
+            head = read_head(self.folder)
             try:
-                segments = self._opened(head)
+                segments, damage = self._opened(head)
             except ModelFileError:
                 if self._stamp() == seen:
                     raise
                 continue  # a writer replaced the listed files
-            self.head, self.segments, self._seen = head, segments, seen
+            if damage and self._stamp() != seen:
+                continue
+            self.head, self._seen = head, seen
+            self._take(segments, damage)
             return
         raise ModelFileError(f"{self.folder} changes faster than it can be read; try again")
+
+    def salvage(self) -> None:
+        """Check all files completely, and take the intact rows of each as ``segments``."""
+        segments, damage = [], []
+        for one in self.head.segments:
+            segment, found = salvaged(self.folder / one.name, one.rows, one.seal)
+            segments += [segment] if segment is not None else []
+            damage += [found] if found is not None else []
+        self._take(segments, damage)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Be the only writer, with a refreshed list. Raises OutputError, ModelFileError."""
-        with locked(self.folder / LOCK_NAME):
+        with same_group_as(self.folder / HEAD_NAME), locked(self.folder / LOCK_NAME):
             self.refresh()
             self._remove_leftovers()
             yield
@@ -97,11 +105,15 @@ class Store:
 
         The last files are merged with the first part as long as each is at most twice as large
         as what follows: this keeps the files few, and a row is written about log2(N) times.
+        Raises DamagedRowsError rather than merge damaged rows.
         """
+        self._require_whole()
         kept, size = len(self.segments), parts[0].num_bytes
         while kept and self.segments[kept - 1].num_bytes <= min(2 * size, SEGMENT_BYTES - size):
             kept -= 1
             size += self.segments[kept].num_bytes
+        for segment in self.segments[kept:]:
+            segment.require_intact()
         first = [*self.segments[kept:], parts[0]]
         files: list[Segment | list[Segment]] = [*self.segments[:kept], first]
         files += [[part] for part in parts[1:]]
@@ -109,7 +121,15 @@ class Store:
 
     def replace(self, segments: Sequence[Segment]) -> None:
         """Make these the only segments, in a transaction; those in memory are written."""
-        files = [one if one.path is not None else [one] for one in segments]
+        self._require_whole()
+        files = [one if one.file is not None else [one] for one in segments]
+        self._commit(files, self.head.next_id)
+
+    def drop_damaged(self) -> None:
+        """Write the intact rows of damaged files, and remove those files, in a transaction."""
+        self.salvage()
+        files = [one if one.file is not None else [one] for one in self.segments]
+        self.damage, self._damaged_files = [], {}
         self._commit(files, self.head.next_id)
 
     def _commit(self, files: Sequence[Segment | list[Segment]], next_id: int) -> None:
@@ -118,32 +138,71 @@ class Store:
         try:
             for file in files:
                 if isinstance(file, Segment) and file.path is not None:
-                    listed.append((file.path.name, len(file)))
+                    listed.append(Listed(file.path.name, len(file), file.seal))
                 elif isinstance(file, list):
                     name = f"segment-{number:08d}.safetensors"
-                    write_segment(self.folder / name, file)
-                    listed.append((name, sum(map(len, file))))
+                    seal = write_segment(self.folder / name, file)
+                    listed.append(Listed(name, sum(map(len, file)), seal))
                     number += 1
             head = dataclasses.replace(
                 self.head, next_id=next_id, next_file=number, segments=tuple(listed)
             )
-            _sync(self.folder)
-            write_text(self.folder / HEAD_NAME, head.to_json())
-            _sync(self.folder)
+            with output_errors(self.folder):
+                sync_folder(self.folder)
+            write_text(self.folder / HEAD_NAME, head.to_json(), private=True)
         finally:
             self.refresh()  # after an error: find out which of the two heads is there
             self._remove_leftovers()
 
-    def _opened(self, head: Head) -> list[Segment]:
+    def _take(self, segments: list[Segment], damage: list[Damage]) -> None:
+        self.segments, self.damage = segments, damage
+        self._damaged_files = {one.path: _stamp(one.path) for one in damage}
+
+    def _opened(self, head: Head) -> tuple[list[Segment], list[Damage]]:
         """The segments of a head; those that are open already are reused."""
-        known = {one.path.name: one for one in self.segments if one.path is not None}
+        known = {one.path.name: one for one in self.segments if one.file is not None and one.path}
         if head.id != self.head.id:  # the folder now holds another gallery
             known = {}
-        segments = []
-        for name, num_rows in head.segments:
-            segments.append(known.get(name) or read_segment(self.folder / name, num_rows))
+        segments, damage = [], []
+        for listed in head.segments:
+            segment, found = known.get(listed.name), None
+            if segment is None:
+                segment, found = self._open(listed)
+            segments += [segment] if segment is not None else []
+            damage += [found] if found is not None else []
         _require_one_kind(self.folder, segments, head)
-        return segments
+        return segments, damage
+
+    def _open(self, listed: Listed) -> tuple[Segment | None, Damage | None]:
+        path = self.folder / listed.name
+        try:
+            return read_segment(path, listed.rows, listed.seal), None
+        except ModelFileError:
+            if not self.partial:
+                raise
+            return salvaged(path, listed.rows, listed.seal)
+
+    def _require_sizes(self) -> None:
+        """Raise ModelFileError for a file that was cut short; if ``partial``, leave it out."""
+        try:
+            for segment in self.segments:
+                segment.require_size()
+        except ModelFileError:
+            if not self.partial:
+                raise
+            self.salvage()
+
+    def _require_whole(self) -> None:
+        """Raise ModelFileError if rows were left out, which writing would lose."""
+        if self.damage:
+            raise ModelFileError(
+                f"{self.folder} is damaged in {self.damage[0].path.name}, so that nothing is "
+                f"written; see reid gallery check {self.folder}"
+            )
+
+    def _was_mended(self) -> bool:
+        """Whether a damaged file was replaced or restored."""
+        return any(_stamp(path) != seen for path, seen in self._damaged_files.items())
 
     def _stamp(self) -> tuple[int, ...]:
         try:
@@ -156,17 +215,17 @@ class Store:
 
     def _remove_leftovers(self) -> None:
         """Remove unlisted files: of a killed writer, of a full disk, or merged into others."""
-        counted = {name for name, _ in self.head.segments}
+        counted = {one.name for one in self.head.segments}
         with output_errors(self.folder):
             for name in os.listdir(self.folder):
-                if (_FILE.fullmatch(name) and name not in counted) or name.endswith(".part"):
+                if (SEGMENT_FILE.fullmatch(name) and name not in counted) or name.endswith(".part"):
                     (self.folder / name).unlink(missing_ok=True)
 
 
 def create_store(folder: Path, model: Mapping[str, str]) -> None:
     """Create an empty gallery if there is none. Raises OutputError if other files are there."""
     with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         others = {name for name in os.listdir(folder) if not name.endswith(".part")}
     if HEAD_NAME in others:
         return
@@ -177,44 +236,16 @@ def create_store(folder: Path, model: Mapping[str, str]) -> None:
         )
     with locked(folder / LOCK_NAME):
         if not (folder / HEAD_NAME).exists():
-            write_text(folder / HEAD_NAME, Head(uuid.uuid4().hex, dict(model)).to_json())
+            head = Head(uuid.uuid4().hex, dict(model))
+            write_text(folder / HEAD_NAME, head.to_json(), private=True)
 
 
-def _read_head(folder: Path) -> Head:
-    """Raises DataError if there is no gallery, ModelFileError for a damaged one."""
-    path = folder / HEAD_NAME
+def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        body: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder}: no gallery there; make one: reid index MODEL IMAGES --gallery {folder}"
-        ) from None
-    except (OSError, RecursionError, ValueError) as error:
-        raise _damaged(path, error) from None
-    try:
-        if body.pop("format") != FORMAT:
-            raise ValueError(f"expected the format {FORMAT!r}")
-        segments = tuple((str(name), int(rows)) for name, rows in body.pop("segments"))
-        head = Head(segments=segments, **body)
-        names = [name for name, _ in segments]
-        numbers = (head.next_id, head.next_file, *(rows for _, rows in segments))
-        if not all(map(_FILE.fullmatch, names)) or len(set(names)) < len(names):
-            raise ValueError("invalid segment name")
-        whole = all(type(number) is int and 0 <= number < _MAX_COUNT for number in numbers)
-        if not whole or 0 in numbers[2:]:
-            raise ValueError("invalid count")
-        if not isinstance(head.id, str) or not isinstance(head.model, dict):
-            raise ValueError("invalid id or model")
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
-    return head
-
-
-def _damaged(path: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(
-        f"{path} is damaged ({error}); restore it from a copy, or index the images again into a "
-        "new gallery"
-    )
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _require_one_kind(folder: Path, segments: Sequence[Segment], head: Head) -> None:
@@ -230,13 +261,3 @@ def _require_one_kind(folder: Path, segments: Sequence[Segment], head: Head) -> 
             f"{folder}: its files do not belong together; restore the folder from a copy, or "
             "index the images again into a new gallery"
         )
-
-
-def _sync(folder: Path) -> None:
-    """Flush the folder: the names of files written before are then on the disk."""
-    with output_errors(folder):
-        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)

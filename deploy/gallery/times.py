@@ -40,6 +40,15 @@ def text_from_seconds(time_s: float | None) -> str:
     return when.isoformat(timespec=places).replace("+00:00", "Z")
 
 
+def position_text(seconds: float) -> str:
+    """A place in a video, as players show it: ``1:02:03.250``, ``0:07``."""
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{head}.{thousandths:03d}" if thousandths else head
+
+
 def _no_date(words: str) -> str:
     if len(words) == 8 and words.isdecimal() and words.startswith(("19", "20")):
         try:

@@ -78,7 +78,8 @@ def index_video(
     """Add the people in a frame every ``every_s`` seconds of a video, with their pictures.
 
     An empty ``camera`` means the file's name; with ``start_s``, the video's start in seconds since
-    1970, each person gets a time. People that are in the gallery already are skipped; ``reporter``
+    1970, each person gets a time; the frame's number and its seconds in the file are always kept.
+    People that are in the gallery already are skipped; ``reporter``
     gets a line about frames that cannot be decoded. Raises DataError for a file that is not a
     video, and what ``add_images`` raises.
     """
@@ -108,11 +109,14 @@ def people_in_video(
 ) -> Iterator[tuple[Image, GalleryEntry]]:
     """Crop and entry of each person; undecodable frames are counted in a line to ``tell``."""
     path = str(video.resolve())
-    next_s, lost = 0.0, 0
+    next_s, lost, following = 0.0, 0, 0
     for frame in read_source(CameraSource(video.stem, "video", path, str(video), live=False)):
+        number = following
         if isinstance(frame, Lost):
             lost += frame.frames
+            following += frame.frames
             continue
+        following += 1
         if frame.time_s < next_s:
             continue
         next_s = frame.time_s + every_s
@@ -131,6 +135,8 @@ def people_in_video(
                     box=box,
                     content=content_hash(picture + repr(frame.time_s).encode()),
                     picture=picture,
+                    frame=number,
+                    seconds=frame.time_s,
                 ),
             )
     if lost:

@@ -44,6 +44,7 @@ const open = guarded(async () => {
   const span = found.first ? `, ${local(found.first)} to ${local(found.last)}` : "";
   $("about").textContent = `${found.gallery}: ${found.images.toLocaleString("en")} images, ` +
     `${found.cameras.length} cameras, ${found.people.length} named people${span}`;
+  trouble(found.left_out || "");
   $("cameras").replaceChildren(...found.cameras.map((name) => {
     const label = document.createElement("label");
     const choice = Object.assign(document.createElement("input"), { type: "checkbox", value: name });
@@ -148,7 +149,15 @@ const search = guarded(async () => {
   $("words").textContent = count
     ? `${count} nearest images, in ${(1000 * found.seconds).toFixed(0)} ms` : "Nothing found.";
   $("matches").replaceChildren(...found.matches.map(card));
+  trouble(found.left_out || "");
 });
+
+function position(seconds) {
+  const whole = Math.floor(seconds);
+  const two = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  return `${hours ? `${hours}:` : ""}${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+}
 
 function card(match, index) {
   const item = document.createElement("li");
@@ -162,6 +171,7 @@ function card(match, index) {
   line(`${index + 1} · ${match.distance.toFixed(4)}${match.person ? ` · ${match.person}` : ""}`);
   if (match.camera) line(`camera ${match.camera}`);
   if (match.time) line(local(match.time));
+  if (match.seconds !== null) line(`at ${position(match.seconds)}, frame ${match.frame}`);
   line(match.source.split("/").slice(-2).join("/"), "source").title = match.source;
   const verdict = line("", "verdict");
   for (const [same, words, kind] of [[true, "same", "yes"], [false, "different", "no"]]) {

@@ -42,6 +42,7 @@ class GalleryService:
         """What is in the gallery, to filter by."""
         with self._turn:
             found = self._gallery.summary()
+            left_out = self._gallery.left_out
         return {
             "gallery": self._gallery.name,
             "model": dict(self._matcher.identity),
@@ -50,6 +51,7 @@ class GalleryService:
             "cameras": list(found.cameras),
             "first": text_from_seconds(found.first_s) or None,
             "last": text_from_seconds(found.last_s) or None,
+            "left_out": left_out or None,
         }
 
     def search(self, content: bytes, query: Query) -> dict[str, Any]:
@@ -68,11 +70,13 @@ class GalleryService:
                 raise ModelFileError("the model's output is NaN or infinite; use FP32")
             (matches,) = self._gallery.search(described, k, where)
             said = self._gallery.confirmed()
+            left_out = self._gallery.left_out
         name = content_hash(content + repr(box).encode())
         confirmed = {one.id: one.same for one in said if one.query == name}
         return {
             "query": name,
             "seconds": time.perf_counter() - start,
+            "left_out": left_out or None,
             "matches": [{**to_json(one), "confirmed": confirmed.get(one.id)} for one in matches],
         }
 

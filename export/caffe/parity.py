@@ -19,12 +19,14 @@ import torch
 from reid.caffe.files import read_net, read_weights
 from reid.caffe.schema import NetParameter
 from reid.errors import CaffeError, ModelFileError
+from reid.files import sha256_of_file
 from reid.model_file.manifest import Manifest, manifest_path, read_manifest
 from reid.model_file.opening import ModelFile
 from reid.progress import Advance, ignore
 from reid.types import FloatArray, Image
 
 from ..parity.proof import Proof
+from ..parity.report import Hashes
 from .face import face_of
 from .graph import TracedNetwork
 from .head import contract_of_head
@@ -85,6 +87,9 @@ def prove_layers(
         batch_sizes=tuple(sorted(sizes)),
         blobs=errors.checks(expected, layers),
         remarks=(*remarks, problem) if problem else remarks,
+        hashes=Hashes(
+            file.hashes(), {one.name: sha256_of_file(one) for one in (prototxt, candidate)}
+        ),
     )
     shown = dataclasses.replace(report, reference=str(reference), candidate=str(candidate))
     return Proof(shown, report, candidate, manifest)

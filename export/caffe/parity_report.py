@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..parity.report import finite_or_none
+from ..parity.report import Hashes, finite_or_none
 from .layers import Shape
 
 ALLOWED = 1e-4
@@ -46,6 +46,7 @@ class LayerReport:
     blobs: tuple[BlobCheck, ...]
     remarks: tuple[str, ...] = ()
     precision: str = "fp32"
+    hashes: Hashes = field(default_factory=Hashes)
 
     @property
     def first(self) -> BlobCheck | None:
@@ -90,6 +91,7 @@ class LayerReport:
             "allowed_relative": ALLOWED,
             "first_disagreement": self.first.blob if self.first else None,
             "remarks": list(self.remarks),
+            **self.hashes.to_json(),
             "blobs": [
                 {
                     "blob": check.blob,
@@ -113,6 +115,7 @@ class LayerReport:
             f"candidate  {self.candidate}",
             f"crops      {self.num_crops}, in batches of {batches}",
             f"relative   max |a - b| / max |a| of a blob, allowed {ALLOWED:g}",
+            *self.hashes.lines(),
             "",
             f"{'blob':<{width}}{'shape':<16}{'max abs':>10}{'relative':>12}  ",
         ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .tolerances import AT_LEAST
@@ -63,6 +64,26 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashes:
+    """What was compared: file name -> SHA-256, of either side."""
+
+    reference: Mapping[str, str] = field(default_factory=dict)
+    candidate: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Plain values."""
+        return {
+            "reference_sha256": dict(self.reference),
+            "candidate_sha256": dict(self.candidate),
+        }
+
+    def lines(self) -> list[str]:
+        """A line for each file."""
+        files = [*self.reference.items(), *self.candidate.items()]
+        return [f"sha256     {digest}  {name}" for name, digest in files]
+
+
+@dataclass(frozen=True, slots=True)
 class ParityReport:
     """The models compared, and every measure with its limit."""
 
@@ -74,6 +95,7 @@ class ParityReport:
     checks: tuple[Check, ...]
     remarks: tuple[str, ...] = ()
     """Failures without a limit, such as a row that is not finite."""
+    hashes: Hashes = field(default_factory=Hashes)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -108,6 +130,8 @@ class ParityReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json`` and the manifest; NaN becomes null, with status FAILED."""
         body = dataclasses.asdict(self)
+        del body["hashes"]
+        body |= self.hashes.to_json()
         body["batch_sizes"] = list(self.batch_sizes)
         body["remarks"] = list(self.remarks)
         body["checks"] = {
@@ -127,6 +151,7 @@ class ParityReport:
             f"reference  {self.reference}",
             f"candidate  {self.candidate} ({self.precision})",
             f"crops      {self.num_crops}, in batches of {batches}",
+            *self.hashes.lines(),
             "",
             f"{'measure':<20}{'found':>14}{'allowed':>14}  ",
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 import os
 import re
@@ -35,6 +37,9 @@ not supported."""
 
 MAX_BINARY_BYTES = (1 << 31) - 1
 """The largest message that protobuf can read and write."""
+
+MAX_MANIFEST_BYTES = 1 << 24
+"""Limit for the manifest beside a caffemodel; with a report of parity it takes 100 KB."""
 
 _LAYER_TAG = b"\xa2\x06"
 """The first bytes of each layer in a caffemodel (field 100); they never occur in text."""
@@ -84,7 +89,10 @@ def write_net(path: Path, net: NetParameter, head: Sequence[str] = ()) -> None:
 
 
 def read_weights(path: Path) -> NetParameter:
-    """Read a caffemodel. Raises CaffeError if it is damaged, empty or in the V1 format."""
+    """Read a caffemodel. Raises CaffeError if it is damaged, empty or in the V1 format.
+
+    Where a manifest lies beside it, ``NAME.caffemodel.json``, the file must have the hash in it.
+    """
     data, size = _read_bytes(path, MAX_BINARY_BYTES, "a caffemodel")
     if _is_text(data):
         kind = "a prototxt (text)" if b"layer" in data else "text"
@@ -93,6 +101,7 @@ def read_weights(path: Path) -> NetParameter:
             "weights here and the .prototxt as the graph"
         )
     _check_size(path, MAX_BINARY_BYTES, "a caffemodel", size)
+    _check_hash(path, data)
     try:
         net = NetParameter.FromString(data)
     # UnicodeDecodeError comes from protobuf's pure Python implementation.
@@ -256,6 +265,29 @@ def _read_bytes(path: Path, most: int, what: str) -> tuple[bytes, int]:
 def _check_size(path: Path, most: int, what: str, size: int) -> None:
     if size > most:
         raise CaffeError(f"{path}: expected at most {most} bytes of {what}, found {size}")
+
+
+def _check_hash(path: Path, data: bytes) -> None:
+    """Raise CaffeError where a manifest beside the file has another file's hash."""
+    beside = path.with_name(f"{path.name}.json")
+    if not beside.is_file():
+        return
+    try:
+        with open(beside, "rb") as file:
+            manifest = json.loads(file.read(MAX_MANIFEST_BYTES))
+    except (OSError, RecursionError, ValueError) as error:
+        raise CaffeError(
+            f"{beside} should be the manifest of {path.name} and cannot be read ({error}); copy "
+            "both files again, or remove the .json to go without the check"
+        ) from None
+    expected = manifest.get("file_sha256") if isinstance(manifest, dict) else None
+    found = hashlib.sha256(data).hexdigest()
+    if expected and expected != found:
+        raise CaffeError(
+            f"{path} is not the file that {beside.name} describes: expected SHA-256 "
+            f"{ascii(str(expected)[:12])[1:-1]}..., found {found[:12]}...; copy both again, or, if "
+            "you changed the weights on purpose, remove the .json"
+        )
 
 
 def _is_text(data: bytes) -> bool:

@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "index": Entry("reid.deploy.commands.index:index", "Add images to a gallery."),
     "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
+    "gallery": Entry("reid.deploy.commands.gallery:gallery", "Check a gallery's files for damage."),
     "serve": Entry("reid.deploy.commands.serve:serve", "Search a gallery on a web page."),
     "watch": Entry("reid.deploy.commands.watch:watch", "Track people across cameras."),
     "bench": Entry(

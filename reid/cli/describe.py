@@ -44,6 +44,7 @@ from reid.progress import progress_bar
     "twice the space and loses nothing. Embeddings are always float32.",
 )
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
+@options.group
 @options.device
 @options.threads
 @options.as_json
@@ -61,6 +62,7 @@ def describe(
     graph: str,
     stored: str,
     out: Path,
+    group: str,
     device: str,
     threads: int,
     as_json: bool,
@@ -73,6 +75,7 @@ def describe(
     (--stored).
     """
     from reid.evaluation.evaluating import split_as_trained
+    from reid.files import shared_with
     from reid.matching.describing import describe_to_file
     from reid.outputs import refuse_inputs
 
@@ -89,7 +92,7 @@ def describe(
     )
     records = split.gallery if side == "gallery" else split.query
     refuse_inputs({"--out": out}, [model, *(record.path for record in records)])
-    with progress_bar("opening") as bar:
+    with shared_with(group), progress_bar("opening") as bar:
         size = describe_to_file(
             model,
             records,

@@ -111,3 +111,10 @@ all_test = click.option(
     is_flag=True,
     help="Your own images without a split: test with all of them, not with half of the people.",
 )
+group = click.option(
+    "--group",
+    default="",
+    metavar="NAME",
+    help="Let this group of users read the files that are written, which show people; otherwise "
+    "they are only for you.",
+)

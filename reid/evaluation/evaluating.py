@@ -196,8 +196,11 @@ def evaluate_models(
     what ``open_matcher`` and ``evaluate`` raise.
     """
     results = []
+    features = [file for file in (query_file, gallery_file) if file is not None]
+    sha256 = {str(file): ModelFile(file).sha256 for file in features if file.is_file()}
     for model, graph in itertools.product(models, graphs or ("",)):
         with closing(open_matcher(model, device, threads, batch_size, graph)) as matcher:
+            hashes = {**_hashes(model), **sha256}
             _refuse_pairs(matcher, split, rerank)
             for best in shortlists:
                 matcher.refuse_shortlist(best, len(split.gallery))
@@ -206,18 +209,26 @@ def evaluate_models(
                 parts = [str(model), *([graph] if len(graphs) > 1 else [])]
                 name = ", ".join([*parts, *([f"best {best}"] if best else [])])
                 for again in (None, rerank) if rerank else (None,):
-                    results.append(
-                        evaluate(
-                            matcher,
-                            split,
-                            described=described,
-                            best=best,
-                            rerank=again,
-                            reporter=reporter,
-                            model_name=f"{name}, re-ranked" if again else name,
-                        )
+                    result = evaluate(
+                        matcher,
+                        split,
+                        described=described,
+                        best=best,
+                        rerank=again,
+                        reporter=reporter,
+                        model_name=f"{name}, re-ranked" if again else name,
                     )
+                    report = dataclasses.replace(result.report, sha256=hashes)
+                    results.append(dataclasses.replace(result, report=report))
     return results
+
+
+def _hashes(model: Path) -> dict[str, str]:
+    """Path -> SHA-256 of a model's files; empty for a model that is not in a file."""
+    if not model.exists():
+        return {}
+    file = ModelFile.at(model)
+    return {str(file.path.with_name(name)): digest for name, digest in file.hashes().items()}
 
 
 def split_as_trained(

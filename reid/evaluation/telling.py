@@ -55,4 +55,7 @@ def told(
         words.append(published_table(reports[0]))
     if note:
         words.append(f"split: {note}")
+    files = {name: digest for report in reports for name, digest in report.sha256.items()}
+    if files:
+        words.append("\n".join(f"sha256 {digest}  {name}" for name, digest in files.items()))
     return found, "\n\n".join(words)

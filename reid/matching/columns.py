@@ -1,15 +1,19 @@
 """Named arrays in a safetensors file: written part by part, read through a memory map.
 
-So a file may be larger than the memory. Texts in its head say what it is and who made it.
+So a file may be larger than the memory. Texts in its head say what it is and who made it. The head
+holds a CRC-32 of each array (``checks``) and one of itself (``seal``); files of earlier versions
+have neither.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +46,11 @@ _MAX_HEAD_BYTES = 100_000_000
 """The safetensors library reads no longer head; what asks for one is another kind of file."""
 _MAX_FORMAT_SHOWN = 60
 _FORMAT, _METADATA = "format", "__metadata__"
+_CHECKS, _SEAL = "checks", "seal"
+_UNKNOWN = "0" * 8
+"""What stands for a checksum until it is known, and for the seal where the seal is computed."""
+_CHECKED_BYTES = 1 << 26
+"""Checked at a time: a process can be interrupted in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +67,82 @@ class Part:
         return self.kind.itemsize * prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnFile:
+    """An open file: its format, its texts and, read from the disk when used, its columns.
+
+    ``seal`` is a checksum of the head, and so of the columns' checksums; empty for a file of an
+    earlier version, whose columns cannot be checked.
+    """
+
+    path: Path
+    format_name: str
+    texts: dict[str, str]
+    columns: dict[str, Column]
+    seal: str
+    _checks: Mapping[str, str] = field(repr=False)
+    _map: mmap.mmap = field(repr=False)
+    _remedy: str = field(repr=False)
+
+    def damaged(self, names: Iterable[str] | None = None) -> list[str]:
+        """Which of the columns, of all by default, differ from their checksums.
+
+        Reads them whole. Raises ModelFileError for a file that became shorter.
+        """
+        if not self.seal:
+            return []
+        self.require_size()
+        chosen = self.columns if names is None else names
+        return [name for name in chosen if checksum(self.columns[name]) != self._checks.get(name)]
+
+    def require_undamaged(self) -> None:
+        """Check all columns. Raises ModelFileError."""
+        if damaged := self.damaged():
+            raise ModelFileError(
+                f"{self.path} is damaged (its {' and '.join(damaged)} "
+                f"{'differs from its checksum' if len(damaged) == 1 else 'differ from theirs'}); "
+                f"{self._remedy}"
+            )
+
+    def require_size(self) -> None:
+        """Raise ModelFileError where the file was cut short since it was opened.
+
+        To read what is gone from the memory map would end the process (SIGBUS).
+        """
+        found = self._map.size()  # of the file itself, whatever its name is now
+        if found < len(self._map):
+            raise ModelFileError(
+                f"{self.path} was cut short while it was in use: expected {len(self._map):,} "
+                f"bytes, found {found:,}; {self._remedy}"
+            )
+
+
+def checksum(column: Column) -> str:
+    """CRC-32 of an array's bytes, 8 hexadecimal digits."""
+    return f"{_added(column, 0):08x}"
+
+
+def _added(column: Column, before: int) -> int:
+    """The CRC-32 of what came ``before`` and an array's bytes behind it."""
+    content = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
+    for at in range(0, len(content), _CHECKED_BYTES):
+        before = zlib.crc32(content[at : at + _CHECKED_BYTES].data, before)
+    return before
+
+
 def write_columns(
     path: Path,
     format_name: str,
     texts: Mapping[str, str],
     columns: Mapping[str, Sequence[Column | Part]],
-) -> None:
-    """Write each column's parts one after the other, atomically. Raises OutputError.
+    *,
+    private: bool = False,
+) -> str:
+    """Write each column's parts one after the other, atomically; returns the file's seal.
 
     A column has at least one part; its parts have one kind and shape but for their lengths. A
-    ``Part`` is read when it is its turn, and forgotten before the next one is.
+    ``Part`` is read when it is its turn, and forgotten before the next one is. ``private`` as in
+    ``reid.files``. Raises OutputError.
     """
     parts_of = {name: [_part(part) for part in parts] for name, parts in columns.items()}
     # The widest first: every array then begins where its kind may.
@@ -80,17 +155,40 @@ def write_columns(
         code = _CODES[parts[0].kind]
         head[name] = {"dtype": code, "shape": shape, "data_offsets": [end, end + size]}
         end += size
-    text = json.dumps(head).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)
+    checks = dict.fromkeys(parts_of, _UNKNOWN)
+    seal = ""
 
     def write(file: IO[bytes]) -> None:
-        file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
-        file.write(text)
-        for _, parts in ordered:
+        nonlocal seal
+        file.write(_head_bytes(head, checks)[0])  # the checksums take as much room
+        for name, parts in ordered:
+            check = 0
             for part in parts:
-                file.write(np.ascontiguousarray(part.read()).data)
+                array = np.ascontiguousarray(part.read())
+                check = _added(array, check)
+                file.write(array.data)
+            checks[name] = f"{check:08x}"
+        content, seal = _head_bytes(head, checks)
+        file.seek(0)
+        file.write(content)
 
-    write_atomically(path, write)
+    write_atomically(path, write, private=private)
+    return seal
+
+
+def _head_bytes(head: Mapping[str, Any], checks: Mapping[str, str]) -> tuple[bytes, str]:
+    """What comes before the arrays, and its seal, which is in it."""
+    texts = {**head[_METADATA], _CHECKS: json.dumps(checks), _SEAL: _UNKNOWN}
+    text = json.dumps({**head, _METADATA: texts}).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    content = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    seal = f"{zlib.crc32(content):08x}"
+    return content.replace(_seal_bytes(_UNKNOWN), _seal_bytes(seal), 1), seal
+
+
+def _seal_bytes(seal: str) -> bytes:
+    """A head's bytes that say its seal. They occur once: a text's quotes are escaped."""
+    return f'"{_SEAL}": "{seal}"'.encode()
 
 
 def _part(part: Column | Part) -> Part:
@@ -101,16 +199,26 @@ def _part(part: Column | Part) -> Part:
 def read_columns(
     path: Path, format_name: str, what: str, remedy: str
 ) -> tuple[dict[str, str], dict[str, Column]]:
-    """The texts and, read from the disk when they are looked at, the columns of a file.
+    """The texts and the columns of a file: see ``open_columns``."""
+    file = open_columns(path, format_name, what, remedy)
+    return file.texts, file.columns
 
-    Raises ModelFileError for a file that is not there, is cut short, damaged or not of this
-    format; ``what`` it should be and the ``remedy`` are told. That a column is there, and of
-    which kind and shape, is the caller's to check.
+
+def open_columns(
+    path: Path, format_name: str, what: str, remedy: str, *, earlier: Sequence[str] = ()
+) -> ColumnFile:
+    """Open a file of this format, or of an ``earlier`` one, which had no checksums.
+
+    Raises ModelFileError for a file that is not there, is cut short, not of this format, or whose
+    head is damaged; ``what`` it should be and the ``remedy`` are told. Columns are checked when
+    asked for. That a column is there, and of which kind and shape, is the caller's to check.
     """
     try:
-        head, start = _read_head(path, format_name, what, remedy)
+        head, start, seal = _read_head(path, (format_name, *earlier), what, remedy)
         with safe_open(path, "numpy"):  # checks kinds, shapes and offsets
-            content: Column = np.asarray(np.memmap(path, np.uint8, "r"))
+            pass
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
@@ -127,26 +235,39 @@ def read_columns(
         )
     columns = {
         name: np.ndarray(
-            tuple(entry["shape"]), _KINDS[entry["dtype"]], content, start + entry["data_offsets"][0]
+            tuple(entry["shape"]), _KINDS[entry["dtype"]], mapped, start + entry["data_offsets"][0]
         )
         for name, entry in head.items()
     }
-    return texts, columns
+    found, checks = texts.pop(_FORMAT), _checks_of(texts.pop(_CHECKS, "{}"))
+    texts.pop(_SEAL, "")
+    return ColumnFile(path, found, texts, columns, seal, checks, mapped, remedy)
 
 
-def _read_head(path: Path, format_name: str, what: str, remedy: str) -> tuple[dict[str, Any], int]:
-    """A file's head, and the number of bytes before its arrays.
+def _checks_of(text: str) -> dict[str, str]:
+    """The columns' checksums; none where the text holds no such, which then fit no column."""
+    try:
+        return dict(json.loads(text))
+    except (RecursionError, TypeError, ValueError):
+        return {}
+
+
+def _read_head(
+    path: Path, formats: Sequence[str], what: str, remedy: str
+) -> tuple[dict[str, Any], int, str]:
+    """A file's head, the number of bytes before its arrays, and its seal if it has one.
 
     Nothing in the file is believed: no more is read than the file has and a head may have. Of
-    the head only the format and the arrays' ends are checked. Raises OSError, and ModelFileError
-    for another kind of file and one that is shorter than its head says.
+    the head only the format, the seal and the arrays' ends are checked. Raises OSError, and
+    ModelFileError for another kind of file and one that is shorter than its head says.
     """
-    other = f"{path} is no {what}: expected the format {format_name!r}, found"
+    other = f"{path} is no {what}: expected the format {formats[0]!r}, found"
     cut_short = f"{path} is cut short: expected"
     with open(path, "rb") as file:
         num_bytes = os.fstat(file.fileno()).st_size
         found = f"found {num_bytes:,}; {remedy}"
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        size = file.read(_LENGTH_BYTES)
+        length = int.from_bytes(size, "little")
         start = _LENGTH_BYTES + length
         if num_bytes <= _LENGTH_BYTES:
             raise ModelFileError(f"{cut_short} more than {_LENGTH_BYTES} bytes, {found}")
@@ -162,15 +283,24 @@ def _read_head(path: Path, format_name: str, what: str, remedy: str) -> tuple[di
         raise ModelFileError(f"{other} a head that is no JSON; {remedy}") from None
     texts = head.get(_METADATA)
     name = texts.get(_FORMAT) if isinstance(texts, dict) else None
-    if name != format_name:
+    if name not in formats:
         named = repr(name[:_MAX_FORMAT_SHOWN]) if isinstance(name, str) else "none"
         raise ModelFileError(f"{other} {named}; {remedy}")
+    seal = texts.get(_SEAL, "")
+    if (seal or _CHECKS in texts) and not _is_sealed(size + text, seal):
+        raise ModelFileError(f"{path} is damaged (its head differs from its checksum); {remedy}")
     end = _arrays_end(head)
     if end is None:
         raise ModelFileError(f"{path} is damaged (its head places no arrays); {remedy}")
     if num_bytes < start + end:
         raise ModelFileError(f"{cut_short} {start + end:,} bytes, {found}")
-    return head, start
+    return head, start, seal
+
+
+def _is_sealed(content: bytes, seal: object) -> bool:
+    """Whether the bytes before the arrays have this seal, and had it when they were written."""
+    unknown = content.replace(f'"{_SEAL}": {json.dumps(seal)}'.encode(), _seal_bytes(_UNKNOWN), 1)
+    return seal == f"{zlib.crc32(unknown):08x}"
 
 
 def _arrays_end(head: Mapping[str, Any]) -> int | None:

@@ -1,8 +1,9 @@
 """Described images in a file: a gallery that was indexed before, for later queries.
 
 A safetensors file: the description's arrays, (N, ...) each, with ``person_ids`` and
-``camera_ids`` (N,), and in its head which model described them. It is written piece by piece
-and read through a memory map, so it may be larger than the memory.
+``camera_ids`` (N,), and in its head which model described them, and checksums. It is written piece
+by piece and read through a memory map, so it may be larger than the memory. It shows people: it is
+written for its owner alone.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import Generic
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.matching.columns import Column, Part, read_columns, write_columns
+from reid.matching.columns import Column, Part, open_columns, write_columns
 from reid.matching.descriptions import PIECE_IMAGES, STORED, layout
 from reid.matching.labels import Labels, labels_from_records
 from reid.matching.matcher import Array, DescriptionT, Matcher, model_differences
 from reid.types import ImageRecord
 
-FORMAT = "reid-toolkit descriptions 1"
+FORMAT = "reid-toolkit descriptions 2"
+EARLIER = ("reid-toolkit descriptions 1",)
+"""Formats without checksums."""
+
 
 _LABELS = ("person_ids", "camera_ids")
 _WHAT = "file of described images"
@@ -79,7 +83,7 @@ def write_described(
     }
     columns |= {name: [ids] for name, ids in zip(_LABELS, labels, strict=True)}
     texts = {"model": json.dumps(dict(model)), "names": json.dumps(list(names))}
-    write_columns(path, FORMAT, texts, columns)
+    write_columns(path, FORMAT, texts, columns, private=True)
 
 
 def load_descriptions(
@@ -87,8 +91,8 @@ def load_descriptions(
 ) -> DescribedImages[DescriptionT]:
     """Read a file, if ``matcher``'s model made it.
 
-    Raises ModelFileError for a file that is no such file, is cut short, or holds descriptions
-    of another model, precision or stored form, which cannot be compared.
+    Raises ModelFileError for a file that is no such file, is cut short or damaged, or holds
+    descriptions of another model, precision or stored form, which cannot be compared.
     """
     stored = read_described(path, piece_size)
     own, model = matcher.identity, stored.model
@@ -114,7 +118,11 @@ def refuse_other_model(found: object, own: Mapping[str, str], what: str) -> None
 
 def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
     """Read a file, whichever model made it. Raises ModelFileError for another kind of file."""
-    texts, columns = read_columns(path, FORMAT, _WHAT, _REMEDY)
+    file = open_columns(path, FORMAT, _WHAT, _REMEDY, earlier=EARLIER)
+    if file.format_name == FORMAT and not file.seal:
+        raise ModelFileError(f"{path} is damaged (it has no checksums); {_REMEDY}")
+    file.require_undamaged()
+    texts, columns = file.texts, file.columns
     lengths = {len(column) if column.ndim else 0 for column in columns.values()}
     labels = [np.array(columns.pop(name)) for name in _LABELS if name in columns]
     labels = [ids for ids in labels if ids.dtype == np.int64 and ids.ndim == 1]
@@ -140,7 +148,7 @@ def stored_form(path: Path) -> str | None:
     None for vectors, and where the file does not say, which ``load_descriptions`` tells. Raises
     ModelFileError for a file that is no such file or is cut short.
     """
-    texts, _ = read_columns(path, FORMAT, _WHAT, _REMEDY)
+    texts = open_columns(path, FORMAT, _WHAT, _REMEDY, earlier=EARLIER).texts
     try:
         return _form(json.loads(texts["model"]))
     except (KeyError, RecursionError, ValueError):

@@ -76,6 +76,15 @@ class ModelFile:
         """The SHA-256 of the file."""
         return sha256_of_file(self.path)
 
+    def hashes(self) -> dict[str, str]:
+        """File name -> SHA-256: of this file, and of the other graph of a network of pairs."""
+        found = {self.path.name: self.sha256}
+        for stage, wanted in PARTNERS.items():
+            name = self.path.name.replace(f".{stage}.", f".{wanted}.")
+            if name not in found and self.path.with_name(name).is_file():
+                found[name] = sha256_of_file(self.path.with_name(name))
+        return found
+
     @cached_property
     def has_manifest_beside(self) -> bool:
         """Whether there is a manifest beside the file."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from reid.errors import ManifestError, ModelFileError
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path
+from reid.model_file.onnx_seal import SEALED_KEY, damaged, has_intact_seal
 from reid.model_file.opening import ModelFile, Openable
 from reid.packages import missing
 from reid.runtime import Runner
@@ -52,7 +53,8 @@ class OnnxRunner(Runner):
     """An ``.onnx`` file of this toolkit, open. Use as a context manager.
 
     The manifest is the ``.json`` beside the file, whose hash must be the file's, or the
-    one inside the file. ``device`` is ``auto`` (CUDA if this ONNX Runtime has it), ``cpu``
+    one inside the file, which then must have the hash that it ends with (files of earlier
+    versions have none). ``device`` is ``auto`` (CUDA if this ONNX Runtime has it), ``cpu``
     or ``cuda``; ``threads`` 0 leaves the count to ONNX Runtime. Raises ModelFileError for
     a file or device that cannot be used, ManifestError for one whose manifest is missing
     or of another file.
@@ -62,7 +64,10 @@ class OnnxRunner(Runner):
         file = ModelFile.at(file)
         path = file.path
         beside = file.manifest if file.has_manifest_beside else None
+        checked = bool(beside and beside.file_sha256) or _has_intact_seal(path)
         self._session: Any = _session(path, device, threads)
+        if not checked:
+            _require_no_lost_seal(self._session, path)
         self.manifest: Manifest = beside or _manifest_inside(self._session, path)
         _check_graph(self._session, self.manifest, path)
         provider = self._session.get_providers()[0]
@@ -129,8 +134,30 @@ def _providers(device: str) -> list[Any]:
     return [(_CUDA, {"use_tf32": "0"}), _CPU]
 
 
+def _has_intact_seal(path: Path) -> bool:
+    """As ``has_intact_seal``. Raises ModelFileError."""
+    try:
+        return has_intact_seal(path)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _require_no_lost_seal(session: Any, path: Path) -> None:
+    """Raise ModelFileError for a file that says that it ends with its hash and does not."""
+    if SEALED_KEY in _metadata(session, path):
+        raise damaged(path, "its end is not the hash that was written there")
+
+
+def _metadata(session: Any, path: Path) -> dict[str, str]:
+    """The texts in the file. Raises ModelFileError."""
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"its metadata is not UTF-8: {error.reason}") from None
+
+
 def _manifest_inside(session: Any, path: Path) -> Manifest:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    text = _metadata(session, path).get(METADATA_KEY)
     if text is None:
         raise ManifestError(
             f"{path} was not exported by this toolkit: no {manifest_path(path).name} beside it "

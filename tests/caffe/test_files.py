@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -123,6 +124,45 @@ def test_more_than_protobuf_can_read_is_not_written(
     with pytest.raises(CaffeError, match="expected at most 2 GB of weights"):
         write_weights(tmp_path / "net.caffemodel", small_net())
     assert list(tmp_path.iterdir()) == []
+
+
+def with_manifest(folder: Path, manifest: str) -> Path:
+    """Weights with a manifest of their hash, which stands where ``manifest`` says HASH."""
+    path = folder / "net.caffemodel"
+    write_weights(path, small_net())
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "net.caffemodel.json").write_text(manifest.replace("HASH", sha256))
+    return path
+
+
+def test_every_changed_byte_of_weights_is_found_by_the_manifest_beside(tmp_path: Path) -> None:
+    path = with_manifest(tmp_path, '{"file_sha256": "HASH"}')
+    content = path.read_bytes()
+    assert len(read_weights(path).layer) == 2
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x80]) + content[place + 1 :])
+        with pytest.raises(CaffeError):
+            read_weights(path)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CaffeError, match=r"expected SHA-256 [0-9a-f]{12}\.\.\., found") as caught:
+        read_weights(path)
+    assert "remove the .json" in str(caught.value)
+
+
+@pytest.mark.parametrize("manifest", ["{}", "[]", '{"file_sha256": ""}'])
+def test_a_json_file_without_a_hash_says_nothing_of_the_weights(
+    tmp_path: Path, manifest: str
+) -> None:
+    assert len(read_weights(with_manifest(tmp_path, manifest)).layer) == 2
+
+
+@pytest.mark.parametrize("manifest", ["", '{"file_sha256": "HA', "[" * 100_000])
+def test_a_manifest_of_weights_that_cannot_be_read_is_one_line(
+    tmp_path: Path, manifest: str
+) -> None:
+    with pytest.raises(CaffeError, match="should be the manifest of net") as caught:
+        read_weights(with_manifest(tmp_path, manifest))
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_fields_survive_in_weights_and_those_of_text_stay_out(tmp_path: Path) -> None:

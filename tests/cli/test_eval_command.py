@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,14 @@ def test_without_a_batch_each_matcher_takes_its_own_which_the_help_tells(
     assert main(["eval", "--help"]) == 0
     numbers = f"(else: {vectors.DESCRIBE_BATCH}, or {pairs.DESCRIBE_BATCH} of one that compares"
     assert numbers in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_hash_of_each_model_is_said(models: list[str], drawn: Path, capsys: Capture) -> None:
+    Path(models[1]).write_bytes(b"model")
+    empty, model = (hashlib.sha256(content).hexdigest() for content in (b"", b"model"))
+    found = [one["sha256"] for one in as_json(models, drawn, capsys)["models"]]
+    assert found == [{models[0]: empty}, {models[1]: model}]
+    assert f"sha256 {model}  {models[1]}" in evaluated(models, drawn, capsys)
 
 
 def test_re_ranking_has_a_row_of_its_own_with_its_settings(

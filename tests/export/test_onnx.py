@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reid.errors import BuildError, ConfigError
+from reid.errors import BuildError, ConfigError, ModelFileError
 from reid.export import onnx as onnx_export
 from reid.export.onnx import export_graph, export_onnx
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, read_manifest
+from reid.model_file.onnx_seal import HASH_KEY, SEALED_KEY
 from reid.model_file.preprocess import Preprocess
 from reid.models import graphs_of
 from reid.models.graphs import Graph
@@ -58,13 +59,26 @@ def test_exporting_prints_nothing_on_stdout(exported):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_manifest_inside_equals_the_one_beside_but_for_the_files_hash(exported, precision):
     path = exported.files[precision]
-    (entry,) = onnx.load(path).metadata_props
-    assert entry.key == METADATA_KEY
+    sealed, entry, last = onnx.load(path).metadata_props
+    assert (sealed.key, entry.key, last.key) == (SEALED_KEY, METADATA_KEY, HASH_KEY)
     inside, beside = Manifest.from_json(entry.value, "inside"), read_manifest(path)
     assert inside.file_sha256 == ""
     assert len(beside.file_sha256) == 64
     assert dataclasses.replace(inside, file_sha256=beside.file_sha256) == beside
     assert beside == exported.manifests[precision]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_file_without_its_manifest_is_checked_by_the_hash_inside(exported, precision, tmp_path):
+    alone = tmp_path / "alone.onnx"
+    content = bytearray(exported.files[precision].read_bytes())
+    alone.write_bytes(content)
+    with OnnxRunner(alone, device="cpu") as runner:
+        assert runner.manifest.precision == precision
+    content[len(content) // 2] ^= 0x80  # the sign of a weight
+    alone.write_bytes(content)
+    with pytest.raises(ModelFileError, match="was damaged or changed after its export"):
+        OnnxRunner(alone, device="cpu")
 
 
 def test_manifest_says_what_the_graph_is(exported):

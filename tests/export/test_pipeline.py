@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from reid.data import load_split
-from reid.errors import DataError, ModelFileError, OutputError, ParityError
+from reid.errors import DataError, ModelFileError, OutputError, ParityError, ReidError
 from reid.export.pipeline import (
     Proof,
     drawn_or_real,
@@ -158,6 +159,29 @@ def passed(road: Any, split: Split, tmp_path: Path) -> Proof:
 
 def read_only(source: Any, target: Any) -> None:
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
+
+
+def test_a_verdict_says_the_hashes_of_what_was_compared(road: Any, passed: Proof) -> None:
+    files = road.run / "checkpoint.pt", passed.file
+    expected = [{one.name: hashlib.sha256(one.read_bytes()).hexdigest()} for one in files]
+    for body in (passed.report.to_json(), passed.kept.to_json()):
+        assert [body["reference_sha256"], body["candidate_sha256"]] == expected
+    for name, digest in (expected[0] | expected[1]).items():
+        assert f"sha256     {digest}  {name}" in passed.report.text()
+
+
+@pytest.mark.parametrize("kind", ["run", "onnx", "onnx alone"])
+def test_a_damaged_reference_is_refused(road: Any, split: Split, tmp_path: Path, kind: str) -> None:
+    source = road.run / "checkpoint.pt" if kind == "run" else road.onnx("fp32")
+    reference = tmp_path / source.name
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2] ^= 0x80  # the sign of a weight
+    reference.write_bytes(content)
+    if kind != "onnx alone":
+        manifest_path(reference).write_bytes(manifest_path(source).read_bytes())
+    with pytest.raises(ReidError, match=r"damaged|describes another file") as caught:
+        prove(reference, road.onnx("fp16"), split, max_crops=16, with_evaluation=False)
+    assert not isinstance(caught.value, ParityError)
 
 
 def test_a_verdict_that_cannot_be_kept_is_an_output_error(

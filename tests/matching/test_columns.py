@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from reid.errors import ModelFileError
-from reid.matching.columns import Column, Part, read_columns, write_columns
+from reid.matching.columns import Column, Part, open_columns, read_columns, write_columns
 
 
 def columns() -> dict[str, list[np.ndarray]]:
@@ -155,3 +155,55 @@ def test_a_head_of_an_impossible_length_is_not_read(
     tmp_path: Path, length: int, problem: str
 ) -> None:
     assert problem in refusal(lying(tmp_path / "a", head("[0, 4]"), length))
+
+
+def sealed(tmp_path: Path) -> Path:
+    path = tmp_path / "sealed.safetensors"
+    write_columns(path, "test 2", {"who": 'ä "seal": "12345678"'}, columns())
+    return path
+
+
+def test_every_changed_byte_is_found(tmp_path: Path) -> None:
+    path = sealed(tmp_path)
+    content = path.read_bytes()
+    open_columns(path, "test 2", "file", "do").require_undamaged()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ModelFileError) as caught:
+            open_columns(path, "test 2", "file", "do").require_undamaged()
+        assert "\n" not in str(caught.value)
+
+
+def test_damaged_columns_are_named_and_the_others_stay_readable(tmp_path: Path) -> None:
+    path = sealed(tmp_path)
+    content = path.read_bytes()
+    half = np.concatenate(columns()["half"]).tobytes()
+    assert content.count(half) == 1
+    path.write_bytes(content.replace(half, half[:-1] + b"\x01"))
+    file = open_columns(path, "test 2", "file", "do")
+    assert file.damaged() == ["half"]
+    assert file.damaged(["ids", "keys"]) == []
+    assert file.columns["ids"].tolist() == [1, -2]
+    with pytest.raises(ModelFileError, match=r"\(its half differs from its checksum\); do"):
+        file.require_undamaged()
+
+
+def test_a_file_of_an_earlier_format_has_no_checksums_and_opens(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_file({"ids": np.arange(3)}, path, {"format": "test 1"})
+    file = open_columns(path, "test 2", "file", "do", earlier=("test 1",))
+    assert (file.format_name, file.seal, file.damaged()) == ("test 1", "", [])
+    assert refusal(path, "test 2").startswith(f"{path} is no file: expected the format 'test 2'")
+
+
+def test_a_file_cut_short_after_it_was_opened_is_noticed(tmp_path: Path) -> None:
+    path = sealed(tmp_path)
+    file = open_columns(path, "test 2", "file", "do")
+    file.require_size()
+    size = path.stat().st_size
+    with path.open("r+b") as opened:
+        opened.truncate(size - 1)
+    expected = f"cut short while it was in use: expected {size:,} bytes, found {size - 1:,}; do"
+    for check in (file.require_size, file.require_undamaged):
+        with pytest.raises(ModelFileError, match=expected):
+            check()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from reid.errors import ModelFileError
 from reid.matching import PairMatcher, VectorMatcher, descriptions
@@ -43,6 +44,29 @@ def test_what_is_read_is_what_was_described(file, matcher, images):
     query = matcher.describe(images[:2])
     expected = matcher.tiles(query, described)(slice(0, 2))
     assert np.array_equal(matcher.tiles(query, found.descriptions)(slice(0, 2)), expected)
+
+
+def test_the_file_is_for_its_owner_alone(file):
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_sign_that_is_flipped_in_one_array_is_refused(file, matcher):
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 0x80]))
+    with pytest.raises(ModelFileError, match=r"is damaged .* differs from its checksum"):
+        load_descriptions(file, matcher)
+
+
+def test_a_file_of_format_1_without_checksums_is_read(file, matcher, tmp_path):
+    with safe_open(file, "numpy") as opened:
+        texts = opened.metadata()
+    kept = {name: texts[name] for name in ("model", "names")}
+    old = tmp_path / "old.safetensors"
+    save_file(load_file(file), old, {**kept, "format": "reid-toolkit descriptions 1"})
+    assert load_descriptions(old, matcher).names == load_descriptions(file, matcher).names
+    save_file(load_file(file), old, {**kept, "format": FORMAT})
+    with pytest.raises(ModelFileError, match="it has no checksums"):
+        load_descriptions(old, matcher)
 
 
 def test_the_library_of_the_format_reads_it_too(file, matcher, images):

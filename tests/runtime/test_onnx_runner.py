@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from reid.errors import ManifestError, MissingPackageError, ModelFileError
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, write_manifest
+from reid.model_file.onnx_seal import SEAL_BYTES, SEALED_KEY, SEALED_VALUE, seal_of
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runner
 from reid.runtime.onnx_runner import OnnxRunner
@@ -119,6 +120,48 @@ def test_backend_names_the_release_and_the_provider(model):
 def test_open_runner_knows_the_suffix(model):
     with open_runner(model, device="cpu") as runner:
         assert isinstance(runner, OnnxRunner)
+
+
+@pytest.fixture
+def sealed(model) -> Path:
+    """A model that ends with its hash, as an exported one does."""
+    graph = onnx.load(model)
+    graph.metadata_props.add(key=SEALED_KEY, value=SEALED_VALUE)
+    content = graph.SerializeToString()
+    model.write_bytes(content + seal_of(content))
+    return model
+
+
+def test_a_file_that_ends_with_its_hash_opens_and_others_read_the_hash_as_metadata(sealed):
+    with OnnxRunner(sealed, device="cpu") as runner:
+        assert runner.manifest == MANIFEST
+    *_, last = onnx.load(sealed).metadata_props
+    assert (last.key, len(last.value)) == ("reid.sha256", 64)
+
+
+def test_every_changed_byte_of_a_sealed_file_is_found_without_its_manifest(sealed):
+    content = sealed.read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        sealed.write_bytes(changed)
+        with pytest.raises((ManifestError, ModelFileError)) as caught:
+            OnnxRunner(sealed, device="cpu")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_sealed_file_whose_end_is_gone_is_refused(sealed):
+    sealed.write_bytes(sealed.read_bytes()[:-SEAL_BYTES])  # ONNX Runtime opens what is left
+    with pytest.raises(ModelFileError, match="its end is not the hash"):
+        OnnxRunner(sealed, device="cpu")
+
+
+def test_a_manifest_beside_without_a_hash_leaves_the_check_to_the_seal(sealed):
+    manifest_path(sealed).write_text(MANIFEST.to_json())
+    OnnxRunner(sealed, device="cpu").close()
+    sealed.write_bytes(sealed.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelFileError, match=r"expected SHA-256 [0-9a-f]{12}\.\.\., found"):
+        OnnxRunner(sealed, device="cpu")
 
 
 def test_file_without_any_manifest_is_not_ours(tmp_path):

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from reid.deploy.bundle.golden import (
+    EARLIER,
     FILE,
     FOLDER,
-    FORMAT,
     Golden,
     answers_of,
     find_golden,
@@ -102,15 +102,15 @@ def test_other_files_are_one_line(golden: Golden, tmp_path: Path, damage: str) -
     elif damage == "format":
         save_file({"answers": golden.answers}, path, {"format": "another"})
     elif damage == "deep":
-        save_file({"answers": golden.answers}, path, {"format": FORMAT, "model": "[" * 100_000})
+        save_file({"answers": golden.answers}, path, {"format": EARLIER[0], "model": "[" * 100_000})
     elif damage in ("no pixels", "none"):
         empty = {"crop_000": np.zeros((0, 4, 3), np.uint8)} if damage == "no pixels" else {}
-        texts = {"format": FORMAT, "model": json.dumps(MODEL)}
+        texts = {"format": EARLIER[0], "model": json.dumps(MODEL)}
         save_file({"answers": golden.answers[: len(empty)], **empty}, path, texts)
     else:
         spoilt = {
             "count": golden.answers[:3],
-            "types": golden.answers.astype(np.float64),
+            "types": golden.answers.astype(np.float16),
             "rank": golden.answers[:, 0].copy(),
             "not finite": golden.answers * np.float32(np.nan),
         }

@@ -79,12 +79,13 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
 
 def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
     full = GalleryEntry(
-        "rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
+        "rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j", 250, 10.04
     )
     vectors = people_vectors(1, 2)
     gallery.add(vectors, [full, GalleryEntry("b")])
     (first, second), _ = gallery.search(vectors, 2)
     assert gallery.entry(first.id) == full
+    assert (first.entry.frame, first.entry.seconds) == (250, 10.04)
     assert gallery.entry(second.id) == GalleryEntry("b")
     assert gallery.entry(12345) is None
     odd = GalleryEntry("c", "b\udcf6b", content="1")  # of a folder's name that is no UTF-8

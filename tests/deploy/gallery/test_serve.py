@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from reid.deploy.gallery import Gallery, GalleryEntry
 from reid.deploy.gallery.indexing import add_images
@@ -134,6 +135,21 @@ def test_the_summary_tells_what_to_filter_by(site: Site) -> None:
     assert body["images"] == 14
     assert body["cameras"] == ["c0", "c1"]
     assert body["last"] == "1970-01-01T00:11:00Z"
+
+
+def test_a_damaged_gallery_is_searched_without_the_damaged_images_and_the_page_says_so(
+    filled: Gallery, matcher: VectorMatcher
+) -> None:
+    file = max(Path(filled.name).glob("segment-*"), key=lambda path: path.stat().st_size)
+    vector = load_file(file)["described.vector"][0]
+    file.write_bytes(file.read_bytes().replace(vector.tobytes(), (-vector).tobytes()))
+    partial = open_gallery(filled.name, matcher, partial=True)
+    with running(partial, matcher, Access("127.0.0.1")) as site:
+        found = site.search(png(person(4)))
+        assert len(found["matches"]) == 13
+        assert "1 images are left out" in found["left_out"]
+        body = json.loads(site.ask("GET", "/api/gallery")[2])
+        assert (body["images"], body["left_out"]) == (13, found["left_out"])
 
 
 def test_a_search_ranks_and_filters(site: Site) -> None:

@@ -94,6 +94,50 @@ def test_one_frame_a_second_gives_its_people_with_time_box_and_picture(
     assert picture.shape == (height, width, 3)
 
 
+def test_each_person_of_a_video_keeps_the_frame_and_its_seconds(
+    video: Path, matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    index_video(gallery, matcher, Bright(), video)
+    entries = [gallery.entry(number) for number in range(2 * SECONDS)]
+    places = [(one.frame, one.seconds) for one in entries if one]
+    assert places == [(FPS * second, float(second)) for second in range(SECONDS) for _ in "ab"]
+    capture = cv2.VideoCapture(str(video))
+    capture.set(cv2.CAP_PROP_POS_FRAMES, places[6][0])
+    found, last = entries[6], capture.read()[1]
+    assert found is not None
+    assert found.box is not None
+    left, top, width, height = found.box
+    picture = cv2.imdecode(np.frombuffer(found.picture, np.uint8), cv2.IMREAD_COLOR)
+    part = last[top : top + height, left : left + width]
+    assert np.abs(part.astype(int) - picture).mean() < 8  # the frame that was looked at
+
+
+def test_search_says_where_in_the_video_a_match_is(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reid.matching.open_matcher", lambda *_: VectorMatcher(PixelRunner()))
+    monkeypatch.setattr("reid.deploy.people.detector.open_detector", lambda *_: Bright())
+    options = ["--gallery", str(tmp_path / "g")]
+    assert main(["index", "m.onnx", str(video), *options]) == 0
+    cv2.imwrite(str(tmp_path / "one.png"), np.full((16, 8, 3), (0, 255, 255), np.uint8))
+    search = ["search", "m.onnx", str(tmp_path / "one.png"), *options, "-k", "20"]
+    assert main(search) == 0
+    assert "yard.avi" in (out := capsys.readouterr().out)
+    assert " at 0:04 (frame 20)" in out
+    assert main([*search, "--json"]) == 0
+    matches = json.loads(capsys.readouterr().out)["queries"][0]["matches"]
+    assert {(one["frame"], one["seconds"]) for one in matches} >= {(0, 0.0), (25, 5.0)}
+    assert (
+        main(
+            ["search", "m.onnx", str(tmp_path / "one.png"), *options, "--html", str(tmp_path / "p")]
+        )
+        == 0
+    )
+    assert "yard.avi at 0:0" in (tmp_path / "p").read_text()
+    assert (tmp_path / "p").stat().st_mode & 0o777 == 0o600
+
+
 def test_again_nothing_is_added_and_a_longer_pause_looks_at_fewer_frames(
     video: Path, matcher: VectorMatcher, tmp_path: Path
 ) -> None:

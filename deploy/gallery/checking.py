@@ -1,0 +1,133 @@
+"""Checking a gallery's folder for damage, and removing the damaged images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reid.errors import ModelFileError
+from reid.matching.columns import open_columns
+
+from .index import FORMAT as INDEX_FORMAT
+from .local import CONFIRMED_NAME, read_confirmed
+from .search import FILE as INDEX_FILE
+from .segments import Damage
+from .store import Store
+
+MOST_NAMED = 100
+"""Damaged images of a file whose ids are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A damaged file: what is wrong, how many of its images are damaged, and ids of some.
+
+    ``ids`` is empty if no image of the file can be read.
+    """
+
+    file: str
+    words: str
+    images: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found. ``unchecked`` images are in files of format 1, which hold no checksums."""
+
+    gallery: str
+    images: int
+    files: int
+    unchecked: int
+    damaged: Sequence[DamagedFile]
+
+    @property
+    def num_damaged(self) -> int:
+        """Images that are damaged."""
+        return sum(one.images for one in self.damaged)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "gallery": self.gallery,
+            "images": self.images,
+            "files": self.files,
+            "unchecked": self.unchecked,
+            "damaged_images": self.num_damaged,
+            "damaged": [
+                {"file": one.file, "what": one.words, "images": one.images, "ids": [*one.ids]}
+                for one in self.damaged
+            ],
+        }
+
+    def text(self) -> str:
+        """For the terminal: a line for the gallery, and one for each damaged file."""
+        lines = [f"{self.gallery}: {self.images:,} images in {self.files} files"]
+        if self.unchecked:
+            lines.append(
+                f"{self.unchecked:,} images are in files of an earlier version without checksums: "
+                "only whether their features are finite was checked"
+            )
+        for one in self.damaged:
+            ids = ", ".join(map(str, one.ids[:10])) + (", ..." if one.images > 10 else "")
+            which = f": {one.images:,} images" + (f" (ids {ids})" if one.ids else "")
+            lines.append(f"{one.file}: {one.words}{which if one.images else ''}")
+        return "\n".join(lines if self.damaged else [*lines, "no damage found"])
+
+
+def check_gallery(folder: Path) -> Checked:
+    """Check all files of a gallery's folder completely.
+
+    Raises DataError if there is no gallery, ModelFileError if ``gallery.json`` is damaged.
+    """
+    store = Store(folder, partial=True)
+    store.salvage()
+    rows = {one.name: one.rows for one in store.head.segments}
+    damaged = [_damaged_file(one, rows[one.path.name]) for one in store.damage]
+    damaged += _damaged_caches(folder)
+    unchecked = sum(one.rows for one in store.head.segments if not one.seal)
+    return Checked(str(folder), sum(rows.values()), len(rows), unchecked, damaged)
+
+
+def drop_damaged(folder: Path) -> Checked:
+    """Remove damaged images, and the index and the confirmations if they are damaged.
+
+    Returns what is left. Raises OutputError, and what ``check_gallery`` raises.
+    """
+    store = Store(folder, partial=True)
+    with store.transaction():
+        store.salvage()
+        if store.damage:
+            store.drop_damaged()
+        for one in _damaged_caches(folder):
+            (folder / one.file).unlink(missing_ok=True)
+    return check_gallery(folder)
+
+
+def _damaged_file(damage: Damage, num_rows: int) -> DamagedFile:
+    if damage.rows is None or damage.ids is None:
+        return DamagedFile(damage.path.name, damage.words, num_rows, ())
+    ids = damage.ids[damage.rows]
+    return DamagedFile(damage.path.name, damage.words, len(ids), tuple(ids[:MOST_NAMED].tolist()))
+
+
+def _damaged_caches(folder: Path) -> list[DamagedFile]:
+    """The index and the confirmations, if they are damaged."""
+    found = []
+    index = folder.joinpath(*INDEX_FILE)
+    try:
+        if index.exists():
+            open_columns(index, INDEX_FORMAT, "index of a gallery", "").require_undamaged()
+    except ModelFileError as error:
+        found.append(_cache(Path(*INDEX_FILE), f"{error}it is built again when needed"))
+    try:
+        read_confirmed(folder)
+    except ModelFileError as error:
+        found.append(_cache(Path(CONFIRMED_NAME), str(error)))
+    return found
+
+
+def _cache(file: Path, words: str) -> DamagedFile:
+    return DamagedFile(str(file), words, 0, ())
