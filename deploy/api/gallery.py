@@ -41,7 +41,7 @@ Times = Time | Sequence[Time] | None
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Gallery images of one query, nearest first: ``matches[0].distance``, ``.sighting.person``.
+    """Gallery images of one query, nearest first: ``matches[0].distance``, ``.entry.person``.
 
     A ``Match`` has ``distance`` (smaller is more similar), ``id`` and ``sighting``: person,
     camera, time, source, box. A notebook shows the pictures.

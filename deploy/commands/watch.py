@@ -97,6 +97,7 @@ def _refuse_addresses(**paths: Path | None) -> None:
     type=click.IntRange(min=1),
     help="The smallest person, in pixels of the frame. Default: 24, for HOG 48.",
 )
+@options.group
 @options.device
 @options.threads
 @options.as_json
@@ -114,6 +115,7 @@ def watch(
     max_frames: int,
     max_distance: float | None,
     min_height: int | None,
+    group: str,
     device: str,
     threads: int,
     as_json: bool,
@@ -125,6 +127,7 @@ def watch(
     stops; all output files are then complete.
     """
     from reid.errors import OutputError
+    from reid.files import shared_with
     from reid.matching import open_matcher
     from reid.outputs import refuse_inputs
     from reid.training.stopping import StopRequest
@@ -148,6 +151,7 @@ def watch(
     if shows_password(sources):
         say(f"reid: other users of this machine see the command line: {REMEDY}")
     with ExitStack() as stack:
+        stack.enter_context(shared_with(group))
         log = _event_log(stack, events)
         sinks = _sinks(stack, parsed, log, video, window)
         matcher = open_matcher(model, device, threads)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from reid.data.images import decode_image
+from reid.data.images import decode_image, read_image_file
 from reid.errors import DataError
 from reid.types import Image
 
@@ -16,8 +14,6 @@ from .indexing import cropped
 
 LONGEST = 256
 """Pixels of a picture's longer side."""
-
-MAX_FILE_BYTES = 1 << 26
 
 _QUALITY = 85
 
@@ -31,13 +27,7 @@ def picture_of(entry: GalleryEntry) -> bytes:
     content = entry.picture
     box = None if content else entry.box
     if not content:
-        path = Path(entry.source)
-        try:
-            if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-                raise DataError(f"{path}: no image file there; it may have been moved")
-            content = path.read_bytes()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from error
+        content = read_image_file(entry.source)
     return jpeg(cropped(decode_image(content, entry.source), box, entry.source))
 
 

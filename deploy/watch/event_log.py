@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from reid.errors import OutputError, output_errors
-from reid.files import PRIVATE
+from reid.files import open_private
 
 RETRY_S = 1.0
 """How often a file that cannot be written is tried."""
@@ -40,7 +40,7 @@ class EventLog:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._file = os.open(path, flags, PRIVATE)
+            self._file = open_private(path, flags)
         self._end_incomplete_line()
 
     def write(self, text: str) -> None:

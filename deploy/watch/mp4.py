@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 
 from reid.errors import OutputError, output_errors
-from reid.files import PRIVATE, sync_folder
+from reid.files import PRIVATE, open_private, sync_folder
 from reid.types import Image
 
 FRAGMENT_FRAMES = 12
@@ -57,7 +57,7 @@ class Mp4Writer:
             with output_errors(path):
                 _make_room(path)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                descriptor = os.open(path, flags, PRIVATE)
+                descriptor = open_private(path, flags)
         except OutputError:
             self._encoder.release()
             os.close(self._pipe)
