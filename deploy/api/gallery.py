@@ -22,8 +22,7 @@ from reid.packages import named_packages
 from reid.progress import Reporter, reporting
 from reid.types import Image
 
-from ..gallery import Gallery as OpenGallery
-from ..gallery import GalleryEntry, Match, Summary, Where
+from ..gallery import GalleryEntry, GalleryStore, Match, Summary, Where
 from ..gallery.indexing import add_images, content_hash, index_images
 from ..gallery.listing import list_images, names_from
 from ..gallery.local import SHORTLIST
@@ -52,7 +51,7 @@ class Matches:
     found: tuple[Match, ...]
     source: Path | Image | None = field(default=None, repr=False)
     """The query's image, for a notebook."""
-    gallery: OpenGallery | None = field(default=None, repr=False)
+    gallery: GalleryStore | None = field(default=None, repr=False)
     """The folder of pictures of entries without a file."""
 
     def __len__(self) -> int:
@@ -99,7 +98,7 @@ class Gallery:
         self.name = name
         """The folder, or the collection's URL."""
         self._model, self._settings = model, (index, shortlist)
-        self._opened: OpenGallery | None = None
+        self._opened: GalleryStore | None = None
         self._closed = False
 
     @classmethod
@@ -267,14 +266,14 @@ class Gallery:
     ) -> None:
         self.close()
 
-    def opened(self) -> OpenGallery:
+    def opened(self) -> GalleryStore:
         """The gallery object of ``reid.deploy``, for its tools. Raises DataError."""
         return self._open(create=False)
 
     def _exists(self) -> bool:
         return self.name.startswith(MILVUS) or Path(self.name).exists()
 
-    def _open(self, *, create: bool) -> OpenGallery:
+    def _open(self, *, create: bool) -> GalleryStore:
         if self._closed:
             raise ClosedError(f"the gallery {self.name} is closed; open it again")
         if self._opened is None:
@@ -316,7 +315,7 @@ def _entry_of(image: Image) -> GalleryEntry:
 
 
 def _add_arrays(
-    opened: OpenGallery, matcher: Matcher[Any], arrays: list[Image], entries: list[GalleryEntry]
+    opened: GalleryStore, matcher: Matcher[Any], arrays: list[Image], entries: list[GalleryEntry]
 ) -> int:
     """Add the new ones in one transaction."""
     unknown = opened.unknown(entries)

@@ -13,7 +13,7 @@ from typing import Any
 import reid.matching as matching
 from reid.progress import SILENT, Reporter, counted, say
 
-from ..gallery import Gallery, Where
+from ..gallery import GalleryStore, Where
 from ..gallery.indexing import Indexed, Shard, index_images
 from ..gallery.listing import HowRead, Listed, labelled, read_sources
 from ..gallery.opening import open_gallery
@@ -118,12 +118,12 @@ def _matcher(model: ModelToOpen) -> matching.Matcher[Any]:
 
 def _gallery(
     name: str, matcher: matching.Matcher[Any], model: ModelToOpen, index: str, *, create: bool
-) -> Gallery:
+) -> GalleryStore:
     return open_gallery(name, matcher, create=create, index=index, threads=model.threads, say=say)
 
 
 def _videos(
-    opened: Gallery,
+    opened: GalleryStore,
     matcher: matching.Matcher[Any],
     model: ModelToOpen,
     sources: Sources,

@@ -6,14 +6,14 @@ when needed, because it needs faiss-cpu.
 
 from __future__ import annotations
 
-from .gallery import ANYWHERE, Box, Confirmation, Gallery, GalleryEntry, Match, Summary, Where
+from .gallery import ANYWHERE, Box, Confirmation, GalleryEntry, GalleryStore, Match, Summary, Where
 
 __all__ = [
     "ANYWHERE",
     "Box",
     "Confirmation",
-    "Gallery",
     "GalleryEntry",
+    "GalleryStore",
     "Match",
     "Summary",
     "Where",

@@ -101,7 +101,7 @@ class Summary:
     last_s: float | None
 
 
-class Gallery(Protocol):
+class GalleryStore(Protocol):
     """For one thread at a time. Every change is a transaction: complete, or not made at all."""
 
     name: str

@@ -25,7 +25,7 @@ _MAX_COUNT = 10**17
 """Far above any real gallery; a larger number means a damaged file."""
 
 
-class Listed(NamedTuple):
+class ListedSegment(NamedTuple):
     """A file of rows: its name, how many rows it has, and its seal (empty in format 1)."""
 
     name: str
@@ -41,7 +41,7 @@ class Head:
     model: Mapping[str, str]
     next_id: int = 0
     next_file: int = 0
-    segments: tuple[Listed, ...] = ()
+    segments: tuple[ListedSegment, ...] = ()
 
     def to_json(self) -> str:
         """The text of the file."""
@@ -64,7 +64,7 @@ def read_head(folder: Path) -> Head:
             raise ValueError(f"expected the format {FORMAT!r}")
         body = unsealed(body, needed=body["format"] == FORMAT)
         seals = [] if body.pop("format") == FORMAT else [""]
-        segments = tuple(Listed(*found, *seals) for found in body.pop("segments"))
+        segments = tuple(ListedSegment(*found, *seals) for found in body.pop("segments"))
         head = Head(segments=segments, **body)
         _require_possible(head)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:

@@ -27,7 +27,7 @@ from reid.matching.describing import READ_THREADS, read_ahead
 from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord
 
-from .gallery import Box, Gallery, GalleryEntry
+from .gallery import Box, GalleryEntry, GalleryStore
 
 IMAGES_AT_ONCE = 1024
 """Images per transaction: a killed run loses seconds of work at most."""
@@ -43,7 +43,7 @@ class Indexed:
 
 
 def index_images(
-    gallery: Gallery,
+    gallery: GalleryStore,
     matcher: Matcher[Any],
     entries: Sequence[GalleryEntry],
     reporter: Reporter = SILENT,
@@ -54,7 +54,7 @@ def index_images(
     Raises DataError for an image that cannot be read, ModelFileError for an output that is not
     finite, OutputError; images added before the error stay.
     """
-    start, added, place = time.perf_counter(), 0, Places()
+    start, added, place = time.perf_counter(), 0, ResolvedPaths()
     progress = reporter.begin("describing", len(entries))
     parts = [entries[at : at + at_once] for at in range(0, len(entries), at_once)]
     for part, new in zip(parts, _unknown_ahead(gallery, parts, place), strict=True):
@@ -64,7 +64,7 @@ def index_images(
 
 
 def add_images(
-    gallery: Gallery,
+    gallery: GalleryStore,
     matcher: Matcher[Any],
     images: Iterable[Image],
     entries: Sequence[GalleryEntry],
@@ -72,7 +72,7 @@ def add_images(
 ) -> int:
     """Add images, (H, W, 3) uint8 BGR, in one transaction; returns how many were new.
 
-    Raises ModelFileError for an output that is not finite, and what ``Gallery.add`` raises.
+    Raises ModelFileError for an output that is not finite, and what ``GalleryStore.add`` raises.
     """
     if not entries:
         return 0
@@ -150,7 +150,7 @@ def shard_from(text: str, environment: Mapping[str, str]) -> Shard:
     raise ConfigError(f"a shard is written 3/8, the third of eight; found {text!r}")
 
 
-class Places:
+class ResolvedPaths:
     """Call it for a file's path in which no folder is a link, so that a file has one name.
 
     The file itself may be a link: its name, and not that of what it leads to, is the image's.
@@ -165,7 +165,7 @@ class Places:
 
 
 def _unknown_ahead(
-    gallery: Gallery, parts: Sequence[Sequence[GalleryEntry]], place: Places
+    gallery: GalleryStore, parts: Sequence[Sequence[GalleryEntry]], place: ResolvedPaths
 ) -> Iterator[list[GalleryEntry]]:
     """The new images of each part, by their one name; files are hashed one part ahead.
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reid.data.readers.label_files import Progress, name_from_cell, read_table
-from reid.data.readers.own_images import Labelled, junk_hint, name_key, without_identity
+from reid.data.readers.own_images import LabelledImage, junk_hint, name_key, without_identity
 from reid.data.readers.person_folders import FolderImages, labelled_images
 from reid.errors import ConfigError, DataError, nearest
 
 from .gallery import Box, GalleryEntry, Where
-from .indexing import Places
+from .indexing import ResolvedPaths
 from .times import seconds_from_text
 
 COLUMNS = ("path", "person_id", "camera_id", "time", "box")
@@ -220,15 +220,15 @@ def _some(what: str, names: Iterable[str]) -> str:
 
 
 def _from_csv(source: Path, how: HowRead, found: Listed) -> None:
-    base, place = os.path.realpath(source.parent), Places()
+    base, place = os.path.realpath(source.parent), ResolvedPaths()
     entries: list[GalleryEntry] = []
-    labels: list[Labelled] = []
+    labels: list[LabelledImage] = []
     for line, row in read_table(source, COLUMNS, COLUMNS[:1], how.progress):
         try:
             entries.append(_entry(base, row, place))
         except (DataError, ValueError) as error:
             raise DataError(f"{source}, line {line}: {error}") from None
-        labels.append(Labelled(source, name_from_cell(row["person_id"]), None))
+        labels.append(LabelledImage(source, name_from_cell(row["person_id"]), None))
     if how.junk or how.distractors:
         labels = without_identity(labels, how.junk, how.distractors, source)
         entries = [
@@ -240,7 +240,7 @@ def _from_csv(source: Path, how: HowRead, found: Listed) -> None:
     found.entries += entries
 
 
-def _entry(base: str, row: Mapping[str, str], place: Places) -> GalleryEntry:
+def _entry(base: str, row: Mapping[str, str], place: ResolvedPaths) -> GalleryEntry:
     """Raises DataError or ValueError for malformed values."""
     path, person, camera, time, box = (row[name] for name in COLUMNS)
     file = os.path.join(base, path.replace("\\", "/"))  # a Windows path
@@ -270,7 +270,7 @@ def _box(words: str) -> Box:
     return left, top, width, height
 
 
-def _person(image: Labelled) -> str:
+def _person(image: LabelledImage) -> str:
     """The stored name of a person; empty for junk and distractors, which are nobody."""
     nobody = isinstance(image.person, int) and image.person <= 0
     return "" if nobody else _name(image.person)

@@ -35,7 +35,7 @@ COMPARED_AT_ONCE = 128
 
 
 class LocalGallery:
-    """The ``Gallery`` of one folder; ``say`` gets one line about each step of building an index.
+    """The ``GalleryStore`` of one folder; ``say`` gets a line about each step of building an index.
 
     If ``partial``, damaged images are left out, which ``say`` and ``left_out`` tell; otherwise
     they are an error.
@@ -62,7 +62,7 @@ class LocalGallery:
 
     @property
     def left_out(self) -> str:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         damage, count = self._store.damage, self._store.num_left_out
         if not damage:
             return ""
@@ -76,12 +76,12 @@ class LocalGallery:
         return sum(map(len, self._store.segments))
 
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         self._refresh()
         return self._new(keys_of(entries))
 
     def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
-        """See ``Gallery``. Many images are stored in several files, in one transaction."""
+        """See ``GalleryStore``. Many images are stored in several files, in one transaction."""
         if not entries:
             return 0
         described = self._whole(descriptions)
@@ -109,7 +109,7 @@ class LocalGallery:
         return len(new)
 
     def delete(self, where: Where) -> int:
-        """See ``Gallery``. Files with such images are written again without them."""
+        """See ``GalleryStore``. Files with such images are written again without them."""
         with self._store.transaction():
             left: list[Segment] = []
             count = 0
@@ -127,7 +127,7 @@ class LocalGallery:
         return count
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         if k < 1:
             raise ConfigError(f"k is at least 1, found {k}")
         self._refresh()
@@ -152,7 +152,7 @@ class LocalGallery:
         ]
 
     def entry(self, number: int) -> GalleryEntry | None:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         self._refresh()
         try:
             return self._entry(number)
@@ -168,7 +168,7 @@ class LocalGallery:
         return None
 
     def summary(self) -> Summary:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         images = len(self)
         names: dict[str, set[str]] = {"person": set(), "camera": set()}
         for segment in self._store.segments:
@@ -187,18 +187,18 @@ class LocalGallery:
         )
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """See ``Gallery``. The whole table is written again."""
+        """See ``GalleryStore``. The whole table is written again."""
         with self._store.transaction():
             table = [dataclasses.asdict(one) for one in (*self.confirmed(), confirmation)]
             text = sealed_json({"format": CONFIRMED_FORMAT, "confirmed": table})
             write_text(self._store.folder / CONFIRMED_NAME, text, private=True)
 
     def confirmed(self) -> list[Confirmation]:
-        """See ``Gallery``. Raises ModelFileError for a damaged table."""
+        """See ``GalleryStore``. Raises ModelFileError for a damaged table."""
         return read_confirmed(self._store.folder)
 
     def prepare(self) -> None:
-        """See ``Gallery``. If the disk is full the index stays in memory only, with a line."""
+        """See ``GalleryStore``. If the disk is full the index stays in memory only, with a line."""
         self._refresh()
         try:
             self._searcher.prepare()
@@ -207,7 +207,7 @@ class LocalGallery:
             self._searcher.prepare()
 
     def close(self) -> None:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         self._chosen = None
 
     def _refresh(self) -> None:

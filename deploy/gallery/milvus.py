@@ -78,7 +78,7 @@ def open_milvus(name: str, matcher: Matcher[Any], create: bool) -> MilvusGallery
 
 
 class MilvusGallery:
-    """The ``Gallery`` of one collection."""
+    """The ``GalleryStore`` of one collection."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class MilvusGallery:
         return self._count("")
 
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         ids = ids_of(entries)
         known: set[int] = set()
         for at in range(0, len(ids), ROWS_AT_ONCE):
@@ -124,7 +124,7 @@ class MilvusGallery:
         return np.array([number not in known for number in ids], np.bool_)
 
     def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
-        """See ``Gallery``; each batch of 1000 images is one transaction."""
+        """See ``GalleryStore``; each batch of 1000 images is one transaction."""
         new = self.unknown(entries)
         vectors = _vectors(self._matcher, descriptions)
         require_finite({VECTOR: vectors}, entries)
@@ -142,7 +142,7 @@ class MilvusGallery:
         return len(rows)
 
     def delete(self, where: Where) -> int:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         chosen = filter_of(where) or "id >= 0 or id < 0"
         count = self._count(chosen)
         with self._errors():
@@ -150,7 +150,7 @@ class MilvusGallery:
         return count
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         if k < 1:
             raise ConfigError(f"k is at least 1, found {k}")
         queries = _vectors(self._matcher, descriptions)
@@ -173,12 +173,12 @@ class MilvusGallery:
         ]
 
     def entry(self, number: int) -> GalleryEntry | None:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         rows = self._query(f"id == {int(number)}", [*self._labels, "picture"])
         return entry_of(rows[0]) if rows else None
 
     def summary(self) -> Summary:
-        """See ``Gallery``; reads all labels in batches."""
+        """See ``GalleryStore``; reads all labels in batches."""
         rows = list(self._every(self._collection, ["person", "camera", "time_us"]))
         times = [row["time_us"] / 1e6 for row in rows if row["time_us"] != UNKNOWN_US]
         return Summary(
@@ -190,7 +190,7 @@ class MilvusGallery:
         )
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """See ``Gallery``; confirmations are in another collection."""
+        """See ``GalleryStore``; confirmations are in another collection."""
         row = {
             "id": microseconds(confirmation.time_s),
             "vector": [0.0, 0.0],  # Milvus needs a vector in every collection
@@ -202,7 +202,7 @@ class MilvusGallery:
             self._client.upsert(self._confirmed, [row])
 
     def confirmed(self) -> list[Confirmation]:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         with self._errors():
             if not self._client.has_collection(self._confirmed):
                 return []
@@ -214,7 +214,7 @@ class MilvusGallery:
         """Nothing to do: Milvus keeps its own index."""
 
     def close(self) -> None:
-        """See ``Gallery``."""
+        """See ``GalleryStore``."""
         self._client.close()
 
     def _create(self) -> None:

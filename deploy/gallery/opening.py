@@ -9,7 +9,7 @@ from typing import Any
 
 from reid.matching import Matcher
 
-from .gallery import Gallery
+from .gallery import GalleryStore
 from .local import SHORTLIST, LocalGallery
 from .search import AUTO
 from .store import create_store
@@ -29,14 +29,14 @@ def open_gallery(
     threads: int = 0,
     partial: bool = False,
     say: Callable[[str], object] = lambda line: None,
-) -> Gallery:
+) -> GalleryStore:
     """Open the gallery ``name``, made with ``matcher``'s model.
 
     ``create`` makes a new one if there is none. For a gallery in a folder: ``index`` is one of
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
     pairs compares with a query (0: all), ``threads`` those of exact search (0: all cores), and
     ``say`` gets the lines about building an index. If ``partial``, damaged images are left out,
-    which ``say`` and ``Gallery.left_out`` tell.
+    which ``say`` and ``GalleryStore.left_out`` tell.
 
     Raises ModelFileError for a gallery of another model, preprocessing or precision, or a
     damaged one, DataError if there is none, ConfigError for an unknown index or a malformed
@@ -44,7 +44,7 @@ def open_gallery(
     """
     if name.startswith(MILVUS):
         module = importlib.import_module("reid.deploy.gallery.milvus")
-        gallery: Gallery = module.open_milvus(name, matcher, create)
+        gallery: GalleryStore = module.open_milvus(name, matcher, create)
         return gallery
     if threads:
         faiss.omp_set_num_threads(threads)

@@ -25,7 +25,7 @@ from reid.errors import DataError, ModelFileError, OutputError, output_errors
 from reid.files import make_private_folder, same_group_as, sync_folder, write_text
 from reid.locks import locked
 
-from .head import HEAD_NAME, SEGMENT_FILE, Head, Listed, read_head
+from .head import HEAD_NAME, SEGMENT_FILE, Head, ListedSegment, read_head
 from .segment_files import read_segment, salvaged, write_segment
 from .segments import Damage, Segment
 
@@ -138,11 +138,11 @@ class Store:
         try:
             for file in files:
                 if isinstance(file, Segment) and file.path is not None:
-                    listed.append(Listed(file.path.name, len(file), file.seal))
+                    listed.append(ListedSegment(file.path.name, len(file), file.seal))
                 elif isinstance(file, list):
                     name = f"segment-{number:08d}.safetensors"
                     seal = write_segment(self.folder / name, file)
-                    listed.append(Listed(name, sum(map(len, file)), seal))
+                    listed.append(ListedSegment(name, sum(map(len, file)), seal))
                     number += 1
             head = dataclasses.replace(
                 self.head, next_id=next_id, next_file=number, segments=tuple(listed)
@@ -173,7 +173,7 @@ class Store:
         _require_one_kind(self.folder, segments, head)
         return segments, damage
 
-    def _open(self, listed: Listed) -> tuple[Segment | None, Damage | None]:
+    def _open(self, listed: ListedSegment) -> tuple[Segment | None, Damage | None]:
         path = self.folder / listed.name
         try:
             return read_segment(path, listed.rows, listed.seal), None

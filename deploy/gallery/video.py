@@ -19,7 +19,7 @@ from ..cameras.readers import Lost, read_source
 from ..cameras.sources import CameraSource
 from ..people.boxes import tidy
 from ..people.detector import PeopleDetector
-from .gallery import Box, Gallery, GalleryEntry
+from .gallery import Box, GalleryEntry, GalleryStore
 from .indexing import Indexed, add_images, content_hash
 from .pictures import jpeg
 
@@ -65,7 +65,7 @@ def videos_and_stills(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def index_video(
-    gallery: Gallery,
+    gallery: GalleryStore,
     matcher: Matcher[Any],
     detector: PeopleDetector,
     video: Path,
@@ -150,7 +150,9 @@ def _whole_pixels(box: FloatArray) -> Box:
     return left, top, max(1, right - left), max(1, bottom - top)
 
 
-def _add(gallery: Gallery, matcher: Matcher[Any], people: list[tuple[Image, GalleryEntry]]) -> int:
+def _add(
+    gallery: GalleryStore, matcher: Matcher[Any], people: list[tuple[Image, GalleryEntry]]
+) -> int:
     """Add the new people; returns how many."""
     if not people:
         return 0

@@ -12,7 +12,7 @@ from reid.data.images import decode_image
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher
 
-from ..gallery import Box, Confirmation, Gallery, Where
+from ..gallery import Box, Confirmation, GalleryStore, Where
 from ..gallery.indexing import content_hash, cropped
 from ..gallery.listing import names_from
 from ..gallery.pictures import picture_of
@@ -33,7 +33,7 @@ Query = Mapping[str, Sequence[str]]
 class GalleryService:
     """Serves one gallery with one matcher, which one thread uses at a time."""
 
-    def __init__(self, gallery: Gallery, matcher: Matcher[Any]) -> None:
+    def __init__(self, gallery: GalleryStore, matcher: Matcher[Any]) -> None:
         self._gallery, self._matcher = gallery, matcher
         self._turn = threading.Lock()
         self._decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..gallery import Gallery
+from ..gallery import GalleryStore
 from .appearance import AppearanceModel
 from .assignment import assign
 from .track import Identity, Track
@@ -33,7 +33,7 @@ class Identities:
     """
 
     def __init__(
-        self, model: AppearanceModel, gallery: Gallery | None = None, capacity: int = 0
+        self, model: AppearanceModel, gallery: GalleryStore | None = None, capacity: int = 0
     ) -> None:
         usual = PAIR_CAPACITY if model.compares_pairs else CAPACITY
         self._model, self._gallery = model, gallery
@@ -85,7 +85,7 @@ class Identities:
             elif identity is not None:
                 holders[identity.number] = track
 
-    def _by_gallery(self, due: list[Track], gallery: Gallery, taken: set[int]) -> list[Track]:
+    def _by_gallery(self, due: list[Track], gallery: GalleryStore, taken: set[int]) -> list[Track]:
         """Give people from the gallery their identity, nearest first; returns the other tracks."""
         known = []
         for track in due:

@@ -64,7 +64,7 @@ class FramePlan:
     """Numbers of the boxes whose features are needed."""
 
 
-class Tracker:
+class CameraTracker:
     """Tracks of one camera. For each frame: ``plan``, compute the wanted features, ``update``."""
 
     def __init__(self, model: AppearanceModel, settings: TrackSettings = USUAL) -> None:

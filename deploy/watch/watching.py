@@ -17,13 +17,13 @@ from reid.types import FloatArray, Image
 
 from ..cameras.camera import Counts, Frame
 from ..cameras.cameras import Cameras
-from ..gallery import Gallery
+from ..gallery import GalleryStore
 from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
 from .appearance import AppearanceModel, PersonAppearance
 from .events import Sink, TrackedFrame
 from .identities import Identities
-from .tracker import USUAL, Tracker, TrackSettings
+from .tracker import USUAL, CameraTracker, TrackSettings
 
 LATENCIES_KEPT = 100_000
 """Newest frames whose latencies are kept for the percentiles: a camera runs for months."""
@@ -43,14 +43,14 @@ class Watcher:
         *,
         settings: TrackSettings = USUAL,
         limit: float | None = None,
-        gallery: Gallery | None = None,
+        gallery: GalleryStore | None = None,
         min_height: int = MIN_HEIGHT,
     ) -> None:
         self.described = 0
         self._detector, self._settings, self._min_height = detector, settings, min_height
         self._model = AppearanceModel(matcher, limit)
         self.identities = Identities(self._model, gallery)
-        self.trackers: dict[str, Tracker] = {}
+        self.trackers: dict[str, CameraTracker] = {}
 
     def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
         """One round, with at most one frame of each camera."""
@@ -91,9 +91,9 @@ class Watcher:
         self.described += len(crops)
         return found
 
-    def _tracker(self, camera: str) -> Tracker:
+    def _tracker(self, camera: str) -> CameraTracker:
         if camera not in self.trackers:
-            self.trackers[camera] = Tracker(self._model, self._settings)
+            self.trackers[camera] = CameraTracker(self._model, self._settings)
         return self.trackers[camera]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import DataError, InputError, output_errors
-from reid.evaluation.cascade import Cascade, cascades
+from reid.evaluation.cascade import ShortlistReport, cascades
 from reid.evaluation.evaluating import (
     Evaluation,
     chance_rank1,
@@ -102,7 +102,7 @@ class Comparison:
         return [one.report for one in self.evaluations]
 
     @property
-    def cascades(self) -> list[Cascade]:
+    def cascades(self) -> list[ShortlistReport]:
         """What shortlists lose compared with the whole gallery."""
         return cascades(self.reports, self.shortlists)
 

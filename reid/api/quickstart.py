@@ -37,7 +37,7 @@ BENCH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QuickstartPlan:
     """The settings: output folder, numbers of people, and overrides of training settings."""
 
     out: Path
@@ -123,7 +123,7 @@ STEPS: dict[str, Callable[..., Answer]] = {
 class Quickstart:
     """The plan in progress and the results of the steps so far."""
 
-    plan: Plan
+    plan: QuickstartPlan
     tell: Say
     """Called with each step's result as text."""
     started_s: float = field(default_factory=time.perf_counter)
@@ -163,7 +163,7 @@ _ARGUMENTS = ("folder", "recipe", "models", "run", "reference", "candidate", "mo
 _OPTION_NAMES = {"name": "--data", "overrides": "--set", "batch_sizes": "--batch"}
 
 
-def run_quickstart(plan: Plan, tell: Say = say) -> Path | None:
+def run_quickstart(plan: QuickstartPlan, tell: Say = say) -> Path | None:
     """Fill ``plan.out``; return its ``index.html``, or None if training was interrupted.
 
     Raises OutputError for a folder that is in use, ConfigError for an override, and what the

@@ -54,9 +54,11 @@ def quickstart(
     Prints the command for each step, takes under four minutes on two CPU cores, and writes
     index.html with all results.
     """
-    from reid.api.quickstart import Plan, run_quickstart
+    from reid.api.quickstart import QuickstartPlan, run_quickstart
 
-    page = run_quickstart(Plan(out, seed, train_identities, people, overrides), click.echo)
+    page = run_quickstart(
+        QuickstartPlan(out, seed, train_identities, people, overrides), click.echo
+    )
     if page is not None:
         click.echo(page)
     return {"interrupted": page is None}

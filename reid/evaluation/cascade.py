@@ -10,7 +10,7 @@ from reid.types import EvalReport
 
 
 @dataclass(frozen=True, slots=True)
-class Cascade:
+class ShortlistReport:
     """One model's results when it compares the whole gallery, and only the shortlist."""
 
     whole: EvalReport
@@ -53,7 +53,7 @@ def points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
-def savings(cascades: Sequence[Cascade]) -> list[str]:
+def savings(cascades: Sequence[ShortlistReport]) -> list[str]:
     """For the terminal: one paragraph with a line per shortlist; empty without shortlists."""
     lines = [
         f"{one.short.model}: loses {points(one.rank1_lost)} points of rank-1 and "
@@ -64,7 +64,7 @@ def savings(cascades: Sequence[Cascade]) -> list[str]:
     return ["\n".join(["against the whole gallery", *lines])] if lines else []
 
 
-def cascades(reports: Sequence[EvalReport], shortlists: Sequence[int]) -> list[Cascade]:
+def cascades(reports: Sequence[EvalReport], shortlists: Sequence[int]) -> list[ShortlistReport]:
     """Each shortlist with its model's whole-gallery report; empty if that was not measured.
 
     ``reports`` are from ``evaluate_models`` with ``shortlists``, where 0 is the whole gallery.
@@ -76,6 +76,8 @@ def cascades(reports: Sequence[EvalReport], shortlists: Sequence[int]) -> list[C
         of_model = reports[start : start + len(shortlists)]
         whole = of_model[shortlists.index(0)]
         found += [
-            Cascade(whole, one) for one, best in zip(of_model, shortlists, strict=True) if best
+            ShortlistReport(whole, one)
+            for one, best in zip(of_model, shortlists, strict=True)
+            if best
         ]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from reid.evaluation.cascade import Cascade, savings
+from reid.evaluation.cascade import ShortlistReport, savings
 from reid.evaluation.differences import difference_table, differences
 from reid.evaluation.published import published_beside, published_table
 from reid.evaluation.tables import camera_tables, table
@@ -22,7 +22,7 @@ class Finding(Protocol):
 
 def told(
     reports: Sequence[EvalReport],
-    cascades: Sequence[Cascade],
+    cascades: Sequence[ShortlistReport],
     consistencies: Sequence[Finding],
     *,
     chance: float,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reid import __version__
-from reid.evaluation.cascade import Cascade
+from reid.evaluation.cascade import ShortlistReport
 from reid.evaluation.tables import heading
 from reid.files import write_text
 from reid.report.drawing import Picture, smallest
@@ -30,7 +30,7 @@ def write_report(
     folder: Path,
     found: Mapping[str, Any],
     reports: Sequence[EvalReport],
-    cascades: Sequence[Cascade] = (),
+    cascades: Sequence[ShortlistReport] = (),
     *,
     pictures: Sequence[Picture] = (),
     not_drawn: Sequence[str] = (),
@@ -53,7 +53,7 @@ def write_report(
 def eval_page(
     found: Mapping[str, Any],
     reports: Sequence[EvalReport],
-    cascades: Sequence[Cascade] = (),
+    cascades: Sequence[ShortlistReport] = (),
     *,
     pictures: Sequence[Picture] = (),
     not_drawn: Sequence[str] = (),

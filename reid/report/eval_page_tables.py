@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reid.evaluation.cascade import Cascade, points
+from reid.evaluation.cascade import ShortlistReport, points
 from reid.evaluation.published import published_beside
 from reid.evaluation.tables import COLUMNS, row
 from reid.report.html_page import folded, paragraph, table
@@ -106,7 +106,7 @@ def costs(reports: Sequence[EvalReport]) -> list[Part]:
     return [("Time", [table(head, rows)])]
 
 
-def shortlists(reports: Sequence[EvalReport], cascades: Sequence[Cascade]) -> list[Part]:
+def shortlists(reports: Sequence[EvalReport], cascades: Sequence[ShortlistReport]) -> list[Part]:
     """What shortlists lose and save; nothing without shortlists."""
     title = "Shortlists compared with the whole gallery"
     if cascades:

@@ -10,7 +10,7 @@ from reid.evaluation.evaluating import Evaluation
 from reid.model_file.opening import ModelFile
 from reid.report.chosen import queries_to_show
 from reid.report.drawing import Picture, save_png
-from reid.report.inside import Run, inside_pictures, what_is_shown
+from reid.report.inside import OpenedRun, inside_pictures, what_is_shown
 from reid.report.ranked import ranked_list_picture
 from reid.report.retrieval_charts import curves_picture, distances_picture
 
@@ -92,16 +92,16 @@ def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
 
 def _opened(
     models: Sequence[Path], evaluations: Sequence[Evaluation]
-) -> tuple[dict[str, list[Run]], list[str]]:
+) -> tuple[dict[str, list[OpenedRun]], list[str]]:
     """Networks -> their runs; a line for each network with exported files only."""
     per_model = len(evaluations) // len(models)  # one for each shortlist and re-ranking
-    runs: dict[str, list[Run]] = {}
+    runs: dict[str, list[OpenedRun]] = {}
     files: dict[str, Path] = {}
     for model, evaluation in zip(models, evaluations[::per_model], strict=True):
         file = ModelFile.at(model)
         if file.is_checkpoint:
             manifest = file.checkpoint.manifest
-            run = Run(file, file.network(), manifest.preprocess, evaluation)
+            run = OpenedRun(file, file.network(), manifest.preprocess, evaluation)
             runs.setdefault(manifest.network, []).append(run)
         elif file.has_manifest_beside:
             files.setdefault(file.unchecked_manifest.network, model)

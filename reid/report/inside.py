@@ -29,7 +29,7 @@ from reid.types import Image
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class OpenedRun:
     """An evaluated run, opened for pictures of its network."""
 
     file: ModelFile
@@ -47,7 +47,7 @@ class Run:
         return partial(part(look.data), self.network, self.preprocess, losses=losses)
 
 
-def inside_pictures(network: str, runs: Sequence[Run], rows: Sequence[int]) -> list[Picture]:
+def inside_pictures(network: str, runs: Sequence[OpenedRun], rows: Sequence[int]) -> list[Picture]:
     """The pictures of the runs of one network, for the queries ``rows`` (at least one).
 
     Fewer if no query has both a correct match and a wrong image.
@@ -61,12 +61,12 @@ def what_is_shown(network: str) -> str:
     return " and ".join(look.what for look in network_named(network).looks)
 
 
-def _trio(run: Run, rows: Sequence[int]) -> Trio | None:
+def _trio(run: OpenedRun, rows: Sequence[int]) -> Trio | None:
     """The trio of the first query that has one."""
     return next(filter(None, (trio_of(run.evaluation, q) for q in rows)), None)
 
 
-def _feature_maps(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture | None:
+def _feature_maps(look: Look, runs: Sequence[OpenedRun], rows: Sequence[int]) -> Picture | None:
     run, trio = runs[0], _trio(runs[0], rows)
     if trio is None:
         return None
@@ -80,7 +80,7 @@ def _feature_maps(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Pictu
     )
 
 
-def _patch_matches(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture | None:
+def _patch_matches(look: Look, runs: Sequence[OpenedRun], rows: Sequence[int]) -> Picture | None:
     run, trio = runs[0], _trio(runs[0], rows)
     if trio is None:
         return None
@@ -93,7 +93,7 @@ def _patch_matches(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Pict
     )
 
 
-def _parts(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
+def _parts(look: Look, runs: Sequence[OpenedRun], rows: Sequence[int]) -> Picture:
     """What the first run compared."""
     run, k = runs[0], 3
     split = run.evaluation.split
@@ -114,7 +114,7 @@ def _parts(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
     )
 
 
-def _scales(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
+def _scales(look: Look, runs: Sequence[OpenedRun], rows: Sequence[int]) -> Picture:
     """Where the two scales of each run find evidence."""
     records = [runs[0].evaluation.split.query[q] for q in rows]
     images = [read_image(record.path) for record in records]
@@ -128,7 +128,7 @@ def _scales(look: Look, runs: Sequence[Run], rows: Sequence[int]) -> Picture:
     )
 
 
-DRAWERS: Mapping[str, Callable[[Look, Sequence[Run], Sequence[int]], Picture | None]] = {
+DRAWERS: Mapping[str, Callable[[Look, Sequence[OpenedRun], Sequence[int]], Picture | None]] = {
     "feature_maps": _feature_maps,
     "patch_matches": _patch_matches,
     "parts": _parts,

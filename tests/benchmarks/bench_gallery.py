@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from reid.deploy.gallery import Gallery, GalleryEntry, Where
+from reid.deploy.gallery import GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.vectors import faiss
 from reid.files import write_text
@@ -65,7 +65,7 @@ class People:
         return unit_vectors(self.centres[people] + noise.astype(np.float32))
 
 
-def fill(gallery: Gallery, people: People, rows: int) -> float:
+def fill(gallery: GalleryStore, people: People, rows: int) -> float:
     """Add all images, person by person at random; the seconds it took."""
     order = np.random.default_rng(1).permutation(rows) // EACH
     seconds = 0.0
@@ -108,12 +108,12 @@ def memory_mb() -> dict[str, float]:
     }
 
 
-def ids(gallery: Gallery, query: FloatArray, where: Where = Where()) -> set[int]:  # noqa: B008
+def ids(gallery: GalleryStore, query: FloatArray, where: Where = Where()) -> set[int]:  # noqa: B008
     return {match.id for match in gallery.search(query, K, where)[0]}
 
 
 def against_bare_faiss(
-    exact: Gallery, queries: list[FloatArray], dim: int
+    exact: GalleryStore, queries: list[FloatArray], dim: int
 ) -> tuple[dict[str, Any], list[set[int]]]:
     """Exact search and a flat FAISS index in turn, so that both meet the same load; the truth."""
     bare = faiss.IndexFlatL2(dim)

@@ -38,7 +38,7 @@ RECIPES = {
 NETWORKS = tuple(RECIPES)
 INDEXED = (("msp_cnn", "ivf"), ("msp_cnn", "hnsw"), ("csn", "binary"))
 """A gallery's network, and which index it holds."""
-OFFERED = (("msp_cnn", "hnsw"), ("csn", "binary"))
+OFFERED = (("csn", "binary"),)
 """Those whose index can still be chosen with ``--engine``."""
 MODELS = {
     "msp_cnn": Path("msp_cnn/exported/msp_cnn.fp32.onnx"),

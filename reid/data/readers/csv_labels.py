@@ -15,7 +15,7 @@ from pathlib import Path
 from reid.data.readers.division import Choice
 from reid.data.readers.folders import Contents, require_files, scan
 from reid.data.readers.label_files import name_from_cell, read_table
-from reid.data.readers.own_images import SUBSETS, UNDIVIDED, Labelled, divide, number_images
+from reid.data.readers.own_images import SUBSETS, UNDIVIDED, LabelledImage, divide, number_images
 from reid.errors import DataError, nearest
 from reid.types import Split
 
@@ -51,7 +51,7 @@ def _csv_file(root: Path) -> Path:
     return root / found[0]
 
 
-def _labels(source: Path, choice: Choice) -> list[Labelled]:
+def _labels(source: Path, choice: Choice) -> list[LabelledImage]:
     real_folder = lru_cache(os.path.realpath)  # there are many images to a folder
     lines: dict[Path, int] = {}
     labels = []
@@ -75,7 +75,7 @@ def _labels(source: Path, choice: Choice) -> list[Labelled]:
 
 def _label(
     base: Path, real_folder: Callable[[str | Path], str], row: Mapping[str, str]
-) -> Labelled:
+) -> LabelledImage:
     """One row as a labelled image. Raises ValueError if a value is missing or invalid."""
     text, person, camera, split = (row[name] for name in COLUMNS)
     subset = split.lower()
@@ -89,7 +89,7 @@ def _label(
     if "\0" in text or not _is_inside(path, base, real_folder):
         raise ValueError(f"{text!r} is outside {base}; images must be inside the CSV's folder")
     camera = name_from_cell(camera)
-    return Labelled(Path(path), name_from_cell(person), camera or None, subset or UNDIVIDED)
+    return LabelledImage(Path(path), name_from_cell(person), camera or None, subset or UNDIVIDED)
 
 
 def _is_inside(path: str, base: Path, real_folder: Callable[[str | Path], str]) -> bool:

@@ -46,7 +46,7 @@ _MARKET_DIGITS = 4
 """Digits of an identity in Market-1501's names: 0002."""
 
 
-class Labelled(NamedTuple):
+class LabelledImage(NamedTuple):
     """An image with the user's labels.
 
     ``person`` is a name, or an int in Market-1501's numbering (-1 junk, 0 distractor) from a
@@ -67,8 +67,11 @@ def name_key(name: int | str) -> str:
 
 
 def without_identity(
-    images: Sequence[Labelled], junk: Collection[str], distractors: Collection[str], where: Path
-) -> list[Labelled]:
+    images: Sequence[LabelledImage],
+    junk: Collection[str],
+    distractors: Collection[str],
+    where: Path,
+) -> list[LabelledImage]:
     """The images with these people as junk and distractors.
 
     Raises DataError for a name that nobody has, or that is in both.
@@ -96,7 +99,7 @@ def without_identity(
     ]
 
 
-def junk_hint(images: Iterable[Labelled]) -> str:
+def junk_hint(images: Iterable[LabelledImage]) -> str:
     """A line on people called as Market-1501's junk and distractors are; empty if there are none.
 
     Their images count like anybody's, which gives other figures than Market-1501's own layout.
@@ -118,7 +121,7 @@ def junk_hint(images: Iterable[Labelled]) -> str:
 
 
 def number_images(
-    images: Sequence[Labelled],
+    images: Sequence[LabelledImage],
     skipped: Mapping[str, tuple[str, ...]],
     notes: Sequence[str],
     root: Path,
@@ -167,13 +170,13 @@ def _first_skipped(skipped: Mapping[str, tuple[str, ...]]) -> str:
     return f" among {len(lines):,}; {lines[0]}" if lines else ""
 
 
-def _is_nobody(image: Labelled) -> bool:
+def _is_nobody(image: LabelledImage) -> bool:
     """Whether the image is junk or a distractor; a person *called* 0 or -1 is somebody."""
     return image.person in (JUNK_ID, DISTRACTOR_ID)
 
 
 def _by_subset(
-    images: Sequence[Labelled],
+    images: Sequence[LabelledImage],
     person_ids: Mapping[str, int],
     camera_ids: Mapping[str, int],
     skipped: Mapping[str, tuple[str, ...]],

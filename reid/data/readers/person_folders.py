@@ -25,7 +25,7 @@ from reid.data.readers.market_layout import FOLDERS, parse_name
 from reid.data.readers.own_images import (
     SUBSETS,
     UNDIVIDED,
-    Labelled,
+    LabelledImage,
     divide,
     name_key,
     number_images,
@@ -80,7 +80,7 @@ class FolderImages:
     understood.
     """
 
-    images: list[Labelled] = field(default_factory=list)
+    images: list[LabelledImage] = field(default_factory=list)
     unplaced: dict[str, list[Unplaced]] = field(default_factory=dict)
     not_read: dict[str, list[Unplaced]] = field(default_factory=dict)
     other_files: Counter[str] = field(default_factory=Counter)
@@ -286,10 +286,10 @@ def _label(
         if _differ(person, number):
             reason = TWO_IDENTITIES
         elif number is not None and (number in (JUNK_ID, DISTRACTOR_ID) or person is None):
-            found.images.append(Labelled(path, number, seen_by, subset))
+            found.images.append(LabelledImage(path, number, seen_by, subset))
             continue
         elif person is not None:
-            found.images.append(Labelled(path, person, seen_by, subset))
+            found.images.append(LabelledImage(path, person, seen_by, subset))
             continue
         else:
             reason = NO_IDENTITY

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Gallery, GalleryEntry
+from reid.deploy.gallery import GalleryEntry, GalleryStore
 from reid.deploy.gallery.opening import open_gallery
 from reid.matching import PairMatcher, VectorMatcher, unit_vectors
 from reid.model_file.manifest import Manifest
@@ -93,5 +93,5 @@ def pair_matcher() -> PairMatcher:
 
 
 @pytest.fixture
-def gallery(tmp_path: Path, matcher: VectorMatcher) -> Gallery:
+def gallery(tmp_path: Path, matcher: VectorMatcher) -> GalleryStore:
     return open_gallery(str(tmp_path / "gallery"), matcher, create=True)

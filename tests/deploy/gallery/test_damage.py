@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from reid.cli import main
-from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
+from reid.deploy.gallery import Confirmation, GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.checking import check_gallery, drop_damaged
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, ModelFileError
@@ -29,7 +29,7 @@ VECTORS = people_vectors(4, 10)
 
 
 @pytest.fixture
-def filled(gallery: Gallery) -> Path:
+def filled(gallery: GalleryStore) -> Path:
     """Forty images in two files: of 30 and of 10."""
     gallery.add(VECTORS[:30], entries_of(30))
     gallery.add(VECTORS[30:], entries_of(10, 30))
@@ -117,7 +117,7 @@ def test_a_file_of_another_gallery_or_of_another_day_is_refused(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
-def test_features_that_are_not_finite_are_not_added(gallery: Gallery, bad: float) -> None:
+def test_features_that_are_not_finite_are_not_added(gallery: GalleryStore, bad: float) -> None:
     vectors = VECTORS[:10].copy()
     vectors[3, 2] = bad
     with pytest.raises(ModelFileError, match=r"1 of 10 images .* the first of /images/3\.jpg"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
+from reid.deploy.gallery import Confirmation, GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, OutputError, ReidError
 from reid.locks import locked
@@ -26,7 +26,7 @@ def ids(matches):
     return [match.id for match in matches]
 
 
-def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
+def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: GalleryStore) -> None:
     vectors = people_vectors(4, 10)
     assert gallery.add(vectors, entries_of(40)) == 40
     found = gallery.search(vectors[[7, 31]], k=3)
@@ -36,7 +36,7 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
     assert found[1][0].entry == GalleryEntry("/images/31.jpg", "p3", "c1", 1860.0)
 
 
-def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
+def test_an_entry_comes_back_as_it_was(gallery: GalleryStore) -> None:
     full = GalleryEntry(
         "rtsp://a/1", "älice", "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j"
     )
@@ -49,7 +49,7 @@ def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
     assert gallery.entry(-1) is None
 
 
-def test_an_image_is_described_once(gallery: Gallery) -> None:
+def test_an_image_is_described_once(gallery: GalleryStore) -> None:
     vectors = people_vectors(2, 10)
     entries = entries_of(20)
     assert gallery.add(vectors[:12], entries[:12]) == 12
@@ -60,7 +60,7 @@ def test_an_image_is_described_once(gallery: Gallery) -> None:
 
 
 def test_what_another_added_is_found_at_the_next_search(
-    gallery: Gallery, matcher: VectorMatcher
+    gallery: GalleryStore, matcher: VectorMatcher
 ) -> None:
     other = open_gallery(gallery.name, matcher)
     vectors = people_vectors(2, 10)
@@ -91,7 +91,7 @@ def meets(where: Where, i: int) -> bool:
 
 
 @pytest.mark.parametrize("where", FILTERS)
-def test_filters_choose_before_ranking(gallery: Gallery, where: Where) -> None:
+def test_filters_choose_before_ranking(gallery: GalleryStore, where: Where) -> None:
     vectors = people_vectors(4, 10)
     for at in (0, 15, 30):  # three segments that the filter crosses
         gallery.add(vectors[at : at + 15], entries_of(40)[at : at + 15])
@@ -102,7 +102,7 @@ def test_filters_choose_before_ranking(gallery: Gallery, where: Where) -> None:
 
 
 @pytest.mark.parametrize("where", FILTERS)
-def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: Where) -> None:
+def test_deleting_erases_just_what_the_filter_chooses(gallery: GalleryStore, where: Where) -> None:
     vectors = people_vectors(4, 10)
     for at in (0, 15, 30):
         gallery.add(vectors[at : at + 15], entries_of(40)[at : at + 15])
@@ -117,7 +117,7 @@ def test_deleting_erases_just_what_the_filter_chooses(gallery: Gallery, where: W
         )
 
 
-def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
+def test_what_was_deleted_is_on_the_disk_no_more(gallery: GalleryStore) -> None:
     vectors = people_vectors(2, 10)
     gallery.add(vectors, entries_of(20))
     gallery.delete(Where(people=("p1",)))
@@ -129,14 +129,14 @@ def test_what_was_deleted_is_on_the_disk_no_more(gallery: Gallery) -> None:
     assert b"p1" not in content
 
 
-def test_an_image_of_unknown_time_is_in_no_span(gallery: Gallery) -> None:
+def test_an_image_of_unknown_time_is_in_no_span(gallery: GalleryStore) -> None:
     gallery.add(people_vectors(1, 2), [GalleryEntry("a", time_s=5.0), GalleryEntry("b")])
     query = people_vectors(1, 1)
     assert ids(gallery.search(query, 5, Where(since_s=-1e9))[0]) == [0]
     assert len(gallery.search(query, 5)[0]) == 2
 
 
-def test_many_small_additions_make_few_files(gallery: Gallery) -> None:
+def test_many_small_additions_make_few_files(gallery: GalleryStore) -> None:
     vectors = people_vectors(10, 10)
     for i in range(100):
         gallery.add(vectors[i : i + 1], entries_of(1, i))
@@ -145,7 +145,7 @@ def test_many_small_additions_make_few_files(gallery: Gallery) -> None:
 
 
 def test_a_large_addition_is_divided_and_counts_at_once(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reid.deploy.gallery.local.SEGMENT_BYTES", 1000)
     vectors = people_vectors(4, 10)
@@ -154,7 +154,7 @@ def test_a_large_addition_is_divided_and_counts_at_once(
     assert ids(gallery.search(vectors[39:], 1)[0]) == [39]
 
 
-def test_the_summary_is_what_there_is_to_filter_by(gallery: Gallery) -> None:
+def test_the_summary_is_what_there_is_to_filter_by(gallery: GalleryStore) -> None:
     gallery.add(people_vectors(2, 10), entries_of(20))
     gallery.delete(Where(people=("p0",)))
     found = gallery.summary()
@@ -165,7 +165,7 @@ def test_the_summary_is_what_there_is_to_filter_by(gallery: Gallery) -> None:
     assert gallery.search(people_vectors(1, 2), 3) == [[], []]
 
 
-def test_what_was_confirmed_is_kept(gallery: Gallery, matcher: VectorMatcher) -> None:
+def test_what_was_confirmed_is_kept(gallery: GalleryStore, matcher: VectorMatcher) -> None:
     said = [Confirmation("ab", 3, True, 1.5), Confirmation("ab", 4, False, 2.5)]
     for one in said:
         gallery.confirm(one)
@@ -211,7 +211,7 @@ def test_a_folder_of_other_files_is_not_made_a_gallery(
 
 
 def test_a_writer_is_told_who_writes_already(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reid.locks.PATIENCE_S", 0.05)
     vectors = people_vectors(1, 10)
@@ -224,7 +224,9 @@ def test_a_writer_is_told_who_writes_already(
     assert gallery.add(vectors, entries_of(10)) == 10
 
 
-def test_writers_at_once_lose_and_double_nothing(gallery: Gallery, matcher: VectorMatcher) -> None:
+def test_writers_at_once_lose_and_double_nothing(
+    gallery: GalleryStore, matcher: VectorMatcher
+) -> None:
     vectors = people_vectors(8, 10)
 
     def write(first: int) -> None:
@@ -301,14 +303,14 @@ def test_a_pair_network_without_a_vector_compares_everything(
 
 
 @pytest.mark.parametrize("k", [0, -1])
-def test_no_results_cannot_be_asked_for(gallery: Gallery, k: int) -> None:
+def test_no_results_cannot_be_asked_for(gallery: GalleryStore, k: int) -> None:
     with pytest.raises(ConfigError, match="k is at least 1"):
         gallery.search(people_vectors(1, 1), k)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (0, 0, 5, -1), (2**31, 0, 1, 1)])
 def test_an_impossible_box_is_refused_and_nothing_is_added(
-    gallery: Gallery, box: tuple[int, int, int, int]
+    gallery: GalleryStore, box: tuple[int, int, int, int]
 ) -> None:
     with pytest.raises(DataError, match="a box is at least 1x1 pixel"):
         gallery.add(people_vectors(1, 1), [GalleryEntry("a", box=box)])
@@ -327,7 +329,7 @@ def damaged(path: Path, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("pattern", ["gallery.json", "segment-*"])
 def test_damage_is_one_line_or_harmless(
-    gallery: Gallery, matcher: VectorMatcher, pattern: str
+    gallery: GalleryStore, matcher: VectorMatcher, pattern: str
 ) -> None:
     vectors = people_vectors(3, 10)
     gallery.add(vectors, entries_of(30))
@@ -347,7 +349,7 @@ def test_damage_is_one_line_or_harmless(
 
 @pytest.mark.parametrize("change", ["confirm", "a refused addition"])
 def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
-    gallery: Gallery, matcher: VectorMatcher, change: str
+    gallery: GalleryStore, matcher: VectorMatcher, change: str
 ) -> None:
     vectors, where = people_vectors(6, 10), Where(cameras=("c0",))
     gallery.add(vectors[:40], entries_of(40))
@@ -374,7 +376,7 @@ def test_a_filter_chooses_among_the_rows_that_a_change_of_ours_found(
     ],
 )
 def test_numbers_that_no_gallery_could_go_on_with_are_damage(
-    gallery: Gallery, matcher: VectorMatcher, name: str, content: object
+    gallery: GalleryStore, matcher: VectorMatcher, name: str, content: object
 ) -> None:
     gallery.add(people_vectors(1, 10), entries_of(10))
     head = Path(gallery.name, "gallery.json")
@@ -385,21 +387,21 @@ def test_numbers_that_no_gallery_could_go_on_with_are_damage(
 
 @pytest.mark.parametrize("name", ["gallery.json", "confirmed.json"])
 def test_a_file_nested_without_end_is_damage(
-    gallery: Gallery, matcher: VectorMatcher, name: str
+    gallery: GalleryStore, matcher: VectorMatcher, name: str
 ) -> None:
     Path(gallery.name, name).write_text("[" * 100_000)
     with pytest.raises(ModelFileError, match=f"{name} is damaged"):
         open_gallery(gallery.name, matcher).confirmed()
 
 
-def test_confirmations_of_wrong_kinds_are_damage(gallery: Gallery) -> None:
+def test_confirmations_of_wrong_kinds_are_damage(gallery: GalleryStore) -> None:
     row = {"query": "ab", "id": 1, "same": True, "time_s": "soon"}
     Path(gallery.name, "confirmed.json").write_text(json.dumps([row]))
     with pytest.raises(ModelFileError, match="malformed confirmation"):
         gallery.confirmed()
 
 
-def test_a_file_whose_name_is_no_utf_8_is_found_again(gallery: Gallery) -> None:
+def test_a_file_whose_name_is_no_utf_8_is_found_again(gallery: GalleryStore) -> None:
     known = GalleryEntry(os.fsdecode(b"/images/\xff.jpg"), os.fsdecode(b"b\xf6b"), content="1")
     gallery.add(people_vectors(1, 1), [known])
     found = gallery.entry(0)
@@ -408,7 +410,7 @@ def test_a_file_whose_name_is_no_utf_8_is_found_again(gallery: Gallery) -> None:
 
 
 def test_another_model_s_gallery_in_the_folder_is_refused_whoever_noticed_it(
-    gallery: Gallery, tmp_path: Path
+    gallery: GalleryStore, tmp_path: Path
 ) -> None:
     Path(gallery.name).rename(tmp_path / "old")
     open_gallery(gallery.name, VectorMatcher(PixelRunner(precision="fp16")), create=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Confirmation, Gallery, GalleryEntry, Where
+from reid.deploy.gallery import Confirmation, GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ConfigError, DataError, ModelFileError, ReidError
 from reid.matching import PairMatcher, VectorMatcher
@@ -55,7 +55,7 @@ def name(folder: Path, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def gallery(name: str, matcher: VectorMatcher) -> Iterator[Gallery]:
+def gallery(name: str, matcher: VectorMatcher) -> Iterator[GalleryStore]:
     opened = open_gallery(name, matcher, create=True)
     yield opened
     opened.close()
@@ -65,7 +65,7 @@ def people(matches):
     return [match.entry.source for match in matches]
 
 
-def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) -> None:
+def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: GalleryStore) -> None:
     vectors = people_vectors(4, 10)
     assert gallery.add(vectors, entries_of(40)) == 40
     assert gallery.add(vectors[5:], entries_of(35, 5)) == 0
@@ -77,7 +77,7 @@ def test_the_nearest_are_found_with_all_that_is_known_of_them(gallery: Gallery) 
         assert [m.distance for m in matches] == pytest.approx(np.sort(row)[:3], abs=2e-3)
 
 
-def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
+def test_an_entry_comes_back_as_it_was(gallery: GalleryStore) -> None:
     full = GalleryEntry(
         "rtsp://a/1", 'ä "l\\', "gate", 1_700_000_000.123456, (3, -4, 50, 60), "", b"j", 250, 10.04
     )
@@ -102,7 +102,9 @@ def test_an_entry_comes_back_as_it_was(gallery: Gallery) -> None:
         Where(people=('p1" or person != "',)),
     ],
 )
-def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, where: Where) -> None:
+def test_filters_choose_what_is_found_and_what_is_deleted(
+    gallery: GalleryStore, where: Where
+) -> None:
     vectors = people_vectors(4, 10)
     gallery.add(vectors, entries_of(40))
     chosen = [
@@ -118,7 +120,7 @@ def test_filters_choose_what_is_found_and_what_is_deleted(gallery: Gallery, wher
     assert len(gallery) == 40 - len(chosen)
 
 
-def test_the_summary_and_what_was_confirmed(gallery: Gallery) -> None:
+def test_the_summary_and_what_was_confirmed(gallery: GalleryStore) -> None:
     gallery.add(people_vectors(2, 10), entries_of(20))
     found = gallery.summary()
     assert (found.images, found.people, found.cameras) == (20, ("p0", "p1"), ("c0", "c1", "c2"))
@@ -130,7 +132,7 @@ def test_the_summary_and_what_was_confirmed(gallery: Gallery) -> None:
     assert gallery.confirmed() == said
 
 
-def test_another_model_is_refused(gallery: Gallery) -> None:
+def test_another_model_is_refused(gallery: GalleryStore) -> None:
     other = vector_matcher()
     other.identity = {**other.identity, "precision": "fp16"}
     with pytest.raises(ModelFileError, match=r"precision fp32 \(this model: fp16\)"):
@@ -147,7 +149,7 @@ def test_a_pair_network_is_sent_to_a_folder(name: str, pair_matcher: PairMatcher
         open_gallery(name, pair_matcher, create=True)
 
 
-def test_a_text_too_long_for_its_field_is_named_and_nothing_is_added(gallery: Gallery) -> None:
+def test_a_text_too_long_for_its_field_is_named_and_nothing_is_added(gallery: GalleryStore) -> None:
     with pytest.raises(DataError, match=r"a: a person of 600 bytes; Milvus keeps up to 512"):
         gallery.add(people_vectors(1, 2), [GalleryEntry("b"), GalleryEntry("a", "x" * 600)])
     assert len(gallery) == 0

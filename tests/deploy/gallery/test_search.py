@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Gallery, Where
+from reid.deploy.gallery import GalleryStore, Where
 from reid.deploy.gallery import search as search_module
 from reid.deploy.gallery.index import (
     FORMAT,
@@ -40,7 +40,7 @@ def no_gallery_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def full(gallery: Gallery) -> str:
+def full(gallery: GalleryStore) -> str:
     """The name of a gallery of all vectors in two files."""
     gallery.add(VECTORS[:1000], entries_of(1000))
     gallery.add(VECTORS[1000:], entries_of(NUM - 1000, 1000))

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from reid.deploy.gallery import Gallery, GalleryEntry
+from reid.deploy.gallery import GalleryEntry, GalleryStore
 from reid.deploy.gallery.indexing import add_images
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.serve import server as server_module
@@ -52,7 +52,7 @@ class Site:
     """A server that is running, and requests to it."""
 
     server: GalleryServer
-    gallery: Gallery
+    gallery: GalleryStore
     errors: list[Any]
 
     def ask(
@@ -73,7 +73,7 @@ class Site:
 
 
 @contextmanager
-def running(gallery: Gallery, matcher: VectorMatcher, access: Access) -> Iterator[Site]:
+def running(gallery: GalleryStore, matcher: VectorMatcher, access: Access) -> Iterator[Site]:
     server = GalleryServer("127.0.0.1", 0, access, GalleryService(gallery, matcher))
     site = Site(server, gallery, [])
     server.handle_error = lambda *details: site.errors.append(details)  # type: ignore[method-assign]
@@ -93,7 +93,7 @@ def matcher() -> VectorMatcher:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory, matcher: VectorMatcher) -> Gallery:
+def filled(tmp_path_factory: pytest.TempPathFactory, matcher: VectorMatcher) -> GalleryStore:
     """Twelve people from files, two cameras, and one from a camera that has no files."""
     folder = tmp_path_factory.mktemp("served")
     gallery = open_gallery(str(folder / "gallery"), matcher, create=True)
@@ -111,7 +111,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, matcher: VectorMatcher) -> 
 
 
 @pytest.fixture
-def site(filled: Gallery, matcher: VectorMatcher) -> Iterator[Site]:
+def site(filled: GalleryStore, matcher: VectorMatcher) -> Iterator[Site]:
     with running(filled, matcher, Access("127.0.0.1")) as running_site:
         yield running_site
         assert running_site.errors == []
@@ -138,7 +138,7 @@ def test_the_summary_tells_what_to_filter_by(site: Site) -> None:
 
 
 def test_a_damaged_gallery_is_searched_without_the_damaged_images_and_the_page_says_so(
-    filled: Gallery, matcher: VectorMatcher
+    filled: GalleryStore, matcher: VectorMatcher
 ) -> None:
     file = max(Path(filled.name).glob("segment-*"), key=lambda path: path.stat().st_size)
     vector = load_file(file)["described.vector"][0]
@@ -294,7 +294,7 @@ def test_a_request_that_trickles_in_is_given_up(
 
 
 def test_more_connections_than_allowed_are_hung_up_and_the_rest_go_on(
-    filled: Gallery, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+    filled: GalleryStore, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
     with running(filled, matcher, Access("127.0.0.1")) as site:
@@ -340,7 +340,7 @@ def test_another_site_s_page_cannot_ask_through_a_browser(
 
 
 def test_with_a_token_nothing_but_the_empty_page_is_told_without_it(
-    filled: Gallery, matcher: VectorMatcher
+    filled: GalleryStore, matcher: VectorMatcher
 ) -> None:
     with running(filled, matcher, Access("0.0.0.0", TOKEN)) as site:
         for said in ("", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer \xff"):
@@ -446,7 +446,7 @@ def test_a_thousand_mutated_requests_leave_a_server_that_answers(site: Site) -> 
 
 
 def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(
-    filled: Gallery, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    filled: GalleryStore, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     from reid.cli import main
 
@@ -480,7 +480,7 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
 
 
 def test_few_images_are_decoded_at_once(
-    filled: Gallery, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+    filled: GalleryStore, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, most = [], []
     gate = threading.Event()

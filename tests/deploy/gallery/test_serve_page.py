@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import Gallery, GalleryEntry
+from reid.deploy.gallery import GalleryEntry, GalleryStore
 from reid.deploy.gallery.indexing import add_images
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.serve.access import Access
@@ -40,7 +40,7 @@ def figure(number: int, shade: int) -> Image:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, VectorMatcher, Path]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[GalleryStore, VectorMatcher, Path]:
     """Ten people, seen by two cameras; one has a name that a careless page would run."""
     folder = tmp_path_factory.mktemp("page")
     matcher = VectorMatcher(PixelRunner())
@@ -84,7 +84,7 @@ def pictures_are_loaded(page: Page) -> None:
 
 
 def test_an_image_is_searched_filtered_and_a_match_confirmed(
-    filled: tuple[Gallery, VectorMatcher, Path], page: Page, tmp_path: Path
+    filled: tuple[GalleryStore, VectorMatcher, Path], page: Page, tmp_path: Path
 ) -> None:
     gallery, matcher, folder = filled
     with running(gallery, matcher, Access("127.0.0.1")) as site:
@@ -113,7 +113,7 @@ def test_an_image_is_searched_filtered_and_a_match_confirmed(
 
 
 def test_a_box_drawn_on_a_frame_finds_the_person_in_it(
-    filled: tuple[Gallery, VectorMatcher, Path], page: Page, tmp_path: Path
+    filled: tuple[GalleryStore, VectorMatcher, Path], page: Page, tmp_path: Path
 ) -> None:
     gallery, matcher, _ = filled
     frame = np.full((480, 640, 3), 120, np.uint8)
@@ -139,7 +139,7 @@ def test_a_box_drawn_on_a_frame_finds_the_person_in_it(
 
 
 def test_a_gallery_with_a_token_asks_for_it(
-    filled: tuple[Gallery, VectorMatcher, Path], page: Page
+    filled: tuple[GalleryStore, VectorMatcher, Path], page: Page
 ) -> None:
     gallery, matcher, _ = filled
     with running(gallery, matcher, Access("127.0.0.1", TOKEN)) as site:

@@ -10,7 +10,7 @@ import pytest
 
 from reid.deploy.people.boxes import People
 from reid.deploy.watch.appearance import AppearanceModel
-from reid.deploy.watch.tracker import Track, Tracker, TrackSettings
+from reid.deploy.watch.tracker import CameraTracker, Track, TrackSettings
 from tests.deploy.watch.conftest import ColourMatcher, appearance_of
 
 FPS = 8
@@ -28,7 +28,9 @@ def person(colour: tuple[float, float, float], x: float, score: float = 0.9) -> 
     return colour, x, score
 
 
-def advance(tracker: Tracker, people: Iterable[Person], frame: int) -> tuple[list[Track], int]:
+def advance(
+    tracker: CameraTracker, people: Iterable[Person], frame: int
+) -> tuple[list[Track], int]:
     """One frame of people 40 wide and 100 high; the tracks found, and how many were described."""
     crowd = list(people)
     boxes = np.array([[x, 50, x + 40, 150] for _, x, _ in crowd], np.float32).reshape(-1, 4)
@@ -40,10 +42,10 @@ def advance(tracker: Tracker, people: Iterable[Person], frame: int) -> tuple[lis
 
 def follow(
     scene: Mapping[int, list[Person]] | list[list[Person]], model: AppearanceModel
-) -> tuple[list[dict[float, int]], Tracker]:
+) -> tuple[list[dict[float, int]], CameraTracker]:
     """Left edge -> track number, for each frame."""
     frames = list(scene.values()) if isinstance(scene, Mapping) else scene
-    tracker = Tracker(model)
+    tracker = CameraTracker(model)
     shown = []
     for number, people in enumerate(frames):
         tracks, _ = advance(tracker, people, number)
@@ -147,7 +149,7 @@ def test_weak_boxes_carry_a_track_on_and_begin_none(model: AppearanceModel) -> N
 def test_who_walks_alone_is_described_now_and_then_and_who_is_in_a_crowd_always(
     model: AppearanceModel,
 ) -> None:
-    tracker = Tracker(model)
+    tracker = CameraTracker(model)
     alone = [advance(tracker, [person(RED, 100 + 3 * n)], n)[1] for n in range(40)]
     every = int(SETTINGS.refresh_s * FPS)
     assert alone[: SETTINGS.min_hits] == [1] * SETTINGS.min_hits
@@ -159,7 +161,7 @@ def test_who_walks_alone_is_described_now_and_then_and_who_is_in_a_crowd_always(
 
 
 def test_in_a_crowd_only_looks_that_agree_are_learned(model: AppearanceModel) -> None:
-    tracker = Tracker(model)
+    tracker = CameraTracker(model)
     for n in range(5):
         advance(tracker, [person(RED, 100), person(RED, 300)], n)
     before = [track.appearance.count for track in tracker.tracks]
@@ -191,7 +193,7 @@ def test_the_same_frames_give_the_same_tracks() -> None:
 
 
 def test_a_clock_that_goes_back_ends_no_track_that_is_seen(model: AppearanceModel) -> None:
-    tracker = Tracker(model)
+    tracker = CameraTracker(model)
     times = itertools.chain(range(20), range(-100, -80))
     shown = [[t.number for t in advance(tracker, [person(RED, 100)], n)[0]] for n in times]
     assert shown[2:] == [[1]] * 38
