@@ -1,6 +1,6 @@
 """Named arrays in a safetensors file: written part by part, read through a memory map.
 
-So a file may be larger than the memory. Texts in its head say what it is and who made it.
+So a file may be larger than memory. Texts in its header say what it contains and who wrote it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _KINDS: dict[str, np.dtype[Any]] = {
 _CODES = {kind: code for code, kind in _KINDS.items()}
 _LENGTH_BYTES = 8
 _MAX_HEAD_BYTES = 100_000_000
-"""The safetensors library reads no longer head; what asks for one is another kind of file."""
+"""The longest header the safetensors library reads; a longer one means another file type."""
 _MAX_FORMAT_SHOWN = 60
 _FORMAT, _METADATA = "format", "__metadata__"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of a column that are not in memory: ``read`` gives them, of this kind and shape."""
+    """Some rows of a column, not in memory: ``read`` returns them, of this dtype and shape."""
 
     kind: np.dtype[Any]
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Part:
 
     @property
     def num_bytes(self) -> int:
-        """What the rows take in the file."""
+        """The rows' size in the file."""
         return self.kind.itemsize * prod(self.shape)
 
 
@@ -66,11 +66,11 @@ def write_columns(
 ) -> None:
     """Write each column's parts one after the other, atomically. Raises OutputError.
 
-    A column has at least one part; its parts have one kind and shape but for their lengths. A
-    ``Part`` is read when it is its turn, and forgotten before the next one is.
+    A column has at least one part; its parts have the same dtype and shape except in length. A
+    ``Part`` is read when needed and released before the next one.
     """
     parts_of = {name: [_part(part) for part in parts] for name, parts in columns.items()}
-    # The widest first: every array then begins where its kind may.
+    # The widest dtype first, so that every array is aligned.
     ordered = sorted(parts_of.items(), key=lambda item: -item[1][0].kind.itemsize)
     head: dict[str, Any] = {_METADATA: {_FORMAT: format_name, **texts}}
     end = 0
@@ -94,22 +94,22 @@ def write_columns(
 
 
 def _part(part: Column | Part) -> Part:
-    """An array in memory as a Part, which then has nothing to read."""
+    """An array in memory as a Part."""
     return part if isinstance(part, Part) else Part(part.dtype, part.shape, lambda: part)
 
 
 def read_columns(
     path: Path, format_name: str, what: str, remedy: str
 ) -> tuple[dict[str, str], dict[str, Column]]:
-    """The texts and, read from the disk when they are looked at, the columns of a file.
+    """The texts and columns of a file; columns are read from disk when used.
 
-    Raises ModelFileError for a file that is not there, is cut short, damaged or not of this
-    format; ``what`` it should be and the ``remedy`` are told. That a column is there, and of
-    which kind and shape, is the caller's to check.
+    Raises ModelFileError for a file that is missing, truncated, damaged or of another format;
+    the message has ``what`` it should be and the ``remedy``. The caller checks that a column
+    exists, and its dtype and shape.
     """
     try:
         head, start = _read_head(path, format_name, what, remedy)
-        with safe_open(path, "numpy"):  # checks kinds, shapes and offsets
+        with safe_open(path, "numpy"):  # checks dtypes, shapes and offsets
             content: Column = np.asarray(np.memmap(path, np.uint8, "r"))
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file; {remedy}") from None
@@ -122,7 +122,7 @@ def read_columns(
     unknown = {entry["dtype"] for entry in head.values()} - _KINDS.keys()
     if unknown:
         raise ModelFileError(
-            f"{path} is no {what}: expected arrays of {', '.join(_KINDS)}, found "
+            f"{path} is not a {what}: expected arrays of {', '.join(_KINDS)}, found "
             f"{', '.join(sorted(unknown))}; {remedy}"
         )
     columns = {
@@ -135,14 +135,14 @@ def read_columns(
 
 
 def _read_head(path: Path, format_name: str, what: str, remedy: str) -> tuple[dict[str, Any], int]:
-    """A file's head, and the number of bytes before its arrays.
+    """A file's header, and the number of bytes before its arrays.
 
-    Nothing in the file is believed: no more is read than the file has and a head may have. Of
-    the head only the format and the arrays' ends are checked. Raises OSError, and ModelFileError
-    for another kind of file and one that is shorter than its head says.
+    The file is not trusted: no more is read than it has and a header may have. Of the header only
+    the format and the arrays' ends are checked. Raises OSError, and ModelFileError for another
+    file type and for a file shorter than its header says.
     """
-    other = f"{path} is no {what}: expected the format {format_name!r}, found"
-    cut_short = f"{path} is cut short: expected"
+    other = f"{path} is not a {what}: expected the format {format_name!r}, found"
+    cut_short = f"{path} is truncated: expected"
     with open(path, "rb") as file:
         num_bytes = os.fstat(file.fileno()).st_size
         found = f"found {num_bytes:,}; {remedy}"
@@ -152,14 +152,14 @@ def _read_head(path: Path, format_name: str, what: str, remedy: str) -> tuple[di
             raise ModelFileError(f"{cut_short} more than {_LENGTH_BYTES} bytes, {found}")
         brace = file.read(1)
         if brace != b"{" or not 0 < length <= _MAX_HEAD_BYTES:
-            raise ModelFileError(f"{other} another kind of file; {remedy}")
+            raise ModelFileError(f"{other} another file type; {remedy}")
         if num_bytes < start:
             raise ModelFileError(f"{cut_short} more than {start:,} bytes, {found}")
         text = brace + file.read(length - 1)
     try:
         head = json.loads(text)
     except (RecursionError, ValueError):
-        raise ModelFileError(f"{other} a head that is no JSON; {remedy}") from None
+        raise ModelFileError(f"{other} a header that is not JSON; {remedy}") from None
     texts = head.get(_METADATA)
     name = texts.get(_FORMAT) if isinstance(texts, dict) else None
     if name != format_name:
@@ -167,14 +167,14 @@ def _read_head(path: Path, format_name: str, what: str, remedy: str) -> tuple[di
         raise ModelFileError(f"{other} {named}; {remedy}")
     end = _arrays_end(head)
     if end is None:
-        raise ModelFileError(f"{path} is damaged (its head places no arrays); {remedy}")
+        raise ModelFileError(f"{path} is damaged (no arrays in its header); {remedy}")
     if num_bytes < start + end:
         raise ModelFileError(f"{cut_short} {start + end:,} bytes, {found}")
     return head, start
 
 
 def _arrays_end(head: Mapping[str, Any]) -> int | None:
-    """Where the last array ends, counted from the first; None where the head tells no such."""
+    """The end of the last array, relative to the first; None if the header has none."""
     try:
         ends = [entry["data_offsets"][1] for name, entry in head.items() if name != _METADATA]
         end = operator.index(max(ends, default=0))

@@ -1,8 +1,8 @@
-"""Described images in a file: a gallery that was indexed before, for later queries.
+"""Descriptions in a file: a gallery that was described before, for later queries.
 
 A safetensors file: the description's arrays, (N, ...) each, with ``person_ids`` and
-``camera_ids`` (N,), and in its head which model described them. It is written piece by piece
-and read through a memory map, so it may be larger than the memory.
+``camera_ids`` (N,), and the model that described them in its header. It is written piece by piece
+and read through a memory map, so it may be larger than memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FORMAT = "reid-toolkit descriptions 1"
 
 _LABELS = ("person_ids", "camera_ids")
 _WHAT = "file of described images"
-_REMEDY = "describe the images with `reid describe` and give the file that it writes"
+_REMEDY = "write a file with `reid describe` and use that"
 
 
 @dataclass(frozen=True, slots=True)
 class DescribedImages(Generic[DescriptionT]):
-    """What a file holds: descriptions, whom they show, and the images' file names."""
+    """The contents of a file: descriptions, identities, cameras, and the images' file names."""
 
     descriptions: DescriptionT
     labels: Labels
@@ -41,7 +41,7 @@ class DescribedImages(Generic[DescriptionT]):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The same without the model: arrays in pieces, read from the disk when they are looked at."""
+    """The same before the model is applied: arrays in pieces, read from disk when used."""
 
     model: Mapping[str, str]
     """The ``identity`` of the matcher that described the images."""
@@ -71,7 +71,7 @@ def write_described(
 ) -> None:
     """Write described images atomically. Raises OutputError.
 
-    Pieces that lie on disk are read one array at a time, so no more of them is in memory.
+    Pieces on disk are read one array at a time, so no more of them is in memory.
     """
     columns: dict[str, list[Column | Part]] = {
         name: [Part(*layout(piece, name), partial(piece.__getitem__, name)) for piece in pieces]
@@ -85,17 +85,17 @@ def write_described(
 def load_descriptions(
     path: Path, matcher: Matcher[DescriptionT], piece_size: int = PIECE_IMAGES
 ) -> DescribedImages[DescriptionT]:
-    """Read a file, if ``matcher``'s model made it.
+    """Read a file made with ``matcher``'s model.
 
-    Raises ModelFileError for a file that is no such file, is cut short, or holds descriptions
-    of another model, precision or stored form, which cannot be compared.
+    Raises ModelFileError for a file of another type or a truncated one, and for descriptions of
+    another model, precision or stored form, which cannot be compared.
     """
     stored = read_described(path, piece_size)
     own, model = matcher.identity, stored.model
     form = _form(model)
     if form and model != own and {**model, "stored": own.get("stored")} == own:
         raise ModelFileError(
-            f"{path} keeps descriptions in another form: expected {own['stored']}, found "
+            f"{path} stores descriptions in another form: expected {own['stored']}, found "
             f"{form}; describe the images again with `reid describe --stored {own['stored']}`"
         )
     refuse_other_model(model, own, f"{path} was described")
@@ -103,7 +103,7 @@ def load_descriptions(
 
 
 def refuse_other_model(found: object, own: Mapping[str, str], what: str) -> None:
-    """Raise ModelFileError, beginning with ``what``, unless both identities are one model's."""
+    """Raise ModelFileError, beginning with ``what``, unless both identities are equal."""
     differences = model_differences(found, own)
     if differences:
         raise ModelFileError(
@@ -113,7 +113,7 @@ def refuse_other_model(found: object, own: Mapping[str, str], what: str) -> None
 
 
 def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
-    """Read a file, whichever model made it. Raises ModelFileError for another kind of file."""
+    """Read a file of any model. Raises ModelFileError for another type of file."""
     texts, columns = read_columns(path, FORMAT, _WHAT, _REMEDY)
     lengths = {len(column) if column.ndim else 0 for column in columns.values()}
     labels = [np.array(columns.pop(name)) for name in _LABELS if name in columns]
@@ -121,11 +121,11 @@ def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
     try:
         model, names = json.loads(texts["model"]), json.loads(texts["names"])
         if len(lengths) != 1 or len(labels) != len(_LABELS):
-            raise ValueError("its arrays are of unlike lengths or kinds")
+            raise ValueError("its arrays have different lengths or dtypes")
         if not isinstance(names, list) or len(names) != len(labels[0]):
             raise ValueError(f"expected {len(labels[0])} file names")
     except (KeyError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is no {_WHAT} ({error}); {_REMEDY}") from None
+        raise ModelFileError(f"{path} is not a {_WHAT} ({error}); {_REMEDY}") from None
     pieces = tuple(
         {name: column[at : at + piece_size] for name, column in columns.items()}
         for at in range(0, len(labels[0]), piece_size)
@@ -135,10 +135,10 @@ def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
 
 
 def stored_form(path: Path) -> str | None:
-    """The form, one of STORED, in which a file keeps what a network of pairs described.
+    """The form, one of STORED, of a file from a network that compares pairs.
 
-    None for vectors, and where the file does not say, which ``load_descriptions`` tells. Raises
-    ModelFileError for a file that is no such file or is cut short.
+    None for embeddings, and if the file does not say, which ``load_descriptions`` reports. Raises
+    ModelFileError for a file of another type or a truncated one.
     """
     texts, _ = read_columns(path, FORMAT, _WHAT, _REMEDY)
     try:
@@ -148,6 +148,6 @@ def stored_form(path: Path) -> str | None:
 
 
 def _form(model: object) -> str | None:
-    """Which of STORED a file's model tells, if any."""
+    """The stored form in a file's model identity, if any."""
     found = model.get("stored") if isinstance(model, dict) else None
     return next((form for form in STORED if form == found), None)

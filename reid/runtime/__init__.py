@@ -135,7 +135,7 @@ def _partner(file: Path, other: Path, manifest: Manifest, device: str, threads: 
     if not other.is_file():
         raise ModelFileError(
             f"{file} is the {manifest.stage!r} graph of a network that scores pairs, and the file "
-            f"of its {wanted!r} graph, {other.name}, is missing; keep both in one folder, under the "
+            f"of its {wanted!r} graph, {other.name}, is missing; keep both in one folder, with the "
             "names given by `reid export`"
         )
     runner = open_runner(other, device, threads)
