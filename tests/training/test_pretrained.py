@@ -168,12 +168,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_two_networks_is_refused(tmp_path: Path) -> None:
     body = {**weights(), "module.conv1.weight": torch.zeros(4, 3, 1, 1)}
-    assert "conv1.weight stands in it under two" in refusal(Backbone(), saved(tmp_path, body))
+    assert "conv1.weight under two" in refusal(Backbone(), saved(tmp_path, body))
 
 
 def test_files_that_are_no_state_dict_are_refused(tmp_path: Path) -> None:
     for body in ([1, 2], {"a": 1}, {}, torch.zeros(3), {3: torch.zeros(3)}):
-        assert "no state dict" in refusal(Backbone(), saved(tmp_path, body))
+        assert "not a state dict" in refusal(Backbone(), saved(tmp_path, body))
     assert "nothing is downloaded" in refusal(Backbone(), tmp_path / "none.pth")
     assert "nothing is downloaded" in refusal(Backbone(), tmp_path / "none.safetensors")
     assert str(tmp_path) in refusal(Backbone(), tmp_path)
