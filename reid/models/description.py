@@ -126,7 +126,7 @@ class Network:
         least = self.min_size
         if height >= least[0] and width >= least[1]:
             return ""
-        return f"{self.name} needs images of at least {least[0]}x{least[1]}, found {height}x{width}"
+        return f"{self.name} takes images of at least {least[0]}x{least[1]}, found {height}x{width}"
 
 
 def part(import_string: str) -> Any:

@@ -90,7 +90,7 @@ def test_a_query_and_a_gallery_in_two_forms_are_one_line(run, people, tmp_path, 
     files = ["--query", str(query), "--gallery", str(gallery)]
     assert main(["eval", str(run), *DATA, str(people), *files]) == 1
     assert (
-        f"{query} keeps descriptions in another form: expected float32, found float16; describe "
+        f"{query} stores descriptions in another form: expected float32, found float16; describe "
         "the images again with `reid describe --stored float32`"
     ) in capsys.readouterr().err
 

@@ -319,8 +319,8 @@ def test_a_network_of_an_installed_package_is_found_by_its_entry_point(
     [
         ("theirs", "no_such_module:X", "no_such_module"),
         ("theirs", "somebodys_networks:X", "cannot be loaded"),
-        ("theirs", "somebodys_networks:Settings", "must name a reid.models.description.Network"),
-        ("others", "somebodys_networks:THEIRS", "of that name"),
+        ("theirs", "somebodys_networks:Settings", "reid.models.description.Network"),
+        ("others", "somebodys_networks:THEIRS", "with that name"),
     ],
 )
 def test_an_entry_point_that_names_no_network_says_which(
