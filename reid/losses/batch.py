@@ -1,4 +1,4 @@
-"""What an objective is given: images once each, and pairs as indices into them."""
+"""The input of an objective: each image once, and pairs as indices into the images."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Batch(NamedTuple):
     labels: Tensor
     """(N,) int64: training class 0..M-1."""
     anchors: Tensor
-    """(A,) int64 indices into the images: those that the softmax loss sees."""
+    """(A,) int64 indices of the anchors, which the softmax loss uses."""
     pair_first: Tensor
     """(P,) int64 indices into the images."""
     pair_second: Tensor
     """(P,) int64 indices into the images."""
     pair_same: Tensor
-    """(P,) bool: whether the pair shows one person."""
+    """(P,) bool: whether the pair is positive."""
     names: tuple[str, ...]
     """(N,) image paths, for messages."""
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on ``device``; without waiting where its memory is pinned."""
+        """The batch on ``device``; the copy is asynchronous if its memory is pinned."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, from which a GPU copies without waiting."""
+        """The batch in page-locked memory, for asynchronous copies to a GPU."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:

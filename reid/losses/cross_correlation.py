@@ -2,12 +2,12 @@
 
 Shen et al., ACM MM 2017, sections 2.1 and 2.2: for each local patch of the first map, take the
 patch of the second map with the largest response; raise that score for positive pairs and
-lower it for negative ones. The paper prints no formula. The operator is that of X-Corr
+lower it for negative ones. The paper gives no formula. The operator is that of X-Corr
 (Subramaniam et al., NIPS 2016, and its code), which the paper builds on; the loss over
 its scores is inferred.
 
-The search and its gradient are in ``patch_matching``; here pairs are taken a few at a time
-and nothing but the gradient on the maps outlives them.
+The search and its gradient are in ``patch_matching``; here pairs are processed a few at a time
+and only the gradient on the maps is kept.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from reid.losses.patch_matching import (
 from reid.losses.settings import DEFAULTS
 
 CHUNK_PAIRS_CPU = 1
-"""Pairs at a time on a CPU: the least memory; more are not quicker."""
+"""Pairs at a time on a CPU: least memory; more are not faster."""
 
 CHUNK_PAIRS_ACCELERATOR = 8
-"""Pairs at a time elsewhere, for fewer kernel launches."""
+"""Pairs at a time on other devices, for fewer kernel launches."""
 
 
 def cross_correlation_loss(
@@ -60,18 +60,18 @@ def cross_correlation_loss(
     - positive pairs keep R >= ``positive_threshold`` (below is noise): mean(1 - R);
     - negative pairs keep 0 < R <= ``negative_threshold`` (above is a pattern that people
       share, such as black hair, which the paper ignores): mean(R);
-    - the loss is the sum of the two means over what is kept, each 0 where nothing is.
+    - the loss is the sum of the two means over the kept scores, each 0 if none is kept.
 
-    A dead patch of the first map (all its values equal, common after a ReLU) says
-    nothing and counts in neither mean.
+    A dead patch of the first map (all its values equal, common after a ReLU) has no
+    information and counts in neither mean.
 
     Args:
         pool1: (N, C, H, W); half precision is computed in float32.
         pair_first, pair_second: (P,) indices into ``pool1``.
         pair_same: (P,) bool, True for a positive pair.
-        positives_only: leave negative pairs out altogether, the other reading of "we will
+        positives_only: leave negative pairs out completely, the other reading of "we will
             ignore such situations".
-        symmetric: search also the first map for the second's patches; X-Corr does not.
+        symmetric: also search the first map for the second's patches; X-Corr does not.
         outside_rows: patches centred on rows outside the map are candidates too; their
             windows still cover some of its rows, as in X-Corr's code. Off, a row outside
             the map scores 0.
@@ -115,7 +115,7 @@ def cross_correlation_loss(
             search,
             chunk_pairs,
         )
-        # mean(1 - R) over what is kept is 1 - mean(R), and 0 rather than 1 where nothing is.
+        # mean(1 - R) over the kept scores is 1 - mean(R), but 0 instead of 1 if none is kept.
         return (num_pulled > 0).to(pulled.dtype) - pulled + pushed
 
 
@@ -127,7 +127,7 @@ def _kept_mean(
     search: Search,
     chunk_pairs: int,
 ) -> tuple[Tensor, Tensor]:
-    """The mean score over the locations that ``keep`` chooses (0 if none), and their number."""
+    """The mean score over the locations chosen by ``keep`` (0 if none), and their number."""
     mean, number = _KeptMean.apply(  # type: ignore[no-untyped-call]
         maps, first, second, keep, search, chunk_pairs
     )
@@ -135,8 +135,10 @@ def _kept_mean(
 
 
 class _KeptMean(torch.autograd.Function):
-    """Scores the pairs chunk by chunk; the gradient is made beside them, while the patches
-    are at hand, so that backward only scales it and no chunk's intermediates outlive it."""
+    """Scores the pairs chunk by chunk, each with its gradient while the patches exist.
+
+    So backward only scales the gradient, and no chunk's intermediates are kept.
+    """
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The DRC loss of SiSNet: both scales of an image are told apart by the same regions."""
+"""The DRC loss of SiSNet: both scales of an image should rely on the same regions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GRIDS = ("larger", "lcm")
 NORMALISATIONS = ("minmax", "l2", "none")
 
 FLAT = 1e-6
-"""A map whose span is this share of its largest value says nothing about where: float32's
+"""A map whose span is at most this share of its largest value counts as flat: it is float32's
 rounding, which min-max scaling would raise to the size of a region."""
 
 
@@ -26,27 +26,27 @@ def drc_loss(
     grid: str = DEFAULTS.drc_grid,
     rectify: bool = DEFAULTS.drc_rectify,
 ) -> Tensor:
-    """Mean squared difference of the images' two activation maps, over images and places.
+    """Mean squared difference of the images' two activation maps, over images and positions.
 
-    Discriminative region consistency: Zhang et al.'s poster has the aim and no formula. The
+    Discriminative region consistency: Zhang et al.'s poster gives the aim but no formula. The
     defaults are inferred; ``normalise`` "none" with ``grid`` "lcm" is the scale loss of Guo et
     al. (CVPR 2019, visual attention consistency) for one class.
 
     Args:
         first, second: (N, h, w) and (N, h', w') maps of the same images, each covering all of
             the image; half precision is computed in float32.
-        normalise: what makes maps of unlike strength comparable, per image: "minmax" to 0 .. 1,
-            "l2" to length 1, or "none". A flat map becomes 0 by "minmax", a map of zeros by
-            "l2", and gets no gradient.
+        normalise: how maps of different strength are made comparable, per image: "minmax" to
+            0 .. 1, "l2" to length 1, or "none". A flat map becomes 0 by "minmax", a map of zeros
+            by "l2", and gets no gradient.
         grid: see ``on_one_grid``.
-        rectify: what speaks against the class counts as 0.
+        rectify: evidence against the class counts as 0.
 
-    Returns a scalar, 0 for identical maps. Raises ValueError for other words, for maps of
-    different numbers of images or none.
+    Returns a scalar, 0 for identical maps. Raises ValueError for unknown words, for maps of
+    different numbers of images, or for no images.
     """
     for name, value, known in (("normalise", normalise, NORMALISATIONS), ("grid", grid, GRIDS)):
         if value not in known:
-            raise ValueError(f"{name} is one of {', '.join(known)}; found {value!r}")
+            raise ValueError(f"{name} must be one of {', '.join(known)}; found {value!r}")
     if first.dim() != 3 or second.dim() != 3 or len(first) != len(second) or len(first) == 0:
         raise ValueError(
             "drc_loss needs two maps (N, h, w) of each of at least one image, found shapes "
@@ -77,7 +77,7 @@ def on_one_grid(
 
 
 def _normalised(maps: Tensor, how: str) -> Tensor:
-    """A value that is not finite is never flat, so that it is seen in the loss."""
+    """Maps with values that are not finite are never flat, so that the loss shows them."""
     if how == "minmax":
         lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         span = highest - lowest

@@ -20,8 +20,8 @@ def euclidean_loss(
         L = 1 / (2 P) * sum(y * d^2 + (1 - y) * max(0, margin - d)^2)
 
     with d = |f1 / |f1| - f2 / |f2|| in [0, 2]. MSP-CNN, section 2.1, states the
-    normalisation, the distance and its aim; the form and the margin are inferred (those
-    that CSN prints). Without pairs the loss is 0.
+    normalisation, the distance and its aim; the form and the margin are inferred (CSN's).
+    Without pairs the loss is 0.
 
     Args:
         features: (N, D); half precision is computed in float32.
@@ -29,7 +29,7 @@ def euclidean_loss(
         pair_same: (P,) bool, True for a positive pair.
 
     Returns a scalar. The gradient is finite everywhere: at d = 0, where a negative pair
-    has no direction to be pushed in, and for a feature of zeros, it is 0.
+    has no direction, and for a feature of zeros, it is 0.
     """
     with torch.autocast(features.device.type, enabled=False):
         vectors = _unit_rows(features if features.element_size() >= 4 else features.float())
@@ -46,7 +46,7 @@ def _unit_rows(features: Tensor) -> Tensor:
 
 
 def _root(squared: Tensor) -> Tensor:
-    """Square root with slope 0 at 0: the root of a safe value, masked twice so that no
-    infinite slope meets a zero in the chain rule."""
+    """Square root with slope 0 at 0: the root of a safe value, masked twice so that the chain rule
+    never multiplies an infinite slope by zero."""
     positive = squared > 0
     return torch.where(positive, torch.where(positive, squared, 1).sqrt(), 0)

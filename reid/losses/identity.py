@@ -1,4 +1,4 @@
-"""The identity loss: softmax over the training identities, on the anchors alone."""
+"""The identity loss: softmax over the training identities, for the anchors only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def softmax_loss(
     anchors: Tensor,
     label_smoothing: float = DEFAULTS.label_smoothing,
 ) -> Tensor:
-    """Mean cross-entropy of the anchor images; the others of a pair are not classified.
+    """Mean cross-entropy of the anchor images; the other images of pairs are not classified.
 
-    That MSP-CNN classifies the anchor alone is known from reading notes of the full paper.
+    That MSP-CNN classifies only the anchor is known from reading notes of the full paper.
     Averaged as Caffe's SoftmaxWithLoss does. With ``label_smoothing`` e (not in the paper;
     Szegedy et al. 2016) the true identity's target is 1 - e + e / M, every other's e / M.
 

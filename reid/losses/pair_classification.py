@@ -1,4 +1,4 @@
-"""CSN's classification loss: does a pair show one person?"""
+"""CSN's classification loss: does a pair show the same person?"""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 def pair_classification_loss(logits: Tensor, pair_same: Tensor) -> Tensor:
     """Mean cross-entropy of the pairs: minus the log of the true class's probability.
 
-    CSN, Eq. 3, which prints neither the logarithm nor the sign; that they are meant is
-    inferred from "softmax loss".
+    CSN, Eq. 3, gives neither the logarithm nor the sign; they are inferred from "softmax loss".
 
     Args:
         logits: (P, 2), column 1 for "the same person"; half precision is computed in float32.

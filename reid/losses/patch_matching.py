@@ -3,10 +3,10 @@
 The operator of X-Corr (Subramaniam et al., NIPS 2016, and its code): the normalised
 cross-correlation (NCC) of two zero-padded patches, searched over a few rows and all columns.
 
-How it is computed: the gradient of a maximum is the gradient of the element it selects, so
-the scores of the search (140 candidates per location on MSP-CNN's Pool1) are made a few maps
-at a time, reduced to the best one and its place, and dropped. The gradient of the selected
-scores is then written out in closed form, on maps rather than on unfolded patches.
+The gradient of a maximum is the gradient of the element it selects. So the scores of the search
+(140 candidates per location on MSP-CNN's Pool1) are computed a few maps at a time, reduced to the
+best one and its position, and dropped. The gradient of the selected scores is then computed in
+closed form, on maps instead of unfolded patches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 class Search(NamedTuple):
-    """What X-Corr fixes about a score.
+    """X-Corr's parameters of a score.
 
     ``patch``: side of the square patches; ``rows``: height of the search window (both
     odd); ``sigma_eps``: added to the standard deviation; ``outside_rows``: patches
@@ -41,7 +41,7 @@ class Patches(NamedTuple):
     padded:     (M, G + patch - 1, W + patch - 1) the map inside zeros
     mean:       (M, G, W)
     deviation:  (M, G, W) with n - 1; exactly 0 for a patch of equal values
-    scale:      (M, G, W) 1 / (deviation + eps), or 0 where no match is wanted
+    scale:      (M, G, W) 1 / (deviation + eps), or 0 where a match is excluded
     centred:    (M, patch^2, G, W) patch minus mean; times ``scale`` for a second map
     """
 
@@ -63,7 +63,7 @@ class BestMatch(NamedTuple):
 
 
 def patch_workspace(maps: Tensor, num_maps: int, search: Search, side: int) -> Tensor:
-    """Memory for ``Patches.centred``, allocated once: its first touch costs more than its use."""
+    """Memory for ``Patches.centred``, allocated once: the first access costs more than its use."""
     height, width = maps.shape[2:]
     return maps.new_empty(num_maps, search.patch**2, height + 2 * side * (search.rows // 2), width)
 
@@ -76,7 +76,7 @@ def patches_of(maps: Tensor, search: Search, side: int, work: Tensor) -> Patches
     padded = F.pad(maps.flatten(0, 1), (reach, reach, reach + extra, reach + extra))
     centre = padded[:, reach : reach + rows, reach : reach + width]
     size = search.patch**2
-    # Measured from the centre pixel: a constant patch has variance 0 to the last bit, and
+    # Relative to the centre pixel, so that a constant patch has variance exactly 0, and
     # the subtraction below loses at most a factor of ``size`` of precision.
     sums, squares = torch.zeros_like(centre), torch.zeros_like(centre)
     for dy, dx in _offsets(search.patch):
@@ -125,8 +125,8 @@ def best_match(a: Patches, b: Patches, search_rows: int) -> BestMatch:
 def _column_max(scores: Tensor) -> tuple[Tensor, Tensor]:
     """(M, H, L, W) -> the maximum over L and its index, (M, H, W) each.
 
-    On a CPU as a pooling in channels-last memory, whose kernel is vectorised over W and is
-    quicker than ``max``.
+    On a CPU it is a pooling in channels-last memory, whose kernel is vectorised over W and faster
+    than ``max``.
     """
     if scores.device.type != "cpu":
         value, index = scores.max(2)
@@ -149,8 +149,8 @@ def score_gradients(
         ds / db[q+k] = pull * (a[p+k] - mean_a) - shrink_b * (b[q+k] - mean_b)
 
     where pull = scale_a * scale_b / (n - 1) and shrink = s * scale / (deviation * (n - 1)).
-    What multiplies a pixel by itself, or by nothing, is summed over the windows that cover
-    it; only the pixels of the other map are looked up, one offset at a time.
+    Terms with only the pixel's own map are summed over the windows that cover the pixel; only the
+    pixels of the other map are looked up, one offset at a time.
     """
     num_maps, height, width = best.score.shape
     size, patch = search.patch**2, search.patch
@@ -187,12 +187,12 @@ def _offsets(patch: int) -> list[tuple[int, int]]:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Their quotient, 0 where the denominator is: a flat patch's deviation has no slope."""
+    """The quotient, 0 where the denominator is 0: a flat patch's deviation has no slope."""
     return torch.where(denominator > 0, numerator / denominator.clamp(min=1e-30), 0)
 
 
 def _at_matches(values: Tensor, place: Tensor, grid: Tensor) -> Tensor:
-    """Sum (M, H, W) values of locations over the patches that they matched: (M, G, W)."""
+    """Sum values of locations (M, H, W) over the patches they matched: (M, G, W)."""
     return torch.zeros_like(grid).flatten(1).scatter_add_(1, place, values.flatten(1)).view_as(grid)
 
 

@@ -1,7 +1,7 @@
-"""The settings of the losses: the only place where a default of a loss stands.
+"""The settings of the losses: the only place with defaults of losses.
 
-A configuration has them as ``[losses]``; a loss that is called directly has them as the defaults
-of its arguments. The tags of the sources are those of ``reid.config.settings``.
+They are ``[losses]`` in a configuration, and the default arguments of a loss that is called
+directly. The tags of the sources are explained in ``reid.config.settings``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from reid.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """Margins, thresholds and shapes of the losses; weights belong to the stages."""
+    """Margins, thresholds and shapes of the losses; stages have the weights."""
 
     label_smoothing: float = 0.0  # of the softmax loss, 0 to 1; not in the paper
     # distance that a negative pair should have [inferred] the form that CSN prints
@@ -56,14 +56,18 @@ class LossConfig:
         ):
             value = getattr(self, name)
             if value not in allowed:
-                raise ConfigError(f"losses.{name} is one of {', '.join(allowed)}; found {value!r}")
+                raise ConfigError(
+                    f"losses.{name} must be one of {', '.join(allowed)}; found {value!r}"
+                )
         for name, least in (("correlation_patch", 3), ("correlation_rows", 1)):
             size = getattr(self, name)
             if size < least or size % 2 == 0:
-                raise ConfigError(f"losses.{name} is odd and at least {least}, found {size}")
+                raise ConfigError(f"losses.{name} must be odd and at least {least}, found {size}")
         if not 0 <= self.label_smoothing <= 1:
-            raise ConfigError(f"losses.label_smoothing is in [0, 1], found {self.label_smoothing}")
+            raise ConfigError(
+                f"losses.label_smoothing must be in [0, 1], found {self.label_smoothing}"
+            )
 
 
 DEFAULTS = LossConfig()
-"""What the losses' arguments are where nothing else is given."""
+"""The default arguments of the losses."""

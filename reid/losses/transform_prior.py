@@ -1,4 +1,4 @@
-"""The prior on CSN's attention: upright parts inside their stripe."""
+"""The prior on CSN's attention: upright parts inside their stripes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def transform_prior_loss(
 
     CSN, section 4.2, names the three aims (scales above 0, parts inside the image, L1 on the
     rotations) and no formula; the first two are those of the latent parts of Li et al.
-    (CVPR 2017), to whom it points. The constants and the weights are inferred.
+    (CVPR 2017), which it cites. The constants and the weights are inferred.
 
     Args:
         thetas: per level (..., 2, 3) of ((s_w, r_w, t_w), (r_h, s_h, t_h)), coordinates in

@@ -20,8 +20,8 @@ def triplet_loss(
     """Mean over the images of max(0, margin + d_p - d_n), or of ln(1 + exp(d_p - d_n)).
 
     Hermans et al., "In Defense of the Triplet Loss" (2017), batch hard and its soft margin: each
-    image is an anchor, d_p its Euclidean distance to the farthest other image of its person,
-    d_n to the nearest image of anyone else. SiSNet's poster says "triplet" only; the form, the
+    image is an anchor, d_p its Euclidean distance to the farthest other image of its identity,
+    d_n to the nearest image of another identity. SiSNet's poster says "triplet" only; the form, the
     margin and features that are not L2-normalised are inferred (Luo et al. 2019).
 
     Args:
@@ -29,8 +29,8 @@ def triplet_loss(
         labels: (N,) int64.
         margin: in the features' units; not used with ``soft_margin``.
 
-    Returns a scalar. An image without another of its person is left out of the mean; where none
-    is left, or all show one person, the loss is 0. Where two features are equal, their distance
+    Returns a scalar. An image without another of its identity is excluded from the mean; if none
+    is left, or all have one identity, the loss is 0. If two features are equal, their distance
     has slope 0.
     """
     with torch.autocast(features.device.type, enabled=False):

@@ -1,7 +1,8 @@
-"""Describing images and measuring distances between descriptions.
+"""Computing descriptions of images and distances between them.
 
-A Matcher hides what a description is: one vector per image for MSP-CNN and SiSNet, cached
-maps for a pair network. Evaluation, gallery, camera and benchmark speak only to this.
+A description is one embedding per image for MSP-CNN and SiSNet, and stored feature maps for a
+network that compares pairs. A Matcher hides the difference from evaluation, gallery, camera and
+benchmark.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def open_matcher(
 ) -> Matcher[Any]:
     """Open a model for matching: a run folder, a checkpoint or an exported file.
 
-    ``batch_size`` images go through the network at once, the matcher's own number for None.
-    A network that scores pairs is two files, of which either may be named. Of a network with
-    several graphs that give vectors (SiSNet's checkpoint) ``graph`` names one, else the first.
-    ``stored``, one of STORED, is the form in which a network of pairs keeps its descriptions;
-    vectors are always float32. Raises what ``open_runners`` raises, ModelFileError for an unknown
+    ``batch_size`` images go through the network at once; None is the matcher's default. A network
+    that scores pairs has two files, either of which may be named. ``graph`` chooses among several
+    embedding graphs (of a SiSNet checkpoint); the default is the first. ``stored``, one of STORED,
+    is the form in which a network that compares pairs stores descriptions; embeddings are always
+    float32. Raises what ``open_runners`` raises, ModelFileError for an unknown
     graph or a file that scores two images at once, and ValueError for an unknown form.
     """
     if stored not in STORED:
@@ -64,7 +65,7 @@ def open_matcher(
     if runner.manifest.stage == "pair":
         runner.close()
         raise ModelFileError(
-            f"{path} scores two images at once and describes none, so a gallery cannot be ranked "
-            "with it; name the 'describe' or 'compare' file of the same export"
+            f"{path} scores two images at once so it cannot rank a gallery; "
+            " name the 'describe' or 'compare' file of the same export"
         )
     return VectorMatcher(runner, batch_size)

@@ -43,7 +43,7 @@ _KINDS: dict[str, np.dtype[Any]] = {
 _CODES = {kind: code for code, kind in _KINDS.items()}
 _LENGTH_BYTES = 8
 _MAX_HEAD_BYTES = 100_000_000
-"""The safetensors library reads no longer head; what asks for one is another kind of file."""
+"""The longest header the safetensors library reads; a longer one means another file type."""
 _MAX_FORMAT_SHOWN = 60
 _FORMAT, _METADATA = "format", "__metadata__"
 _CHECKS, _SEAL = "checks", "seal"
@@ -55,7 +55,7 @@ _CHECKED_BYTES = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of a column that are not in memory: ``read`` gives them, of this kind and shape."""
+    """Some rows of a column, not in memory: ``read`` returns them, of this dtype and shape."""
 
     kind: np.dtype[Any]
     shape: tuple[int, ...]
@@ -63,7 +63,7 @@ class Part:
 
     @property
     def num_bytes(self) -> int:
-        """What the rows take in the file."""
+        """The rows' size in the file."""
         return self.kind.itemsize * prod(self.shape)
 
 
@@ -145,7 +145,7 @@ def write_columns(
     ``reid.files``. Raises OutputError.
     """
     parts_of = {name: [_part(part) for part in parts] for name, parts in columns.items()}
-    # The widest first: every array then begins where its kind may.
+    # The widest dtype first, so that every array is aligned.
     ordered = sorted(parts_of.items(), key=lambda item: -item[1][0].kind.itemsize)
     head: dict[str, Any] = {_METADATA: {_FORMAT: format_name, **texts}}
     end = 0
@@ -192,7 +192,7 @@ def _seal_bytes(seal: str) -> bytes:
 
 
 def _part(part: Column | Part) -> Part:
-    """An array in memory as a Part, which then has nothing to read."""
+    """An array in memory as a Part."""
     return part if isinstance(part, Part) else Part(part.dtype, part.shape, lambda: part)
 
 
@@ -230,7 +230,7 @@ def open_columns(
     unknown = {entry["dtype"] for entry in head.values()} - _KINDS.keys()
     if unknown:
         raise ModelFileError(
-            f"{path} is no {what}: expected arrays of {', '.join(_KINDS)}, found "
+            f"{path} is not a {what}: expected arrays of {', '.join(_KINDS)}, found "
             f"{', '.join(sorted(unknown))}; {remedy}"
         )
     columns = {
@@ -273,14 +273,14 @@ def _read_head(
             raise ModelFileError(f"{cut_short} more than {_LENGTH_BYTES} bytes, {found}")
         brace = file.read(1)
         if brace != b"{" or not 0 < length <= _MAX_HEAD_BYTES:
-            raise ModelFileError(f"{other} another kind of file; {remedy}")
+            raise ModelFileError(f"{other} another file type; {remedy}")
         if num_bytes < start:
             raise ModelFileError(f"{cut_short} more than {start:,} bytes, {found}")
         text = brace + file.read(length - 1)
     try:
         head = json.loads(text)
     except (RecursionError, ValueError):
-        raise ModelFileError(f"{other} a head that is no JSON; {remedy}") from None
+        raise ModelFileError(f"{other} a header that is not JSON; {remedy}") from None
     texts = head.get(_METADATA)
     name = texts.get(_FORMAT) if isinstance(texts, dict) else None
     if name not in formats:
@@ -291,7 +291,7 @@ def _read_head(
         raise ModelFileError(f"{path} is damaged (its head differs from its checksum); {remedy}")
     end = _arrays_end(head)
     if end is None:
-        raise ModelFileError(f"{path} is damaged (its head places no arrays); {remedy}")
+        raise ModelFileError(f"{path} is damaged (no arrays in its header); {remedy}")
     if num_bytes < start + end:
         raise ModelFileError(f"{cut_short} {start + end:,} bytes, {found}")
     return head, start, seal
@@ -304,7 +304,7 @@ def _is_sealed(content: bytes, seal: object) -> bool:
 
 
 def _arrays_end(head: Mapping[str, Any]) -> int | None:
-    """Where the last array ends, counted from the first; None where the head tells no such."""
+    """The end of the last array, relative to the first; None if the header has none."""
     try:
         ends = [entry["data_offsets"][1] for name, entry in head.items() if name != _METADATA]
         end = operator.index(max(ends, default=0))

@@ -1,4 +1,4 @@
-"""Describing images on disk: a split's two sides, or a file for later."""
+"""Describing images on disk: both sides of a split, or into a file for later."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord, Split
 
 READ_THREADS = min(4, os.cpu_count() or 1)
-"""Threads that decode images; OpenCV releases the interpreter while it does."""
+"""Threads that decode images; OpenCV releases the GIL meanwhile."""
 
 READ_AHEAD = 256
-"""Decoded images that may wait for the network, about 6 MB of 128x64 crops."""
+"""Decoded images waiting for the network at most, about 6 MB of 128x64 crops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Query and gallery of a test, described by one matcher in ``seconds``."""
+    """Descriptions of query and gallery by one matcher, and the time in seconds."""
 
     query: Any
     gallery: Any
@@ -46,7 +46,7 @@ def describe_split(
     query_file: Path | None = None,
     gallery_file: Path | None = None,
 ) -> Described:
-    """Describe a split's images, or take a side from a file that ``describe_to_file`` wrote.
+    """Describe a split's images, or read a side from a file of ``describe_to_file``.
 
     The other side is then described in the file's form, float16 or float32. Raises DataError for
     an empty side or an image that cannot be read, ModelFileError for an output that is not finite
@@ -72,20 +72,20 @@ def describe_split(
 
 
 def _in_form_of(file: Path | None, matcher: Matcher[Any]) -> Matcher[Any]:
-    """The matcher that keeps descriptions as ``file`` does, which may be the same one."""
+    """The matcher that stores descriptions in ``file``'s form; it may be the same one."""
     form = stored_form(file) if file else None
     return matcher.storing(form) if form else matcher
 
 
 def _from_file(file: Path, matcher: Matcher[Any], records: Sequence[ImageRecord], side: str) -> Any:
-    """The descriptions in ``file``, which must be of just these images."""
+    """The descriptions in ``file``, which must be of exactly these images."""
     stored = load_descriptions(file, matcher)
     names = tuple(record.path.name for record in records)
-    # Names alone say little: of person/camera/0.jpg every other one is the same.
+    # Names alone are not enough: in person/camera/0.jpg many are the same.
     labels = labels_from_records(records)
     if stored.names != names or not all(map(np.array_equal, stored.labels, labels)):
         raise ModelFileError(
-            f"{file} describes {len(stored.names):,} images that are not the {side} of this data "
+            f"{file} has {len(stored.names):,} images that are not the {side} of this data "
             f"({len(records):,} images); describe it again: reid describe MODEL --side {side}"
         )
     refuse_not_finite(matcher, stored.descriptions, _paths(records), side)
@@ -107,8 +107,8 @@ def describe_to_file(
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
-    ``graph`` names one of a run that has several (SiSNet's: one branch, the other, both), and
-    ``stored`` the form in which what a network of pairs gives is kept: float16 or float32.
+    ``graph`` chooses among the graphs of a SiSNet run: one branch, the other, or both. ``stored``,
+    float16 or float32, is the form in which a network that compares pairs stores descriptions.
 
     Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
     """
@@ -126,7 +126,7 @@ def describe_records(
     side: str,
     progress: Advance,
 ) -> Any:
-    """Descriptions of images on disk, in their order; decoding overlaps with the network."""
+    """Descriptions of images on disk, in order; decoding runs in parallel with the network."""
     descriptions = matcher.describe(read_ahead(records), progress)
     refuse_not_finite(matcher, descriptions, _paths(records), side)
     return descriptions
@@ -146,8 +146,8 @@ def refuse_not_finite(
         if matcher.overflowed(descriptions) >= set(bad.tolist()):
             raise ModelFileError(
                 f"{len(bad)} of {len(names)} {side} images ({named}) are "
-                "described by numbers beyond the range of float16, in which descriptions are "
-                f"kept; keep them as float32: reid describe MODEL --side {side} --stored float32"
+                "described by values beyond the range of float16, in which descriptions are "
+                f"stored; store them as float32: reid describe MODEL --side {side} --stored float32"
             )
         raise ModelFileError(
             f"the model's output is NaN or infinite for {len(bad)} of {len(names)} {side} "
@@ -156,7 +156,7 @@ def refuse_not_finite(
 
 
 def read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:
-    """The records' images in order, decoded by several threads a little ahead."""
+    """The records' images in order, decoded ahead by several threads."""
     todo = iter(records)
     with ThreadPoolExecutor(READ_THREADS) as pool:
         waiting: deque[Future[Image]] = deque(

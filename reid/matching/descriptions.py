@@ -1,4 +1,4 @@
-"""Described images of a pair network: large arrays, kept compactly, on disk if they must be."""
+"""Descriptions of a network that compares pairs: large arrays, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from reid.errors import output_errors
 from reid.types import BoolArray, FloatArray, IntArray
 
 MEMORY_BYTES = 1 << 29
-"""What is kept in memory of one set of descriptions; the rest goes to a temporary file."""
+"""The most memory for one set of descriptions; the rest goes to a temporary file."""
 
 PIECE_IMAGES = 512
-"""Images of a piece in memory at most: one that is compared whole is not copied before."""
+"""Images of a piece in memory at most; a piece compared whole is not copied."""
 
 STORED = ("float16", "float32")
-"""The forms in which descriptions are kept: the smaller one first."""
+"""The forms in which descriptions are stored, the smaller first."""
 
 Stored = npt.NDArray[np.floating[Any]]
 
 
 class PairDescriptions:
-    """N images in pieces, as a ``describe`` graph gave them: named arrays, (n, ...) each.
+    """N images in pieces, from a ``describe`` graph: named arrays, (n, ...) each.
 
-    ``half`` keeps them as float16, half the size; they come back as float32. A value beyond
-    float16's range becomes infinite, which ``finite`` tells, and ``overflowed`` of what.
+    ``half`` stores them as float16, half the size; they are returned as float32. A value beyond
+    float16's range becomes infinite: ``finite`` reports it, and ``overflowed`` which images.
     """
 
     def __init__(self, half: bool = True) -> None:
@@ -44,13 +44,13 @@ class PairDescriptions:
         self._starts = [0]
         self.num_bytes = 0
         self.overflowed: list[int] = []
-        """Images whose arrays were finite until they were kept as float16, by number."""
+        """Numbers of the images whose arrays were finite before their conversion to float16."""
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def append(self, arrays: Mapping[str, FloatArray]) -> None:
-        """Add the next images. Raises OutputError where there is no room for a temporary file."""
+        """Add the next images. Raises OutputError if a temporary file does not fit on disk."""
         with np.errstate(over="ignore"):
             piece = {name: array.astype(self._kind) for name, array in arrays.items()}
         lost = ~_finite(piece)
@@ -63,7 +63,7 @@ class PairDescriptions:
             self.keep(self._joined(piece))
 
     def _joined(self, piece: dict[str, Stored]) -> dict[str, Stored]:
-        """The last piece, taken back, and this one together, if they are few images."""
+        """Join this piece with the last one, if both are small."""
         num = len(next(iter(piece.values())))
         if not self.pieces or len(self) - self._starts[-2] + num > PIECE_IMAGES:
             return piece
@@ -73,7 +73,7 @@ class PairDescriptions:
         return {name: np.concatenate((last[name], array)) for name, array in piece.items()}
 
     def keep(self, piece: Mapping[str, Stored]) -> None:
-        """Add the next images, stored already."""
+        """Add the next images, already in stored form."""
         self.pieces.append(piece)
         self._starts.append(len(self) + layout(piece, next(iter(piece)))[1][0])
         self.num_bytes += _num_bytes(piece)
@@ -81,10 +81,10 @@ class PairDescriptions:
     def batches(
         self, num_images: int, half: bool = False
     ) -> Iterator[tuple[slice, dict[str, Stored]]]:
-        """All images in order, ``num_images`` at a time: which ones, and their arrays.
+        """All images in order, ``num_images`` at a time: their slice, and their arrays.
 
-        They are float32 or, with ``half``, as they are kept. They are not to be written to, and
-        the next ones may take their place: new memory for each takes as long as reading.
+        Arrays are float32 or, with ``half``, in stored form. Do not write to them; the next ones
+        may reuse their memory, because allocating takes as long as reading.
         """
         buffers: dict[str, Stored] = {}
         for start in range(0, len(self), num_images):
@@ -92,7 +92,7 @@ class PairDescriptions:
             yield rows, {name: self._read(name, rows, half, buffers) for name in self.names}
 
     def _read(self, name: str, rows: slice, half: bool, buffers: dict[str, Stored]) -> Stored:
-        """One array of some images: where it lies if it can be used as it is, else a copy."""
+        """One array of some images: a view if possible, else a copy."""
         first = int(np.searchsorted(self._starts, rows.start, side="right")) - 1
         after = int(np.searchsorted(self._starts, rows.stop))
         kind, shape = layout(self.pieces[first], name)
@@ -141,7 +141,7 @@ class PairDescriptions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The arrays of an image; none before the first one."""
+        """The arrays of one image by name; empty before the first image."""
         return tuple(self.pieces[0]) if self.pieces else ()
 
     def finite(self) -> BoolArray:
@@ -156,7 +156,7 @@ class PairDescriptions:
         places = {}
         with output_errors(Path(tempfile.gettempdir())):
             if self._file is None:
-                # Unbuffered: what a full disk refused is not tried once more when it is closed.
+                # Unbuffered, so that a failed write to a full disk is not repeated on close.
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed below)
                 weakref.finalize(self, self._file.close)
             for name, array in piece.items():
@@ -168,7 +168,7 @@ class PairDescriptions:
 
 
 class _FilePiece(Mapping[str, Stored]):
-    """A piece's arrays, read from the temporary file when they are asked for."""
+    """A piece's arrays, read from the temporary file when used."""
 
     def __init__(
         self, descriptor: int, places: Mapping[str, tuple[int, np.dtype[Any], tuple[int, ...]]]
@@ -180,7 +180,7 @@ class _FilePiece(Mapping[str, Stored]):
         return self._read(offset, kind, shape)
 
     def layout(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-        """An array's kind and shape."""
+        """An array's dtype and shape."""
         return self._places[name][1:]
 
     def part(self, name: str, rows: slice) -> Stored:
@@ -189,7 +189,7 @@ class _FilePiece(Mapping[str, Stored]):
         return self._read(offset, kind, shape)
 
     def read_into(self, name: str, rows: slice, out: Stored) -> None:
-        """``part`` in memory that is there already, contiguous and of the array's kind."""
+        """``part`` in existing memory, contiguous and of the array's dtype."""
         offset, kind, shape = self._part(name, rows)
         if not hasattr(os, "preadv"):  # macOS before 11
             out[...] = self._read(offset, kind, shape)
@@ -198,11 +198,11 @@ class _FilePiece(Mapping[str, Stored]):
         while left:
             num = os.preadv(self._descriptor, [left], offset)
             if not num:
-                raise OSError(errno.EIO, "the temporary file of descriptions was cut short")
+                raise OSError(errno.EIO, "the temporary file of descriptions was truncated")
             offset, left = offset + num, left[num:]
 
     def _part(self, name: str, rows: slice) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
-        """Where some images' array begins, its kind and its shape."""
+        """The offset, dtype and shape of some images' array."""
         offset, kind, (_, *shape) = self._places[name]
         offset += rows.start * kind.itemsize * prod(shape)
         return offset, kind, (rows.stop - rows.start, *shape)
@@ -220,14 +220,14 @@ class _FilePiece(Mapping[str, Stored]):
 
 
 def layout(piece: Mapping[str, Stored], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """The kind and shape of a piece's array, which is not read from the disk for that."""
+    """The dtype and shape of a piece's array, without reading it from disk."""
     if isinstance(piece, _FilePiece):
         return piece.layout(name)
     return piece[name].dtype, piece[name].shape
 
 
 def _num_bytes(piece: Mapping[str, Stored]) -> int:
-    """What a piece takes, in memory or on disk."""
+    """A piece's size, in memory or on disk."""
     layouts = [layout(piece, name) for name in piece]
     return sum(kind.itemsize * prod(shape) for kind, shape in layouts)
 
@@ -250,14 +250,14 @@ def _row(piece: Mapping[str, Stored], name: str, number: int) -> Stored:
 
 
 def _single(array: Stored) -> FloatArray:
-    """As new float32, writable, as PyTorch wants arrays."""
+    """A new writable float32 array, as PyTorch needs."""
     out = np.empty(array.shape, np.float32)
     _copy(array, out)
     return out
 
 
 def _copy(array: Stored, out: Stored) -> None:
-    """Value by value; to make float16 float32 OpenCV takes a tenth of NumPy's time."""
+    """Convert the values; OpenCV converts float16 to float32 much faster than NumPy."""
     if array.dtype == out.dtype or array.dtype != np.float16 or not array.size:
         out[...] = array
         return

@@ -1,4 +1,4 @@
-"""Room for all distances of queries to a gallery, which may be more than the memory holds."""
+"""Space for all distances of queries to a gallery, which may not fit in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from reid.types import FloatArray
 
 
 def room_for_distances(num_query: int, num_gallery: int, say: Say) -> FloatArray | None:
-    """(Q, G) float32 in a temporary file; None where there is nothing to keep or no room.
+    """(Q, G) float32 in a temporary file; None if there is nothing to keep or no space.
 
-    ``say`` hears of no room. It is taken now: a map that cannot be written ends the process.
+    ``say`` reports missing space. The space is allocated now, because a memory map that cannot be
+    written ends the process.
     """
     num_bytes = 4 * num_query * num_gallery
     if not num_bytes:
@@ -25,14 +26,14 @@ def room_for_distances(num_query: int, num_gallery: int, say: Say) -> FloatArray
         with tempfile.TemporaryFile() as file:  # its map outlives it
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, num_bytes)
-            # macOS and Windows have no such call: there it is only looked at.
+            # macOS and Windows have no such call; there the free space is only checked.
             elif shutil.disk_usage(tempfile.gettempdir()).free < num_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return np.memmap(file, np.float32, "w+", shape=(num_query, num_gallery))
     except OSError as error:
         say(
             f"{num_query * num_gallery:,} distances are not kept ({num_bytes / 1e6:,.1f} MB in "
-            f"{tempfile.tempdir or 'a temporary folder'}: {error.strerror or error}), but compared "
-            "again when asked for again; free some space, or set TMPDIR"
+            f"{tempfile.tempdir or 'a temporary folder'}: {error.strerror or error}), but computed "
+            "again when needed; free some space, or set TMPDIR"
         )
         return None

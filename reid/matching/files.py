@@ -1,4 +1,4 @@
-"""Described images in a file: a gallery that was indexed before, for later queries.
+"""Descriptions in a file: a gallery that was described before, for later queries.
 
 A safetensors file: the description's arrays, (N, ...) each, with ``person_ids`` and
 ``camera_ids`` (N,), and in its head which model described them, and checksums. It is written piece
@@ -31,12 +31,12 @@ EARLIER = ("reid-toolkit descriptions 1",)
 
 _LABELS = ("person_ids", "camera_ids")
 _WHAT = "file of described images"
-_REMEDY = "describe the images with `reid describe` and give the file that it writes"
+_REMEDY = "write a file with `reid describe` and use that"
 
 
 @dataclass(frozen=True, slots=True)
 class DescribedImages(Generic[DescriptionT]):
-    """What a file holds: descriptions, whom they show, and the images' file names."""
+    """The contents of a file: descriptions, identities, cameras, and the images' file names."""
 
     descriptions: DescriptionT
     labels: Labels
@@ -45,7 +45,7 @@ class DescribedImages(Generic[DescriptionT]):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The same without the model: arrays in pieces, read from the disk when they are looked at."""
+    """The same before the model is applied: arrays in pieces, read from disk when used."""
 
     model: Mapping[str, str]
     """The ``identity`` of the matcher that described the images."""
@@ -75,7 +75,7 @@ def write_described(
 ) -> None:
     """Write described images atomically. Raises OutputError.
 
-    Pieces that lie on disk are read one array at a time, so no more of them is in memory.
+    Pieces on disk are read one array at a time, so no more of them is in memory.
     """
     columns: dict[str, list[Column | Part]] = {
         name: [Part(*layout(piece, name), partial(piece.__getitem__, name)) for piece in pieces]
@@ -89,7 +89,7 @@ def write_described(
 def load_descriptions(
     path: Path, matcher: Matcher[DescriptionT], piece_size: int = PIECE_IMAGES
 ) -> DescribedImages[DescriptionT]:
-    """Read a file, if ``matcher``'s model made it.
+    """Read a file made with ``matcher``'s model.
 
     Raises ModelFileError for a file that is no such file, is cut short or damaged, or holds
     descriptions of another model, precision or stored form, which cannot be compared.
@@ -99,7 +99,7 @@ def load_descriptions(
     form = _form(model)
     if form and model != own and {**model, "stored": own.get("stored")} == own:
         raise ModelFileError(
-            f"{path} keeps descriptions in another form: expected {own['stored']}, found "
+            f"{path} stores descriptions in another form: expected {own['stored']}, found "
             f"{form}; describe the images again with `reid describe --stored {own['stored']}`"
         )
     refuse_other_model(model, own, f"{path} was described")
@@ -107,7 +107,7 @@ def load_descriptions(
 
 
 def refuse_other_model(found: object, own: Mapping[str, str], what: str) -> None:
-    """Raise ModelFileError, beginning with ``what``, unless both identities are one model's."""
+    """Raise ModelFileError, beginning with ``what``, unless both identities are equal."""
     differences = model_differences(found, own)
     if differences:
         raise ModelFileError(
@@ -129,11 +129,11 @@ def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
     try:
         model, names = json.loads(texts["model"]), json.loads(texts["names"])
         if len(lengths) != 1 or len(labels) != len(_LABELS):
-            raise ValueError("its arrays are of unlike lengths or kinds")
+            raise ValueError("its arrays have different lengths or dtypes")
         if not isinstance(names, list) or len(names) != len(labels[0]):
             raise ValueError(f"expected {len(labels[0])} file names")
     except (KeyError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is no {_WHAT} ({error}); {_REMEDY}") from None
+        raise ModelFileError(f"{path} is not a {_WHAT} ({error}); {_REMEDY}") from None
     pieces = tuple(
         {name: column[at : at + piece_size] for name, column in columns.items()}
         for at in range(0, len(labels[0]), piece_size)
@@ -143,10 +143,10 @@ def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
 
 
 def stored_form(path: Path) -> str | None:
-    """The form, one of STORED, in which a file keeps what a network of pairs described.
+    """The form, one of STORED, of a file from a network that compares pairs.
 
-    None for vectors, and where the file does not say, which ``load_descriptions`` tells. Raises
-    ModelFileError for a file that is no such file or is cut short.
+    None for embeddings, and if the file does not say, which ``load_descriptions`` reports. Raises
+    ModelFileError for a file of another type or a truncated one.
     """
     texts = open_columns(path, FORMAT, _WHAT, _REMEDY, earlier=EARLIER).texts
     try:
@@ -156,6 +156,6 @@ def stored_form(path: Path) -> str | None:
 
 
 def _form(model: object) -> str | None:
-    """Which of STORED a file's model tells, if any."""
+    """The stored form in a file's model identity, if any."""
     found = model.get("stored") if isinstance(model, dict) else None
     return next((form for form in STORED if form == found), None)

@@ -1,4 +1,4 @@
-"""Whom images show, and which camera took them."""
+"""Identities and cameras of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reid.types import ImageRecord, IntArray
 
 
 class Labelled(Protocol):
-    """Whatever knows whom its N images show, seen by which camera."""
+    """Anything with identities and cameras of N images."""
 
     @property
     def person_ids(self) -> IntArray: ...
@@ -21,14 +21,14 @@ class Labelled(Protocol):
 
 
 class Labels(NamedTuple):
-    """Identities and cameras of N images, (N,) int64 each, without their vectors."""
+    """Identities and cameras of N images, (N,) int64 each, without embeddings."""
 
     person_ids: IntArray
     camera_ids: IntArray
 
 
 def labels_from_records(records: Sequence[ImageRecord]) -> Labels:
-    """The labels of images on disk, in their order."""
+    """The labels of images on disk, in order."""
     return Labels(
         np.array([record.person_id for record in records], np.int64),
         np.array([record.camera_id for record in records], np.int64),

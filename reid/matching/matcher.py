@@ -1,4 +1,4 @@
-"""What describes images and compares descriptions, whatever a description is."""
+"""The interface that describes images and compares descriptions of any kind."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from reid.types import BoolArray, FloatArray, Image, IntArray
 Array = npt.NDArray[np.floating[Any]]
 
 VECTOR = "vector"
-"""The name, among a description's arrays, of the vector that images are ranked by."""
+"""The name of the ranking vector among a description's arrays."""
 
 DescriptionT = TypeVar("DescriptionT")
 
 
 class Matcher(Protocol[DescriptionT]):
-    """One vector per image for MSP-CNN and SiSNet; cached maps for a pair network."""
+    """One embedding per image for MSP-CNN and SiSNet; stored maps if pairs are compared."""
 
     backend: str
-    """What runs the arrays, for reports."""
+    """The backend, for reports."""
     manifest: Manifest
-    """Of the graph that describes images."""
+    """The manifest of the graph that describes images."""
     identity: Mapping[str, str]
-    """What must agree for two descriptions to be comparable."""
+    """The model's identity, which must be equal for two descriptions to be comparable."""
 
     def describe(self, images: Iterable[Image], progress: Advance | None = None) -> DescriptionT:
-        """Descriptions of images (H, W, 3) uint8 BGR, in their order."""
+        """Descriptions of images (H, W, 3) uint8 BGR, in order."""
         ...
 
     def finite(self, descriptions: DescriptionT) -> BoolArray:
-        """(N,): whether a description holds neither NaN nor infinity."""
+        """(N,): whether a description has neither NaN nor infinity."""
         ...
 
     def overflowed(self, descriptions: DescriptionT) -> set[int]:
-        """Numbers of images that were finite until they were kept in a smaller form."""
+        """Numbers of images that became infinite in a smaller stored form."""
         ...
 
     def storing(self, stored: str) -> Matcher[DescriptionT]:
-        """The same matcher, keeping descriptions in a form of STORED where it has a choice."""
+        """The same matcher with this stored form, one of STORED, if it has a choice."""
         ...
 
     def seconds(self, query: DescriptionT, gallery: DescriptionT, best: int = 0) -> float:
-        """About how long ``tiles`` takes here for all queries; 0 where it takes no time."""
+        """Estimated seconds of ``tiles`` for all queries; 0 if negligible."""
         ...
 
     def tiles(
@@ -62,41 +62,40 @@ class Matcher(Protocol[DescriptionT]):
         best: int = 0,
         say: Say = lambda line: None,
     ) -> Distances:
-        """Rows of queries -> their (rows, G) float32 distances; smaller is more alike.
+        """Rows of queries -> their (rows, G) float32 distances; smaller is more similar.
 
-        ``progress`` is called with the number of pairs just compared, where that takes time, and
-        ``say`` hears where they cannot be kept for a second look.
-        With ``best`` only that many images are compared with a query, those that a quicker
-        distance puts first, and the others follow behind them in its order. Raises what
-        ``refuse_shortlist`` raises.
+        ``progress`` is called with the number of pairs just compared, if that takes time; ``say``
+        reports that distances cannot be kept for reuse. With ``best`` only that many images are
+        compared with a query, the nearest by a faster distance; the others follow in that
+        distance's order. Raises what ``refuse_shortlist`` raises.
         """
         ...
 
     def refuse_shortlist(self, best: int, num_gallery: int) -> None:
-        """Raise ConfigError where ``tiles`` could not compare only ``best`` of a gallery's images.
+        """Raise ConfigError if ``tiles`` cannot compare only ``best`` of a gallery's images.
 
-        That is where there is no quicker distance, or ``best`` is not of 1 to ``num_gallery``;
-        0, for all of them, can always be. Told before anything is described.
+        That is without a faster distance, or if ``best`` is not from 1 to ``num_gallery``; 0, for
+        all, is always possible. Called before anything is described.
         """
         ...
 
     def means(self, descriptions: DescriptionT, groups: IntArray) -> DescriptionT:
-        """The mean description of each group 0..M-1; ``groups`` (N,) says which an image is in.
+        """The mean description of each group 0..M-1; ``groups`` (N,) is each image's group.
 
-        Raises ConfigError where descriptions have no mean.
+        Raises ConfigError if descriptions have no mean.
         """
         ...
 
     def pieces(self, descriptions: DescriptionT) -> Sequence[Mapping[str, Array]]:
-        """What to store of the images, in pieces: named arrays, (n, ...) each."""
+        """The arrays to store, in pieces: named arrays, (n, ...) each."""
         ...
 
     def from_pieces(self, pieces: Sequence[Mapping[str, Array]]) -> DescriptionT:
-        """What ``pieces`` gave, back. Raises ModelFileError for arrays of another model."""
+        """Descriptions from stored ``pieces``. Raises ModelFileError for another model's arrays."""
         ...
 
     def close(self) -> None:
-        """Close what describes and compares."""
+        """Close the runners."""
         ...
 
 
@@ -105,9 +104,9 @@ def prepared_batches(
 ) -> Iterator[FloatArray]:
     """The images as network input, (n, 3, H, W) float32, ``batch_size`` at most.
 
-    They are read and preprocessed one batch ahead in a second thread, so a lazy iterable's
-    decoding overlaps with what the caller does with a batch. A few images, one batch, need none:
-    a camera asks for them frame after frame, and OpenCV keeps 0.9 kB of every thread that ended.
+    A second thread reads and preprocesses one batch ahead, so a lazy iterable decodes while the
+    caller works on a batch. A single batch uses no thread: cameras describe few images in every
+    frame, and OpenCV keeps some memory for every thread that ended.
     """
     source = iter(images)
 
@@ -127,13 +126,13 @@ def prepared_batches(
 
 
 _USUAL_GRAPHS = ("embed", "describe", "train")
-"""What a network describes images with unless another of its graphs is asked for."""
+"""The graphs that describe images by default."""
 
 
 def identity_of(manifest: Manifest) -> Mapping[str, str]:
-    """The model behind a description: network, checkpoint, precision, what goes in and out."""
+    """The model behind a description: network, checkpoint, precision, input and output."""
     before = manifest.preprocess
-    # Several graphs of one checkpoint may give vectors (SiSNet's branches), of the same size too.
+    # Several graphs of one checkpoint may output embeddings of the same size (SiSNet's branches).
     branch = "" if manifest.stage in _USUAL_GRAPHS else f", {manifest.stage}"
     return {
         "network": manifest.network,
@@ -149,7 +148,7 @@ def identity_of(manifest: Manifest) -> Mapping[str, str]:
 
 
 def model_differences(found: object, own: Mapping[str, str]) -> str:
-    """In what another model's ``identity`` differs from ours, in words; empty where it does not."""
+    """How another model's ``identity`` differs from ours, as text; empty if it does not."""
     other = found if isinstance(found, dict) else {}
     return ", ".join(
         f"{key} {other.get(key, 'missing')} (this model: {own.get(key, 'none')})"

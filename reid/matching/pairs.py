@@ -1,6 +1,6 @@
-"""Matching with a network that scores pairs: describe each image once, compare stored ones.
+"""Matching with a network that scores pairs: describe each image once, compare the results.
 
-Two graphs do the work (``reid.models.graphs``): ``describe``, and ``compare`` of one query
+It uses two graphs (``reid.models.graphs``): ``describe``, and ``compare`` of one query
 with many gallery images. The distance of a pair is minus its score.
 """
 
@@ -21,24 +21,24 @@ from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 DESCRIBE_BATCH = 128
-"""Images of a piece of descriptions: 28 MB in float16.
+"""Images in a piece of descriptions: 28 MB in float16.
 
-Describing 64, 128 or 256 images at once took 0.6, 0.8 and 1.2 GB of memory, PyTorch included.
+Larger pieces take more memory (``tests/benchmarks/README.md``).
 """
 
 COMPARE_BATCH = 512
-"""Images that a runner which cuts batches compares at once: 224 MB in float32.
+"""Images compared at once by a runner that splits batches itself: 224 MB in float32.
 
-By 128, threads wait for each other four times as often.
+With fewer, threads wait for each other more often.
 """
 
 
 class PairMatcher:
-    """Descriptions of a ``describe`` runner, compared by a ``compare`` runner.
+    """Descriptions from a ``describe`` runner, compared by a ``compare`` runner.
 
-    ``half`` stores descriptions as float16. ``batch_size`` is the number of images that a
-    description's piece holds: ``DESCRIBE_BATCH`` unless it is given. ``num_compared`` images are
-    compared at once: as many, or ``COMPARE_BATCH`` where the compare runner cuts batches itself.
+    ``half`` stores descriptions as float16. ``batch_size`` is the number of images in a piece of
+    descriptions, by default ``DESCRIBE_BATCH``. ``num_compared`` images are compared at once: as
+    many, or ``COMPARE_BATCH`` if the compare runner splits batches itself.
     """
 
     def __init__(
@@ -75,42 +75,42 @@ class PairMatcher:
         return described
 
     def finite(self, descriptions: PairDescriptions) -> BoolArray:
-        """(N,): whether an image's arrays hold neither NaN nor infinity."""
+        """(N,): whether an image's arrays have neither NaN nor infinity."""
         return descriptions.finite()
 
     def overflowed(self, descriptions: PairDescriptions) -> set[int]:
-        """Numbers of images with a value beyond float16, where they are kept as such."""
+        """Numbers of images with a value beyond float16's range, if stored as float16."""
         return set(descriptions.overflowed)
 
     def storing(self, stored: str) -> PairMatcher:
-        """The same matcher, with the same runners, that keeps descriptions in a form of STORED."""
+        """A matcher with the same runners and this stored form, one of STORED."""
         half = stored == "float16"
         return PairMatcher(self._describe, self._compare, self.batch_size, half=half)
 
     def gallery_batches(
         self, gallery: PairDescriptions
     ) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
-        """The gallery's images as ``scores`` takes them: which ones, and their arrays."""
+        """The gallery's images for ``scores``: their slice, and their arrays."""
         return gallery.batches(self.num_compared, half=self._compare.takes_half)
 
     def scores(self, query: dict[str, FloatArray], gallery: dict[str, FloatArray]) -> FloatArray:
-        """One query's arrays (1, ...) against (N, ...) -> (N,) scores, larger is more alike."""
+        """One query's arrays (1, ...) against (N, ...) -> (N,) scores, larger is more similar."""
         inputs = {f"query_{name}": array for name, array in query.items()}
         inputs |= {f"gallery_{name}": array for name, array in gallery.items()}
         return self._compare.run(inputs)["score"]
 
     def seconds(self, query: PairDescriptions, gallery: PairDescriptions, best: int = 0) -> float:
-        """Timed on a query and the first images that are compared at once, the second time.
+        """Estimated from the second comparison of a query with the first images compared at once.
 
-        For a shortlist that is a query and one of its ``batches``, of images from all over the
-        gallery: the query is laid out again for so few, and they are gathered one by one.
+        For a shortlist it is a query and one of its ``batches``, of images from all over the
+        gallery: the query is prepared again for so few, and the images are gathered one by one.
         """
         if not len(query) or not len(gallery):
             return 0.0
         spread = np.arange(best) * len(gallery) // max(best, 1)
         num_batches = len(self.batches(spread))
         seconds, num = 0.0, 0
-        for number in (len(query) - 1, 0):  # a graph may keep what it laid out of the last query
+        for number in (len(query) - 1, 0):  # a graph may keep the prepared last query
             start = time.perf_counter()
             if best:
                 arrays = gallery.rows(spread[::num_batches])
@@ -121,7 +121,7 @@ class PairMatcher:
         return seconds * len(query) * (num_batches if best else len(gallery) / num)
 
     def batches(self, images: IntArray) -> list[IntArray]:
-        """A shortlist (n,) in as few pieces as ``num_compared`` allows, of one length or nearly."""
+        """A shortlist (n,) in as few pieces as ``num_compared`` allows, of about equal length."""
         return np.array_split(images, max(1, -(-len(images) // self.num_compared)))
 
     def tiles(
@@ -134,9 +134,9 @@ class PairMatcher:
     ) -> Distances:
         """Rows of queries -> minus their scores; each pair is compared once and kept.
 
-        They are kept in a temporary file. Where it has no room ``say`` hears so, and a row is
-        compared each time it is asked for. The quicker distance of ``best`` is that of the
-        ranking vectors; a network without them (``classification_only``) has none.
+        They are kept in a temporary file. Without space for it, ``say`` reports that, and a row is
+        computed each time it is needed. The faster distance for ``best`` is that of the ranking
+        vectors; a network without them (``classification_only``) has none.
         """
         self.refuse_shortlist(best, len(gallery))
         if not best:
@@ -144,14 +144,13 @@ class PairMatcher:
         return _ShortlistedRows(self, query, gallery, best, progress)
 
     def refuse_shortlist(self, best: int, num_gallery: int) -> None:
-        """Raise ConfigError where this network has no ranking vector, or the gallery not so many
-        images."""
+        """Raise ConfigError if the network has no ranking vector or the gallery fewer images."""
         if not best:
             return
         if VECTOR not in {spec.name for spec in self._describe.manifest.output_arrays}:
             raise ConfigError(
-                "a shortlist needs the ranking vector, which this network (classification_only) "
-                "has not; compare with the whole gallery"
+                "a shortlist needs the ranking vector, which a classification_only network "
+                "lacks; compare with the whole gallery"
             )
         if not 1 <= best <= num_gallery:
             raise ConfigError(
@@ -162,8 +161,8 @@ class PairMatcher:
     def means(self, descriptions: PairDescriptions, groups: IntArray) -> PairDescriptions:
         """Maps and parts of several images have no mean. Raises ConfigError."""
         raise ConfigError(
-            "the multi-query protocol averages vectors, and this network compares pairs; evaluate "
-            "it with single queries"
+            "the multi-query protocol averages embeddings, but this network compares pairs; "
+            "evaluate it with single queries"
         )
 
     def pieces(self, descriptions: PairDescriptions) -> Sequence[Mapping[str, Array]]:
@@ -171,14 +170,14 @@ class PairMatcher:
         return descriptions.pieces
 
     def from_pieces(self, pieces: Sequence[Mapping[str, Array]]) -> PairDescriptions:
-        """Descriptions that stay where the pieces are. Raises ModelFileError for others' arrays."""
+        """Descriptions that use the pieces in place. Raises ModelFileError for others' arrays."""
         expected = {spec.name: spec.shape for spec in self._describe.manifest.output_arrays}
         for piece in pieces:
             found = {name: array.shape[1:] for name, array in piece.items()}
             if found != expected:
                 raise ModelFileError(
-                    f"the file holds {found} of each image, this model compares {expected}; "
-                    "describe again"
+                    f"the file has {found} for each image, this model expects {expected}; "
+                    "describe the images again"
                 )
         described = PairDescriptions(self._half)
         for piece in pieces:
@@ -192,9 +191,9 @@ class PairMatcher:
 
 
 class _KeptRows:
-    """(Q, G) distances in a temporary file, a row computed when it is first asked for.
+    """(Q, G) distances in a temporary file; a row is computed when first needed.
 
-    Where there is no room for the file a row is computed each time it is asked for.
+    Without space for the file a row is computed each time it is needed.
     """
 
     def __init__(
@@ -226,7 +225,7 @@ class _KeptRows:
         queries = [self._query.row(number) for number in numbers.tolist()]
         if not queries:
             return found
-        # The gallery is read, and made float32, once for all queries of the tile.
+        # The gallery is read and converted to float32 once for all queries of the tile.
         for columns, gallery in self._matcher.gallery_batches(self._gallery):
             for row, query in zip(found, queries, strict=True):
                 row[columns] = -self._matcher.scores(query, gallery)
@@ -236,7 +235,7 @@ class _KeptRows:
 
 
 class _ShortlistedRows:
-    """Distances of which only each query's best by the vector come from the compare graph."""
+    """Distances where only each query's nearest by vector come from the compare graph."""
 
     def __init__(
         self,
@@ -258,7 +257,7 @@ class _ShortlistedRows:
                 images = np.sort(np.argpartition(row, self._best - 1)[: self._best])
                 self._scored[number] = (images, self._compared(number, images))
             images, distances = self._scored[number]
-            # Scores are above 0, distances of vectors too: the shortlist comes first.
+            # Scores and vector distances are above 0, so the shortlist comes first.
             row[images] = distances
         return block
 

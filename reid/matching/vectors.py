@@ -1,4 +1,4 @@
-"""Matching with one vector per image."""
+"""Matching with one embedding per image."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 DESCRIBE_BATCH = 64
-"""Images described at once unless another number is asked for."""
+"""Images described at once by default."""
 
 
 class VectorMatcher:
     """One L2-normalised vector per image, compared by Euclidean distance.
 
     The runner's manifest says how to preprocess, which input and output to use, and
-    whether the vectors come normalised. ``batch_size`` images are described at once,
-    ``DESCRIBE_BATCH`` unless it is given.
+    whether the output is normalised. ``batch_size`` images are described at once, by default
+    ``DESCRIBE_BATCH``.
     """
 
     def __init__(self, runner: Runner, batch_size: int | None = None) -> None:
@@ -38,7 +38,7 @@ class VectorMatcher:
     def describe(self, images: Iterable[Image], progress: Advance | None = None) -> FloatArray:
         """(N, D) float32 unit vectors of N images, (H, W, 3) uint8 BGR of any size.
 
-        Raises ModelFileError where the runner's output is not what its manifest says.
+        Raises ModelFileError if the runner's output differs from its manifest.
         """
         vectors = [np.zeros((0, self._manifest.output_dim), np.float32)]
         for batch in prepared_batches(self._manifest.preprocess, images, self._batch_size):
@@ -48,11 +48,11 @@ class VectorMatcher:
         return np.concatenate(vectors)
 
     def finite(self, descriptions: FloatArray) -> BoolArray:
-        """(N,): whether every entry of a vector is a finite number."""
+        """(N,): whether every entry of a vector is finite."""
         return np.asarray(np.isfinite(descriptions).all(axis=1), np.bool_)
 
     def overflowed(self, descriptions: FloatArray) -> set[int]:
-        """None: vectors are kept as they come."""
+        """None: vectors are stored unchanged."""
         return set()
 
     def storing(self, stored: str) -> VectorMatcher:
@@ -60,7 +60,7 @@ class VectorMatcher:
         return self
 
     def seconds(self, query: FloatArray, gallery: FloatArray, best: int = 0) -> float:
-        """Nothing to wait for: a matrix product."""
+        """0: it is a single matrix product."""
         return 0.0
 
     def tiles(
@@ -76,11 +76,11 @@ class VectorMatcher:
         return euclidean_tiles(query, gallery)
 
     def refuse_shortlist(self, best: int, num_gallery: int) -> None:
-        """Raise ConfigError for any: nothing is quicker than comparing vectors."""
+        """Raise ConfigError for any shortlist: nothing is faster than comparing vectors."""
         if best:
             raise ConfigError(
                 f"a shortlist (found {best}) is for networks that compare pairs; this one compares "
-                "vectors, the whole gallery at once"
+                "embeddings with the whole gallery at once; leave the shortlist out"
             )
 
     def means(self, descriptions: FloatArray, groups: IntArray) -> FloatArray:
@@ -97,7 +97,9 @@ class VectorMatcher:
         """(N, D). Raises ModelFileError for anything but vectors of this model's size."""
         dim = self._manifest.output_dim
         if any(set(piece) != {VECTOR} or piece[VECTOR].shape[1:] != (dim,) for piece in pieces):
-            raise ModelFileError(f"the file holds no vectors of size {dim}; describe again")
+            raise ModelFileError(
+                f"the file has no embeddings of size {dim}; describe the images again"
+            )
         none = np.zeros((0, dim), np.float32)
         return np.concatenate([none, *(piece[VECTOR] for piece in pieces)]).astype(np.float32)
 
@@ -111,7 +113,7 @@ class VectorMatcher:
         if manifest.output_name not in outputs:
             raise ModelFileError(
                 f"the manifest names the output {manifest.output_name!r}, the model has "
-                f"{', '.join(sorted(outputs))}; export the model again"
+                f"{', '.join(sorted(outputs))}; export it again"
             )
         vectors = outputs[manifest.output_name]
         expected = (len(batch), manifest.output_dim)
@@ -124,6 +126,6 @@ class VectorMatcher:
 
 
 def unit_vectors(vectors: FloatArray) -> FloatArray:
-    """Rows of (N, D) divided by their lengths; a row of zeros stays zero."""
+    """Rows of (N, D) divided by their lengths; a zero row stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)

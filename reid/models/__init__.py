@@ -1,8 +1,8 @@
 """The networks, by name. Importing this loads no torch; a network's modules are loaded on use.
 
-A network is one ``Network``, in a package of its own. One of another package is found too: by
-``add_network``, or by an entry point of the group ``reid.networks`` that names it, in that
-package's ``pyproject.toml``:
+Each network is a ``Network`` in its own package. Networks of other packages are added by
+``add_network``, or by an entry point of the group ``reid.networks`` in that package's
+``pyproject.toml``:
 
     [project.entry-points."reid.networks"]
     my_net = "my_package.networks:MY_NET"
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from reid.models.graphs import Graph
 
 NETWORKS: dict[str, Network] = {network.name: network for network in (MSP_CNN, CSN, SISNET)}
-"""Network name -> its description. The first is meant by a configuration that names none."""
+"""Network name -> its description. The first is the default."""
 
 ENTRY_POINTS = "reid.networks"
-"""The group in which another package names its networks."""
+"""The group of other packages' networks."""
 
 
 def add_network(network: Network) -> Network:
-    """Make a network of your own known by its name, until this process ends.
+    """Register your own network by its name, in this process.
 
-    Raises ConfigError where the name is another network's.
+    Raises ConfigError if another network has the name.
     """
     if not network.name:
         raise ConfigError(
-            f"{network.settings.__name__} gives no name; give its field name a default"
+            f"{network.settings.__name__} has no network name; give its field 'name' a default"
         )
     known = NETWORKS.setdefault(network.name, network)
     if known != network:
-        raise ConfigError(f"there is a network {network.name!r} already; choose another name")
+        raise ConfigError(f"a network {network.name!r} already exists; choose another name")
     return network
 
 
 def network_named(name: str) -> Network:
-    """The network of this name. Raises ConfigError naming the nearest one.
+    """The network with this name. Raises ConfigError for an unknown one, naming the nearest.
 
     >>> network_named("csn").losses
     ('classification', 'contrastive', 'transform_prior')
@@ -58,30 +58,30 @@ def network_named(name: str) -> Network:
     if name not in points:
         known = (*NETWORKS, *points)
         raise ConfigError(
-            f"no network {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
+            f"unknown network {name!r}{nearest(name, known)}; networks: {', '.join(known)}"
         )
     return add_network(_loaded(points[name]))
 
 
 def _loaded(point: metadata.EntryPoint) -> Network:
-    """What an entry point names. Raises ConfigError where that is no network of its name."""
+    """The network of an entry point. Raises ConfigError if it is not one with that name."""
     where = f"the entry point {point.name} = {point.value!r} of {ENTRY_POINTS}"
     try:
         network = point.load()
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where} cannot be loaded: {error}") from None
     if not isinstance(network, Network) or network.name != point.name:
-        raise ConfigError(f"{where} must name a reid.models.description.Network of that name")
+        raise ConfigError(f"{where} must point to a reid.models.description.Network with that name")
     return network
 
 
 def default_settings() -> NetworkSettings:
-    """The network of a configuration that names none."""
+    """The network of a configuration without a network name."""
     return next(iter(NETWORKS.values())).settings()
 
 
 def build_network(num_identities: int, settings: NetworkSettings) -> nn.Module:
-    """A freshly initialised network. Raises ConfigError naming the nearest network."""
+    """A newly initialised network. Raises ConfigError for an unknown name."""
     network: nn.Module = part(network_named(settings.name).builder)(num_identities, settings)
     return network
 

@@ -1,7 +1,7 @@
-"""What a network is to everything outside its own package: one description object.
+"""The description of a network: all that code outside its own package needs.
 
-Its heavy parts stand as import strings, "module:attribute", so that a description is read
-without PyTorch. ``reid.models.NETWORKS`` holds those that come with the package.
+Parts that need PyTorch are import strings, "module:attribute", so that a description can be read
+without PyTorch. ``reid.models.NETWORKS`` has the networks of this package.
 """
 
 from __future__ import annotations
@@ -23,63 +23,63 @@ if TYPE_CHECKING:
 Objective: TypeAlias = (
     "Callable[[nn.Module, Batch, LossConfig, Collection[str]], dict[str, Tensor]]"
 )
-"""Takes the network, a batch, the losses' settings and the names of the losses that are switched
-on; gives those, unweighted, by name."""
+"""Takes the network, a batch, the losses' settings and the names of the active losses; returns the
+values of these losses, unweighted, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """What a configuration says of its network; each network has a class of its own.
+    """A network's part of a configuration; each network has its own class.
 
-    It is the only place where a default of that network stands, and it refuses what the network
-    cannot be built with, by ConfigError.
+    It is the only place with that network's defaults, and raises ConfigError for settings that
+    the network cannot be built with.
     """
 
     name: str = ""
 
     @property
     def output_meaning(self) -> str:
-        """What the manifest calls the network's answer."""
+        """The manifest's name for the network's output."""
         return self.name
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:
-        """Losses that these settings leave nothing to compare -> the setting."""
+        """Losses that have nothing to compare under these settings -> the setting."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class CaffeFace:
-    """A network as its prototxt names it. Names of layers are those of its modules."""
+    """Names in a network's prototxt. Layers have the names of its modules."""
 
     embeddings: Mapping[str, str]
-    """The setting ``embed_at`` -> the blob that is then the embedding. The first is
-    meant by a prototxt that does not say."""
+    """The setting ``embed_at`` -> the blob that is the embedding. The first is the default for a
+    prototxt without the setting."""
     classifier: str
-    """The last layer of training, and the field of ``forward``'s result that holds its output.
-    It has no part in the embedding, so a file may come without it."""
+    """The last layer of training, and the field of ``forward``'s result with its output. The
+    embedding does not need it, so a file may lack it."""
     preprocess: Preprocess
-    """The paper's: meant by a prototxt that does not say."""
+    """The paper's; the default for a prototxt without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """The part of a network that takes weights trained elsewhere."""
+    """The part of a network that can load pretrained weights."""
 
     module: nn.Module
     file: str
-    """Where the settings say that they are, or an empty string."""
+    """Their path from the settings, or an empty string."""
     how_to_obtain: str
-    """A line for a run without them."""
+    """A message for a run without them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture of what a network sees: which of the report's kinds, and where its data is from.
+    """A picture of what a network sees: its kind, and the source of its data.
 
-    ``kind`` is one of ``reid.models.looks.KINDS``, which says what ``data`` gives; ``what`` it
-    shows, in a few words. ``data``: "module:attribute" of a function of (network, preprocess,
-    images, losses), the images (H, W, 3) uint8 BGR.
+    ``kind`` is one of ``reid.models.looks.KINDS``, which defines the data; ``what`` is a short
+    description. ``data`` is "module:attribute" of a function of (network, preprocess, images,
+    losses), with images (H, W, 3) uint8 BGR.
     """
 
     kind: str
@@ -89,18 +89,18 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One network, whole.
+    """The full description of a network.
 
-    settings:         its settings' class, whose default ``name`` is the network's
-    builder:          (number of training identities, settings) -> the freshly initialised module
-    objective:        what it is trained for, see ``Objective``
-    losses:           the names of the losses that its objective knows
+    settings:         its settings' class, whose default ``name`` is the network's name
+    builder:          (number of training identities, settings) -> the newly initialised module
+    objective:        its training objective, see ``Objective``
+    losses:           the names of its objective's losses
     graphs:           (module, input shape, normalise) -> its graphs, see ``reid.models.graphs``
     min_size:         height and width of the smallest image that it takes
     looks:            pictures of what it sees
-    scale_agreement:  (module) -> a module that gives, for images, how far its two scales agree
-    pretrained:       (module, settings) -> the ``Backbone`` that takes pretrained weights
-    caffe_face:       what Caffe's files call its parts; None where Caffe has no layers for it
+    scale_agreement:  (module) -> a module that returns, for images, how well its two scales agree
+    pretrained:       (module, settings) -> the ``Backbone`` that loads pretrained weights
+    caffe_face:       names of its parts in Caffe's files; None if Caffe has no equivalent layers
 
     Strings are import strings, "module:attribute".
     """
@@ -130,7 +130,7 @@ class Network:
 
 
 def part(import_string: str) -> Any:
-    """What "module:attribute" names, imported now.
+    """Import "module:attribute".
 
     >>> part("reid.models.description:Network").__name__
     'Network'
@@ -140,6 +140,6 @@ def part(import_string: str) -> Any:
 
 
 def refuse_other_words(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise ConfigError where a network's setting is none of the words that it can be."""
+    """Raise ConfigError if a network's setting is not one of its possible words."""
     if value not in known:
-        raise ConfigError(f"network.{name} is one of {', '.join(known)}; found {value!r}")
+        raise ConfigError(f"network.{name} must be one of {', '.join(known)}; found {value!r}")

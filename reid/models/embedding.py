@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 NORM_EPS = 1e-12
-"""Smallest length divided by: a zero embedding stays zero instead of becoming NaN."""
+"""The smallest divisor, so that a zero embedding stays zero instead of becoming NaN."""
 
 
 class VectorNetwork(Protocol):
-    """What a network with one vector per image offers."""
+    """A network with one embedding per image."""
 
     embedding_dim: int
 
@@ -24,9 +24,9 @@ class VectorNetwork(Protocol):
 class L2Normalise(nn.Module):
     """(N, D) of any precision -> (N, D) float32, rows of length 1; a zero row stays zero.
 
-    An island in float32 also where the network computes in half: the squares of 256
-    entries overflow float16 from entries of 16 on, and the length would take up the few
-    bits that the direction needs. A module of its own, so that its name is in the graph.
+    It computes in float32 even if the network uses float16: the squares of 256 entries overflow
+    float16 from entries of 16 on, and the direction would lose precision to the length. It is a
+    module so that its name appears in the graph.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ class L2Normalise(nn.Module):
 class EmbeddingNetwork(nn.Module):
     """``network.embed``, then L2 normalisation per row unless ``normalise`` is off.
 
-    (N, 3, H, W) float32 -> (N, D) float32, also where the network's parameters are half
-    precision: the input is cast at the network's door. Raises TypeError for a network
+    (N, 3, H, W) float32 -> (N, D) float32, even if the network's parameters are
+    float16: the input is converted first. Raises TypeError for a network
     without ``embed``.
     """
 

@@ -1,7 +1,7 @@
-"""The graphs of a network: what runs after training, and is exported, under which names.
+"""The graphs of a network: what runs after training and is exported, by name.
 
-A vector network has one graph, ``embed``: an image goes in, its embedding comes out. A
-network that scores pairs has several, because an image is described once and compared many times.
+A vector network has one graph, ``embed``: from an image to its embedding. A network that scores
+pairs has several, because an image is described once and compared many times.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from reid.types import ArraySpec
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph: ``module`` takes the inputs' tensors in order and gives the outputs'.
+    """One graph: ``module`` takes the input tensors in order and returns the outputs.
 
-    ``exported`` is the module to export in its place, where PyTorch runs the graph in a form that
-    cannot be exported for any batch size. A graph ``on_request`` is exported where asked for.
+    ``exported`` is the module to export instead, if PyTorch runs the graph in a form that cannot be
+    exported for any batch size. A graph ``on_request`` is not exported by default.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Graph:
 
     @property
     def to_export(self) -> nn.Module:
-        """The module that stands in the exported file."""
+        """The module in the exported file."""
         return self.exported or self.module
 
 
 def vector_graphs(
     network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
 ) -> tuple[Graph, ...]:
-    """The one graph of a vector network: image -> embedding, L2-normalised if asked for."""
+    """The only graph of a vector network: image -> embedding, L2-normalised with ``normalise``."""
     dim = cast(VectorNetwork, network).embedding_dim
     return (
         Graph(

@@ -1,7 +1,7 @@
-"""The building blocks of the DGD / MSP-CNN graph, in Caffe's words.
+"""The building blocks of the DGD / MSP-CNN graph, in Caffe's terms.
 
-Attribute names are the prototxt's layer names, so that a state dict's keys, ONNX
-nodes and the reference prototxt read alike. Source of every setting: the layer
+Attribute names are the prototxt's layer names, so that a state dict, ONNX nodes and the
+reference prototxt have the same names. Source of every setting: the layer
 graph ``models/individually/*`` of the DGD code that MSP-CNN builds on.
 """
 
@@ -27,7 +27,7 @@ CONV_BIAS_INIT = 0.2
 
 
 def xavier_(weight: Tensor) -> Tensor:
-    """Fill in place as Caffe's ``xavier`` filler: uniform in +-sqrt(3 / fan_in)."""
+    """Fill in place like Caffe's ``xavier`` filler: uniform in +-sqrt(3 / fan_in)."""
     fan_in = weight[0].numel()
     bound = math.sqrt(3.0 / fan_in)
     return nn.init.uniform_(weight, -bound, bound)
@@ -126,10 +126,10 @@ class InceptionB(nn.Module):
 
 
 def recomputed(layers: Callable[[Tensor], Tensor], x: Tensor, network: nn.Module) -> Tensor:
-    """``layers(x)``, whose inner maps are not kept but computed again in the backward pass.
+    """``layers(x)``, with intermediate maps recomputed in the backward pass instead of stored.
 
-    The gradients are the same. The second pass leaves ``network``'s running statistics
-    alone: they have seen this batch.
+    The gradients are the same. The second pass does not update ``network``'s running statistics,
+    which already include this batch.
     """
 
     @contextlib.contextmanager

@@ -1,11 +1,11 @@
-"""What a report can show of a network's inside: the data of each kind of picture.
+"""Pictures of what a network sees inside: the data of each kind of picture.
 
-A network's ``looks`` (``reid.models.description.Look``) give these; ``reid.report`` draws them.
-The kinds and what their function gives for images:
+A network's ``looks`` (``reid.models.description.Look``) provide the data; ``reid.report`` draws
+it. The kinds and what their functions return for images:
 
-feature_maps:   ``FeatureMaps`` of a query, its nearest right and its nearest wrong image
+feature_maps:   ``FeatureMaps`` of a query, its nearest correct match and nearest wrong image
 patch_matches:  ``PatchMatches`` of the first of those with each of the other two
-parts:          ``PartsSeen`` of a query, the first image, and its matches
+parts:          ``PartsSeen`` of a query, the first image, and its nearest gallery images
 scales:         ``ScalesSeen`` of queries
 """
 
@@ -20,10 +20,10 @@ from reid.types import FloatArray
 KINDS = ("feature_maps", "patch_matches", "parts", "scales")
 
 MATCHES_SHOWN = 8
-"""Patches of each pair of images."""
+"""Patches shown of each pair of images."""
 
-CLASS_SHOWN = "the training identity that the first scale's largest logit names"
-"""Whose activation maps are compared [inferred]: the classifier has no test identities."""
+CLASS_SHOWN = "the training identity of the first scale's largest logit"
+"""The class whose maps are compared [inferred]; test identities are unknown to the classifier."""
 
 FeatureMaps: TypeAlias = dict[str, FloatArray]
 """Title of a layer -> its maps of the N images, (N, C, h, w)."""
@@ -42,7 +42,7 @@ class PatchMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PatchMatches:
-    """Of each pair the best matches, strongest first; patches of side ``patch`` on maps of
+    """The best matches of each pair, strongest first; patches of side ``patch`` on maps of
     ``map_size`` (h, w), which cover the crop."""
 
     patch: int
@@ -52,18 +52,18 @@ class PatchMatches:
 
 @dataclass(frozen=True, slots=True)
 class PartsSeen:
-    """A query and N matches, as a network that compares parts sees them; per level."""
+    """Attended parts and similarities of a query and N gallery images, per level."""
 
     name: str
-    """Before the level's number."""
+    """Put before the level's number."""
     levels: tuple[int, ...]
     outlines: list[FloatArray]
     """(1 + N, S, 4, 2), the query's first: corners of attended parts, as shares of the image."""
     maps: list[FloatArray]
-    """(N, H, W): how like the query's parts each place of a match is."""
+    """(N, H, W): similarity of each position of a gallery image to the query's parts."""
     over_image: Callable[[int, int, tuple[int, int]], FloatArray]
-    """(level's index, match, (height, width)) -> that map over the shown image; NaN where the
-    network sees nothing."""
+    """(level's index, gallery image, (height, width)) -> that map over the shown image; NaN outside
+    the network's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ScalesSeen:
 
     maps: tuple[FloatArray, FloatArray]
     sizes: tuple[str, str]
-    """Of the two scales, for captions."""
+    """Names of the two scales, for captions."""
     classes: list[int]
     """See ``CLASS_SHOWN``."""
     agreement: list[float]

@@ -35,7 +35,7 @@ class MapConsistency:
 
     def words(self) -> str:
         """For the terminal: one line."""
-        flat = f" ({self.num_flat:,} with a flat map are left out)" if self.num_flat else ""
+        flat = f" ({self.num_flat:,} with a flat map left out)" if self.num_flat else ""
         mean = "-" if self.mean is None else f"{self.mean:.3f}"
         return (
             f"{self.model}: mean correlation {mean} of the two scales' activation maps, "

@@ -77,7 +77,7 @@ def test_without_a_batch_each_matcher_takes_its_own_which_the_help_tells(
     evaluated(models[:1], drawn, capsys, "--batch", "9")
     assert asked == [None, 9]
     assert main(["eval", "--help"]) == 0
-    numbers = f"(else: {vectors.DESCRIBE_BATCH}, or {pairs.DESCRIBE_BATCH} of one that compares"
+    numbers = f"(default: {vectors.DESCRIBE_BATCH}; {pairs.DESCRIBE_BATCH} if the network compares"
     assert numbers in " ".join(capsys.readouterr().out.split())
 
 

@@ -123,13 +123,13 @@ def test_the_page_stands_alone_and_has_every_section(road: Any) -> None:
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert [heading.split(":")[0] for heading in page.headings] == [
         "reid quickstart",
-        "Who is it? Query images and their nearest gallery images",
+        "Query images and their nearest gallery images",
         "Retrieval",
-        "Proof",
+        "Parity",
         "Speed",
         "Training",
-        "What was run",
-        "What is here",
+        "Commands",
+        "Files",
     ]
 
 

@@ -236,7 +236,7 @@ def test_parity_of_another_file_s_manifest_is_one_line_and_leaves_it(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["parity", "a", "b", "--data", "market1501"], 1, "name it with --data-root"),
+        (["parity", "a", "b", "--data", "market1501"], 1, "--data-root"),
         (["parity", "a", "b", "--data", "syntetic"], 1, "did you mean 'synthetic'?"),
         (["parity", "a", "b", "--crops", "0"], 2, "0 is not in the range x>=16"),
         (["parity", "a"], 2, "Missing argument 'CANDIDATE'"),

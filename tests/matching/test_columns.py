@@ -71,7 +71,7 @@ def refusal(path: Path, format_name: str = "test 1") -> str:
 def test_another_format_and_a_missing_file_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_columns(path, "test 1", {}, columns())
-    expected = f"{path} is no file: expected the format 'test 2', found"
+    expected = f"{path} is not a file: expected the format 'test 2', found"
     assert refusal(path, "test 2") == f"{expected} 'test 1'; do"
     save_file({"a": np.ones(3)}, path)
     assert refusal(path, "test 2") == f"{expected} none; do"
@@ -105,13 +105,13 @@ def test_a_head_that_does_not_lie_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (head("[0, 1000000]"), "is cut short: expected 1,000,112 bytes, found 116"),
-        (head("[0, 5]", "[5]"), "is cut short: expected 111 bytes, found 110"),
+        (head("[0, 1000000]"), "is truncated: expected 1,000,112 bytes, found 116"),
+        (head("[0, 5]", "[5]"), "is truncated: expected 111 bytes, found 110"),
         (head("[0, 3]", "[3]"), "is damaged (Error while"),
         (head("[0, 4]", "[5]"), "is damaged (Error while"),
         (head("[2, 4]", "[2]"), "is damaged (Error while"),
         *(
-            (head(offsets), "is damaged (its head places no arrays)")
+            (head(offsets), "is damaged (no arrays in its header)")
             for offsets in (
                 f"[0, {2**63}]",
                 f"[0, {10**400}]",
@@ -125,14 +125,14 @@ def test_a_head_that_does_not_lie_is_read(tmp_path: Path) -> None:
                 "4",
             )
         ),
-        (f"[0, {'9' * 5000}]", "is no file: expected the format 'test 1', found another kind"),
-        (head(f"[0, {'9' * 5000}]"), "found a head that is no JSON"),
-        ('{"a": ' * 100_000, "found a head that is no JSON"),
-        ("{\udcff".encode("utf-8", "replace").decode(), "found a head that is no JSON"),
+        (f"[0, {'9' * 5000}]", "expected the format 'test 1', found another file type"),
+        (head(f"[0, {'9' * 5000}]"), "not JSON"),
+        ('{"a": ' * 100_000, "not JSON"),
+        ("{\udcff".encode("utf-8", "replace").decode(), "not JSON"),
         ('{"__metadata__": []}', "expected the format 'test 1', found none"),
         ('{"__metadata__": {"format": ["test 1"]}}', "found none"),
         ('{"__metadata__": {"format": "' + "x\\n" * 999 + '"}}', "found 'x\\nx"),
-        ('{"__metadata__": {"format": "test 1"}, "a": 7}', "places no arrays"),
+        ('{"__metadata__": {"format": "test 1"}, "a": 7}', "is damaged (no arrays"),
     ],
 )
 def test_a_head_that_lies_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
@@ -145,10 +145,10 @@ def test_a_head_that_lies_is_one_line(tmp_path: Path, text: str, problem: str) -
 @pytest.mark.parametrize(
     ("length", "problem"),
     [
-        (2**64 - 1, "found another kind of file"),
-        (100_000_001, "found another kind of file"),
-        (0, "found another kind of file"),
-        (100_000_000, "is cut short: expected more than 100,000,008 bytes, found 110"),
+        (2**64 - 1, "found another file type"),
+        (100_000_001, "found another file type"),
+        (0, "found another file type"),
+        (100_000_000, "is truncated: expected more than 100,000,008 bytes, found 110"),
     ],
 )
 def test_a_head_of_an_impossible_length_is_not_read(

@@ -88,8 +88,8 @@ def test_a_file_cut_short_tells_what_it_should_have_and_has(file, matcher, share
     with pytest.raises(ModelFileError) as caught:
         load_descriptions(file, matcher)
     assert str(caught.value) == (
-        f"{file} is cut short: expected {expected} bytes, found {found:,}; describe the images "
-        "with `reid describe` and give the file that it writes"
+        f"{file} is truncated: expected {expected} bytes, found {found:,}; write a file with "
+        "`reid describe` and use that"
     )
 
 
@@ -104,8 +104,8 @@ def test_a_file_of_another_kind_is_told_what_is_expected(tmp_path, matcher, cont
     with pytest.raises(ModelFileError) as caught:
         load_descriptions(path, matcher)
     assert str(caught.value) == (
-        f"{path} is no file of described images: expected the format '{FORMAT}', found another "
-        "kind of file; describe the images with `reid describe` and give the file that it writes"
+        f"{path} is not a file of described images: expected the format '{FORMAT}', found another "
+        "file type; write a file with `reid describe` and use that"
     )
 
 
@@ -219,5 +219,5 @@ def test_names_that_are_not_one_for_each_image_are_one_line(tmp_path, matcher, i
     columns |= {"person_ids": [labels.person_ids], "camera_ids": [labels.camera_ids]}
     texts = {"model": json.dumps(dict(matcher.identity)), "names": names}
     write_columns(path, FORMAT, texts, columns)
-    with pytest.raises(ModelFileError, match="is no file of described images"):
+    with pytest.raises(ModelFileError, match="file of described images"):
         load_descriptions(path, matcher)

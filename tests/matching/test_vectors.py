@@ -161,7 +161,7 @@ def test_vectors_are_compared_without_waiting() -> None:
 
 def test_vectors_have_no_shortlist() -> None:
     vectors = np.ones((4, 5), np.float32)
-    with pytest.raises(ConfigError, match=r"a shortlist \(found 3\) is for networks that compare"):
+    with pytest.raises(ConfigError, match=r"shortlist .*found 3"):
         VectorMatcher(ProjectionRunner()).tiles(vectors, vectors, best=3)
 
 

@@ -125,7 +125,7 @@ def test_images_keep_their_aspect(gallery: list[ImageRecord]) -> None:
 def test_a_ranking_of_other_queries_is_refused(gallery: list[ImageRecord]) -> None:
     query = queries_of(gallery, 1)
     ranking = ranking_of(query, gallery, np.zeros((1, 3), np.float32))
-    with pytest.raises(ValueError, match="2 queries expected, found 1"):
+    with pytest.raises(ValueError, match="2 queries, found 1"):
         ranked_list_picture(query * 2, gallery, ranking)
 
 

@@ -27,8 +27,8 @@ def test_arrays_come_back_in_the_manifests_order_and_contiguous(comparison):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gallery": None}, r"takes query \(1, 2, 3\), gallery \(N, 2, 3\), weight \(N\); given: "),
-        ({"more": np.zeros((5, 1), np.float32)}, "given: .*'more'"),
+        ({"gallery": None}, r"query \(1, 2, 3\), gallery \(N, 2, 3\), weight \(N\); found: "),
+        ({"more": np.zeros((5, 1), np.float32)}, "found: .*'more'"),
         ({"gallery": np.zeros((5, 3, 2), np.float32)}, r"takes gallery \(N, 2, 3\), found .*5, 3"),
         ({"gallery": np.zeros((5, 2), np.float32)}, r"takes gallery \(N, 2, 3\), found .*5, 2"),
         ({"gallery": np.zeros((5, 2, 3))}, "'gallery' must be a float32 array, found float64"),
@@ -36,8 +36,8 @@ def test_arrays_come_back_in_the_manifests_order_and_contiguous(comparison):
         ({"weight": np.zeros((), np.float32)}, r"takes weight \(N\), found shape \(\)"),
         ({"query": np.zeros((2, 2, 3), np.float32)}, r"takes query \(1, 2, 3\), found .*2, 2, 3"),
         ({"query": np.zeros((0, 2, 3), np.float32)}, r"takes query \(1, 2, 3\), found .*0, 2, 3"),
-        ({"weight": np.zeros(4, np.float32)}, "one batch size, found {'gallery': 5, 'weight': 4}"),
-        ({"weight": np.zeros(0, np.float32)}, "one batch size, found {'gallery': 5, 'weight': 0}"),
+        ({"weight": np.zeros(4, np.float32)}, "batch size, found {'gallery': 5, 'weight': 4}"),
+        ({"weight": np.zeros(0, np.float32)}, "batch size, found {'gallery': 5, 'weight': 0}"),
     ],
 )
 def test_a_wrong_array_among_several_says_what_was_expected(comparison, changes, message):

@@ -213,9 +213,9 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, r"takes data \(N, 3, 6, 4\); given: none"),
-        ({"image": DATA}, "given: 'image'"),
-        ({"data": DATA, "more": DATA}, "given: 'data', 'more'"),
+        ({}, r"data \(N, 3, 6, 4\); found: none"),
+        ({"image": DATA}, "found: 'image'"),
+        ({"data": DATA, "more": DATA}, "found: 'data', 'more'"),
         ({"data": DATA.astype(np.float64)}, "float32 array, found float64"),
         ({"data": DATA.tolist()}, "float32 array, found list"),
         ({"data": DATA[0]}, r"data \(N, 3, 6, 4\), found shape \(3, 6, 4\)"),

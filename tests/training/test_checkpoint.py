@@ -215,7 +215,7 @@ def test_a_checkpoint_of_an_unknown_network_names_the_known_ones(
     config = TrainConfig(network=MspCnnSettings(name="alexnet"), preprocess=SMALL)
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, Checkpoint(config, checkpoint.manifest, 5, checkpoint.model))
-    with pytest.raises(CheckpointError, match="no network 'alexnet'"):
+    with pytest.raises(CheckpointError, match="network 'alexnet'"):
         runner_from_checkpoint(path, "cpu")
 
 

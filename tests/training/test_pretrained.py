@@ -196,7 +196,7 @@ def test_a_file_without_the_backbone_is_not_called_another_depth(tmp_path: Path)
 
 def test_files_that_are_no_state_dict_are_refused(tmp_path: Path) -> None:
     for body in ([1, 2], {"a": 1}, {}, torch.zeros(3), {3: torch.zeros(3)}):
-        assert "no state dict" in refusal(Backbone(), saved(tmp_path, body))
+        assert "not a state dict" in refusal(Backbone(), saved(tmp_path, body))
     assert "nothing is downloaded" in refusal(Backbone(), tmp_path / "none.pth")
     assert "nothing is downloaded" in refusal(Backbone(), tmp_path / "none.safetensors")
     assert str(tmp_path) in refusal(Backbone(), tmp_path)

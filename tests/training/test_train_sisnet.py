@@ -111,7 +111,7 @@ def test_without_pretrained_weights_the_log_says_how_to_obtain_them(people: Path
         ("network.depth=101", ConfigError, "18, 34 or 50, found 101"),
         ("network.last_stride=3", ConfigError, "1 or 2, found 3"),
         ("network.second_size=[16,16]", ConfigError, "at least 32"),
-        ("network.two_scales=false", ConfigError, "network.two_scales=false leaves drc nothing"),
+        ("network.two_scales=false", ConfigError, "network.two_scales=false .*drc has nothing"),
         ("losses.drc_normalise=minmix", ConfigError, "minmax, l2, none"),
         ("network.pretrained=nowhere.pth", CheckpointError, "nowhere.pth"),
         ("stages.0.milestones=[0.6,0.3]", ConfigError, "ascending shares"),

@@ -1,6 +1,6 @@
-"""CSN's ``compare`` as PyTorch runs it: one stored query, and tiles of stored gallery images.
+"""CSN's ``compare`` in PyTorch: one stored query, and tiles of stored gallery images.
 
-The same numbers as ``Csn.similarity`` and ``Csn.head``, in another order of the same sums.
+It gives the results of ``Csn.similarity`` and ``Csn.head``, with sums in another order.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from reid.models.csn.gallery_correlation import GalleryCorrelation, MapsTile, Pa
 from reid.models.csn.network import CHANNELS, Csn, CsnDescription, pair_score
 
 TILE, BLOCK = 64, 8
-"""Gallery images, and channels of them, compared at once: what lies between two products
-(1 MB) stays in a processor's cache."""
+"""Gallery images and channels compared at once; intermediate results (1 MB) stay in a CPU's
+cache."""
 
 KEPT_SIZES = 2
-"""Sizes of tiles whose arrays are kept, 17 MB each and thread with two levels: the whole ones and
-the last. The last query takes 25 MB."""
+"""Tile sizes whose arrays are kept (the full size and the last): with two levels 17 MB per size
+and thread. The last query takes 25 MB."""
 
 HEAD_TILE = 16
-"""Gallery images whose conv6 is computed at once, 1.3 MB."""
+"""Gallery images per call of conv6, 1.3 MB."""
 
 
 class _QuerySide(NamedTuple):
-    """A level of the query, by block of channels: its map unfolded, by half and factor, and its
+    """A level of the query, by block of channels: its unfolded map, by half and factor, and its
     parts as bands, by factor. See ``GalleryCorrelation``."""
 
     unfolded: list[list[list[Tensor]]]
@@ -42,14 +42,14 @@ class _QuerySide(NamedTuple):
 class FastCompare(nn.Module):
     """One query's description (1, ...) and N gallery images' (N, ...) -> scores, (N,) float32.
 
-    The arrays come as ``describe`` gives them, the query's first. The answer is
-    ``network.head(network.similarity(query, gallery))`` and Eq. 7, in another order of the
-    same sums: conv4 looks at one place, so it is summed level by level and direction by
-    direction, and the concatenated similarities are never whole.
+    The arrays are those of ``describe``, the query's first. The result is
+    ``network.head(network.similarity(query, gallery))`` and Eq. 7, with sums in another order:
+    conv4 is 1x1, so it is summed level by level and direction by direction, and the concatenated
+    similarities are never stored as a whole.
     """
 
     takes_half = True
-    """A gallery that is kept in float16 is made float32 block by block."""
+    """A gallery stored in float16 is converted to float32 block by block."""
 
     def __init__(self, network: Csn, sizes: tuple[tuple[int, int], ...]) -> None:
         super().__init__()
@@ -92,8 +92,7 @@ class FastCompare(nn.Module):
         )
 
     def _query_sides(self, query: CsnDescription) -> list[_QuerySide]:
-        """Each level's layout of the query; the last query's is kept, as a gallery comes in
-        pieces."""
+        """Each level's layout of the query; the last is kept, as galleries come in pieces."""
         given = (*query.maps, *query.parts)
         if self._last is None or not all(map(_same, self._last[0], given)):
             levels = list(zip(self._correlations(), query.maps, query.parts, strict=True))
@@ -117,7 +116,7 @@ class FastCompare(nn.Module):
     def _tiles_of(
         self, tile: CsnDescription, sides: list[_QuerySide]
     ) -> Iterator[list[tuple[PartsTile, MapsTile]]]:
-        """Each level's arrays for one thread; a processor's are kept for the next tile."""
+        """Each level's arrays for one thread; on a CPU they are kept for the next tile."""
         like = sides[0].bands[0][0]
         key = (len(tile.vector), tile.parts[0].dtype, like.dtype, like.device, len(like))
         if key not in self._free and len(self._free) >= KEPT_SIZES:
@@ -145,7 +144,7 @@ class FastCompare(nn.Module):
     def _conv4(self) -> tuple[list[list[list[Tensor]]], Tensor]:
         """conv4 by level, direction and block of channels, (channels * stripes, 32), and its bias.
 
-        Batch normalisation is with it: a scale and a shift of its outputs and, where there is
+        Batch normalisation is folded in: scale and shift of its outputs and, with
         ``similarity_bn``, of its inputs.
         """
         network = self.network
@@ -165,7 +164,7 @@ class FastCompare(nn.Module):
         ], bias
 
     def _head(self) -> list[Tensor]:
-        """Weights and biases of conv5 and conv6, their batch normalisations with them."""
+        """Weights and biases of conv5 and conv6, with batch normalisation folded in."""
         found: list[Tensor] = []
         for block in (self.network.conv5, self.network.conv6):
             scale, shift = _scale_and_shift(block.bn, len(block.conv.weight), block.conv.weight)
@@ -190,7 +189,7 @@ class FastCompare(nn.Module):
     def _under_gallery(
         self, level: int, side: _QuerySide, tile: PartsTile, parts: Tensor, weights: list[Tensor]
     ) -> Tensor:
-        """The query's map under the gallery's parts: its share of conv4, (N, h, w, 32)."""
+        """The query's map with the gallery's parts: its share of conv4, (N, h, w, 32)."""
         mixed = None
         blocks = _blocks(parts.device)
         for block, unfolded, weight in zip(blocks, side.unfolded, weights, strict=True):
@@ -200,7 +199,7 @@ class FastCompare(nn.Module):
     def _under_query(
         self, level: int, side: _QuerySide, tile: MapsTile, maps: Tensor, weights: list[Tensor]
     ) -> Tensor:
-        """The gallery's maps under the query's parts: their share of conv4, (N, h, w, 32)."""
+        """The gallery's maps with the query's parts: their share of conv4, (N, h, w, 32)."""
         mixed: dict[int, Tensor] = {}
         blocks = _blocks(maps.device)
         for block, bands, weight in zip(blocks, side.bands, weights, strict=True):
@@ -213,7 +212,7 @@ class FastCompare(nn.Module):
 
 
 class PlainCompare(nn.Module):
-    """FastCompare's answer by ``network.similarity`` itself, for the rarer readings."""
+    """FastCompare's result by ``network.similarity`` itself, for less common settings."""
 
     takes_half = True
 
@@ -240,29 +239,29 @@ class PlainCompare(nn.Module):
 
 
 def _blocks(device: torch.device) -> list[slice]:
-    """Channels that are compared at once, in order: on another device than a processor all, as
-    each block costs it some launches."""
+    """Channels compared at once, in order; all on a device other than a CPU, because each block
+    costs launches."""
     size = BLOCK if device.type == "cpu" else CHANNELS
     return [slice(start, start + size) for start in range(0, CHANNELS, size)]
 
 
 def _mixed(similarity: Tensor, weight: Tensor, before: Tensor | None) -> Tensor:
-    """conv4 of some channels' similarity, (places, inputs) under (inputs, 32), added to what it
-    came to ``before``, in its place.
+    """conv4 of some channels' similarity, (positions, inputs) by (inputs, 32), added to ``before``
+    in place.
 
-    The places are the rows of this product, not conv4's outputs: that is quicker.
+    The rows of this product are the positions, not conv4's outputs, because that is faster.
     """
     return similarity @ weight if before is None else before.addmm_(similarity, weight)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two arrays hold the same numbers, in one precision on one device."""
+    """Whether two arrays have the same values, precision and device."""
     alike = one.device == other.device and one.dtype == other.dtype
     return alike and torch.equal(one, other)
 
 
 def _scale_and_shift(bn: nn.Module, num_channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Batch normalisation at test as (C,) factors and summands; an export may have folded it."""
+    """Batch normalisation at test as (C,) scale and shift; an export may have folded it."""
     if not isinstance(bn, nn.BatchNorm2d):
         return like.new_ones(num_channels), like.new_zeros(num_channels)
     state = bn.state_dict()
@@ -279,7 +278,7 @@ def _sides(arrays: tuple[Tensor, ...], network: Csn) -> tuple[CsnDescription, Cs
 
 
 def _parted(arrays: list[Tensor], levels: int) -> CsnDescription:
-    """Maps, parts and vector, (N, 0) where the network has none; the transforms are not kept."""
+    """Maps, parts and vector, (N, 0) if the network has none; transforms are not stored."""
     if len(arrays) == 2 * levels:
         arrays.append(arrays[0].new_empty(arrays[0].shape[0], 0))
     return CsnDescription(tuple(arrays[0:-1:2]), tuple(arrays[1::2]), arrays[-1], ())
@@ -288,7 +287,7 @@ def _parted(arrays: list[Tensor], levels: int) -> CsnDescription:
 def _tiles(gallery: CsnDescription) -> Iterator[CsnDescription]:
     """Pieces of TILE images, in order, or smaller ones so that each thread has one.
 
-    Another device than a processor has no use for pieces: it has what there is at once.
+    A device other than a CPU needs no pieces and gets all images at once.
     """
     num = size = len(gallery.vector)
     if gallery.vector.device.type == "cpu":
@@ -304,10 +303,10 @@ def _tiles(gallery: CsnDescription) -> Iterator[CsnDescription]:
 
 
 def all_of(jobs: Sequence[Callable[[], Tensor]], device: torch.device) -> list[Tensor]:
-    """Every job's answer, in order; on a processor a thread works through a job alone.
+    """Every job's result, in order; on a CPU each job runs in one thread.
 
-    The products are too small to be shared by threads, which would wait for each other, most of
-    all where other programs run beside them.
+    The products are too small to be split among threads, which would wait for each other, most of
+    all on a busy machine.
     """
     threads = torch.get_num_threads()
     if len(jobs) < 2 or threads < 2 or device.type != "cpu":
@@ -320,10 +319,10 @@ def all_of(jobs: Sequence[Callable[[], Tensor]], device: torch.device) -> list[T
     try:
         return list(_pool(threads).map(alone, jobs))
     finally:
-        torch.set_num_threads(threads)  # a thread's count is also that of threads yet to come
+        torch.set_num_threads(threads)  # also sets the count of later threads
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that compute alone. They stay, and so does the memory that they work in."""
+    """Worker threads, each computing alone; they and their memory are kept."""
     return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))

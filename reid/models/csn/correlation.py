@@ -2,7 +2,7 @@
 
 Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
 CVPR 2018, Eq. 2: a depth-wise cross-correlation of stride 1, zero-padded to the size of the
-maps. An even part's padding is uneven; that there is more behind it is inferred.
+maps. An even part's padding is uneven; that the extra zeros come after it is inferred.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from reid.models.csn.settings import DEFAULTS, WORDS
 from reid.models.csn.spectra import Places, spectrum, values
 
 FORMS = WORDS["correlation_form"]
-"""How ``correlate`` computes; the results differ by rounding alone."""
+"""How ``correlate`` computes; results differ only by rounding."""
 
 EVEN_PADDINGS = WORDS["even_padding"]
-"""Where an even part has one more row and column of zeros."""
+"""Where an even part has the extra row and column of zeros."""
 
 
 def correlate(
@@ -37,18 +37,18 @@ def correlate(
             sum_ij parts[p, s, c, i, j] * maps[p, c, y + i - before, x + j - before]
 
     with zeros outside the maps and ``before`` of ``same_padding``. With ``pool`` a 2x2 MAX pool of
-    it, an odd side rounded up: (P, S * C, ceil(H / 2), ceil(W / 2)); of equal values any one may
-    have the gradient. The forms:
+    it, an odd side rounded up: (P, S * C, ceil(H / 2), ceil(W / 2)); among equal values any one may
+    get the gradient. The forms:
 
     ``conv``     a grouped convolution with P * C groups.
     ``spectra``  products of spectra; at least float32, the result in the precision of ``maps``.
     ``auto``     ``spectra`` on a CPU, else ``conv``.
 
-    Raises ValueError for another form. On a CPU spectra are the quickest for maps and parts of the
+    Raises ValueError for another form. On a CPU spectra are fastest for maps and parts of the
     paper's sizes (``tests/benchmarks/README.md``).
     """
     if form not in FORMS:
-        raise ValueError(f"form is one of {', '.join(FORMS)}; found {form!r}")
+        raise ValueError(f"form must be one of {', '.join(FORMS)}; found {form!r}")
     if form == "spectra" or (form == "auto" and maps.device.type == "cpu"):
         return _by_spectra(maps, parts, pool, even_padding)
     out = _by_convolution(maps, parts, even_padding)
@@ -56,13 +56,13 @@ def correlate(
 
 
 def same_padding(size: int, even: str = DEFAULTS.even_padding) -> tuple[int, int]:
-    """Zeros before and after, so that a kernel of this size leaves the size as it is.
+    """Zeros before and after, so that a kernel of this size keeps the map's size.
 
     An even kernel has one more ``after`` (TensorFlow's "SAME"), or ``before``. Raises ValueError
-    for another word.
+    for any other ``even``.
     """
     if even not in EVEN_PADDINGS:
-        raise ValueError(f"even_padding is one of {', '.join(EVEN_PADDINGS)}; found {even!r}")
+        raise ValueError(f"even_padding must be one of {', '.join(EVEN_PADDINGS)}; found {even!r}")
     less, more = (size - 1) // 2, size // 2
     return (less, more) if even == "after" else (more, less)
 
@@ -70,7 +70,7 @@ def same_padding(size: int, even: str = DEFAULTS.even_padding) -> tuple[int, int
 def _by_convolution(maps: Tensor, parts: Tensor, even_padding: str) -> Tensor:
     pairs, channels, height, width = maps.shape
     size = parts.shape[-1]
-    if not pairs:  # no groups, which torch refuses
+    if not pairs:  # torch rejects zero groups
         return maps.new_zeros(0, channels * parts.shape[1], height, width)
     images = F.pad(
         maps.reshape(1, pairs * channels, height, width), same_padding(size, even_padding) * 2
@@ -83,7 +83,7 @@ def _by_convolution(maps: Tensor, parts: Tensor, even_padding: str) -> Tensor:
 def _by_spectra(maps: Tensor, parts: Tensor, pool: bool, even_padding: str) -> Tensor:
     padding = same_padding(parts.shape[-1], even_padding)
     single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
-    with torch.autocast(maps.device.type, enabled=False):  # it would multiply in bfloat16
+    with torch.autocast(maps.device.type, enabled=False):  # autocast would multiply in bfloat16
         out: Tensor = cast(Any, _BySpectra).apply(*single, pool, padding)
     return out.flatten(1, 2).to(maps.dtype)
 
@@ -91,9 +91,9 @@ def _by_spectra(maps: Tensor, parts: Tensor, pool: bool, even_padding: str) -> T
 class _BySpectra(torch.autograd.Function):
     """``correlate`` as a product of spectra: (P, C, H, W), (P, S, C, k, k) -> (P, S, C, H, W).
 
-    A window that leaves the torus at one end comes back at the other, among zeros, so as many
-    places more than the maps have as the padding's longer side are enough. What is to be
-    pooled is asked for with its even places first, so that the larger of two lie apart.
+    A window that leaves the torus at one end continues at the other, so the torus is larger than
+    the maps by the padding's longer side, filled with zeros. A result to be pooled is computed
+    with its even positions first, so that the two halves can be compared.
     """
 
     @staticmethod
@@ -125,7 +125,7 @@ class _BySpectra(torch.autograd.Function):
         if later_row is not None:
             gradient = _to_halves(_to_halves(gradient, later_column, -1), later_row, -2)
         with torch.autocast(gradient.device.type, enabled=False):
-            # The conjugate of the change, and of what follows: no spectrum is turned over.
+            # Conjugate this gradient and the result, so that no spectrum has to be reversed.
             change = spectrum(gradient, ctx.out.mirrored(), ctx.size)
             to_maps = values(_summed_products(change, kernel), ctx.maps.mirrored(), ctx.size)
             to_parts = values(change * signal[:, None], ctx.parts.mirrored(), ctx.size)
@@ -133,21 +133,23 @@ class _BySpectra(torch.autograd.Function):
 
 
 def _even_first(length: int) -> tuple[int, ...]:
-    """0, 2, 4, ... and then 1, 3, 5, ...; an odd length's last place is its own neighbour."""
+    """0, 2, 4, ... and then 1, 3, 5, ...; the last position of an odd length is its own pair."""
     return (*range(0, length, 2), *(min(place, length - 1) for place in range(1, length + 1, 2)))
 
 
 def _larger_half(x: Tensor, axis: int, remember: bool) -> tuple[Tensor, Tensor | None]:
-    """The larger of each entry of the first half and its counterpart; to ``remember``, 1 where
-    it is that one."""
+    """The larger of each entry of the first half and its counterpart.
+
+    With ``remember`` also 1 where it is the first half's.
+    """
     first, second = x.chunk(2, axis)
     larger = torch.maximum(first, second)
-    # Numbers, not booleans: the way back multiplies by them, which is quicker.
+    # Numbers instead of booleans: the backward pass multiplies by them, which is faster.
     return larger, torch.gt(second, first, out=torch.empty_like(larger)) if remember else None
 
 
 def _to_halves(gradient: Tensor, second: Tensor, axis: int) -> Tensor:
-    """The gradient of what ``_larger_half`` took: each entry in one half, zero in the other."""
+    """The gradient of ``_larger_half``: each entry in one half, zero in the other."""
     size = list(gradient.shape)
     size[axis] *= 2
     out = gradient.new_empty(size)
@@ -158,7 +160,7 @@ def _to_halves(gradient: Tensor, second: Tensor, axis: int) -> Tensor:
 
 
 def _summed_products(x: Tensor, y: Tensor) -> Tensor:
-    """``(x * y).sum(1)``; the products are never whole in memory."""
+    """``(x * y).sum(1)`` without storing all products."""
     out = x[:, 0] * y[:, 0]
     for one, other in zip(x.unbind(1)[1:], y.unbind(1)[1:], strict=True):
         out.addcmul_(one, other)

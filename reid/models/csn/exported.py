@@ -1,9 +1,9 @@
-"""CSN's comparing graphs as they are exported, with a batch of any size, for every reading.
+"""CSN's comparing graphs for export, with any batch size and for all settings.
 
-The numbers of ``FastCompare`` and ``Pair`` (``reid.models.csn.graphs``), whose tiles,
-views of memory and transforms serve a processor and cannot be a graph. Here each correlation is
-one matrix product per channel: TensorRT takes that with a dynamic batch, where a convolution
-in groups has a number of groups, and kernels, that are constants.
+They give the results of ``FastCompare`` and ``Pair`` (``reid.models.csn.graphs``), whose tiles,
+memory views and transforms are for a CPU and cannot be exported. Here each correlation is one
+matrix product per channel: TensorRT supports that with a dynamic batch, while a grouped
+convolution has a constant number of groups, and constant kernels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reid.models.csn.network import Csn, pair_score
 
 
 class PairScore(nn.Module):
-    """Eq. 7 in float32: a module of its own, so that its name is in the graph.
+    """Eq. 7 in float32; it is a module so that its name appears in the graph.
 
     (P, 2) logits and the two sides' vectors, (P or 1, D) -> (P,).
     """
@@ -29,7 +29,7 @@ class PairScore(nn.Module):
 
 
 class _Correlation(nn.Module):
-    """One direction of a level: maps (H, W), parts (k, k), ``pools`` 2x2 MAX pools behind it."""
+    """One direction of a level: maps (H, W), parts (k, k), then ``pools`` 2x2 MAX pools."""
 
     columns: Tensor
     rows: Tensor
@@ -47,10 +47,10 @@ class _Correlation(nn.Module):
 
 
 class MapUnderParts(_Correlation):
-    """One map (1, C, H, W) under N images' parts (N, S, C, k, k) -> (N, S * C, h, w).
+    """One map (1, C, H, W) with N images' parts (N, S, C, k, k) -> (N, S * C, h, w).
 
-    The map is laid out as (C, k * k, H * W): a column per place, its window across, the
-    taps column by column.
+    The map is laid out as (C, k * k, H * W): a column per position with its window, the taps
+    column by column.
     """
 
     def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
@@ -75,16 +75,16 @@ class MapUnderParts(_Correlation):
 
 
 class MapsUnderParts(_Correlation):
-    """Maps (N, C, H, W) under parts (N or 1, S, C, k, k) -> (N, S * C, h, w).
+    """Maps (N, C, H, W) with parts (N or 1, S, C, k, k) -> (N, S * C, h, w).
 
-    The parts' rows become band matrices (Toeplitz), which meet windows of k whole rows.
+    The parts' rows become band matrices (Toeplitz), multiplied by windows of k whole rows.
     """
 
     def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
         super().__init__(size, kernel, pools, even_padding)
         column = torch.arange(size[1])
         tap = column[:, None] - column + self.before
-        inside = (tap >= 0) & (tap < kernel)  # elsewhere the zero behind a kernel's row
+        inside = (tap >= 0) & (tap < kernel)  # else the zero after a kernel's row
         columns = torch.where(inside, tap, kernel).flatten()
         rows = (torch.arange(size[0])[:, None] + torch.arange(kernel)).flatten()
         self.register_buffer("columns", columns, persistent=False)
@@ -109,7 +109,7 @@ Sizes = tuple[tuple[int, int], ...]
 class CompareGraph(nn.Module):
     """A query's description (1, ...) and N gallery images' (N, ...) -> scores, (N,) float32.
 
-    The arrays come as ``describe`` gives them, the query's first.
+    The arrays are those of ``describe``, the query's first.
     """
 
     def __init__(self, network: Csn, sizes: Sizes) -> None:
@@ -131,7 +131,7 @@ class CompareGraph(nn.Module):
             similarities.append(self.query_map[level](query_map, parts))
             similarities.append(self.query_parts[level](maps, query_parts))
         logits = self.network.head(torch.cat(similarities, 1))
-        # The vectors stay float32: the score grows fast where they nearly agree.
+        # The vectors stay float32: the score is steep where they nearly agree.
         has_vector = self.network.ranking is not None
         vectors = (query[-1], gallery[-1]) if has_vector else (logits[:, :0],) * 2
         out: Tensor = self.score(logits, *vectors)
@@ -163,10 +163,10 @@ class PairGraph(nn.Module):
 
 
 def _levels(network: Csn, sizes: Sizes) -> list[tuple[tuple[int, int], int, int, str]]:
-    """Each level's size, its parts' side, the MAX pools behind its similarities, and where an
-    even part has one zero more.
+    """Each level's size, its parts' side, the MAX pools after its similarities, and the side of an
+    even part's extra zero.
 
-    One more pool of all similarities is one more of each level's.
+    An extra pool of all similarities is an extra pool of each level.
     """
     return [
         (

@@ -1,21 +1,21 @@
 """One query's depth-wise correlations with many gallery images, as matrix products.
 
-The same numbers as ``reid.models.csn.correlation``, which compares aligned pairs. Where one side
-is a single image, its half of each product can be laid out once for the whole gallery:
+It gives the results of ``reid.models.csn.correlation``, which compares aligned pairs. With a
+single query, its half of each product is laid out once for the whole gallery:
 
-- the query's map, unfolded, meets the gallery's parts as one matrix product per channel;
-- the query's parts become band matrices (Toeplitz) along the rows, which meet windows of the
-  gallery's maps.
+- the query's unfolded map is multiplied by the gallery's parts, one matrix product per channel;
+- the query's parts become band matrices (Toeplitz) along the rows, which are multiplied by
+  windows of the gallery's maps.
 
-A level that is pooled 2x2 is pooled before its maps are whole in memory: the even and the odd
-columns of the answer come apart, and so do its rows, which share a third of their products
+A level that is pooled 2x2 is pooled before its maps are stored as a whole: the even and the odd
+columns of the result are computed separately, and so are its rows, which share a third of their
+products
 (Winograd's F(2,2): y0 = (d0 - d1) g0 + d1 (g0 + g1), y1 = d1 (g0 + g1) + (d2 - d1) g1).
 
-``GalleryCorrelation`` is the query's side. The gallery's are tiles: arrays in which intermediate
-results come and go, some channels at a time. They are taken once and used for every block of
-channels and every tile of that size, because what a product writes into new memory has to be
-fetched first. The views of them are taken once too, so that threads seldom wait for each other's
-interpreter.
+``GalleryCorrelation`` is the query's side. The gallery's side is tiles: arrays for intermediate
+results, some channels at a time. They are allocated once and reused for every block of channels
+and every tile of that size, because writing into new memory is slow. Their views are created once
+too, so that threads seldom wait for the GIL.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from reid.models.csn.settings import DEFAULTS
 class GalleryCorrelation(nn.Module):
     """How one query is correlated with gallery images at one level, in both directions.
 
-    ``size`` is the maps' (height, width), ``kernel`` the parts' side k. With ``pool`` the answer
-    is max-pooled 2x2 as ``ceil_mode`` does; then the height must be even. ``out_size`` is the
-    answer's (h, w). In the shapes below ``rows`` is the kernel's number of rows, of pairs of
-    rows with ``pool``, and ``factors`` 1, or 3 with ``pool``. ``lanes`` is 1, or 2 with
-    ``pool``, where even rows and odd rows lie apart.
+    ``size`` is the maps' (height, width), ``kernel`` the parts' side k. With ``pool`` the result
+    is max-pooled 2x2 with ``ceil_mode``; then the height must be even. ``out_size`` is the
+    result's (h, w). In the shapes below ``rows`` is the kernel's number of rows (of pairs of rows
+    with ``pool``), and ``factors`` is 1, or 3 with ``pool``. ``lanes`` is 1, or 2 with ``pool``,
+    where even and odd rows are stored separately.
     """
 
     column_index: Tensor
@@ -57,7 +57,7 @@ class GalleryCorrelation(nn.Module):
         self.size, self.kernel, self.pool = size, kernel, pool
         self.out_size = (height // 2, -(-width // 2)) if pool else size
         self.before, self.after = same_padding(kernel, even_padding)
-        self.more = kernel % 2 if pool else 0  # a row of zeros makes pairs of an odd kernel's
+        self.more = kernel % 2 if pool else 0  # a row of zeros makes an odd kernel's rows even
         self.lanes = 1 + pool
         self.rows = (kernel + self.more) // self.lanes
         columns, tap = self._columns(), torch.arange(kernel)
@@ -67,9 +67,9 @@ class GalleryCorrelation(nn.Module):
         self.register_buffer("band_index", band, persistent=False)
 
     def _columns(self) -> Tensor:
-        """(halves, w): columns of the answer; with ``pool`` the even ones, then the odd ones.
+        """(halves, w): columns of the result; with ``pool`` the even ones, then the odd ones.
 
-        An odd last column stands for its missing neighbour: the largest stays the same.
+        A last column without a neighbour is used twice, which does not change the maximum.
         """
         if not self.pool:
             return torch.arange(self.size[1])[None]
@@ -77,7 +77,7 @@ class GalleryCorrelation(nn.Module):
         return torch.stack((columns[0::2], columns[1::2]))
 
     def unfolded(self, query_map: Tensor) -> Tensor:
-        """(C, H, W) -> (halves, factors, C, rows * k, h * w): what a gallery's parts meet."""
+        """(C, H, W) -> (halves, factors, C, rows * k, h * w): for a gallery's parts."""
         pad = (self.before, self.after, self.before, self.after + self.more)
         lanes = self._in_lanes(F.pad(query_map, pad))
         columns = torch.stack(map_factors(lanes))[..., self.column_index]
@@ -87,7 +87,7 @@ class GalleryCorrelation(nn.Module):
         return torch.stack(taps, 3).flatten(5).flatten(3, 4)
 
     def bands(self, query_parts: Tensor) -> Tensor:
-        """(S, C, k, k) -> (factors, C, rows * W, halves * S * w): what a gallery's maps meet."""
+        """(S, C, k, k) -> (factors, C, rows * W, halves * S * w): for a gallery's maps."""
         kernels = F.pad(query_parts, (0, 1, 0, self.more))[..., self.band_index]
         kernels = kernels.view(*kernels.shape[:4], -1, self.out_size[1]).permute(1, 4, 0, 5, 2, 3)
         lanes = self._in_lanes(kernels)
@@ -95,19 +95,19 @@ class GalleryCorrelation(nn.Module):
         return torch.stack(factors).transpose(2, 3).contiguous()
 
     def in_order(self, phases: list[Tensor], num: int) -> Tensor:
-        """What each phase of a tile of maps came to, (n, ...), as its images: (num, h, ...)."""
+        """The results of each phase of a tile of maps, (n, ...), by image: (num, h, ...)."""
         rows = self.rows_per_image // self.lanes
         stream = torch.stack(phases, 1).flatten(0, 1)[: num * rows]
         return stream.view(num, rows, *stream.shape[1:])[:, : self.out_size[0]]
 
     @property
     def rows_per_image(self) -> int:
-        """Rows that a map takes in the stream, with the zeros that it shares with the next."""
+        """Rows of a map in the stream, including the zeros it shares with the next."""
         rows = self.size[0] + max(self.before, self.after)
         return rows + rows % self.lanes
 
     def _in_lanes(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """(..., M, W) -> by lane, its rows."""
+        """(..., M, W) -> its rows by lane."""
         return tuple(rows[..., lane :: self.lanes, :] for lane in range(self.lanes))
 
 
@@ -134,7 +134,8 @@ def kernel_factors(lanes: Sequence[Tensor], out: Tensor | None = None) -> tuple[
 class PartsTile:
     """N gallery images' parts over one query's map, ``channels`` at a time.
 
-    ``like`` is such parts, (N, S, C, k, k), of any precision; ``kind`` is that of the answer.
+    ``like`` is an example of such parts, (N, S, C, k, k), of any precision; ``kind`` is the
+    result's precision.
     """
 
     def __init__(
@@ -144,7 +145,9 @@ class PartsTile:
         places = torch.arange(like.numel() // side, device=like.device)
         places = places.view(num, stripes, all_channels, side).permute(2, 1, 0, 3)
         places = F.pad(places, (0, correlation.more))
-        with torch.inference_mode(False):  # else they could not be written without that mode
+        with torch.inference_mode(
+            False
+        ):  # inference tensors could not be written outside that mode
             self._lanes = [
                 _Rows(places[..., lane :: correlation.lanes], side, channels, like.dtype, kind)
                 for lane in range(correlation.lanes)
@@ -161,12 +164,14 @@ class PartsTile:
     def similarity(
         self, parts: Tensor, unfolded: Sequence[Sequence[Tensor]], block: slice
     ) -> Tensor:
-        """(N * h * w, c * S) of the channels ``block``, by half and factor what ``unfolded`` has
-        of them. It lies in the tile's arrays until they are used again."""
+        """(N * h * w, c * S) for the channels ``block`` of ``unfolded``, by half and factor.
+
+        The result is in the tile's arrays until they are used again.
+        """
         for lane in self._lanes:
             lane.take(parts, block)
         if self._zeros is not None:
-            self._zeros.zero_()  # a row that makes pairs of an odd kernel's
+            self._zeros.zero_()  # the row that makes an odd kernel's rows even
         if len(self._kernels) == 3:
             kernel_factors(self._kernels[::2], out=self._kernels[1])
         for half, factors in zip(self._halves, unfolded, strict=True):
@@ -179,7 +184,7 @@ class PartsTile:
 class MapsTile:
     """N gallery images' maps under one query's parts, ``channels`` at a time.
 
-    ``like`` is such maps, (N, C, H, W), of any precision, and ``bands`` a query's.
+    ``like`` is an example of such maps, (N, C, H, W), of any precision; ``bands`` are a query's.
     """
 
     def __init__(
@@ -212,9 +217,11 @@ class MapsTile:
             self._answer = self._in_rows.flatten(2).flatten(0, 1).t()
 
     def similarity(self, maps: Tensor, bands: Sequence[Tensor], block: slice) -> Iterator[Tensor]:
-        """(n * w, c * S) of the channels ``block``, by factor what ``bands`` has of them, phase
-        by phase: row ``i`` of phase ``p`` is row ``i * rows + p`` of all the images under each
-        other, see ``in_order``. It lies in the tile's arrays until the next."""
+        """(n * w, c * S) for the channels ``block`` of ``bands``, by factor, phase by phase.
+
+        Row ``i`` of phase ``p`` is row ``i * rows + p`` of all images stacked, see ``in_order``.
+        The result is in the tile's arrays until the next call.
+        """
         for lane in self._lanes:
             lane.take(maps, block)
         for zeros in self._zeros:
@@ -231,10 +238,10 @@ class MapsTile:
 
 
 class _Rows:
-    """Rows of an array, taken one by one: that is quicker than a copy of views with strides.
+    """Rows of an array, gathered one by one, which is faster than copying strided views.
 
-    ``places``, (C, ...), are those of all the array's rows; ``values``, (channels, ..., width),
-    are some channels' rows, which become ``kind`` when they lie in order.
+    ``places``, (C, ...), are the indices of all rows; ``values``, (channels, ..., width), are some
+    channels' rows in order, converted to ``kind``.
     """
 
     def __init__(
@@ -257,10 +264,10 @@ class _Rows:
 def _streams(
     correlation: GalleryCorrelation, like: Tensor, channels: int, kind: torch.dtype
 ) -> tuple[list[_Rows], list[Tensor]]:
-    """By lane, the maps under each other, (c, images, rows, W), images of zeros behind them.
+    """By lane, the stacked maps, (c, images, rows, W), followed by images of zeros.
 
-    Windows are cut in multiples of their length, so the last ones reach over the end. Rows of
-    zeros are taken from anywhere; they are the second answer, to be made zeros.
+    Windows start at multiples of their length, so the last ones reach past the end. Rows of zeros
+    are gathered from anywhere; the second result marks them, to be set to zero.
     """
     num, all_channels, height, width = like.shape
     rows, before, lanes = correlation.rows_per_image, correlation.before, correlation.lanes
@@ -271,7 +278,7 @@ def _streams(
     streams, zeros = [], []
     for lane in range(lanes):
         stream = _Rows(places[..., lane::lanes], width, channels, like.dtype, kind)
-        first = (lane - before) % lanes  # of a map's rows, that lies in this lane
+        first = (lane - before) % lanes  # of a map's rows in this lane
         start = (before + first) // lanes
         stop = start + len(range(first, height, lanes))
         values = stream.values
@@ -283,8 +290,8 @@ def _streams(
 def _products(
     left: Sequence[Tensor], right: Sequence[Tensor], out: Tensor, other: Tensor | None
 ) -> None:
-    """The factors' matrix products into ``out``; of three, by way of ``other``, the larger of the
-    two rows."""
+    """The factors' matrix products into ``out``; for three factors the larger of the two rows, with
+    ``other`` as work space."""
     torch.bmm(left[0], right[0], out=out)
     if other is not None:
         torch.bmm(left[2], right[2], out=other)

@@ -1,7 +1,7 @@
-"""CSN's graphs: describe an image once, compare it with many, or score a pair as it comes.
+"""CSN's graphs: describe an image once, compare it with many, or score a pair of images.
 
-``describe`` gives what a gallery stores. ``compare`` takes one stored query and N stored
-gallery images. ``pair`` takes N pairs of images, as the paper ran the network.
+``describe`` outputs what a gallery stores. ``compare`` takes one stored query and N stored
+gallery images. ``pair`` takes N pairs of images, as in the paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reid.models.graphs import Graph
 from reid.types import ArraySpec
 
 QUERY, GALLERY = "query_", "gallery_"
-"""Prefixes of ``compare``'s inputs: each of ``describe``'s outputs comes twice."""
+"""Prefixes of ``compare``'s inputs: each of ``describe``'s outputs is used twice."""
 
 
 class Describe(nn.Module):
@@ -51,13 +51,13 @@ class Pair(nn.Module):
 
 
 def comparer(network: Csn, sizes: tuple[tuple[int, int], ...]) -> nn.Module:
-    """What compares stored descriptions in PyTorch; ``sizes`` are (height, width) of each level.
+    """The module that compares stored descriptions; ``sizes`` are (height, width) of each level.
 
-    A query's arrays and N gallery images', as ``Describe`` gives them -> scores, (N,) float32:
-    ``network.head(network.similarity(query, gallery))`` and Eq. 7, in the quickest form that there
-    is for this reading of the paper.
+    It takes a query's arrays and N gallery images', from ``Describe``, and returns scores, (N,)
+    float32: ``network.head(network.similarity(query, gallery))`` and Eq. 7, in the fastest form
+    for these settings.
     """
-    # FastCompare pools a level once at most, by pairs of rows.
+    # FastCompare pools a level at most once, by pairs of rows.
     fast = not network.settings.extra_sim_pool and all(
         pools == 0 or (pools == 1 and height % 2 == 0)
         for pools, (height, _) in zip(network.similarity_pools(), sizes, strict=True)
@@ -68,10 +68,10 @@ def comparer(network: Csn, sizes: tuple[tuple[int, int], ...]) -> nn.Module:
 def pair_graphs(
     network: nn.Module, input_shape: tuple[int, int, int], normalise: bool
 ) -> tuple[Graph, ...]:
-    """``describe``, ``compare`` and ``pair``. The vectors are of length 1 whatever is asked.
+    """``describe``, ``compare`` and ``pair``. The vectors always have length 1.
 
     The names of ``describe``'s outputs are ``maps2``, ``parts2``, ..., ``vector``; those of
-    ``compare``'s inputs have ``query_`` and ``gallery_`` before them.
+    ``compare``'s inputs have the prefixes ``query_`` and ``gallery_``.
     """
     csn = cast(Csn, network)
     weight = csn.classify.weight

@@ -1,8 +1,8 @@
-"""CSN: two images of one person or of two, told by similarities at several levels.
+"""CSN: do two images show the same person, by similarities at several levels.
 
 Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
 CVPR 2018, Figures 2 and 3, Table 1. An image is described once (``describe``) and compared
-many times (``similarity``, ``head``). Readings of the paper are settings.
+many times (``similarity``, ``head``). Open points of the paper are settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVELS = (2, 3, 4)
 """After conv2, after conv3, and after one more convolution ("Model extension")."""
 
 PAIRS_AT_ONCE = 8
-"""Pairs whose similarities a processor computes before the next: they stay in its cache."""
+"""Pairs computed at once on a CPU, so that their similarities stay in its cache."""
 
 SAME_PERSON = 1
 """The class of matching pairs, y = 1 of Eq. 3."""
@@ -36,11 +36,11 @@ DISTANCE_WEIGHT, DISTANCE_EPS = 0.2, 1e-4
 
 
 class CsnDescription(NamedTuple):
-    """What is kept of N images to compare them; sizes for 160x60 and levels 2 and 3.
+    """Descriptions of N images for comparisons; sizes for 160x60 and levels 2 and 3.
 
     maps:    per level (N, 96, 40, 15), (N, 96, 20, 8)
     parts:   per level (N, S, 96, 10, 10), (N, S, 96, 5, 5); S = 3 stripes, or 1 undivided
-    vector:  (N, 256), L2-normalised; (N, 0) of a network that only classifies
+    vector:  (N, 256), L2-normalised; (N, 0) if the network only classifies
     thetas:  per level (N, S, 2, 3), the transforms of Eq. 1
     """
 
@@ -59,9 +59,10 @@ class CsnDescription(NamedTuple):
         )
 
     def tiles(self, num: int) -> Iterator[CsnDescription]:
-        """Views of ``num`` images each, in order; the last of the rest.
+        """Views of ``num`` images each, in order; the last has the rest.
 
-        By ``split``, whose gradient is put together once; a slice's is as large as the whole.
+        By ``split``, whose gradient is joined once; each slice's gradient would be as large as the
+        whole.
         """
         maps, parts, thetas = (
             [torch.split(x, num) for x in arrays] for arrays in (self.maps, self.parts, self.thetas)
@@ -76,7 +77,7 @@ class CsnDescription(NamedTuple):
 
 
 class CsnOutput(NamedTuple):
-    """What the training losses look at: P pairs out of N images.
+    """The input of the training losses: P pairs of N images.
 
     logits:  (P, 2); column 1 is "the same person"
     vector:  (N, 256), L2-normalised
@@ -144,7 +145,7 @@ class Csn(nn.Module):
         return tuple(found[level] for level in self.settings.levels)
 
     def describe(self, x: Tensor) -> CsnDescription:
-        """Everything about each image that a comparison needs: (N, 3, 160, 60), N of each."""
+        """Compute the descriptions of N images: (N, 3, 160, 60)."""
         maps = self.maps(x)
         parts, thetas = [], []
         for attend, level in zip(self.attend, maps, strict=True):
@@ -158,8 +159,8 @@ class Csn(nn.Module):
     def similarity_pools(self) -> tuple[int, ...]:
         """2x2 MAX pools over each level's similarities, before they are concatenated.
 
-        They bring all levels to the size of the coarsest, and the finest, alone, to half (the
-        paper pools level 2 always). ``extra_sim_pool`` comes on top.
+        They bring all levels to the size of the coarsest; the finest level alone is halved (the
+        paper always pools level 2). ``extra_sim_pool`` adds one more.
         """
         halvings = {2: 2, 3: 2 + self.pool_conv3, 4: 3 + self.pool_conv3}
         coarsest = max(3, *(halvings[level] for level in self.settings.levels))
@@ -168,14 +169,14 @@ class Csn(nn.Module):
     def similarity(self, first: CsnDescription, second: CsnDescription) -> Tensor:
         """P descriptions against P, row by row -> (P, 96 * 2 * S * levels, 20, 8).
 
-        Channels: level by level; in a level first the maps of ``first`` under the parts of
-        ``second``, then the maps of ``second`` under the parts of ``first``; in a direction
-        stripe by stripe, upper to bottom, 96 channels each.
+        Channels: level by level; in a level first the maps of ``first`` with the parts of
+        ``second``, then the maps of ``second`` with the parts of ``first``; in a direction
+        stripe by stripe, top to bottom, 96 channels each.
         """
         return torch.cat(list(self._similarities(first, second)), 1)
 
     def _similarities(self, first: CsnDescription, second: CsnDescription) -> Iterator[Tensor]:
-        """What ``similarity`` joins: each level's two directions."""
+        """The two directions of each level, which ``similarity`` concatenates."""
         for level, pools in enumerate(self.similarity_pools()):
             for one, other in ((first, second), (second, first)):
                 maps, parts = one.maps[level], other.parts[level]
@@ -193,7 +194,7 @@ class Csn(nn.Module):
     def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
         """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
 
-        On a processor some pairs at a time up to conv4, which looks at one place of one pair.
+        On a CPU a few pairs at a time up to conv4, which is 1x1.
         """
         if first.vector.device.type != "cpu" or self.similarity_bn is not None:
             return self.head(self.similarity(first, second))
@@ -202,7 +203,7 @@ class Csn(nn.Module):
         return self.decide(self.conv4.relu(self.conv4.bn(conv4)))
 
     def _conv4(self, first: CsnDescription, second: CsnDescription) -> Tensor:
-        """conv4 of ``similarity``, which is never whole: a sum over levels and directions."""
+        """conv4 of ``similarity`` as a sum over levels and directions, never stored whole."""
         similarities = list(self._similarities(first, second))
         weights = self.conv4.conv.weight.flatten(1).chunk(len(similarities), 1)
         out = torch.stack(
@@ -213,13 +214,13 @@ class Csn(nn.Module):
         return out.view(*out.shape[:2], *similarities[0].shape[-2:])
 
     def head(self, similarity: Tensor) -> Tensor:
-        """What ``similarity`` gives -> (P, 2) logits; column 1 is "the same person"."""
+        """Output of ``similarity`` -> (P, 2) logits; column 1 is "the same person"."""
         if self.similarity_bn is not None:
             similarity = self.similarity_bn(similarity)
         return self.decide(self.conv4(similarity))
 
     def decide(self, conv4: Tensor) -> Tensor:
-        """(P, 32, 20, 8) -> (P, 2): the head behind conv4."""
+        """(P, 32, 20, 8) -> (P, 2): the head after conv4."""
         x = self.conv6(self.pool(self.conv5(conv4)))
         out: Tensor = self.classify(torch.flatten(self.global_pool(x), 1))
         return out
@@ -235,22 +236,22 @@ class Csn(nn.Module):
 
 
 def build(num_identities: int, settings: CsnSettings) -> Csn:
-    """A network of two classes, whoever the identities are."""
+    """Build the network; it has two classes, whatever the number of identities."""
     return Csn(settings)
 
 
 def attention(size: int, settings: CsnSettings) -> nn.Module:
-    """What chooses the parts of one level, of side ``size``."""
+    """The module that chooses the parts, of side ``size``, of one level."""
     if settings.attention == "centre_crop":
         return CentreCrop(size, settings.align_corners)
     return SpatialTransformer(CHANNELS, size, settings.attention_init_scale, settings.align_corners)
 
 
 def pair_score(logits: Tensor, first_vector: Tensor, second_vector: Tensor) -> Tensor:
-    """Eq. 7: p(same person) + 0.2 / (d + 1e-4), larger for likelier pairs.
+    """Eq. 7: p(same person) + 0.2 / (d + 1e-4), larger for more similar pairs.
 
-    (P, 2) logits and the (P, D) vectors of both images -> (P,) float32. Vectors without
-    entries (a network that only classifies) leave p(same person) alone.
+    (P, 2) logits and the (P, D) vectors of both images -> (P,) float32. With empty
+    vectors (a network that only classifies) it is p(same person).
     """
     probability = logits.float().softmax(1)[:, SAME_PERSON]
     if first_vector.shape[1] == 0:

@@ -1,4 +1,4 @@
-"""What CSN is trained for."""
+"""CSN's training objective."""
 
 from __future__ import annotations
 

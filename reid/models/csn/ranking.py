@@ -1,8 +1,8 @@
 """CSN's ranking net: the attended parts of one image -> one vector.
 
-Guo and Cheung, CVPR 2018, section 3.1: per stripe a 3x3 convolution of 96 filters and a MAX
-pool; the stripes one below the other; another such convolution; the levels side by side;
-GAP and a linear layer of 256; L2. "Only 3 convolutional layers" in the model of two levels.
+Guo and Cheung, CVPR 2018, section 3.1: per stripe a 3x3 convolution of 96 filters and a MAX pool;
+the stripes one below the other; another such convolution; the levels side by side; GAP and a linear
+layer of 256; L2 normalisation. "Only 3 convolutional layers" in the model of two levels.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class RankingNet(nn.Module):
     """One (N, S, channels, f, f) of parts per level -> (N, dim), rows of length 1.
 
     ``pooled`` says for each level whether its parts are pooled after the first convolution.
-    That three convolutions serve two levels makes ``sharing`` ``hybrid`` (inferred). Means
-    are taken level by level, which is GAP behind the concatenation and asks for no equal sizes.
+    Three convolutions for two levels imply ``sharing`` ``hybrid`` (inferred). Means are taken level
+    by level, which equals GAP after the concatenation and does not need equal sizes.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RankingNet(nn.Module):
     ) -> None:
         super().__init__()
         if sharing not in SHARING:
-            raise ValueError(f"sharing is one of {', '.join(SHARING)}; found {sharing!r}")
+            raise ValueError(f"sharing must be one of {', '.join(SHARING)}; found {sharing!r}")
         self.pooled = pooled
         levels = len(pooled)
         first, second = {"hybrid": (levels, 1), "shared": (1, 1), "separate": (levels, levels)}[

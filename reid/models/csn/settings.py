@@ -1,6 +1,6 @@
-"""The settings of CSN: the only place where a default of it stands.
+"""The settings of CSN: the only place with its defaults.
 
-The tags of the sources are those of ``reid.config.settings``.
+The tags of the sources are explained in ``reid.config.settings``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from reid.errors import ConfigError
 from reid.models.description import NetworkSettings, refuse_other_words
 
 MIN_SIZE = (73, 37)
-"""Height and width of the smallest image: its stripes hold the paper's parts, 10x10 of level 2
-and 5x5 of level 3."""
+"""Height and width of the smallest image whose stripes fit the paper's parts, 10x10 of level 2 and
+5x5 of level 3."""
 
 WORDS = {
     "attention": ("stn", "centre_crop"),
@@ -22,15 +22,14 @@ WORDS = {
     "even_padding": ("after", "before"),
     "correlation_form": ("auto", "conv", "spectra"),
 }
-"""Setting -> the words that it can be."""
+"""Setting -> its possible words."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsnSettings(NetworkSettings):
-    """Rows of the paper's Tables 3 and 4, and what it leaves open.
+    """Rows of the paper's Tables 3 and 4, and choices that it leaves open.
 
-    The defaults are the readings of the paper whose number of parameters and of operations come
-    closest to its Table 5.
+    The defaults come closest to the numbers of parameters and operations in its Table 5.
     """
 
     name: str = "csn"  # the network
@@ -63,26 +62,26 @@ class CsnSettings(NetworkSettings):
     def __post_init__(self) -> None:
         if not self.levels or list(self.levels) != sorted({*self.levels} & {2, 3, 4}):
             raise ConfigError(
-                f"network.levels are some of 2, 3, 4 in this order, found {list(self.levels)}"
+                f"network.levels must be some of 2, 3, 4 in this order, found {list(self.levels)}"
             )
         for name, known in WORDS.items():
             refuse_other_words(name, getattr(self, name), known)
         for name, sizes in (("ranking_dim", (self.ranking_dim,)), ("part_sizes", self.part_sizes)):
             if not 1 <= min(sizes) <= max(sizes) <= 65536:
-                raise ConfigError(f"network.{name} is 1 to 65536, found {list(sizes)}")
+                raise ConfigError(f"network.{name} must be from 1 to 65536, found {list(sizes)}")
         if not 0 < self.attention_init_scale < 1:
             raise ConfigError(
-                f"network.attention_init_scale is in (0, 1), found {self.attention_init_scale}"
+                f"network.attention_init_scale must be in (0, 1), found {self.attention_init_scale}"
             )
 
     @property
     def output_meaning(self) -> str:
-        """What the manifest calls the network's answer."""
+        """The manifest's name for the network's output."""
         return "p_match" if self.classification_only else "p_match + 0.2 / (d + 1e-4)"
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:
-        """Losses that these settings leave nothing to compare -> the setting."""
+        """Losses that have nothing to compare under these settings -> the setting."""
         return {"contrastive": "classification_only=true"} if self.classification_only else {}
 
 

@@ -1,7 +1,7 @@
-"""Where CSN looks and what it finds there: numbers behind the paper's Figure 4.
+"""CSN's attended parts and similarity maps: the data of the paper's Figure 4.
 
 Guo and Cheung, "Efficient and Deep Person Re-Identification using Multi-Level Similarity",
-CVPR 2018. Places are points (x, y) that count from the outer edge: pixel i of an image or a
+CVPR 2018. Points (x, y) are measured from the outer edge: pixel i of an image or a
 map covers i to i + 1.
 """
 
@@ -27,9 +27,9 @@ from reid.types import FloatArray, Image
 def parts_seen(
     network: Csn, preprocess: Preprocess, images: list[Image], losses: LossConfig
 ) -> PartsSeen:
-    """A query's and its matches' attended parts, and how like the query's parts the matches are.
+    """Attended parts of a query and gallery images, and maps of similarity to the query's parts.
 
-    Images (H, W, 3) uint8 BGR, the query first; the losses' settings have no part in it.
+    Images (H, W, 3) uint8 BGR, the query first; the losses' settings are not used.
     """
     with torch.inference_mode():
         described = network.describe(torch.from_numpy(preprocess.batch(images)))
@@ -45,7 +45,7 @@ def parts_seen(
 
 
 def map_stride(image_height: int, map_height: int) -> int:
-    """How many rows of the network's input a row of a map stands for; poolings round up."""
+    """Rows of the network's input per row of a map; pooling rounds up."""
     stride = 1
     while image_height > map_height:
         image_height, stride = (image_height + 1) // 2, 2 * stride
@@ -61,12 +61,12 @@ def part_corners(
     """Outer corners of attended parts on a map of (height, width).
 
     (N, S, 2, 3) transforms of S stripes -> (N, S, 4, 2) float32 points, clockwise from the
-    upper left. They enclose the part's pixels, of which ``sample`` takes the centres.
+    upper left. They enclose the part's pixels, whose centres ``sample`` reads.
     """
     height, width = map_size
     rows = stripes(torch.arange(height).view(1, 1, height, 1), divide=thetas.shape[1] > 1)
     tops, stripe_height = rows[0, :, 0, 0, 0], rows.shape[3]
-    # Of aligned corners -1 and 1 are the centres of the outermost pixels: half a step inside.
+    # With aligned corners -1 and 1 are the outermost pixels' centres, half a step inside.
     end = part_size / max(1, part_size - 1) if align_corners else 1.0
     corners = torch.tensor([[-end, end, end, -end], [-end, -end, end, end], [1, 1, 1, 1]])
     points = (thetas.float().cpu() @ corners).mT  # (N, S, 4, 2), from -1 to 1 in the stripe
@@ -79,7 +79,7 @@ def part_corners(
 def parts_in_image(
     network: Csn, described: CsnDescription, preprocess: Preprocess
 ) -> list[FloatArray]:
-    """Per level the attended parts' corners (N, S, 4, 2), as shares of the whole image's size."""
+    """Corners of attended parts per level (N, S, 4, 2), as shares of the whole image's size."""
     found = []
     for attend, maps, thetas in zip(network.attend, described.maps, described.thetas, strict=True):
         part = cast("SpatialTransformer | CentreCrop", attend)
@@ -96,8 +96,8 @@ def similarity_maps(
     """Per level (N, H, W): one query's attended parts over the maps of N gallery images.
 
     The correlations of Eq. 2, their mean over channels and stripes (inferred). The paper shows
-    the other direction, the test image's parts over the query's maps; this one lies over the
-    gallery image, so that matches of one query can be told apart.
+    the other direction, the test image's parts over the query's maps. This one is drawn over the
+    gallery image, so that gallery images of one query can be compared.
     """
     num = gallery.maps[0].shape[0]
     found = []
@@ -115,10 +115,10 @@ def similarity_maps(
 def over_image(
     similarity: FloatArray, part_size: int, preprocess: Preprocess, size: tuple[int, int]
 ) -> FloatArray:
-    """A similarity map (H, W) as large as an image that is shown in (height, width) pixels.
+    """A similarity map (H, W), resized to an image shown in (height, width) pixels.
 
-    Each value lies at the centre of the window that was compared. NaN where the crop leaves
-    out what the network never sees.
+    Each value is at the centre of the compared window. NaN outside the crop, which the network
+    does not see.
     """
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float32) + 0.5

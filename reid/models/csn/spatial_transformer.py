@@ -1,4 +1,4 @@
-"""CSN's attention: one square part out of each horizontal stripe of the feature maps.
+"""CSN's attention: one square part of each horizontal stripe of the feature maps.
 
 Guo and Cheung, CVPR 2018, section 3.1 with Eq. 1 and Table 1; the fixed crop is C2 of
 Table 4. A transform (2, 3) is Eq. 1's matrix ((s_w, r_w, t_w), (r_h, s_h, t_h)): it maps
@@ -38,7 +38,7 @@ def sample(
     """(M, C, h, w) maps, (M, 2, 3) transforms -> (M, C, size, size), bilinear.
 
     With ``align_corners`` -1 and 1 are the centres of the outermost pixels, as in the first
-    spatial transformers' code (inferred); else their outer edges. Zeros lie outside the map.
+    spatial transformers' code (inferred); else their outer edges. Outside the map are zeros.
     The points are float32 under autocast too: in bfloat16 each would be off by up to 0.04 pixels.
     """
     kind, device = maps.dtype, maps.device
@@ -71,7 +71,9 @@ class SpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < attention_init_scale < 1:
-            raise ValueError(f"attention_init_scale is in (0, 1), found {attention_init_scale}")
+            raise ValueError(
+                f"attention_init_scale must be in (0, 1), found {attention_init_scale}"
+            )
         self.size = size
         self.align_corners = align_corners
         self.loc_conv1 = ConvBnRelu(in_channels, 32, 3, pad=1)
@@ -93,7 +95,7 @@ class SpatialTransformer(nn.Module):
 
 
 class CentreCrop(nn.Module):
-    """The centre pixels in place of the STN, with the transform that samples just them.
+    """The centre pixels instead of the STN, with the transform that samples exactly these.
 
     (M, C, h, w) -> (M, C, size, size), (M, 2, 3); h and w are at least ``size``.
     """
@@ -112,7 +114,7 @@ class CentreCrop(nn.Module):
         return parts, transform.expand(x.shape[0], 2, 3)
 
     def _axis(self, start: int, length: int) -> tuple[float, float]:
-        """Scale and translation of ``size`` pixels from ``start`` on, out of ``length``."""
+        """Scale and translation of ``size`` pixels from ``start``, out of ``length``."""
         shared = 1 if self.align_corners else 0  # n pixels span n - 1 steps between centres
         span = max(1, length - shared)
         return (self.size - shared) / span, (2 * start + self.size - shared) / span - 1

@@ -1,9 +1,9 @@
 """Discrete Fourier transforms of many small maps, as matrix products.
 
-A map of 40x15 is too small for a fast transform to pay: its multiplications are few, but the
-time goes into gathering them. Two products with matrices of cosines and sines do more of them
-at the full speed of a processor, take only the places that hold something, and give only those
-that are asked for: nothing is padded, cut or mirrored.
+A map of 40x15 is too small for a fast Fourier transform: it needs few multiplications, but much
+time to gather the data. Two products with matrices of cosines and sines need more of them but run
+at a CPU's full speed. They read only positions with data and compute only positions that are
+needed, so nothing is padded, cut or mirrored.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Matrix: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 class Places(NamedTuple):
-    """Where the rows and the columns of an array lie on a torus: any order, also below zero."""
+    """Positions of an array's rows and columns on a torus, in any order, also negative."""
 
     rows: Sequence[int]
     columns: Sequence[int]
 
     def mirrored(self) -> Places:
-        """The places seen from behind: a spectrum there, or what has it, is the conjugate's."""
+        """The negated positions: a spectrum there, or its inverse, is the conjugate's."""
         return Places(tuple(-row for row in self.rows), tuple(-column for column in self.columns))
 
 
@@ -36,7 +36,7 @@ def spectrum(x: Tensor, places: Places, size: tuple[int, int]) -> Tensor:
 
         out[f, g] = sum_rc x[r, c] * exp(-2 pi i (f rows[r] / h + g columns[c] / w))
 
-    The lower half of the first axis follows from the upper one. float32 or float64.
+    The lower half of the first axis follows from the upper half. float32 or float64.
     """
     half, width, num_columns = size[0] // 2 + 1, size[1], len(places.columns)
     down, across = (_on(x, array) for array in _waves(places, size, _kind(x)))
@@ -82,7 +82,7 @@ def _waves(places: Places, size: tuple[int, int], kind: str) -> tuple[Matrix, Ma
 
 @functools.lru_cache(maxsize=64)
 def _waves_back(places: Places, size: tuple[int, int], kind: str) -> tuple[Matrix, Matrix]:
-    """Matrices of ``values``: those of ``spectrum`` turned over, each frequency that stands for
+    """Matrices of ``values``: those of ``spectrum`` transposed, with each frequency that represents
     two counted twice."""
     height, width = size
     down, across = _waves(places, size, "float64")

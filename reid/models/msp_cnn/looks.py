@@ -1,4 +1,4 @@
-"""What MSP-CNN's pictures show: maps from low to high level, and the patches that match.
+"""The data of MSP-CNN's pictures: feature maps from low to high level, and matching patches.
 
 Shen et al., "Person re-identification by multi-level similarity perception", ACM MM 2017,
 section 2 with Figure 4: maps of Conv1, Conv2, Pool1 and Inception 1a; sections 2.1 and 2.2: for
@@ -31,7 +31,7 @@ LAYERS: Mapping[str, str] = {
 def feature_maps(
     network: MspCnn, preprocess: Preprocess, images: list[Image], losses: LossConfig
 ) -> FeatureMaps:
-    """The maps of ``LAYERS``, of images (H, W, 3) uint8 BGR."""
+    """The maps of ``LAYERS`` for images (H, W, 3) uint8 BGR."""
     found = layer_maps(network, torch.from_numpy(preprocess.batch(images)), list(LAYERS))
     return {LAYERS[layer]: maps for layer, maps in found.items()}
 
@@ -39,7 +39,7 @@ def feature_maps(
 def patch_matches(
     network: MspCnn, preprocess: Preprocess, images: list[Image], losses: LossConfig
 ) -> PatchMatches:
-    """The first image's strongest matches on Pool1 with each other one, as the loss finds them."""
+    """The first image's strongest matches on Pool1 with each other image, as in the loss."""
     search = Search(
         losses.correlation_patch,
         losses.correlation_rows,
@@ -53,15 +53,15 @@ def patch_matches(
 
 
 def layer_maps(network: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str, FloatArray]:
-    """What the named modules give for images (N, 3, H, W): (N, C, h, w) each.
+    """The named modules' outputs for images (N, 3, H, W): (N, C, h, w) each.
 
-    The network runs whole and is listened to, so the maps are those of its own test.
+    Hooks record them while the whole network runs as at test.
     """
     heard: dict[str, FloatArray] = {}
 
     def listen(name: str) -> torch.utils.hooks.RemovableHandle:
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            heard[name] = output.float().numpy().copy()  # what comes next may work in place
+            heard[name] = output.float().numpy().copy()  # the next layer may work in place
 
         return network.get_submodule(name).register_forward_hook(keep)
 
@@ -80,9 +80,9 @@ def strongest_matches(
 ) -> list[PatchMatch]:
     """The best-matching patches of two images' maps, (C, H, W) each, strongest first.
 
-    Each place and channel of ``first`` has one match; dead patches say nothing, as in the
-    loss. To be shown [inferred]: no patch that covers padding, because what it matches is the
-    map's edge, and none that overlaps a stronger one of another or its own channel.
+    Each position and channel of ``first`` has one match; dead patches are left out, as in the loss.
+    Also left out [inferred]: patches that cover padding, because they match the map's edge, and
+    patches that overlap a stronger one of any channel.
     """
     first, second = first[None].float(), second[None].float()
     channels, height, width = first.shape[1:]

@@ -28,7 +28,7 @@ EMBEDDING_DIM = 256
 
 
 class MspCnnOutput(NamedTuple):
-    """What the training losses look at. Field names are the prototxt's blobs.
+    """The input of the training losses. Field names are the prototxt's blobs.
 
     pool1:  (N, 32, 72, 28), for the cross-correlation loss
     fc7:    (N, 256), batch-normalised, before or after the ReLU by ``embed_at``
@@ -61,8 +61,8 @@ class MspCnn(nn.Module):
         self.inception_2b = InceptionB(512, 128)
         self.inception_3a = InceptionA(768, 256)
         self.inception_3b = InceptionB(1024, 256)
-        # The mean of the whole map, so that smaller images pass too; at 144x56 the map is 9x4
-        # and this is Caffe's AVE pooling with that kernel.
+        # The mean of the whole map, so that smaller images work too; at 144x56 the map is 9x4,
+        # which is Caffe's AVE pooling with that kernel.
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.fc7 = nn.Linear(1536, EMBEDDING_DIM)
         self.fc7_bn = nn.BatchNorm1d(EMBEDDING_DIM, eps=BN_EPS, momentum=BN_MOMENTUM)
@@ -88,7 +88,7 @@ class MspCnn(nn.Module):
         return out
 
     def embed(self, x: Tensor) -> Tensor:
-        """What is tested: (N, 3, 144, 56) -> (N, 256), not yet L2-normalised."""
+        """The embedding: (N, 3, 144, 56) -> (N, 256), not yet L2-normalised."""
         fc7 = self.high_level(self.low_level(x))
         return fc7 if self.settings.embed_at == "bn" else self.fc7_relu(fc7)
 

@@ -1,4 +1,4 @@
-"""What MSP-CNN is trained for."""
+"""MSP-CNN's training objective."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The settings of MSP-CNN: the only place where a default of it stands.
+"""The settings of MSP-CNN: the only place with its defaults.
 
-The tags of the sources are those of ``reid.config.settings``.
+The tags of the sources are explained in ``reid.config.settings``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from reid.errors import ConfigError
 from reid.models.description import NetworkSettings
 
 MIN_SIZE = (16, 8)
-"""Height and width of the smallest image: below, nothing is left to halve in ``inception_3b``."""
+"""Height and width of the smallest image that ``inception_3b`` can still halve."""
 
 
 @dataclass(frozen=True, slots=True)
 class MspCnnSettings(NetworkSettings):
-    """What the paper leaves open."""
+    """Choices that the paper leaves open."""
 
     name: str = "msp_cnn"  # the network
     dropout_ratio: float = 0.5  # after fc7, from 0 to below 1 [DGD]
@@ -27,13 +27,15 @@ class MspCnnSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         if self.embed_at not in ("bn", "relu"):
-            raise ConfigError(f"network.embed_at is bn or relu, found {self.embed_at!r}")
+            raise ConfigError(f"network.embed_at must be bn or relu, found {self.embed_at!r}")
         if not 0 <= self.dropout_ratio < 1:
-            raise ConfigError(f"network.dropout_ratio is in [0, 1), found {self.dropout_ratio}")
+            raise ConfigError(
+                f"network.dropout_ratio must be in [0, 1), found {self.dropout_ratio}"
+            )
 
     @property
     def output_meaning(self) -> str:
-        """What the manifest calls the network's answer."""
+        """The manifest's name for the network's output."""
         return f"fc7_{self.embed_at}"
 
 

@@ -1,7 +1,7 @@
-"""Where SiSNet looks at two scales of an image, and how far the two agree.
+"""SiSNet's activation maps at two scales of an image, and their agreement.
 
 Zhang et al., "Scale-Invariant Siamese Network for Person Re-Identification" (poster), Figure 3,
-and a number for it. The maps lie on one grid as in the DRC loss: what is measured here is what
+with a measure for it. The maps are put on one grid as in the DRC loss, so the measure is what
 that loss trains.
 """
 
@@ -22,15 +22,15 @@ from reid.types import Image
 
 
 def activation_maps(maps: Tensor, cam_weights: Tensor, classes: Tensor) -> Tensor:
-    """Where each image speaks for its class: sum_k w[class, k] * maps[k], (N, h, w).
+    """Where each image has evidence for its class: sum_k w[class, k] * maps[k], (N, h, w).
 
     CAM of Zhou et al. (CVPR 2016, Eq. 2), neither rectified nor scaled.
 
     Args:
         maps: (N, C, h, w); half precision is computed in float32.
         cam_weights: (M, C).
-        classes: (N,) int64 in 0 .. M - 1: in training the true ones; identities that the
-            network does not know have none, and the class of the largest logit stands in.
+        classes: (N,) int64 in 0 .. M - 1: the true ones in training. An identity that is
+            unknown to the network has none; then the class of the largest logit is used.
     """
     with torch.autocast(maps.device.type, enabled=False):
         maps = maps if maps.element_size() >= 4 else maps.float()
@@ -40,7 +40,7 @@ def activation_maps(maps: Tensor, cam_weights: Tensor, classes: Tensor) -> Tenso
 class ScaleMaps(NamedTuple):
     """The activation maps of N images: ``first`` (N, h, w), ``second`` (N, h', w').
 
-    ``classes`` (N,) int64 are the training identities whose evidence they show.
+    ``classes`` (N,) int64 are the training identities that the evidence is for.
     """
 
     first: Tensor
@@ -51,8 +51,8 @@ class ScaleMaps(NamedTuple):
 def scale_maps(network: SisNet, images: Tensor) -> ScaleMaps:
     """Both scales' maps of images (N, 3, H, W) of the first scale, for one class each.
 
-    The class is ``reid.models.looks.CLASS_SHOWN`` for both scales: a class for each would compare
-    the evidence for different people. A network trained on one scale has a second one too.
+    The class is ``reid.models.looks.CLASS_SHOWN`` for both scales: separate classes would compare
+    the evidence for different people. A network trained on one scale has a second scale too.
     """
     branches = [network.branch(x) for x in (images, network.second_scale(images))]
     classes = branches[0].logits.argmax(1)
@@ -62,10 +62,10 @@ def scale_maps(network: SisNet, images: Tensor) -> ScaleMaps:
 
 
 def map_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of each image's two maps over the larger grid's places: (N,).
+    """Pearson's correlation of each image's two maps over the larger grid's positions: (N,).
 
-    (N, h, w) and (N, h', w') maps. Shift and strength do not count, as in the DRC loss with
-    min-max scaling. NaN where a map is flat as that loss defines it: it says nothing of where.
+    (N, h, w) and (N, h', w') maps. Offset and strength do not count, as in the DRC loss with
+    min-max scaling. NaN for a map that is flat by that loss's definition: it has no position.
     """
     centred = []
     for maps in on_one_grid(first.double(), second.double()):
@@ -92,7 +92,7 @@ class MapCorrelation(nn.Module):
 def scales_seen(
     network: SisNet, preprocess: Preprocess, images: list[Image], losses: LossConfig
 ) -> ScalesSeen:
-    """What a report shows of images (H, W, 3) uint8 BGR; the losses' settings have no part."""
+    """A report's data for images (H, W, 3) uint8 BGR; the losses' settings are not used."""
     with torch.inference_mode():
         maps = scale_maps(network, torch.from_numpy(preprocess.batch(images)))
         correlations = map_correlation(maps.first, maps.second)

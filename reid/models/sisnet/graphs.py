@@ -1,8 +1,8 @@
-"""SiSNet's graphs: one branch, the other, and both cascaded; each one vector per image.
+"""SiSNet's graphs: one branch, the other, and both cascaded; each outputs one embedding per image.
 
-"We can only use the either-scale feature": ``embed`` is what is deployed. ``second`` and
-``cascade`` are for the poster's Table 3, which asks what the other scale would add. All take
-the same image of the first scale.
+"We can only use the either-scale feature": ``embed`` is for deployment. ``second`` and
+``cascade`` are for the poster's Table 3, which measures what the other scale adds. All take the
+same image of the first scale.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reid.models.sisnet.network import SisNet
 
 
 class SecondBranch(nn.Module):
-    """The second scale's embedding as a vector network of its own."""
+    """The second scale's embedding as a separate vector network."""
 
     def __init__(self, network: SisNet) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class SecondBranch(nn.Module):
 class Cascade(nn.Module):
     """Both scales' embeddings side by side, as a vector network.
 
-    With ``normalise_branches`` [inferred] each is L2-normalised before, so that both have the
-    same say: a squared distance is then the mean of the two branches'.
+    With ``normalise_branches`` [inferred] each is L2-normalised first, so that both have the
+    same weight: a squared distance is then the mean of the two branches'.
     """
 
     def __init__(self, network: SisNet, normalise_branches: bool = True) -> None:

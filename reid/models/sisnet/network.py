@@ -2,9 +2,9 @@
 
 Zhang et al., "Scale-Invariant Siamese Network for Person Re-Identification" (poster), Figure 2:
 two branches that share all weights, a ResNet each, and class activation maps (CAM; Zhou et
-al., CVPR 2016) that the DRC loss compares. The poster gives no sizes and no layers beyond
-that; what is chosen here is inferred, from the strong baseline of Luo et al. (CVPR Workshops
-2019), whose figures are nearest to the poster's, and is a setting.
+al., CVPR 2016) that the DRC loss compares. The poster gives no sizes and no other
+layers; they are settings, inferred from the strong baseline of Luo et al. (CVPR Workshops 2019),
+whose results are nearest to the poster's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from reid.models.sisnet.settings import DEFAULTS, SisNetSettings
 
 
 class BranchOutput(NamedTuple):
-    """What one branch sees in N images; C is 2048 for depth 50, else 512.
+    """One branch's output for N images; C is 2048 for depth 50, else 512.
 
     maps:      (N, C, h, w), the backbone's last feature map
-    features:  (N, C), its mean over the places: for the triplet loss
+    features:  (N, C), its mean over positions: for the triplet loss
     neck:      (N, C), batch-normalised ``features``; the same without BNNeck
     logits:    (N, num_identities)
     """
@@ -36,9 +36,9 @@ class BranchOutput(NamedTuple):
 
 
 class SisNetOutput(NamedTuple):
-    """What the training losses look at.
+    """The input of the training losses.
 
-    branches:     the image as it comes, then its second scale; the first alone for the Baseline
+    branches:     the image unchanged, then its second scale; only the first for the Baseline
     cam_weights:  (num_identities, C), see ``SisNet.cam_weights``
     """
 
@@ -49,8 +49,8 @@ class SisNetOutput(NamedTuple):
 class SisNet(nn.Module):
     """The network of Figure 2; ``num_identities`` is the number of training identities.
 
-    The second scale is made here, from the first: so flips, crops and erased rectangles are
-    drawn once and lie at the same place in both, and an exported graph needs one input.
+    The second scale is made from the first inside the network, so flips, crops and erased
+    rectangles are at the same position in both, and an exported graph needs one input.
     """
 
     def __init__(self, num_identities: int, settings: SisNetSettings = DEFAULTS) -> None:
@@ -68,7 +68,7 @@ class SisNet(nn.Module):
             nn.init.zeros_(self.classifier.bias)
 
     def second_scale(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, *second_size), pixels taken as squares (no aligned corners)."""
+        """(N, 3, H, W) -> (N, 3, *second_size), without aligned corners."""
         return F.interpolate(x, self.settings.second_size, mode="bilinear", align_corners=False)
 
     def branch(self, x: Tensor) -> BranchOutput:
@@ -79,17 +79,17 @@ class SisNet(nn.Module):
         return BranchOutput(maps, features, neck, self.classifier(neck))
 
     def embed(self, x: Tensor) -> Tensor:
-        """One branch as it is tested: (N, 3, 256, 128) -> (N, C), not yet L2-normalised."""
+        """One branch at test: (N, 3, 256, 128) -> (N, C), not yet L2-normalised."""
         out: Tensor = torch.flatten(self.global_pool(self.backbone(x)), 1)
         if self.neck is not None and self.settings.embed_at == "neck":
             out = self.neck(out)
         return out
 
     def cam_weights(self) -> Tensor:
-        """(num_identities, C): the classifier's weights, detached, as the maps see them.
+        """(num_identities, C): the classifier's weights for activation maps, detached.
 
         With ``fold_neck`` each is multiplied by the neck's factor at test, gamma / sigma, so
-        that the mean of an activation map is its logit but for a constant.
+        that the mean of an activation map is its logit up to a constant.
         """
         weights = self.classifier.weight.detach()
         if self.neck is None or not self.settings.fold_neck:
@@ -107,16 +107,16 @@ class SisNet(nn.Module):
 
 
 def pretrained_backbone(network: SisNet, settings: SisNetSettings) -> Backbone:
-    """The ResNet, and the file that ``settings`` name for it."""
+    """The ResNet, and its weights file from ``settings``."""
     return Backbone(network.backbone, settings.pretrained, how_to_obtain(settings.depth))
 
 
 def how_to_obtain(depth: int) -> str:
-    """The line for a run that was given no weights."""
+    """The message for a run without pretrained weights."""
     return (
-        f"no pretrained weights: ResNet-{depth} starts at random, and the published figures are "
-        "not within reach; nothing is downloaded here, so fetch a file once, with torchvision "
+        f"no pretrained weights: ResNet-{depth} starts from random weights and will not reach the "
+        "published results; nothing is downloaded here, so save a file once, with torchvision "
         f'installed: python -c "import torch, torchvision; torch.save(torchvision.models.resnet'
-        f"{depth}(weights='IMAGENET1K_V1').state_dict(), 'resnet{depth}.pth')\", and name it with "
+        f"{depth}(weights='IMAGENET1K_V1').state_dict(), 'resnet{depth}.pth')\", and set it with "
         f"--set network.pretrained=resnet{depth}.pth"
     )

@@ -1,4 +1,4 @@
-"""What SiSNet is trained for."""
+"""SiSNet's training objective."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """ResNet-18, -34 and -50 without their classifier: an image in, its last feature map out.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1 and Figures 2
-and 5. Names of parameters and the place of a bottleneck's stride are torchvision's, so that
-its weights load: it documents the stride in the 3x3 convolution, the paper has it in the
-first 1x1.
+and 5. Names of parameters and the position of a bottleneck's stride are torchvision's, so that
+its weights load: its stride is in the 3x3 convolution, the paper's in the first 1x1.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ DEPTHS: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
 }
-"""Depth -> its block, and how many stand in each of the four layers (Table 1)."""
+"""Depth -> its block, and the number of blocks in each of the four layers (Table 1)."""
 
 
 class ResNet(nn.Module):
@@ -80,9 +79,9 @@ class ResNet(nn.Module):
     def __init__(self, depth: int, last_stride: int) -> None:
         super().__init__()
         if depth not in DEPTHS:
-            raise ValueError(f"depth is one of {', '.join(map(str, DEPTHS))}; found {depth}")
+            raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}; found {depth}")
         if last_stride not in (1, 2):
-            raise ValueError(f"last_stride is 1 or 2, found {last_stride}")
+            raise ValueError(f"last_stride must be 1 or 2, found {last_stride}")
         block, (two, three, four, five) = DEPTHS[depth]
         grown = block.expansion
         self.out_channels = 512 * grown
@@ -108,15 +107,15 @@ class ResNet(nn.Module):
 def _layer(
     block: type[BasicBlock | Bottleneck], in_channels: int, width: int, blocks: int, stride: int
 ) -> nn.Sequential:
-    """Blocks of one width; the first one takes the stride."""
+    """Blocks of one width; the first has the stride."""
     rest = [block(width * block.expansion, width, 1) for _ in range(blocks - 1)]
     return nn.Sequential(block(in_channels, width, stride), *rest)
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """A shortcut where the size changes, which an identity cannot be (option B of the paper).
+    """A projection shortcut if the size changes, else None (option B of the paper).
 
-    ``layer4`` with stride 1 changes its channels, so every depth keeps the same parameters.
+    ``layer4`` with stride 1 still changes the channels, so every depth has the same parameters.
     """
     if stride == 1 and in_channels == out_channels:
         return None
@@ -124,10 +123,9 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequenti
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """Without a bias, since batch normalisation follows, and zero-padded to size / stride.
+    """Without a bias, because batch normalisation follows; zero-padded to size / stride.
 
-    Started as He et al., ICCV 2015, for what goes back through a ReLU (fan-out), as torchvision
-    documents.
+    Initialised as in He et al., ICCV 2015, for a ReLU (fan-out), as torchvision documents.
     """
     conv = nn.Conv2d(in_channels, out_channels, size, stride, size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

@@ -1,6 +1,6 @@
-"""The settings of SiSNet: the only place where a default of it stands.
+"""The settings of SiSNet: the only place with its defaults.
 
-The tags of the sources are those of ``reid.config.settings``.
+The tags of the sources are explained in ``reid.config.settings``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from reid.errors import ConfigError
 from reid.models.description import NetworkSettings, refuse_other_words
 
 MIN_SIZE = (32, 16)
-"""Height and width of the smallest image, of either scale: its map is 2x1 by a last stride of 1."""
+"""Height and width of the smallest image of either scale; last_stride 1 makes its map 2x1."""
 
 
 @dataclass(frozen=True, slots=True)
 class SisNetSettings(NetworkSettings):
-    """The poster gives none of these numbers."""
+    """The poster gives none of these values."""
 
     name: str = "sisnet"  # the network
     depth: int = 50  # of its ResNet: 50; 18 and 34 for small machines [inferred]
@@ -32,23 +32,23 @@ class SisNetSettings(NetworkSettings):
     def __post_init__(self) -> None:
         refuse_other_words("embed_at", self.embed_at, ("neck", "features"))
         if self.depth not in (18, 34, 50):
-            raise ConfigError(f"network.depth is 18, 34 or 50, found {self.depth}")
+            raise ConfigError(f"network.depth must be 18, 34 or 50, found {self.depth}")
         if self.last_stride not in (1, 2):
-            raise ConfigError(f"network.last_stride is 1 or 2, found {self.last_stride}")
+            raise ConfigError(f"network.last_stride must be 1 or 2, found {self.last_stride}")
         if self.second_size[0] < MIN_SIZE[0] or self.second_size[1] < MIN_SIZE[1]:
             raise ConfigError(
-                f"network.second_size is at least {MIN_SIZE[0]} high and {MIN_SIZE[1]} wide, found "
+                f"network.second_size must be at least {MIN_SIZE[0]}x{MIN_SIZE[1]}, found "
                 f"{self.second_size}"
             )
 
     @property
     def output_meaning(self) -> str:
-        """What the manifest calls the network's answer."""
+        """The manifest's name for the network's output."""
         return f"sisnet_{self.embed_at}"
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:
-        """Losses that these settings leave nothing to compare -> the setting."""
+        """Losses that have nothing to compare under these settings -> the setting."""
         return {} if self.two_scales else {"drc": "two_scales=false"}
 
 

@@ -77,7 +77,7 @@ def test_a_graph_that_takes_no_image_has_no_golden_crops(served: Served) -> None
             inputs=(ArraySpec("query", (4,), batched=False), ArraySpec("gallery", (4,))),
             outputs=(ArraySpec("score", ()),),
         )
-        with pytest.raises(ModelFileError, match=r"takes query \(1, 4\), gallery \(N, 4\)"):
+        with pytest.raises(ModelFileError, match=r"query \(1, 4\), gallery \(N, 4\)"):
             golden_of(runner, golden_crops())
 
 

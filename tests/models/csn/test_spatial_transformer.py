@@ -126,7 +126,7 @@ def test_transforms_stay_within_one_whatever_the_layer_says() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, -0.5])
 def test_a_scale_that_tanh_cannot_give_is_refused(scale: float) -> None:
-    with pytest.raises(ValueError, match=r"attention_init_scale is in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"attention_init_scale must be in \(0, 1\)"):
         SpatialTransformer(8, 4, attention_init_scale=scale)
 
 

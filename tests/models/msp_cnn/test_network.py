@@ -173,7 +173,7 @@ def test_fc8_sees_fc7_behind_its_relu(network: MspCnn) -> None:
 
 
 def test_another_place_of_the_embedding_is_refused() -> None:
-    with pytest.raises(ConfigError, match="embed_at is bn or relu, found 'fc8'"):
+    with pytest.raises(ConfigError, match="bn or relu, found 'fc8'"):
         MspCnnSettings(embed_at="fc8")
 
 

@@ -234,9 +234,9 @@ def test_the_embedding_has_the_backbones_channels(depth: int, dim: int) -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigError, match="embed_at is one of neck, features; found 'fc'"):
+    with pytest.raises(ConfigError, match="neck, features; found 'fc'"):
         SisNetSettings(depth=18, embed_at="fc")
-    with pytest.raises(ConfigError, match="second_size is at least 32 high and 16 wide"):
+    with pytest.raises(ConfigError, match=r"second_size .*32x16"):
         SisNetSettings(depth=18, second_size=(192, 9))
     assert SISNET.size_problem(32, 16) == ""
     assert "found 31x16" in SISNET.size_problem(31, 16)
