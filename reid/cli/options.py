@@ -96,7 +96,7 @@ _distractors = click.option(
     "--distractors",
     multiple=True,
     metavar="NAME",
-    help="Your own images: this person is nobody, wrong for every query, as Market-1501's 0000. "
+    help="Your own images: this name has no identity, a false match of every query, as Market-1501's 0000. "
     "Repeat for several names.",
 )
 _layout = click.option(

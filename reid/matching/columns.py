@@ -112,7 +112,7 @@ class ColumnFile:
         found = self._map.size()  # of the file itself, whatever its name is now
         if found < len(self._map):
             raise ModelFileError(
-                f"{self.path} was cut short while it was in use: expected {len(self._map):,} "
+                f"{self.path} was truncated while it was in use: expected {len(self._map):,} "
                 f"bytes, found {found:,}; {self._remedy}"
             )
 
@@ -261,8 +261,8 @@ def _read_head(
     the head only the format, the seal and the arrays' ends are checked. Raises OSError, and
     ModelFileError for another kind of file and one that is shorter than its head says.
     """
-    other = f"{path} is no {what}: expected the format {formats[0]!r}, found"
-    cut_short = f"{path} is cut short: expected"
+    other = f"{path} is not a {what}: expected the format {formats[0]!r}, found"
+    cut_short = f"{path} is truncated: expected"
     with open(path, "rb") as file:
         num_bytes = os.fstat(file.fileno()).st_size
         found = f"found {num_bytes:,}; {remedy}"

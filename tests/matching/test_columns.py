@@ -193,7 +193,7 @@ def test_a_file_of_an_earlier_format_has_no_checksums_and_opens(tmp_path: Path) 
     save_file({"ids": np.arange(3)}, path, {"format": "test 1"})
     file = open_columns(path, "test 2", "file", "do", earlier=("test 1",))
     assert (file.format_name, file.seal, file.damaged()) == ("test 1", "", [])
-    assert refusal(path, "test 2").startswith(f"{path} is no file: expected the format 'test 2'")
+    assert refusal(path, "test 2").startswith(f"{path} is not a file: expected the format 'test 2'")
 
 
 def test_a_file_cut_short_after_it_was_opened_is_noticed(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_file_cut_short_after_it_was_opened_is_noticed(tmp_path: Path) -> None
     size = path.stat().st_size
     with path.open("r+b") as opened:
         opened.truncate(size - 1)
-    expected = f"cut short while it was in use: expected {size:,} bytes, found {size - 1:,}; do"
+    expected = f"truncated while it was in use: expected {size:,} bytes, found {size - 1:,}; do"
     for check in (file.require_size, file.require_undamaged):
         with pytest.raises(ModelFileError, match=expected):
             check()

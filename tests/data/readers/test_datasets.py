@@ -51,9 +51,9 @@ def test_settings_that_a_dataset_has_no_use_for_are_refused(tmp_path: Path) -> N
         load_split("viper", tmp_path, split_seed=-1)
     with pytest.raises(DataError, match="msmt17 has a fixed split"):
         load_split("msmt17", tmp_path, num_test_identities=3)
-    with pytest.raises(ConfigError, match=r"data\.validation is auto, train or apart; found 'no'"):
+    with pytest.raises(ConfigError, match=r"data\.validation .*; found 'no'"):
         DataConfig(validation="no")
-    with pytest.raises(ConfigError, match=r"data\.split_seed is 0 or above"):
+    with pytest.raises(ConfigError, match=r"data\.split_seed must be 0 or above"):
         DataConfig(split_seed=-1)
 
 

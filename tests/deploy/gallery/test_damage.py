@@ -214,7 +214,7 @@ def test_a_file_that_is_cut_short_in_use_does_not_end_the_process(tmp_path: Path
     assert done.returncode == 0, done.stderr
     *errors, found, left_out = done.stdout.splitlines()
     assert len(errors) == 3
-    assert all("was cut short while it was in use: expected" in line for line in errors)
+    assert all("was truncated while it was in use: expected" in line for line in errors)
     assert found == "10 None /images/35.jpg"
     assert "30 images are left out" in left_out
 

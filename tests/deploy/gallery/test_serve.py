@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import shutil
 import socket
 import struct
 import threading
@@ -138,12 +139,14 @@ def test_the_summary_tells_what_to_filter_by(site: Site) -> None:
 
 
 def test_a_damaged_gallery_is_searched_without_the_damaged_images_and_the_page_says_so(
-    filled: GalleryStore, matcher: VectorMatcher
+    filled: GalleryStore, matcher: VectorMatcher, tmp_path: Path
 ) -> None:
-    file = max(Path(filled.name).glob("segment-*"), key=lambda path: path.stat().st_size)
+    folder = tmp_path / "gallery"
+    shutil.copytree(filled.name, folder)
+    file = max(folder.glob("segment-*"), key=lambda path: path.stat().st_size)
     vector = load_file(file)["described.vector"][0]
     file.write_bytes(file.read_bytes().replace(vector.tobytes(), (-vector).tobytes()))
-    partial = open_gallery(filled.name, matcher, partial=True)
+    partial = open_gallery(str(folder), matcher, partial=True)
     with running(partial, matcher, Access("127.0.0.1")) as site:
         found = site.search(png(person(4)))
         assert len(found["matches"]) == 13

@@ -466,7 +466,16 @@ def test_a_graph_of_another_network_is_refused_by_the_layer_s_name(
     assert not (tmp_path / "run").exists()
 
 
+def without_manifest(caffemodel: Path) -> None:
+    caffemodel.with_name(f"{caffemodel.name}.json").unlink(missing_ok=True)
+
+
 def cut_weights(prototxt: Path, caffemodel: Path) -> None:
+    without_manifest(caffemodel)
+    caffemodel.write_bytes(caffemodel.read_bytes()[:-100_000])
+
+
+def cut_weights_with_manifest(prototxt: Path, caffemodel: Path) -> None:
     caffemodel.write_bytes(caffemodel.read_bytes()[:-100_000])
 
 
@@ -485,6 +494,7 @@ def text_twice(prototxt: Path, caffemodel: Path) -> None:
 
 
 def old_form(prototxt: Path, caffemodel: Path) -> None:
+    without_manifest(caffemodel)
     net = NetParameter()
     net.layers.add()
     caffemodel.write_bytes(net.SerializeToString())
@@ -506,6 +516,7 @@ def another_crop(prototxt: Path, caffemodel: Path) -> None:
     ("change", "words"),
     [
         (cut_weights, "is not a caffemodel, or truncated or damaged"),
+        (cut_weights_with_manifest, r"caffemodel is not the file that .*describes"),
         (cut_text, r"msp_cnn.prototxt:\d+:\d+: expected"),
         (exchanged, r"prototxt is a caffemodel .binary., expected a prototxt .text.;"),
         (text_twice, r"caffemodel is a prototxt .text., expected a caffemodel .binary.;"),

@@ -294,7 +294,7 @@ def test_smaller_images_have_a_problem_for_a_reason(size: tuple[int, int]) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"levels": ()}, r"levels are some of 2, 3, 4 in this order, found \[\]"),
+        ({"levels": ()}, r"levels must be some of 2, 3, 4 in this order, found \[\]"),
         ({"levels": (3, 2)}, "in this order"),
         ({"levels": (1, 2)}, "some of 2, 3, 4"),
         ({"attention": "crop"}, "one of stn, centre_crop; found 'crop'"),
