@@ -96,8 +96,8 @@ _distractors = click.option(
     "--distractors",
     multiple=True,
     metavar="NAME",
-    help="Your own images: this name has no identity, a false match of every query, as Market-1501's 0000. "
-    "Repeat for several names.",
+    help="Your own images: this name has no identity and is a false match of every query, as "
+    "Market-1501's 0000. Repeat for several names.",
 )
 _layout = click.option(
     "--layout",

@@ -9,6 +9,7 @@ import pytest
 
 from reid.data import inspect_dataset, load_split
 from reid.errors import DataError
+from tests.heard import Heard
 
 Pictures = Callable[[Path, Iterable[str]], Path]
 IMAGES = [f"images/{n}.jpg" for n in range(8)]
@@ -158,10 +159,10 @@ def test_ids_of_nobody_in_a_list_are_people_until_it_is_said(root: Path) -> None
 
 def test_a_long_list_shows_its_progress(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reid.data.readers.label_files.ROWS_AT_ONCE", 2)
-    seen: list[tuple[int, int]] = []
+    heard = Heard()
     _write(root, PEOPLE)
-    inspect_dataset("csv", root, progress=lambda done, total: seen.append((done, total)))
-    assert seen[:2] == [(3, 10), (5, 10)]
+    inspect_dataset("csv", root, reporter=heard)
+    assert [call[:2] for call in heard.calls[:2]] == [(3, 10), (5, 10)]
 
 
 def test_options_of_own_images_are_refused_elsewhere(root: Path) -> None:
