@@ -66,7 +66,7 @@ def test_what_the_system_refuses_becomes_one_line(
 
 def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+    with pytest.raises(OutputError, match="a file has the name of the folder needed"):
         write_text(tmp_path / "file" / "below.txt", "text")
 
 

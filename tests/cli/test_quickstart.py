@@ -300,7 +300,7 @@ def test_an_interrupted_training_ends_the_road_there(staged: Any, capsys: Captur
     assert main(["quickstart", "--out", str(staged.out)]) == INTERRUPTED
     assert [name for name, _ in staged.calls] == ["synth", "train"]
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("reid: the quickstart was stopped at step 7 of 90 of the training")
+    assert last.startswith("reid: the quickstart was stopped at step 7 of 90 of training")
     assert last.endswith(f"--out {staged.out / 'run'} --set run.seed=0 --resume")
 
 

@@ -83,7 +83,7 @@ def test_the_size_of_a_stored_description_is_told(pair_run: Any) -> None:
     describe, *others = pair_run.exported[:3]
     kept = 96 * 10 * 5 + 3 * 96 * 5 * 5 + 256
     assert describe.description_bytes == 4 * kept
-    assert describe.words().endswith("; an image is kept in 49 kB, 25 kB as float16")
+    assert describe.words().endswith("; each gallery image takes 49 kB, 25 kB as float16")
     assert [other.description_bytes for other in others] == [0, 0]
     assert [exported.on_request for exported in pair_run.exported[:3]] == [False, False, True]
 
@@ -138,7 +138,7 @@ def test_a_network_of_vectors_has_no_graph_of_pairs(
     with pytest.raises(ConfigError, match=r"msp_cnn has no graph 'pair' \(it has embed\)"):
         list(export_checkpoint(tiny_run, tmp_path, ("fp32",), ("pair",)))
     assert main(["export", str(tiny_run), "--out", str(tmp_path), "--also", "pair"]) == 1
-    assert "leave --also pair out" in capsys.readouterr().err.splitlines()[-1]
+    assert "remove --also pair" in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 

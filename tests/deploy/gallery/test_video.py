@@ -18,6 +18,7 @@ from reid.errors import DataError
 from reid.matching import VectorMatcher
 from reid.types import Image
 from tests.deploy.gallery.conftest import PixelRunner
+from tests.heard import Heard
 
 FPS, SECONDS = 5, 6
 
@@ -162,7 +163,7 @@ def test_the_command_takes_videos_beside_images(
 ) -> None:
     detector = Bright()
     monkeypatch.setattr("reid.matching.open_matcher", lambda *_: VectorMatcher(PixelRunner()))
-    monkeypatch.setattr("reid.deploy.people.detector.open_detector", lambda *_: detector)
+    monkeypatch.setattr("reid.deploy.api.indexing.open_detector", lambda *_: detector)
     cv2.imwrite(str(tmp_path / "one.png"), np.full((16, 8, 3), 60, np.uint8))
     order = ["index", "m.onnx", str(video), str(tmp_path / "one.png")]
     order += ["--gallery", str(tmp_path / "g")]
@@ -215,6 +216,6 @@ def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_told
     at = data.index(b"\xff\xd8\xff", len(data) // 2)
     data[at : at + 400] = bytes(400)
     spoilt.write_bytes(data)
-    told: list[str] = []
-    index_video(gallery, matcher, Bright(), spoilt, tell=told.append)
-    assert told == [f"reid: {spoilt}: 1 frames cannot be decoded and are left out"]
+    heard = Heard()
+    index_video(gallery, matcher, Bright(), spoilt, reporter=heard)
+    assert heard.said == [f"reid: {spoilt}: 1 frames cannot be decoded and are left out"]
