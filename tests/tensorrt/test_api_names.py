@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
-    *sorted((ROOT / "export").glob("*.py")),
+    *sorted((ROOT / "export").rglob("*.py")),
     *sorted((ROOT / "reid" / "runtime").glob("tensorrt_*.py")),
 ]
 CLASSES = {
