@@ -356,7 +356,7 @@ def test_reid_export_caffe_writes_both_files_and_their_proof(
     caffe_run: Any, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The ONNX files beside them have tests of their own.
-    monkeypatch.setattr(pipeline, "export_checkpoint", lambda *arguments: iter(()))
+    monkeypatch.setattr("reid.export.api.export_checkpoint", lambda *arguments: iter(()))
     out = str(tmp_path)
     assert main(["export", str(caffe_run.run), "--out", out, "--caffe", "--json"]) == 0
     shown = capsys.readouterr()
