@@ -186,7 +186,5 @@ def test_a_reader_of_stdout_that_has_gone_is_left_to_the_command() -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        OutputError, match=r"file.events\.jsonl: a (part|file) "
-    ):
+    with pytest.raises(OutputError, match=r"file.events\.jsonl: a (part|file) "):
         EventLog(tmp_path / "file" / "events.jsonl", fail)
