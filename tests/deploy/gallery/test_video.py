@@ -118,7 +118,7 @@ def test_search_says_where_in_the_video_a_match_is(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("reid.matching.open_matcher", lambda *_: VectorMatcher(PixelRunner()))
-    monkeypatch.setattr("reid.deploy.people.detector.open_detector", lambda *_: Bright())
+    monkeypatch.setattr("reid.deploy.api.indexing.open_detector", lambda *_: Bright())
     options = ["--gallery", str(tmp_path / "g")]
     assert main(["index", "m.onnx", str(video), *options]) == 0
     cv2.imwrite(str(tmp_path / "one.png"), np.full((16, 8, 3), (0, 255, 255), np.uint8))
