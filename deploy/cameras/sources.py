@@ -43,7 +43,7 @@ class CameraSource:
     shown: str
     live: bool
     tls: TlsTrust = SYSTEMS_OWN
-    """For an encrypted stream: whom to trust."""
+    """For an encrypted stream: the certificates to trust."""
 
 
 def is_text(name: str) -> bool:

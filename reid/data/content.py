@@ -64,7 +64,7 @@ def names_in(split: Split, records: Sequence[ImageRecord]) -> frozenset[str]:
 
 
 def names_trained_on(split: Split, trained: Collection[str]) -> tuple[str, ...]:
-    """The names of test people who are called as somebody who was trained on, sorted.
+    """The names that test people share with training people, sorted.
 
     Under one data root that is probably, but not surely, the same person.
     """
