@@ -1,6 +1,6 @@
 """Whether an encrypted camera is the one it claims to be, asked before its stream is opened.
 
-FFmpeg checks nobody's certificate by itself. For https it can be told to; for rtsps it cannot, so a
+FFmpeg checks no certificate by default. For https it can be told to; for rtsps it cannot, so a
 TLS handshake of ours goes first, with Python's ``ssl`` module, and refuses a camera whose
 certificate is not trusted.
 """
