@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import progress_bar, say
 
 
@@ -142,9 +142,9 @@ def export(
         )
     found = files.to_json()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        show(json_text(found))
     else:
-        click.echo("\n".join(map(str, files)))
+        show("\n".join(map(str, files)))
         say(f"next: reid eval {run} {files.deployed} --data NAME --data-root DIR")
     return found
 
@@ -209,7 +209,7 @@ def parity(
         progress=True,
     )
     found: dict[str, Any] = proof.report.to_json()
-    click.echo(json.dumps(found, indent=2) if as_json else proof.report.text())
+    show(json_text(found) if as_json else proof.report.text())
     proof.settle()
     return found
 
@@ -240,8 +240,8 @@ def import_caffe(
     for line in imported.lines:
         say(line)
     if as_json:
-        click.echo(json.dumps(imported.report, indent=2))
+        show(json_text(imported.report))
     else:
-        click.echo(str(imported.run))
+        show(str(imported.run))
         say(f"next: reid export {imported.run} --out DIR")
     return imported.report

@@ -25,6 +25,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from reid.printing import printable
+
 
 class ReidError(Exception):
     """The root of the tree; ``reid.cli`` shows it as one line."""
@@ -102,7 +104,7 @@ def few_of(names: Sequence[str], shown: int = 3, between: str = ", ") -> str:
     >>> reid.errors.few_of(["a", "b", "c", "d"], 3)
     'a, b, c and 1 more'
     """
-    listed = between.join(names[:shown])
+    listed = between.join(map(printable, names[:shown]))
     left_out = len(names) - shown
     joint = " " if between == ", " else between
     return f"{listed}{joint}and {left_out:,} more" if left_out > 0 else listed

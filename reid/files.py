@@ -250,8 +250,9 @@ def write_atomically(
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Replace ``path`` by ``text`` (UTF-8) in one step."""
-    write_atomically(path, lambda file: file.write(text.encode()), private=private)
+    """Replace ``path`` by ``text`` in one step: UTF-8, names of files that are not with escapes."""
+    content = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda file: file.write(content), private=private)
 
 
 def is_regular(path: Path) -> bool:

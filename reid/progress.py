@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
+from reid.printing import LINES, printable, write_to
+
 Say = Callable[[str], object]
 """Called with a line of text for the user."""
 
@@ -22,6 +24,9 @@ LOG_INTERVAL_S = 30.0
 """The least time between two lines of progress in a log."""
 
 _BAR_INTERVAL_S = 0.5
+
+_CONTROLS = "\n\t\r\x1b"
+"""What a bar itself writes; lines of text come to it without."""
 
 
 class Advance(Protocol):
@@ -59,7 +64,7 @@ class _Stderr:
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError, AttributeError):  # full, closed, never opened
-            sys.stderr.write(text)
+            write_to(sys.stderr, text, keep=_CONTROLS)
         return len(text)
 
     def flush(self) -> None:
@@ -84,18 +89,18 @@ class BarReporter(Reporter):
 
     def begin(self, what: str, total: int) -> Advance:
         """Restart the bar under another name."""
-        self._bar.set_description_str(what, refresh=False)
+        self._bar.set_description_str(printable(what), refresh=False)
         self._bar.set_postfix_str("", refresh=False)
         self._bar.reset(total or None)
         return self._advance
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.write(line, file=_Stderr())
+        self._bar.write(printable(line, LINES), file=_Stderr())
 
     def _advance(self, count: int, /, words: str = "") -> None:
         if words:
-            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.set_postfix_str(printable(words), refresh=False)
         self._bar.update(count)
 
 
@@ -161,7 +166,7 @@ def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
 def say(line: str) -> None:
     """Print a line for the user on stderr."""
     stderr = _Stderr()
-    stderr.write(f"{line}\n")
+    stderr.write(f"{printable(line, LINES)}\n")
     stderr.flush()
 
 

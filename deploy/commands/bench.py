@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import progress_bar
 
 
@@ -89,5 +89,5 @@ def bench(
             threads=threads,
             reporter=bar,
         )
-    click.echo(json.dumps(found, indent=2) if as_json else text)
+    show(json_text(found) if as_json else text)
     return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import say
 
 _out = click.option("--out", type=options.FOLDER, required=True, help="The folder to write into.")
@@ -96,6 +96,6 @@ def triton(
 def _shown(files: list[Path], as_json: bool) -> dict[str, list[str]]:
     """Print the files, and return what ``--json`` prints."""
     found = {"files": [str(file) for file in files]}
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(found["files"]))
+    show(json_text(found) if as_json else "\n".join(found["files"]))
     say(f"next: reid doctor {files[0]}")
     return found

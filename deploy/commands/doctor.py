@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from reid.cli import options
 from reid.errors import MissingPackageError, ParityError
+from reid.printing import json_text, show
 
 
 @click.command()
@@ -42,7 +42,7 @@ def doctor(
             raise
         raise MissingPackageError(f"{error.name} is not installed: {line}") from error
     found = examine(model, golden_file=golden, answers_file=answers, device=device)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.text())
+    show(json_text(found.to_json()) if as_json else found.text())
     if not found.healthy:
         fault = next(finding for finding in found.findings if finding.status == "fault")
         raise ParityError(f"{model}: {fault.words}")

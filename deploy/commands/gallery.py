@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from reid.cli import options
 from reid.errors import ConfigError, ModelFileError
+from reid.printing import json_text, show
 
 
 @click.group()
@@ -45,7 +45,7 @@ def check(folder: Path, drop_damaged: bool, as_json: bool) -> dict[str, Any]:
         as_text = f"{checked.text()}\nremoved {checked.num_damaged:,} images: {left.images:,} left"
     else:
         as_text = checked.text()
-    click.echo(json.dumps(found, indent=2) if as_json else as_text)
+    show(json_text(found) if as_json else as_text)
     if checked.damaged and not drop_damaged:
         raise ModelFileError(
             f"{folder} is damaged in {', '.join(one.file for one in checked.damaged[:3])}; restore "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import progress_bar
 
 from . import gallery_options
@@ -115,7 +115,7 @@ def index(
             )
         with shared_with(group), progress_bar() as bar:
             found = index_sources(opened_as, gallery, sources, index_kind, bar)
-    click.echo(json.dumps(found, indent=2) if as_json else _in_words(found))
+    show(json_text(found) if as_json else _in_words(found))
     return found
 
 

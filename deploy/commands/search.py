@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import say
 
 from . import gallery_options
@@ -106,7 +106,7 @@ def search(
             for one in answers
         ],
     }
-    click.echo(json.dumps(body, indent=2) if as_json else text_of(answers))
+    show(json_text(body) if as_json else text_of(answers))
     if left_out:
         raise ModelFileError(
             f"this answer is incomplete, because {opened.name} is damaged; see reid gallery check"

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from reid.cli import options
+from reid.printing import show
 from reid.progress import say
 
 from . import gallery_options
@@ -76,6 +77,6 @@ def serve(
         GalleryServer(host, port, access, GalleryService(opened, matcher)) as server,
     ):
         opened.prepare()
-        click.echo(server.url)
+        show(server.url)
         with suppress(KeyboardInterrupt):
             server.serve_forever()

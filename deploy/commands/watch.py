@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from reid.cli import options
+from reid.printing import json_text, printable, show
 from reid.progress import progress_bar, say
 
 REMEDY = "write ${NAME} for a password, to be taken from the environment, or --source @FILE"
@@ -179,13 +179,13 @@ def watch(
     losses = {"events_lost": lost, "video_frames_lost": lost_frames}
     body = {"model": str(model), "detector": people.name, **report.to_json(), **losses}
     to_stdout = events == Path("-")
+    text = f"{model}, people by {people.name}\n{report.to_text()}"
     if as_json:
-        shown = (
-            json.dumps({"event": "summary", **body}) if to_stdout else json.dumps(body, indent=2)
-        )
-        click.echo(shown)
+        show(json_text({"event": "summary", **body}, None) if to_stdout else json_text(body))
+    elif to_stdout:
+        say(text)
     else:
-        click.echo(f"{model}, people by {people.name}\n{report.to_text()}", err=to_stdout)
+        show(text)
     if lost:
         raise OutputError(f"cannot write {events}: {lost} events were lost; free some space")
     if lost_frames:
@@ -243,4 +243,4 @@ class _Teller:
 
     def news(self, news: Any) -> None:
         """A line."""
-        self._bar.say(f"reid: {news.camera}: {news.state}: {news.words}")
+        self._bar.say(printable(f"reid: {news.camera}: {news.state}: {news.words}"))

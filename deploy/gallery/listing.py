@@ -20,6 +20,7 @@ from reid.data.readers.label_files import Progress, name_from_cell, read_table
 from reid.data.readers.own_images import LabelledImage, junk_hint, name_key, without_identity
 from reid.data.readers.person_folders import FolderImages, labelled_images
 from reid.errors import ConfigError, DataError, nearest
+from reid.printing import printable
 
 from .gallery import Box, GalleryEntry, Where
 from .indexing import ResolvedPaths
@@ -46,7 +47,7 @@ class Listed:
             f"not indexed: {count:,} {'file' if count == 1 else 'files'} {what}"
             for what, count in self.left_out.items()
         ]
-        return [_printable(line) for line in (*self.notes, *counted)]
+        return [printable(line) for line in (*self.notes, *counted)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +200,6 @@ def _tell(root: Path, folder: FolderImages, people: Sequence[str], found: Listed
     if folder.other_files:
         suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in folder.other_files)[:8])
         found.left_out[f"that are no images ({suffixes})"] += folder.other_files.total()
-
-
-def _printable(line: str) -> str:
-    """The line with escapes for what a terminal would act on or cannot show."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 _ONE = {"people": "person", "cameras": "camera"}

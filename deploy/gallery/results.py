@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import DataError
+from reid.printing import printable
 from reid.report.html_page import page, paragraph
 
 from .gallery import GalleryEntry, Match
@@ -61,10 +62,10 @@ def text_of(answers: Sequence[Answer]) -> str:
         for rank, match in enumerate(answer.matches, 1):
             one = match.entry
             known = (one.person, one.camera, text_from_seconds(one.time_s))
-            words = (_printable(word) or "-" for word in (*known, _place(one)))
+            words = (printable(word) or "-" for word in (*known, _place(one)))
             rows.append((str(rank), f"{match.distance:.4f}", *words))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-        lines = [_printable(answer.query.source)]
+        lines = [printable(answer.query.source)]
         lines += [
             "  ".join([*(w.ljust(n) for w, n in zip(row, widths, strict=False)), row[-1]])
             for row in rows
@@ -108,11 +109,6 @@ def _place(entry: GalleryEntry) -> str:
     at = f"at {position_text(entry.seconds)}" if entry.seconds is not None else ""
     frame = f"(frame {entry.frame})" if entry.frame is not None else ""
     return " ".join(filter(None, (entry.source, box, at, frame)))
-
-
-def _printable(word: str) -> str:
-    """The name, escaped if it holds control characters for the terminal."""
-    return word if word.isprintable() else ascii(word)
 
 
 def _figure(entry: GalleryEntry, kind: str, caption: str) -> str:

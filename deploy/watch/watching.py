@@ -13,6 +13,7 @@ import numpy as np
 
 from reid.errors import DataError
 from reid.matching import Matcher
+from reid.printing import printable
 from reid.types import FloatArray, Image
 
 from ..cameras.camera import Counts, Frame
@@ -133,8 +134,8 @@ class WatchReport:
         ]
         for name, counts in self.cameras.items():
             lines.append(
-                f"{name}: {counts.frames} frames, {counts.dropped} dropped for newer ones, "
-                f"{counts.lost} undecodable, connection lost {counts.breaks} times"
+                f"{printable(name)}: {counts.frames} frames, {counts.dropped} dropped for newer "
+                f"ones, {counts.lost} undecodable, connection lost {counts.breaks} times"
             )
         return "\n".join(lines)
 

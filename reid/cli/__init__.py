@@ -8,6 +8,7 @@ an error's traceback too.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -148,9 +149,7 @@ def _exit_code(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> int:
         _say(f"error: {_one_line(error)}")
         return error.exit_code
     except click.ClickException as error:
-        if sys.stderr is not None:  # click would show it on stdout
-            with suppress(OSError):  # stderr is full
-                error.show()
+        _say_usage(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
@@ -205,6 +204,13 @@ def _one_line(error: ReidError) -> str:
     """The message joined into one line."""
     lines = (line.strip() for line in str(error).splitlines())
     return "; ".join(line for line in lines if line)
+
+
+def _say_usage(error: click.ClickException) -> None:
+    """Click's lines on a wrong command line, which repeat parts of it."""
+    text = io.StringIO()
+    error.show(file=text)
+    say(text.getvalue().rstrip("\n"))
 
 
 def _say(message: str) -> None:

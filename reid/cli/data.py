@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import progress_bar
 
 
@@ -59,9 +59,9 @@ def synth(
         )
     found = dataclasses.asdict(counts)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        show(json_text(found))
     else:
-        click.echo(
+        show(
             f"{folder}: {counts.train_images} images of {counts.train_identities} people to "
             f"train on; {counts.query_images} queries and {counts.gallery_images} gallery images "
             f"of {counts.test_identities} others, {counts.cameras} cameras"
@@ -105,5 +105,5 @@ def check(
             layout=layout,
             all_test=all_test,
         )
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    show(json_text(found.to_json()) if as_json else "\n".join(found.lines()))
     return found.to_json()

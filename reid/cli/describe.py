@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import progress_bar
 
 
@@ -106,9 +106,9 @@ def describe(
         )
     found = {"file": str(out), "images": len(records), "bytes": size}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        show(json_text(found))
     else:
-        click.echo(
+        show(
             f"{out}: {len(records):,} images, {size / 1e6:.1f} MB, "
             f"{size / len(records) / 1e3:.1f} kB each"
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 from reid.progress import progress_bar, say
 
 
@@ -148,7 +148,7 @@ def evaluate(
             reporter=bar,
         )
     found, words = compared.told(camera_pairs=camera_pairs, published=published)
-    click.echo(json.dumps(found, indent=2) if as_json else words)
+    show(json_text(found) if as_json else words)
     if picture is not None:
         compared.write_picture(picture, worst_first=worst_first)
         say(f"wrote {picture}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from reid.cli import options
+from reid.printing import show
 
 
 @click.command()
@@ -56,9 +57,7 @@ def quickstart(
     """
     from reid.api.quickstart import QuickstartPlan, run_quickstart
 
-    page = run_quickstart(
-        QuickstartPlan(out, seed, train_identities, people, overrides), click.echo
-    )
+    page = run_quickstart(QuickstartPlan(out, seed, train_identities, people, overrides), show)
     if page is not None:
-        click.echo(page)
+        show(str(page))
     return {"interrupted": page is None}

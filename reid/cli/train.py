@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from reid.cli import options
+from reid.printing import json_text, show
 
 
 @click.command()
@@ -23,11 +24,11 @@ def recipes(name: str | None, as_json: bool) -> None:
 
     if name is None:
         names = recipe_names()
-        click.echo(json.dumps(names) if as_json else "\n".join(names))
+        show(json_text(names, None) if as_json else "\n".join(names))
         return
     config = load_recipe(name)
-    shown = json.dumps(dataclasses.asdict(config), indent=2) if as_json else config_to_toml(config)
-    click.echo(shown)
+    shown = json_text(dataclasses.asdict(config)) if as_json else config_to_toml(config)
+    show(shown)
 
 
 @click.command()
@@ -82,5 +83,5 @@ def train(
         progress=True,
     )
     found = run.to_json()
-    click.echo(json.dumps(found, indent=2) if as_json else run.to_text())
+    show(json_text(found) if as_json else run.to_text())
     return found

@@ -16,6 +16,7 @@ from reid.data.readers.division import Choice
 from reid.data.readers.folders import Contents, identities
 from reid.errors import DataError
 from reid.files import sha256_of_file
+from reid.printing import printable
 from reid.progress import SILENT, Reporter, counted
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord
 
@@ -95,6 +96,7 @@ class Inspection:
     def lines(self) -> list[str]:
         """The same as text: one line per finding, with a table of the counts."""
         table = [f"{self.dataset} at {self.root}", *self.notes, f"split: {self.split}"]
+        table = [printable(line) for line in table]
         table += ["", _row(*_HEADINGS)]
         table += [_subset_row(name, counts) for name, counts in self.subsets.items()]
         table.append("")
@@ -257,7 +259,7 @@ def _subset_row(name: str, counts: SubsetCounts) -> str:
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
     """A heading with the count, and the first names below it."""
-    shown = [f"  {name}" for name in names[:_SHOWN]]
+    shown = [f"  {printable(name)}" for name in names[:_SHOWN]]
     if len(names) > _SHOWN:
         shown.append(f"  and {len(names) - _SHOWN:,} more (--json lists all)")
     return [f"{what}: {len(names):,}", *shown]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from reid.errors import ConfigError, ManifestError
 from reid.files import sha256_of_file, write_text
 from reid.model_file.preprocess import Preprocess
+from reid.printing import printable
 from reid.types import ArraySpec
 
 FORMAT_VERSION = 1
@@ -173,6 +174,7 @@ class Manifest:
             engine = body.pop("engine", None)
             body["engine"] = _engine_info(engine) if engine else None
             manifest = _typed(Manifest(**body))
+            _require_names(manifest)
             if manifest.output_dim < 1:
                 raise TypeError(f"output_dim must be above 0, found {manifest.output_dim}")
             return manifest
@@ -203,6 +205,14 @@ def _array_spec(item: Any) -> ArraySpec:
     if not isinstance(item["name"], str) or not whole:
         raise TypeError(f"an array must have a name and integer sizes above 0, found {item}")
     return ArraySpec(item["name"], shape, bool(item["batched"]))
+
+
+def _require_names(manifest: Manifest) -> None:
+    """Raise TypeError for words that cannot be part of a file's name, as exports use them."""
+    architecture = manifest.engine.gpu_architecture if manifest.engine else ""
+    for word in (manifest.network, manifest.stage, manifest.precision, architecture):
+        if printable(word) != word or word.startswith(".") or set(word) & set("/\\"):
+            raise TypeError(f"expected a name without signs such as /, found {word!r}")
 
 
 _PLAIN = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict}

@@ -219,3 +219,11 @@ def preprocessing(**values: object) -> str:
 def test_a_malformed_manifest_is_named_with_its_fault(text: str, words: str) -> None:
     with pytest.raises(ManifestError, match=words):
         Manifest.from_json(text, "model.onnx.json")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", ".hidden", "a\x1b[2J", "a\0b", "a\nb"])
+@pytest.mark.parametrize("field", ["network", "stage", "precision"])
+def test_a_name_that_no_file_should_have_is_refused(field: str, name: str) -> None:
+    manifest = dataclasses.replace(MANIFEST, **{field: name})
+    with pytest.raises(ManifestError, match="expected a name"):
+        Manifest.from_json(manifest.to_json(), "text")
