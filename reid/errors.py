@@ -112,7 +112,9 @@ def few_of(names: Sequence[str], shown: int = 3, between: str = ", ") -> str:
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn OSErrors from writing ``path`` into OutputError."""
+    """Turn OSErrors from writing ``path`` into OutputError, as for a path that cannot be one."""
+    if "\0" in str(path):
+        raise OutputError(f"cannot write {path}: a path has no NUL character; choose another")
     try:
         yield
     except OSError as error:

@@ -194,3 +194,13 @@ def test_a_pipe_and_a_device_are_no_regular_files(tmp_path: Path) -> None:
     assert is_regular(tmp_path / "file")
     assert not is_regular(tmp_path / "pipe")
     assert not is_regular(Path("/dev/zero"))
+
+
+def test_a_path_with_a_nul_character_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="NUL"):
+        write_text(tmp_path / "a\0b", "text")
+
+
+def test_a_name_that_is_not_utf8_can_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "page.html", os.fsdecode(b"Zo\xc3\xab \xff"))
+    assert (tmp_path / "page.html").read_bytes() == b"Zo\xc3\xab \\udcff"

@@ -140,3 +140,8 @@ def test_help_of_every_command_is_ascii(capsys: pytest.CaptureFixture[str]) -> N
         command = door().get_command(click.Context(door()), name)
         assert command is not None
         assert command.get_help(click.Context(command)).isascii()
+
+
+def test_words_with_a_nul_character_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "folder", "--data-root", "a\0b"]) == 2
+    assert r"a\x00b" in capsys.readouterr().err

@@ -171,6 +171,9 @@ def _exit_code(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> int:
 def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
     """Call the command; a missing package of an extra becomes a MissingPackageError."""
     arguments = None if args is None else list(args)
+    for word in arguments or ():  # from Python: a shell cannot give such a word
+        if "\0" in word:
+            raise click.UsageError(f"expected words without a NUL character, found {word!r}")
     with named_packages():
         return door(entries).main(arguments, prog_name="reid", standalone_mode=False)
 

@@ -97,6 +97,8 @@ def train(
                 reporter.say(line)
             write_text(out / "config.toml", config_to_toml(config))
             log = RunLog(out, run.loss_names, kept_steps=run.step)
+            if log.num_damaged:
+                reporter.say(f"{log.path}: {log.num_damaged:,} damaged rows are left out")
             open_things.callback(log.close)
         if checkpoint is None:
             # What was measured at the start is kept, so that a restart goes on with the same.

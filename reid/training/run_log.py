@@ -11,6 +11,7 @@ from tensorboardX import SummaryWriter
 
 from reid.errors import output_errors
 from reid.files import write_text
+from reid.printing import printable
 
 CSV_NAME = "log.csv"
 _LEADING = ("step", "stage", "epoch", "lr", "loss")
@@ -21,12 +22,13 @@ class RunLog:
     """Appends to ``log.csv`` and TensorBoard's event file in a run folder.
 
     ``kept_steps`` drops rows after the checkpoint that a resumed run starts from, so that each
-    step is in the CSV once.
+    step is in the CSV once. Rows that are damaged are dropped too: ``num_damaged`` counts them.
     """
 
     def __init__(self, folder: Path, losses: Sequence[str], kept_steps: int = 0) -> None:
         self.columns = (*_LEADING, *losses, *_TRAILING)
         self.path = folder / CSV_NAME
+        self.num_damaged = 0
         with output_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             write_text(self.path, self._kept(kept_steps))
@@ -37,11 +39,25 @@ class RunLog:
     def _kept(self, kept_steps: int) -> str:
         lines = [",".join(self.columns)]
         if kept_steps and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines()[1:]:
-                step = line.partition(",")[0]
-                if step.isdigit() and int(step) <= kept_steps:
+            for row in self.path.read_bytes().splitlines()[1:]:
+                line = row.decode("utf-8", "surrogateescape")
+                step = self._step_of(line)
+                if step is None:
+                    self.num_damaged += 1
+                elif step <= kept_steps:
                     lines.append(line)
         return "\n".join(lines) + "\n"
+
+    def _step_of(self, line: str) -> int | None:
+        """The step of a row; None where it is not whole, or a number of it is none."""
+        try:
+            (cells,) = csv.reader([line], strict=True)
+            step = int(line.partition(",")[0])
+            for cell in filter(None, (*cells[:1], *cells[2:])):  # the second is the stage's name
+                float(cell)
+        except (csv.Error, ValueError):
+            return None
+        return step if len(cells) == len(self.columns) and printable(line) == line else None
 
     def write(self, step: int, stage: str, epoch: float, values: Mapping[str, float]) -> None:
         """Write one row; ``values`` has lr, loss, the active losses and images_per_s."""

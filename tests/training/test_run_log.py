@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from reid.training.run_log import RunLog
 
@@ -49,3 +52,27 @@ def test_tensorboards_event_file_names_each_scalar(tmp_path: Path) -> None:
     content = events.read_bytes()
     for tag in (b"train/loss", b"train/softmax", b"train/lr", b"train/images_per_s"):
         assert tag in content
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pytest.param(lambda row: row.replace(b"first", b"fir\xfft"), id="not UTF-8"),
+        pytest.param(lambda row: row.replace(b"first", b"fir\0t"), id="NUL"),
+        pytest.param(lambda row: row[: len(row) // 2], id="cut"),
+        pytest.param(lambda row: row.replace(b"0.1", b"0.x"), id="no number"),
+        pytest.param(lambda row: row.replace(b"2,", b"2" * 5000 + b",", 1), id="a huge step"),
+        pytest.param(lambda row: row.replace(b"first", b'"first'), id="an open quote"),
+    ],
+)
+def test_resuming_drops_a_damaged_row_and_counts_it(
+    damaged: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    write_steps(tmp_path, range(1, 5))
+    log = tmp_path / "log.csv"
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[2] = damaged(lines[2].rstrip()) + b"\n"
+    log.write_bytes(b"".join(lines))
+    with closing(RunLog(tmp_path, ("softmax", "euclidean"), kept_steps=4)) as resumed:
+        assert resumed.num_damaged == 1
+    assert [row["step"] for row in rows_of(tmp_path)] == ["1", "3", "4"]
