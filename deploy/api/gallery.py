@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ from reid.progress import Reporter, reporting
 from reid.types import Image
 
 from ..gallery import GalleryEntry, GalleryStore, Match, Summary, Where
-from ..gallery.indexing import add_images, content_hash, index_images
+from ..gallery.indexing import add_images, content_hash, index_images, require_all_read
 from ..gallery.listing import list_images, names_from
 from ..gallery.local import SHORTLIST
 from ..gallery.opening import MILVUS, open_gallery
@@ -138,13 +139,16 @@ class Gallery:
         times: Times = None,
         progress: bool | Reporter = False,
     ) -> int:
-        """Add the images that are new; returns how many.
+        """Add the images that are new; returns how many. The others get labels that they lack.
 
         ``images`` are paths, arrays (H, W, 3) uint8 BGR, folders or CSV files. Identities and
         cameras may come from the layout (person/camera/image.jpg, 0002_c1_000451.jpg);
         ``people``, ``cameras`` and ``times``, one value for all or one per image, override it.
 
-        Raises InputError for anything but images or lists of another length, DataError for a file
+        An image is known by its content, wherever its file is. If files cannot be read, all others
+        are added before the DataError that names them is raised.
+
+        Raises InputError for anything but images or lists of another length, DataError for files
         that cannot be read or a malformed time, ModelFileError, OutputError, ClosedError.
 
         >>> with reid.Gallery.open(folder / "door.gallery", model) as gallery:
@@ -158,13 +162,11 @@ class Gallery:
         entries = _labelled(entries, people, cameras, times)
         opened = self._open(create=True)
         with reporting(progress) as reporter, named_packages():
-            num_files = len(entries) - len(arrays)
-            added = 0
-            if num_files:
-                added = index_images(opened, matcher, entries[:num_files], reporter).added
             if arrays:
-                added += _add_arrays(opened, matcher, arrays, entries[num_files:])
-        return added
+                return _add_arrays(opened, matcher, arrays, entries)
+            done = index_images(opened, matcher, entries, reporter)
+        require_all_read(done.unreadable)
+        return done.added
 
     def search(
         self,
@@ -317,11 +319,11 @@ def _entry_of(image: Image) -> GalleryEntry:
 def _add_arrays(
     opened: GalleryStore, matcher: Matcher[Any], arrays: list[Image], entries: list[GalleryEntry]
 ) -> int:
-    """Add the new ones in one transaction."""
-    unknown = opened.unknown(entries)
-    pairs = zip(arrays, entries, strict=True)
-    new = [pair for pair, is_new in zip(pairs, unknown, strict=True) if is_new]
-    return add_images(opened, matcher, [image for image, _ in new], [one for _, one in new])
+    """Add the new ones in one transaction, and label the others."""
+    unknown = opened.unknown(entries).tolist()
+    opened.label([one for one, is_new in zip(entries, unknown, strict=True) if not is_new])
+    new = list(compress(arrays, unknown))
+    return add_images(opened, matcher, new, list(compress(entries, unknown))) if new else 0
 
 
 def _labelled(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import reid.matching as matching
+from reid.errors import DataError
 from reid.progress import SILENT, Reporter, counted, say
 
 from ..gallery import GalleryStore, Where
@@ -68,8 +69,9 @@ def index_sources(
 ) -> dict[str, Any]:
     """Add the new images; returns what ``reid index --json`` prints.
 
-    Raises DataError for a malformed time (time "file" cannot be used with a video), and what the
-    gallery and the model raise.
+    Files that cannot be read are named in it; all others are added. Raises DataError for a
+    malformed time (time "file" cannot be used with a video), and what the gallery and the model
+    raise.
     """
     videos, stills = videos_and_stills(sources.paths)
     start_s = seconds_from_text(sources.time) if videos and sources.time else None
@@ -93,7 +95,10 @@ def index_sources(
             "gallery": opened.name,
             "images": sum(one.found for one in parts),
             "added": sum(one.added for one in parts),
+            "labelled": sum(one.labelled for one in parts),
+            "differing": sum(one.differing for one in parts),
             "left_out": dict(listed.left_out),
+            "unreadable": [line for one in parts for line in one.unreadable],
             "seconds": round(sum(one.seconds for one in parts), 3),
             "total": len(opened),
         }
@@ -134,16 +139,20 @@ def _videos(
     with closing(open_detector(sources.detector, model.device, model.threads)) as finder:
         if finder.note:
             reporter.say(f"reid: {finder.note}")
-        return [
-            index_video(
-                opened,
-                matcher,
-                finder,
-                video,
-                every_s=sources.every_s,
-                camera=sources.camera,
-                start_s=start_s,
-                reporter=reporter,
-            )
-            for video in videos
-        ]
+        done = []
+        for video in videos:
+            try:
+                one = index_video(
+                    opened,
+                    matcher,
+                    finder,
+                    video,
+                    every_s=sources.every_s,
+                    camera=sources.camera,
+                    start_s=start_s,
+                    reporter=reporter,
+                )
+            except DataError as error:
+                one = Indexed(0, 0, 0.0, (str(error),))
+            done.append(one)
+        return done

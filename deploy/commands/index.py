@@ -91,12 +91,13 @@ def index(
     IMAGES are folders (person/camera/image.jpg, person/image.jpg, names such as
     0002_c1_000451.jpg, or any), CSV files (path, person_id, camera_id, time, box), images, or
     videos, in which people are detected. Run it again to add more, or to continue after a stop:
-    images that are there are skipped.
+    images that are there are skipped, wherever their files are now; names and times that they lack
+    are added to them. Files that cannot be read are counted and named, and the exit code is 1.
     """
     from reid.files import shared_with
 
     from ..api.indexing import ModelToOpen, Sources, delete_from, index_sources
-    from ..gallery.indexing import shard_from
+    from ..gallery.indexing import require_all_read, shard_from
     from ..gallery.listing import HowRead, where_from
 
     if bool(images) == bool(deletions):
@@ -116,6 +117,7 @@ def index(
         with shared_with(group), progress_bar() as bar:
             found = index_sources(opened_as, gallery, sources, index_kind, bar)
     show(json_text(found) if as_json else _in_words(found))
+    require_all_read(found.get("unreadable", ()))
     return found
 
 
@@ -123,6 +125,14 @@ def _in_words(found: dict[str, Any]) -> str:
     total = f"{found['gallery']}: {found['total']:,} images"
     if "deleted" in found:
         return f"{total}, {found['deleted']:,} deleted"
-    known = found["images"] - found["added"]
+    known = max(0, found["images"] - found["added"] - len(found["unreadable"]))
     rate = found["added"] / max(found["seconds"], 1e-9)
-    return f"{total}, {found['added']:,} added ({rate:,.0f} per second), {known:,} were there"
+    lines = [f"{total}, {found['added']:,} added ({rate:,.0f} per second), {known:,} were there"]
+    if found["labelled"]:
+        lines.append(f"{found['labelled']:,} that were there got a person, camera or time")
+    if found["differing"]:
+        lines.append(
+            f"{found['differing']:,} that were there were given another person or camera than "
+            "they have, which stays; to change it, erase them with --delete and index them again"
+        )
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from reid.types import BoolArray
 
@@ -30,8 +30,8 @@ class GalleryEntry:
     ``run`` the track and the run of `reid watch`. ``picture_ref`` says where a picture is kept
     that is not in the gallery, ``model`` which checkpoint described the image.
 
-    Two entries are the same image if source, box and ``content`` (a hash of the file) agree, or,
-    without ``content`` (a live camera), source, box and time.
+    Two entries are the same image if box and ``content`` (a hash of the file) agree, wherever the
+    file is, or, without ``content`` (a live camera), source, box and time.
     """
 
     source: str
@@ -101,6 +101,13 @@ class Summary:
     last_s: float | None
 
 
+class Labelled(NamedTuple):
+    """How many images got a label that they lacked, and how many keep another one."""
+
+    labelled: int
+    differing: int
+
+
 class GalleryStore(Protocol):
     """For one thread at a time. Every change is a transaction: complete, or not made at all."""
 
@@ -127,6 +134,11 @@ class GalleryStore(Protocol):
         order. Raises OutputError (a full disk, another writer) and ModelFileError (features that
         are not finite, a damaged gallery); the gallery is then unchanged.
         """
+        ...
+
+    def label(self, entries: Sequence[GalleryEntry]) -> Labelled:
+        """Give images that are there the person, camera and time of these entries, if they have
+        none. Raises OutputError, ModelFileError for a damaged gallery."""
         ...
 
     def delete(self, where: Where) -> int:

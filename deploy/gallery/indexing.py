@@ -15,19 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reid.data.content import hash_of
-from reid.data.images import read_image_file
-from reid.errors import ConfigError, DataError, ModelFileError
+from reid.data.images import read_image, read_image_file
+from reid.errors import ConfigError, DataError, ModelFileError, few_of
 from reid.matching import Matcher
-from reid.matching.describing import READ_THREADS, read_ahead
+from reid.matching.describing import READ_THREADS, done_ahead
 from reid.progress import SILENT, Advance, Reporter
-from reid.types import Image, ImageRecord
+from reid.types import Image
 
-from .gallery import Box, GalleryEntry, GalleryStore
+from .gallery import Box, GalleryEntry, GalleryStore, Labelled
 
 IMAGES_AT_ONCE = 1024
 """Images per transaction: a killed run loses seconds of work at most."""
@@ -35,11 +35,19 @@ IMAGES_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """The result of a run: ``added`` of ``found`` images were new; it took ``seconds``."""
+    """The result of a run: ``added`` of ``found`` images were new; it took ``seconds``.
+
+    ``unreadable`` has a line for each file that cannot be read. Of the images that were there,
+    ``labelled`` got a person, camera or time that they lacked, and ``differing`` have another
+    person or camera than they were listed with, which they keep.
+    """
 
     found: int
     added: int
     seconds: float
+    unreadable: tuple[str, ...] = ()
+    labelled: int = 0
+    differing: int = 0
 
 
 def index_images(
@@ -51,16 +59,35 @@ def index_images(
 ) -> Indexed:
     """Compute the features of the images of ``entries`` and add them.
 
-    Raises DataError for an image that cannot be read, ModelFileError for an output that is not
-    finite, OutputError; images added before the error stay.
+    Images that cannot be read are left out, and named in the result. Raises ModelFileError for an
+    output that is not finite, OutputError; images added before the error stay.
     """
     start, added, place = time.perf_counter(), 0, ResolvedPaths()
+    unreadable: list[str] = []
+    known: list[GalleryEntry] = []
     progress = reporter.begin("describing", len(entries))
     parts = [entries[at : at + at_once] for at in range(0, len(entries), at_once)]
-    for part, new in zip(parts, _unknown_ahead(gallery, parts, place), strict=True):
-        progress(len(part) - len(new))
-        added += add_images(gallery, matcher, _images(new), new, progress)
-    return Indexed(len(entries), added, time.perf_counter() - start)
+    for part, listed in zip(parts, _sorted_ahead(gallery, parts, place), strict=True):
+        progress(len(part) - len(listed.new))
+        unreadable += listed.unreadable
+        known += [one for one in listed.known if one.person or one.camera or one.time_s is not None]
+        if listed.new:
+            read: list[GalleryEntry] = []
+            images = _images(listed.new, read, unreadable, progress)
+            added += add_images(gallery, matcher, images, read, progress)
+    labelled = gallery.label(known) if known else Labelled(0, 0)
+    seconds = time.perf_counter() - start
+    return Indexed(len(entries), added, seconds, tuple(unreadable), *labelled)
+
+
+def require_all_read(unreadable: Sequence[str]) -> None:
+    """Raise DataError that names the first files that could not be read, if there are any."""
+    if unreadable:
+        count = "1 file" if len(unreadable) == 1 else f"{len(unreadable):,} files"
+        raise DataError(
+            f"{count} cannot be read, all others are in the gallery: "
+            f"{few_of(unreadable, between='; ')}"
+        )
 
 
 def add_images(
@@ -72,11 +99,12 @@ def add_images(
 ) -> int:
     """Add images, (H, W, 3) uint8 BGR, in one transaction; returns how many were new.
 
-    Raises ModelFileError for an output that is not finite, and what ``GalleryStore.add`` raises.
+    ``entries`` may grow with ``images``. Raises ModelFileError for an output that is not finite,
+    and what ``GalleryStore.add`` raises.
     """
+    descriptions = matcher.describe(images, progress)
     if not entries:
         return 0
-    descriptions = matcher.describe(images, progress)
     bad = np.flatnonzero(~matcher.finite(descriptions))
     if len(bad):
         raise ModelFileError(
@@ -164,28 +192,64 @@ class ResolvedPaths:
         return os.path.join(self._real_folder(folder), name)
 
 
-def _unknown_ahead(
+class _Listed(NamedTuple):
+    """A part's images with the hashes of their files; a line for each that cannot be read."""
+
+    new: list[GalleryEntry]
+    known: list[GalleryEntry]
+    unreadable: list[str]
+
+
+def _sorted_ahead(
     gallery: GalleryStore, parts: Sequence[Sequence[GalleryEntry]], place: ResolvedPaths
-) -> Iterator[list[GalleryEntry]]:
-    """The new images of each part, by their one name; files are hashed one part ahead.
+) -> Iterator[_Listed]:
+    """Each part's images, by their one name; files are hashed one part ahead.
 
     Galleries of earlier versions know an image by the path that was given.
     """
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        ahead = [pool.submit(with_content, one) for one in (parts[0] if parts else ())]
+        ahead = [pool.submit(_hashed, one) for one in (parts[0] if parts else ())]
         for number in range(len(parts)):
-            hashed = [future.result() for future in ahead]
+            results = [future.result() for future in ahead]
             following = parts[number + 1 : number + 2]
-            ahead = [pool.submit(with_content, one) for part in following for one in part]
+            ahead = [pool.submit(_hashed, one) for part in following for one in part]
+            hashed = [one for one in results if isinstance(one, GalleryEntry)]
             named = [dataclasses.replace(one, source=place(one.source)) for one in hashed]
             unknown = gallery.unknown(named)
             if named != hashed:
                 unknown &= gallery.unknown(hashed)
-            yield [one for one, is_new in zip(named, unknown, strict=True) if is_new]
+            yield _Listed(
+                [one for one, is_new in zip(named, unknown, strict=True) if is_new],
+                [one for one, is_new in zip(named, unknown, strict=True) if not is_new],
+                [str(one) for one in results if isinstance(one, DataError)],
+            )
 
 
-def _images(entries: Sequence[GalleryEntry]) -> Iterator[Image]:
-    """The cropped images, decoded a little ahead."""
-    records = [ImageRecord(Path(one.source), 0, 0) for one in entries]
-    for image, one in zip(read_ahead(records), entries, strict=True):
-        yield cropped(image, one.box, one.source)
+def _hashed(entry: GalleryEntry) -> GalleryEntry | DataError:
+    try:
+        return with_content(entry)
+    except DataError as error:
+        return error
+
+
+def _images(
+    entries: Sequence[GalleryEntry],
+    read: list[GalleryEntry],
+    unreadable: list[str],
+    progress: Advance,
+) -> Iterator[Image]:
+    """The cropped images, decoded a little ahead; their entries go to ``read``."""
+    for one, image in zip(entries, done_ahead(entries, _decoded), strict=True):
+        if isinstance(image, DataError):
+            unreadable.append(str(image))
+            progress(1)
+        else:
+            read.append(one)
+            yield image
+
+
+def _decoded(entry: GalleryEntry) -> Image | DataError:
+    try:
+        return cropped(read_image(entry.source), entry.box, entry.source)
+    except DataError as error:
+        return error

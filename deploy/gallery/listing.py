@@ -156,11 +156,12 @@ def names_from(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(forms))
 
 
-def _written_s(entry: GalleryEntry) -> float:
+def _written_s(entry: GalleryEntry) -> float | None:
+    """None for a file that is gone: it is counted where it is read."""
     try:
         return os.stat(entry.source).st_mtime
-    except OSError as error:
-        raise DataError(f"{entry.source}: cannot be read: {error.strerror or error}") from error
+    except OSError:
+        return None
 
 
 def _from_folder(root: Path, how: HowRead, found: Listed) -> None:

@@ -17,7 +17,8 @@ from reid.matching.columns import Column
 from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray, IntArray
 
-from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
+from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summary, Where
+from .labels import known_rows, labelled_rows, missing_labels, without_repeats
 from .rows import keys_of, new_rows, require_finite
 from .sealed import sealed_json, unsealed
 from .search import Searcher
@@ -78,7 +79,7 @@ class LocalGallery:
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``GalleryStore``."""
         self._refresh()
-        return self._new(keys_of(entries))
+        return self._new(entries)
 
     def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """See ``GalleryStore``. Many images are stored in several files, in one transaction."""
@@ -96,8 +97,8 @@ class LocalGallery:
         step = max(1, SEGMENT_BYTES // row_bytes)
         with self._store.transaction():
             self._require_same_model()
-            new = np.flatnonzero(self._new(keys))
-            new = new[np.sort(np.unique(keys[new], return_index=True)[1])]
+            new = np.flatnonzero(self._new(entries))
+            entries, new = without_repeats(entries, keys, new)
             parts: list[Segment] = []
             for rows in (new[at : at + step] for at in range(0, len(new), step)):
                 some = {name: array[rows] for name, array in described.items()}
@@ -107,6 +108,17 @@ class LocalGallery:
             if parts:
                 self._store.append(parts)
         return len(new)
+
+    def label(self, entries: Sequence[GalleryEntry]) -> Labelled:
+        """See ``GalleryStore``. Files with such images are written again."""
+        self._refresh()
+        found = [missing_labels(segment, entries) for segment in self._store.segments]
+        if any(one.rows for one in found):
+            with self._store.transaction():
+                found = [missing_labels(segment, entries) for segment in self._store.segments]
+                pairs = zip(self._store.segments, found, strict=True)
+                self._store.replace([labelled_rows(segment, one.rows) for segment, one in pairs])
+        return Labelled(sum(len(one.rows) for one in found), sum(one.differing for one in found))
 
     def delete(self, where: Where) -> int:
         """See ``GalleryStore``. Files with such images are written again without them."""
@@ -232,12 +244,10 @@ class LocalGallery:
             self._say(line)
         self._said = line
 
-    def _new(self, keys: Column) -> BoolArray:
-        new = np.ones(len(keys), np.bool_)
+    def _new(self, entries: Sequence[GalleryEntry]) -> BoolArray:
+        new = np.ones(len(entries), np.bool_)
         for segment in self._store.segments:
-            known = segment.sorted_keys
-            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-            new &= known[at] != keys
+            new[[index for index, _ in known_rows(segment, entries)]] = False
         return new
 
     def _require_same_model(self) -> None:

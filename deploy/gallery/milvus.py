@@ -24,7 +24,7 @@ from reid.matching import Matcher, model_differences
 from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray
 
-from .gallery import ANYWHERE, Confirmation, GalleryEntry, Match, Summary, Where
+from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summary, Where
 from .milvus_rows import (
     CONFIRMED_FIELDS,
     FIELDS,
@@ -116,12 +116,20 @@ class MilvusGallery:
 
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``GalleryStore``."""
-        ids = ids_of(entries)
-        known: set[int] = set()
-        for at in range(0, len(ids), ROWS_AT_ONCE):
-            rows = self._query(f"id in {ids[at : at + ROWS_AT_ONCE]}", ["id"])
-            known.update(row["id"] for row in rows)
-        return np.array([number not in known for number in ids], np.bool_)
+        ids, earlier = ids_of(entries), ids_of(entries, earlier=True)
+        known = {row["id"] for row in self._rows([*ids, *earlier], ["id"])}
+        pairs = zip(ids, earlier, strict=True)
+        return np.array([known.isdisjoint(pair) for pair in pairs], np.bool_)
+
+    def label(self, entries: Sequence[GalleryEntry]) -> Labelled:
+        """Only counts images with other labels, or without: a row of Milvus is not changed."""
+        ids, earlier = ids_of(entries), ids_of(entries, earlier=True)
+        given = dict(zip((*ids, *earlier), (*entries, *entries), strict=True))
+        rows = self._rows([*given], ["id", "person", "camera"])
+        pairs = [((row["person"], row["camera"]), given[row["id"]]) for row in rows]
+        return Labelled(
+            0, sum(now != (one.person or now[0], one.camera or now[1]) for now, one in pairs)
+        )
 
     def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """See ``GalleryStore``; each batch of 1000 images is one transaction."""
@@ -242,6 +250,10 @@ class MilvusGallery:
                 f"{self.name} was made with another model: {differences}; use it with that model, "
                 "or index the images into another collection"
             )
+
+    def _rows(self, ids: Sequence[int], fields: list[str]) -> Iterator[dict[str, Any]]:
+        for at in range(0, len(ids), ROWS_AT_ONCE):
+            yield from self._query(f"id in {[*ids[at : at + ROWS_AT_ONCE]]}", fields)
 
     def _count(self, chosen: str) -> int:
         return int(self._query(chosen, ["count(*)"])[0]["count(*)"])

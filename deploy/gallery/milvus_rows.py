@@ -14,7 +14,7 @@ from reid.errors import DataError
 from reid.types import FloatArray
 
 from .gallery import Confirmation, GalleryEntry, Where
-from .rows import keys_of, microseconds
+from .rows import earlier_keys_of, keys_of, microseconds
 
 MAX_BYTES = {"person": 512, "camera": 512, "source": 4096, "picture": 65_535}
 """Field -> largest size in bytes of UTF-8; pictures are base 64."""
@@ -114,7 +114,8 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def ids_of(entries: Sequence[GalleryEntry]) -> list[int]:
-    """Keys as Milvus's signed primary keys."""
-    ids: list[int] = keys_of(entries).view(np.int64).tolist()
+def ids_of(entries: Sequence[GalleryEntry], *, earlier: bool = False) -> list[int]:
+    """Keys as Milvus's signed primary keys, or those of collections of earlier versions."""
+    keys = earlier_keys_of(entries) if earlier else keys_of(entries)
+    ids: list[int] = keys.view(np.int64).tolist()
     return ids

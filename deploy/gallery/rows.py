@@ -75,20 +75,24 @@ def joined_texts(name: str, parts: Sequence[bytes]) -> dict[str, Column]:
     }
 
 
-def key_of(entry: GalleryEntry) -> int:
-    """A 64-bit hash of what identifies an image.
+def keys_of(entries: Sequence[GalleryEntry]) -> Column:
+    """(N,) uint64: hashes of what identifies each image.
 
     With ten million images a collision is expected in one of 370,000 galleries.
     """
-    last = entry.content or str(entry.time_s)
-    text = "\0".join((entry.source, str(entry.box), last))
+    keys = [_key("" if one.content else one.source, one) for one in entries]
+    return np.array(keys, np.uint64)
+
+
+def earlier_keys_of(entries: Sequence[GalleryEntry]) -> Column:
+    """(N,) uint64: the keys in galleries of earlier versions, where a path was part of them."""
+    return np.array([_key(one.source, one) for one in entries], np.uint64)
+
+
+def _key(source: str, entry: GalleryEntry) -> int:
+    text = "\0".join((source, str(entry.box), entry.content or str(entry.time_s)))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
-
-
-def keys_of(entries: Sequence[GalleryEntry]) -> Column:
-    """(N,) uint64."""
-    return np.array([key_of(one) for one in entries], np.uint64)
 
 
 def microseconds(time_s: float) -> int:

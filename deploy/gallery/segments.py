@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,10 +91,19 @@ class Segment:
         """(n, D) float32; a memory map if they are stored as float32."""
         return np.asarray(self.described[VECTOR], np.float32)
 
+    def rows_with(self, keys: Column) -> Iterator[tuple[int, int]]:
+        """Each (index into ``keys``, row) of rows with one of these keys."""
+        order, ordered = self._by_key
+        first, last = (np.searchsorted(ordered, keys, side) for side in ("left", "right"))
+        for index in np.flatnonzero(first < last).tolist():
+            for at in range(first[index], last[index]):
+                yield index, int(order[at])
+
     @cached_property
-    def sorted_keys(self) -> Column:
-        """(n,) uint64, sorted for look-ups."""
-        return np.sort(self.columns["key"])
+    def _by_key(self) -> tuple[IntArray, Column]:
+        """(n,) rows in the order of their keys, and (n,) uint64 the keys."""
+        order = np.argsort(self.columns["key"], kind="stable")
+        return order, self.columns["key"][order]
 
     def chosen(self, where: Where) -> BoolArray:
         """(n,): which rows meet the conditions."""
@@ -129,7 +138,7 @@ class Segment:
         time_us, offset_us = known["time_us"], known["offset_us"]
         left, top, width, height = (int(edge) for edge in self.columns["box"][row])
         return GalleryEntry(
-            source=self._text("source", row).decode("utf-8", "surrogateescape"),
+            source=self.source(row),
             person=names["person"],
             camera=names["camera"],
             time_s=None if time_us is None else time_us / 1e6,
@@ -142,6 +151,10 @@ class Segment:
             picture_ref=self._text("picture_ref", row).decode("utf-8", "surrogateescape"),
             model=names["model"],
         )
+
+    def source(self, row: int) -> str:
+        """The image's file, or its camera."""
+        return self._text("source", row).decode("utf-8", "surrogateescape")
 
     def times_us(self) -> IntArray:
         """The known times."""

@@ -6,12 +6,12 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from reid.matching.files import load_descriptions, save_descriptions, stored_for
 from reid.matching.labels import labels_from_records
 from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord, Split
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 READ_THREADS = min(4, os.cpu_count() or 1)
 """Threads that decode images; OpenCV releases the GIL meanwhile."""
@@ -157,17 +160,22 @@ def refuse_not_finite(
 
 def read_ahead(records: Sequence[ImageRecord]) -> Iterator[Image]:
     """The records' images in order, decoded ahead by several threads."""
-    todo = iter(records)
+    return done_ahead(records, lambda record: read_image(record.path))
+
+
+def done_ahead(items: Iterable[Item], read: Callable[[Item], Found]) -> Iterator[Found]:
+    """``read`` of each item in order, called ahead by several threads."""
+    todo = iter(items)
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        waiting: deque[Future[Image]] = deque(
-            pool.submit(read_image, record.path) for record in itertools.islice(todo, READ_AHEAD)
+        waiting: deque[Future[Found]] = deque(
+            pool.submit(read, item) for item in itertools.islice(todo, READ_AHEAD)
         )
         try:
             while waiting:
-                image = waiting.popleft().result()
-                for record in itertools.islice(todo, 1):
-                    waiting.append(pool.submit(read_image, record.path))
-                yield image
+                found = waiting.popleft().result()
+                for item in itertools.islice(todo, 1):
+                    waiting.append(pool.submit(read, item))
+                yield found
         finally:
             for future in waiting:
                 future.cancel()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -88,6 +89,19 @@ def test_a_damaged_file_is_a_data_error(call: str, model: reid.Model, tmp_path: 
     with pytest.raises(reid.DataError, match=r"damaged\.jpg") as caught:
         IMAGE_CALLS[call](model, damaged, tmp_path)
     one_sentence(caught.value)
+
+
+def test_adding_names_a_damaged_file_after_all_others_are_added(
+    model: reid.Model, tmp_path: Path
+) -> None:
+    damaged, whole = tmp_path / "damaged.jpg", tmp_path / "whole.png"
+    damaged.write_bytes(b"not a picture")
+    cv2.imwrite(str(whole), np.full((32, 16, 3), 7, np.uint8))
+    with reid.Gallery.open(tmp_path / "g", model) as gallery:
+        with pytest.raises(reid.DataError, match=r"damaged\.jpg") as caught:
+            gallery.add([damaged, whole])
+        one_sentence(caught.value)
+        assert len(gallery) == 1
 
 
 def test_a_folder_without_images_is_a_data_error(model: reid.Model, tmp_path: Path) -> None:

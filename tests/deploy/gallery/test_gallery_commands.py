@@ -67,6 +67,31 @@ def test_indexing_again_adds_what_is_new_alone(
     assert runner.described == 19
 
 
+def test_an_unreadable_file_is_named_after_all_others_are_added(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    (images / "alice/gate/9.png").write_bytes(b"no image")
+    code, out, err = run("index", "m.onnx", images, "--gallery", tmp_path / "g", "--json")
+    found = json.loads(out)
+    assert (code, found["added"], len(found["unreadable"])) == (1, 18, 1)
+    assert "9.png" in found["unreadable"][0]
+    assert "1 file " in err.splitlines()[-1]
+    assert "9.png" in err.splitlines()[-1]
+    code, out, _ = run("index", "m.onnx", images, "--gallery", tmp_path / "g")
+    assert code == 1
+    assert out.endswith("18 were there\n")
+
+
+def test_names_that_are_added_to_images_are_counted(run: Run, images: Path, tmp_path: Path) -> None:
+    single, gallery = images / "bob/hall/2.png", tmp_path / "g"
+    run("index", "m.onnx", single, "--gallery", gallery)
+    code, out, _ = run("index", "m.onnx", images, "--gallery", gallery)
+    assert code == 0
+    assert "1 that were there got" in out
+    code, out, _ = run("index", "m.onnx", single, "--camera", "yard", "--gallery", gallery)
+    assert "1 that were there were given another" in out
+
+
 def test_search_prints_a_table_nearest_first(run: Run, images: Path, tmp_path: Path) -> None:
     run("index", "m.onnx", images, "--gallery", tmp_path / "g")
     query = images / "bob/hall/2.png"

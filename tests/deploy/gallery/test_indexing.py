@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,16 +11,19 @@ import numpy as np
 import pytest
 
 from reid.deploy.gallery import GalleryEntry
+from reid.deploy.gallery.checking import check_gallery
 from reid.deploy.gallery.indexing import (
     Shard,
     add_images,
     cropped,
     index_images,
+    require_all_read,
     shard_from,
     with_content,
 )
 from reid.deploy.gallery.listing import list_images
 from reid.deploy.gallery.opening import open_gallery
+from reid.deploy.gallery.rows import earlier_keys_of
 from reid.errors import DataError, ModelFileError
 from reid.matching import VectorMatcher
 from reid.types import FloatArray
@@ -41,13 +45,15 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     matcher = VectorMatcher(runner)
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
     entries = written(tmp_path / "images", 20)
-    spoilt = Path(entries[13].source)
-    content = spoilt.read_bytes()
-    spoilt.write_bytes(content[:50])
-    with pytest.raises(DataError, match=r"13\.png"):
-        index_images(gallery, matcher, entries, at_once=5)
+
+    class Stopped(Heard):
+        def heard(self, done: int, total: int, words: str) -> None:
+            if done > 10:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index_images(gallery, matcher, entries, Stopped(), at_once=5)
     assert len(gallery) == 10
-    spoilt.write_bytes(content)
     runner.described = 0
     done = index_images(gallery, matcher, entries, at_once=5)
     assert (done.found, done.added, runner.described, len(gallery)) == (20, 10, 10, 20)
@@ -161,12 +167,101 @@ def test_an_image_is_described_once_whatever_links_lead_to_it(tmp_path: Path) ->
 
 
 def test_an_image_of_a_gallery_of_before_is_known_by_the_path_that_was_given(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matcher = VectorMatcher(PixelRunner())
+    monkeypatch.setattr("reid.deploy.gallery.local.keys_of", earlier_keys_of)
     gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
     (entry,) = written(tmp_path / "real", 1)
     (tmp_path / "link").symlink_to("real")
     before = with_content(GalleryEntry(str(tmp_path / "link" / "00.png")))
     add_images(gallery, matcher, [cv2.imread(entry.source)], [before])
+    monkeypatch.undo()
     assert index_images(gallery, matcher, list_images([tmp_path / "link"])).added == 0
+
+
+def test_files_that_cannot_be_read_stop_no_other(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    entries = written(tmp_path / "images", 9)
+    cut, empty, gone, outside = (entries[number] for number in (1, 4, 5, 8))
+    Path(cut.source).write_bytes(Path(cut.source).read_bytes()[:50])
+    Path(empty.source).write_bytes(b"")
+    Path(gone.source).unlink()
+    entries[8] = dataclasses.replace(outside, box=(50, 50, 4, 4))
+    heard = Heard()
+    done = index_images(gallery, matcher, entries, heard, at_once=4)
+    assert (done.found, done.added, len(gallery)) == (9, 5, 5)
+    assert heard.calls[-1][0] == 9
+    for one in (cut, empty, gone, outside):
+        assert any(one.source in line for line in done.unreadable)
+    with pytest.raises(DataError, match=r"4 files .*01\.png.* and 1 more"):
+        require_all_read(done.unreadable)
+
+
+def test_a_part_without_a_readable_image_adds_nothing(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    (entry,) = written(tmp_path / "images", 1)
+    Path(entry.source).write_bytes(Path(entry.source).read_bytes()[:50])
+    done = index_images(gallery, matcher, [entry])
+    assert (done.added, len(done.unreadable), len(gallery)) == (0, 1, 0)
+
+
+def test_an_image_is_known_by_its_content_when_its_folder_has_another_name(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    entries = written(tmp_path / "before", 3)
+    assert index_images(gallery, matcher, entries).added == 3
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = list_images([tmp_path / "after"])
+    assert index_images(gallery, matcher, moved).added == 0
+    boxed = [dataclasses.replace(moved[0], box=(0, 0, 4, 8))]
+    assert index_images(gallery, matcher, boxed).added == 1
+
+
+def test_copies_of_a_file_are_an_image_of_each_person(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    (entry,) = written(tmp_path / "images", 1)
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(Path(entry.source).read_bytes())
+    ann = dataclasses.replace(entry, person="ann")
+    bob = GalleryEntry(str(copy), person="bob")
+    for again in (False, True):
+        assert index_images(gallery, matcher, [ann, bob, ann]).added == (0 if again else 2)
+    assert gallery.summary().people == ("ann", "bob")
+
+
+def test_a_list_names_images_that_were_indexed_without_a_name(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    entries = written(tmp_path / "images", 4)
+    index_images(gallery, matcher, [*entries[:3], dataclasses.replace(entries[3], person="dan")])
+    vectors = gallery.search(matcher.describe([cv2.imread(one.source) for one in entries]), 1)
+    (tmp_path / "images" / "l.csv").write_text(
+        "path,person_id,camera_id,time\n00.png,ann,door,60\n01.png,bob,,\n03.png,eve,door,\n"
+    )
+    listed = list_images([tmp_path / "images" / "l.csv"])
+    done = index_images(gallery, matcher, listed)
+    assert (done.added, done.labelled, done.differing) == (0, 3, 1)
+    found = gallery.search(matcher.describe([cv2.imread(one.source) for one in entries]), 1)
+    assert [(m.id, m.distance) for (m,) in found] == [(m.id, m.distance) for (m,) in vectors]
+    labels = [(m.entry.person, m.entry.camera, m.entry.time_s) for (m,) in found]
+    assert labels == [
+        ("ann", "door", 60.0),
+        ("bob", "", None),
+        ("", "", None),
+        ("dan", "door", None),
+    ]
+    assert not check_gallery(tmp_path / "g").damaged
+    assert index_images(gallery, matcher, listed).labelled == 0
+
+
+def test_an_image_listed_twice_at_once_keeps_the_labels_of_both(tmp_path: Path) -> None:
+    matcher = VectorMatcher(PixelRunner())
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    (entry,) = written(tmp_path / "images", 1)
+    twice = [entry, dataclasses.replace(entry, person="ann", camera="door")]
+    assert index_images(gallery, matcher, twice).added == 1
+    assert gallery.summary().people == ("ann",)

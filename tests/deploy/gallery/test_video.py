@@ -175,6 +175,19 @@ def test_the_command_takes_videos_beside_images(
     assert "give --time its start" in capsys.readouterr().err
 
 
+def test_a_video_that_cannot_be_read_stops_no_other(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reid.matching.open_matcher", lambda *_: VectorMatcher(PixelRunner()))
+    monkeypatch.setattr("reid.deploy.api.indexing.open_detector", lambda *_: Bright())
+    (tmp_path / "no.mp4").write_text("text")
+    order = ["index", "m.onnx", str(tmp_path / "no.mp4"), str(video), "--every", "3", "--json"]
+    assert main([*order, "--gallery", str(tmp_path / "g")]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["added"], len(found["unreadable"])) == (4, 1)
+    assert "no.mp4" in found["unreadable"][0]
+
+
 @pytest.mark.parametrize(
     "suffix", ["flv", "mpeg", "wmv", "m2ts", "3gp", "h264", "MP4", "mts", "hevc"]
 )
