@@ -97,6 +97,7 @@ def index_sources(
             "added": sum(one.added for one in parts),
             "labelled": sum(one.labelled for one in parts),
             "differing": sum(one.differing for one in parts),
+            "moved": sum(one.moved for one in parts),
             "left_out": dict(listed.left_out),
             "unreadable": [line for one in parts for line in one.unreadable],
             "seconds": round(sum(one.seconds for one in parts), 3),

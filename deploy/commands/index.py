@@ -130,6 +130,8 @@ def _in_words(found: dict[str, Any]) -> str:
     lines = [f"{total}, {found['added']:,} added ({rate:,.0f} per second), {known:,} were there"]
     if found["labelled"]:
         lines.append(f"{found['labelled']:,} that were there got a person, camera or time")
+    if found["moved"]:
+        lines.append(f"{found['moved']:,} that were there got their new path")
     if found["differing"]:
         lines.append(
             f"{found['differing']:,} that were there were given another person or camera than "

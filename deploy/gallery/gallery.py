@@ -102,10 +102,11 @@ class Summary:
 
 
 class Labelled(NamedTuple):
-    """How many images got a label that they lacked, and how many keep another one."""
+    """How many images got a label that they lacked, keep another one, or got a new path."""
 
     labelled: int
     differing: int
+    moved: int
 
 
 class GalleryStore(Protocol):
@@ -138,7 +139,10 @@ class GalleryStore(Protocol):
 
     def label(self, entries: Sequence[GalleryEntry]) -> Labelled:
         """Give images that are there the person, camera and time of these entries, if they have
-        none. Raises OutputError, ModelFileError for a damaged gallery."""
+        none, and their source, if theirs is gone.
+
+        Raises OutputError, ModelFileError for a damaged gallery.
+        """
         ...
 
     def delete(self, where: Where) -> int:

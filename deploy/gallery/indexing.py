@@ -38,8 +38,9 @@ class Indexed:
     """The result of a run: ``added`` of ``found`` images were new; it took ``seconds``.
 
     ``unreadable`` has a line for each file that cannot be read. Of the images that were there,
-    ``labelled`` got a person, camera or time that they lacked, and ``differing`` have another
-    person or camera than they were listed with, which they keep.
+    ``labelled`` got a person, camera or time that they lacked, ``differing`` have another person or
+    camera than they were listed with, which they keep, and ``moved`` got a new path, because there
+    is no file at theirs.
     """
 
     found: int
@@ -48,6 +49,7 @@ class Indexed:
     unreadable: tuple[str, ...] = ()
     labelled: int = 0
     differing: int = 0
+    moved: int = 0
 
 
 def index_images(
@@ -70,12 +72,12 @@ def index_images(
     for part, listed in zip(parts, _sorted_ahead(gallery, parts, place), strict=True):
         progress(len(part) - len(listed.new))
         unreadable += listed.unreadable
-        known += [one for one in listed.known if one.person or one.camera or one.time_s is not None]
+        known += listed.known
         if listed.new:
             read: list[GalleryEntry] = []
             images = _images(listed.new, read, unreadable, progress)
             added += add_images(gallery, matcher, images, read, progress)
-    labelled = gallery.label(known) if known else Labelled(0, 0)
+    labelled = gallery.label(known) if known else Labelled(0, 0, 0)
     seconds = time.perf_counter() - start
     return Indexed(len(entries), added, seconds, tuple(unreadable), *labelled)
 

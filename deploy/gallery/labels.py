@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -12,14 +13,16 @@ import numpy as np
 from reid.matching.columns import Column
 from reid.types import IntArray
 
-from .gallery import GalleryEntry
+from .gallery import GalleryEntry, Labelled
 from .rows import (
     DESCRIBED_CHECK,
     ENTRY_CHECK,
     UNKNOWN,
     earlier_keys_of,
+    joined_texts,
     keys_of,
     microseconds,
+    text_bytes,
 )
 from .segments import Segment, kept_rows
 
@@ -30,13 +33,14 @@ class Labels(NamedTuple):
     person: str
     camera: str
     time_us: int
+    source: str
 
 
 class Missing(NamedTuple):
-    """The new labels of rows that lack some, and how many rows have other ones than given."""
+    """The new labels of rows that lack some, and the counts of them and of other rows."""
 
     rows: dict[int, Labels]
-    differing: int
+    counts: Labelled
 
 
 def known_rows(segment: Segment, entries: Sequence[GalleryEntry]) -> Iterator[tuple[int, int]]:
@@ -75,21 +79,27 @@ def without_repeats(
 
 
 def missing_labels(segment: Segment, entries: Sequence[GalleryEntry]) -> Missing:
-    """Which rows of these images get labels that they lack."""
+    """Which rows of these images get labels that they lack, or the path of a file that moved."""
     rows: dict[int, Labels] = {}
-    differing = set()
+    labelled, differing, moved = set[int](), set[int](), set[int]()
     for index, row in known_rows(segment, entries):
         entry, before = entries[index], _labels_of(segment, row)
         now = rows.get(row, before)
         time_us = now.time_us
         if time_us == UNKNOWN and entry.time_s is not None:
             time_us = microseconds(entry.time_s)
-        new = Labels(now.person or entry.person, now.camera or entry.camera, time_us)
+        is_gone = now.source != entry.source and not os.path.exists(now.source)
+        source = entry.source if is_gone else now.source
+        new = Labels(now.person or entry.person, now.camera or entry.camera, time_us, source)
         if new != before:
             rows[row] = new
+        if new[:3] != before[:3]:
+            labelled.add(row)
+        if is_gone:
+            moved.add(row)
         if differs(new, entry):
             differing.add(row)
-    return Missing(rows, len(differing))
+    return Missing(rows, Labelled(len(labelled), len(differing), len(moved)))
 
 
 def differs(now: Labels | GalleryEntry, entry: GalleryEntry) -> bool:
@@ -116,6 +126,8 @@ def labelled_rows(segment: Segment, rows: Mapping[int, Labels]) -> Segment:
         new = [codes.setdefault(getattr(one, name), len(codes)) for one in rows.values()]
         columns[name][[*rows]] = new
         names[name] = list(codes)
+    sources = (rows[row].source if row in rows else segment.source(row) for row in range(len(copy)))
+    columns |= joined_texts("source", [text_bytes(source) for source in sources])
     return Segment(columns, names)
 
 
@@ -125,4 +137,5 @@ def _labels_of(segment: Segment, row: int) -> Labels:
         names["person"][int(columns["person"][row])],
         names["camera"][int(columns["camera"][row])],
         int(columns["time_us"][row]),
+        segment.source(row),
     )

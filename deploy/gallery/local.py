@@ -118,7 +118,8 @@ class LocalGallery:
                 found = [missing_labels(segment, entries) for segment in self._store.segments]
                 pairs = zip(self._store.segments, found, strict=True)
                 self._store.replace([labelled_rows(segment, one.rows) for segment, one in pairs])
-        return Labelled(sum(len(one.rows) for one in found), sum(one.differing for one in found))
+        counts = zip(Labelled(0, 0, 0), *(one.counts for one in found), strict=True)
+        return Labelled(*map(sum, counts))
 
     def delete(self, where: Where) -> int:
         """See ``GalleryStore``. Files with such images are written again without them."""

@@ -127,9 +127,8 @@ class MilvusGallery:
         given = dict(zip((*ids, *earlier), (*entries, *entries), strict=True))
         rows = self._rows([*given], ["id", "person", "camera"])
         pairs = [((row["person"], row["camera"]), given[row["id"]]) for row in rows]
-        return Labelled(
-            0, sum(now != (one.person or now[0], one.camera or now[1]) for now, one in pairs)
-        )
+        given_another = (now != (one.person or now[0], one.camera or now[1]) for now, one in pairs)
+        return Labelled(0, sum(given_another), 0)
 
     def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """See ``GalleryStore``; each batch of 1000 images is one transaction."""

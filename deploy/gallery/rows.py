@@ -60,9 +60,9 @@ def new_rows(
         codes: dict[str, int] = {}
         numbers = [codes.setdefault(getattr(one, name), len(codes)) for one in entries]
         columns[name], names[name] = np.array(numbers, np.int32), list(codes)
-    columns |= joined_texts("source", [_bytes(one.source) for one in entries])
+    columns |= joined_texts("source", [text_bytes(one.source) for one in entries])
     columns |= joined_texts("picture", [one.picture for one in entries])
-    columns |= joined_texts("picture_ref", [_bytes(one.picture_ref) for one in entries])
+    columns |= joined_texts("picture_ref", [text_bytes(one.picture_ref) for one in entries])
     columns |= {DESCRIBED + name: array for name, array in described.items()}
     return columns, names
 
@@ -160,5 +160,6 @@ def _us(time_s: float | None) -> int | None:
     return None if time_s is None else microseconds(time_s)
 
 
-def _bytes(text: str) -> bytes:
+def text_bytes(text: str) -> bytes:
+    """A path as it is stored."""
     return text.encode("utf-8", "surrogateescape")

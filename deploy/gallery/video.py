@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ..cameras.readers import Lost, read_source
 from ..cameras.sources import CameraSource
 from ..people.boxes import tidy
 from ..people.detector import PeopleDetector
-from .gallery import Box, GalleryEntry, GalleryStore
+from .gallery import Box, GalleryEntry, GalleryStore, Labelled
 from .indexing import Indexed, add_images, content_hash
 from .pictures import jpeg
 
@@ -79,24 +81,26 @@ def index_video(
 
     An empty ``camera`` means the file's name; with ``start_s``, the video's start in seconds since
     1970, each person gets a time; the frame's number and its seconds in the file are always kept.
-    People that are in the gallery already are skipped; ``reporter``
+    People that are in the gallery already are labelled as by ``index_images``; ``reporter``
     gets a line about frames that cannot be decoded. Raises DataError for a file that is not a
     video, and what ``add_images`` raises.
     """
     start, progress = time.perf_counter(), reporter.begin("people", 0)
     found = added = 0
     waiting: list[tuple[Image, GalleryEntry]] = []
+    known: list[GalleryEntry] = []
     camera = camera or video.stem
     for person in people_in_video(detector, video, every_s, camera, start_s, reporter.say):
         found += 1
         waiting.append(person)
         if len(waiting) == PEOPLE_AT_ONCE:
-            added += _add(gallery, matcher, waiting)
+            added += _add(gallery, matcher, waiting, known)
             progress(len(waiting))
             waiting = []
-    added += _add(gallery, matcher, waiting)
+    added += _add(gallery, matcher, waiting, known)
     progress(len(waiting))
-    return Indexed(found, added, time.perf_counter() - start)
+    labelled = gallery.label(known) if known else Labelled(0, 0, 0)
+    return Indexed(found, added, time.perf_counter() - start, (), *labelled)
 
 
 def people_in_video(
@@ -151,11 +155,16 @@ def _whole_pixels(box: FloatArray) -> Box:
 
 
 def _add(
-    gallery: GalleryStore, matcher: Matcher[Any], people: list[tuple[Image, GalleryEntry]]
+    gallery: GalleryStore,
+    matcher: Matcher[Any],
+    people: list[tuple[Image, GalleryEntry]],
+    known: list[GalleryEntry],
 ) -> int:
-    """Add the new people; returns how many."""
+    """Add the new people; returns how many. The others go to ``known``, without pictures."""
     if not people:
         return 0
     unknown = gallery.unknown([entry for _, entry in people])
     new = [one for one, is_new in zip(people, unknown, strict=True) if is_new]
+    there = compress((entry for _, entry in people), (~unknown).tolist())
+    known += [dataclasses.replace(entry, picture=b"") for entry in there]
     return add_images(gallery, matcher, [crop for crop, _ in new], [one for _, one in new])

@@ -215,7 +215,11 @@ def test_an_image_is_known_by_its_content_when_its_folder_has_another_name(tmp_p
     assert index_images(gallery, matcher, entries).added == 3
     (tmp_path / "before").rename(tmp_path / "after")
     moved = list_images([tmp_path / "after"])
-    assert index_images(gallery, matcher, moved).added == 0
+    done = index_images(gallery, matcher, moved)
+    assert (done.added, done.labelled, done.moved) == (0, 0, 3)
+    found = gallery.search(matcher.describe([cv2.imread(one.source) for one in moved]), 1)
+    assert [match.entry.source for (match,) in found] == [one.source for one in moved]
+    assert index_images(gallery, matcher, moved).moved == 0
     boxed = [dataclasses.replace(moved[0], box=(0, 0, 4, 8))]
     assert index_images(gallery, matcher, boxed).added == 1
 

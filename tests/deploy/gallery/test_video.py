@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,6 +150,19 @@ def test_again_nothing_is_added_and_a_longer_pause_looks_at_fewer_frames(
     detector = Bright()
     index_video(gallery, matcher, detector, video, every_s=2.0, camera="hall")
     assert detector.frames == SECONDS / 2
+
+
+def test_people_of_a_video_in_a_renamed_folder_are_known_and_get_its_start(
+    video: Path, matcher: VectorMatcher, tmp_path: Path
+) -> None:
+    (tmp_path / "before").mkdir()
+    shutil.copy(video, tmp_path / "before")
+    gallery = open_gallery(str(tmp_path / "g"), matcher, create=True)
+    found = index_video(gallery, matcher, Bright(), tmp_path / "before" / video.name).added
+    (tmp_path / "before").rename(tmp_path / "after")
+    done = index_video(gallery, matcher, Bright(), tmp_path / "after" / video.name, start_s=1000.0)
+    assert (done.added, done.moved, done.labelled) == (0, found, found)
+    assert gallery.summary().first_s == 1000.0
 
 
 def test_a_file_that_is_no_video_is_one_line(matcher: VectorMatcher, tmp_path: Path) -> None:
