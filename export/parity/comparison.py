@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid.errors import DataError, ParityError
+from reid.errors import DataError, ModelFileError, ParityError
 from reid.model_file.manifest import Manifest, read_manifest, write_manifest
 from reid.types import EvalReport, FloatArray, Image, IntArray
 
@@ -137,9 +137,19 @@ def require(report: Report) -> None:
 
 
 def record(report: Report, path: Path) -> Manifest:
-    """Write the report to the manifest beside the candidate's file ``path``."""
-    manifest = read_manifest(path)
-    return write_manifest(path, dataclasses.replace(manifest, parity=report.to_json()))
+    """Write the report to the manifest beside the candidate's file ``path``.
+
+    Raises ManifestError for a manifest of another file, ModelFileError for a file that was written
+    again since it was compared.
+    """
+    manifest, verdict = read_manifest(path), report.to_json()
+    compared = verdict.get("candidate_sha256", {}).get(path.name, manifest.file_sha256)
+    if compared != manifest.file_sha256:
+        raise ModelFileError(
+            f"{path} was written again while it was compared, so that the verdict is not of it; "
+            "check it again: reid parity"
+        )
+    return write_manifest(path, dataclasses.replace(manifest, parity=verdict))
 
 
 def _tolerances_of(candidate: Subject) -> Tolerances:

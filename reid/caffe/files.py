@@ -285,8 +285,8 @@ def _check_hash(path: Path, data: bytes) -> None:
     if expected and expected != found:
         raise CaffeError(
             f"{path} is not the file that {beside.name} describes: expected SHA-256 "
-            f"{ascii(str(expected)[:12])[1:-1]}..., found {found[:12]}...; copy both again, or, if "
-            "you changed the weights on purpose, remove the .json"
+            f"{ascii(str(expected)[:12])[1:-1]}..., found {found[:12]}...; copy both, or "
+            "export them, again; if you changed the weights on purpose, remove the .json"
         )
 
 

@@ -264,11 +264,12 @@ def split_as_trained(
 
 def _trained_on(model: Path | ModelFile, dataset: str) -> tuple[int, int]:
     """(test identities, seed) of the model's split; (0, 0) for another dataset's model, or where
-    no manifest lies beside the file."""
+    no manifest lies beside an exported file."""
     file = ModelFile.at(model)
-    if not file.has_manifest_beside:
+    if not (file.is_checkpoint or file.has_manifest_beside):
         return 0, 0
-    manifest = file.unchecked_manifest
+    # A process killed between two renames leaves a manifest of the file before it.
+    manifest = file.checkpoint.manifest if file.is_checkpoint else file.manifest
     if manifest.dataset != dataset:
         return 0, 0
     return manifest.num_test_identities, manifest.split_seed

@@ -270,6 +270,6 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
             raise ManifestError(
                 f"{path} describes another file: expected SHA-256 "
                 f"{manifest.file_sha256[:12]}..., {model_path.name} has {found[:12]}...; "
-                "copy the two files together, or export the model again"
+                "copy the two files together, or write them again (reid export, reid bundle)"
             )
     return manifest

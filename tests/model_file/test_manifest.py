@@ -227,3 +227,19 @@ def test_a_name_that_no_file_should_have_is_refused(field: str, name: str) -> No
     manifest = dataclasses.replace(MANIFEST, **{field: name})
     with pytest.raises(ManifestError, match="expected a name"):
         Manifest.from_json(manifest.to_json(), "text")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.engine", "model.plan", "model.caffemodel"])
+def test_the_manifest_of_the_file_before_is_recognised_and_writing_again_mends_it(
+    name: str, tmp_path: Path
+) -> None:
+    """A process was killed after the file, before its manifest: they are written in this order."""
+    file = tmp_path / name
+    file.write_bytes(b"before")
+    write_manifest(file, MANIFEST)
+    file.write_bytes(b"after")
+    with pytest.raises(ManifestError, match=f"{name}.json describes another file.*again"):
+        read_manifest(file)
+    assert read_manifest(file, check_hash=False).network == MANIFEST.network
+    write_manifest(file, MANIFEST)
+    assert read_manifest(file).network == MANIFEST.network

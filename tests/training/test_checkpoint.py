@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from reid.config.settings import TrainConfig
-from reid.errors import CheckpointError, ModelFileError, OutputError
+from reid.errors import CheckpointError, ManifestError, ModelFileError, OutputError
+from reid.evaluation.evaluating import split_as_trained
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.models.msp_cnn.settings import MspCnnSettings
@@ -48,6 +49,36 @@ def test_a_checkpoint_reads_back_as_it_was_written(checkpoint: Checkpoint, tmp_p
     assert all(torch.equal(found.model[key], value) for key, value in checkpoint.model.items())
     assert read_manifest(path).preprocess == SMALL
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.json"]
+
+
+def test_the_manifest_of_the_checkpoint_before_it_is_not_believed(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process is killed between the two renames."""
+    people = tmp_path / "people"
+    for person in range(8):
+        for camera in (1, 2):
+            (people / f"p{person}" / f"c{camera}").mkdir(parents=True)
+            (people / f"p{person}" / f"c{camera}" / "a.png").touch()
+    path = tmp_path / "checkpoint.pt"
+    trained = [
+        dataclasses.replace(
+            checkpoint.manifest, dataset="folder", num_test_identities=4, split_seed=s
+        )
+        for s in (1, 2)
+    ]
+    save_checkpoint(path, dataclasses.replace(checkpoint, manifest=trained[0]))
+    monkeypatch.setattr("reid.training.checkpoint.write_manifest", lambda *_: None)
+    save_checkpoint(path, dataclasses.replace(checkpoint, manifest=trained[1]))
+    assert load_checkpoint(path).manifest == trained[1]
+    assert runner_from_checkpoint(path).manifest.split_seed == 2
+    found, before, after = (
+        {record.path for record in split_as_trained(path, "folder", people, split_seed=seed).query}
+        for seed in (None, 1, 2)
+    )
+    assert found == after != before
+    with pytest.raises(ManifestError, match=r"checkpoint\.pt\.json describes another file"):
+        read_manifest(path)
 
 
 def test_a_run_folder_opens_as_a_runner_with_unit_vectors(

@@ -12,9 +12,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from reid.errors import DataError, ParityError
+from reid.errors import DataError, ModelFileError, ParityError
 from reid.export.parity.answers import VectorSubject
 from reid.export.parity.comparison import ParityReport, compare, record, require
+from reid.export.parity.report import Hashes
 from reid.export.parity.tolerances import TOLERANCES
 from reid.model_file.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
@@ -277,3 +278,10 @@ def test_report_is_kept_in_the_manifest_beside_the_file(candidate, crops):
     assert read_manifest(candidate).parity == report.to_json()
     with OnnxRunner(candidate, device="cpu") as runner:
         assert runner.manifest.parity["passed"] is True
+
+
+def test_a_verdict_of_another_file_of_the_name_is_not_kept(candidate, crops):
+    report = compared_with(None, crops)
+    other = Hashes({}, {candidate.name: "ab" * 32})
+    with pytest.raises(ModelFileError, match="written again"):
+        record(dataclasses.replace(report, hashes=other), candidate)
