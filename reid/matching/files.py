@@ -2,14 +2,14 @@
 
 A safetensors file: the description's arrays, (N, ...) each, with ``person_ids`` and
 ``camera_ids`` (N,), and in its head which model described them, and checksums. It is written piece
-by piece and read through a memory map, so it may be larger than the memory. It shows people: it is
-written for its owner alone.
+by piece and, if large, read through a memory map, so it may be larger than the memory. It shows
+people: it is written for its owner alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Generic
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.matching.columns import Column, Part, open_columns, write_columns
-from reid.matching.descriptions import PIECE_IMAGES, STORED, layout
+from reid.matching.columns import Column, ColumnFile, Part, open_columns, write_columns
+from reid.matching.descriptions import MEMORY_BYTES, PIECE_IMAGES, STORED, layout
 from reid.matching.labels import Labels, labels_from_records
 from reid.matching.matcher import Array, DescriptionT, Matcher, model_differences
 from reid.types import ImageRecord
@@ -52,6 +52,27 @@ class Stored:
     pieces: tuple[Mapping[str, Array], ...]
     labels: Labels
     names: tuple[str, ...]
+
+
+class _Piece(Mapping[str, Array]):
+    """Some images' arrays; the file's size is checked each time, for those in its memory map.
+
+    Raises ModelFileError where the file was cut short.
+    """
+
+    def __init__(self, file: ColumnFile, columns: Mapping[str, Array], rows: slice) -> None:
+        self._file, self._columns, self._rows = file, columns, rows
+
+    def __getitem__(self, name: str) -> Array:
+        if self._columns is self._file.columns:
+            self._file.require_size()
+        return self._columns[name][self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 def save_descriptions(
@@ -134,8 +155,11 @@ def read_described(path: Path, piece_size: int = PIECE_IMAGES) -> Stored:
             raise ValueError(f"expected {len(labels[0])} file names")
     except (KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is not a {_WHAT} ({error}); {_REMEDY}") from None
+    if sum(column.nbytes for column in columns.values()) <= MEMORY_BYTES:
+        file.require_size()
+        columns = {name: np.array(column) for name, column in columns.items()}
     pieces = tuple(
-        {name: column[at : at + piece_size] for name, column in columns.items()}
+        _Piece(file, columns, slice(at, at + piece_size))
         for at in range(0, len(labels[0]), piece_size)
     )
     known = model if isinstance(model, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from reid.errors import ModelFileError
-from reid.matching import PairMatcher, VectorMatcher, descriptions
+from reid.matching import PairMatcher, VectorMatcher, descriptions, files
 from reid.matching.columns import write_columns
 from reid.matching.files import FORMAT, load_descriptions, save_descriptions, stored_form
 from reid.matching.labels import labels_from_records
@@ -55,6 +56,23 @@ def test_a_sign_that_is_flipped_in_one_array_is_refused(file, matcher):
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 0x80]))
     with pytest.raises(ModelFileError, match=r"is damaged .* differs from its checksum"):
         load_descriptions(file, matcher)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_file_that_is_cut_short_in_use_ends_no_process(
+    file, matcher, images, monkeypatch, in_memory
+):
+    query = matcher.describe(images[:2])
+    if not in_memory:
+        monkeypatch.setattr(files, "MEMORY_BYTES", 0)
+    found = load_descriptions(file, matcher, piece_size=3).descriptions
+    expected = matcher.tiles(query, matcher.describe(images))(slice(0, 2))
+    os.truncate(file, file.stat().st_size - 100)
+    if in_memory:
+        assert np.array_equal(matcher.tiles(query, found)(slice(0, 2)), expected)
+    else:
+        with pytest.raises(ModelFileError, match="was truncated while it was in use"):
+            matcher.tiles(query, found)(slice(0, 2))
 
 
 def test_a_file_of_format_1_without_checksums_is_read(file, matcher, tmp_path):
