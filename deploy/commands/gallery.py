@@ -39,13 +39,19 @@ def check(folder: Path, drop_damaged: bool, as_json: bool) -> dict[str, Any]:
         raise ConfigError("a Milvus collection is checked by Milvus; name a gallery's folder")
     checked = checking.check_gallery(folder)
     found = checked.to_json()
-    if drop_damaged and checked.damaged:
+    if drop_damaged and checked.damaged and checked.has_list:
         left = checking.drop_damaged(folder)
         found |= {"dropped": checked.num_damaged, "images": left.images}
         as_text = f"{checked.text()}\nremoved {checked.num_damaged:,} images: {left.images:,} left"
     else:
         as_text = checked.text()
     show(json_text(found) if as_json else as_text)
+    if not checked.has_list:
+        raise ModelFileError(
+            f"{folder} has lost its list of files; {checked.images - checked.num_damaged:,} images "
+            "are intact in files that are there; restore gallery.json from a copy, or index the "
+            "images again into a new gallery"
+        )
     if checked.damaged and not drop_damaged:
         raise ModelFileError(
             f"{folder} is damaged in {', '.join(one.file for one in checked.damaged[:3])}; restore "

@@ -10,9 +10,11 @@ from typing import Any
 from reid.errors import ModelFileError
 from reid.matching.columns import open_columns
 
+from .head import HEAD_NAME, read_head, segment_files
 from .index import FORMAT as INDEX_FORMAT
 from .local import CONFIRMED_NAME, read_confirmed
 from .search import FILE as INDEX_FILE
+from .segment_files import rows_and_seal, salvaged
 from .segments import Damage
 from .store import Store
 
@@ -42,6 +44,11 @@ class Checked:
     files: int
     unchecked: int
     damaged: Sequence[DamagedFile]
+
+    @property
+    def has_list(self) -> bool:
+        """Whether the list of files, without which no image is found, is intact."""
+        return all(one.file != HEAD_NAME for one in self.damaged)
 
     @property
     def num_damaged(self) -> int:
@@ -78,10 +85,14 @@ class Checked:
 
 
 def check_gallery(folder: Path) -> Checked:
-    """Check all files of a gallery's folder completely.
+    """Check all files of a gallery's folder completely, those that are there if the list is lost.
 
-    Raises DataError if there is no gallery, ModelFileError if ``gallery.json`` is damaged.
+    Raises DataError if there is no gallery.
     """
+    try:
+        read_head(folder)
+    except ModelFileError as error:
+        return _without_head(folder, error)
     store = Store(folder, partial=True)
     store.salvage()
     rows = {one.name: one.rows for one in store.head.segments}
@@ -89,6 +100,25 @@ def check_gallery(folder: Path) -> Checked:
     damaged += _damaged_caches(folder)
     unchecked = sum(one.rows for one in store.head.segments if not one.seal)
     return Checked(str(folder), sum(rows.values()), len(rows), unchecked, damaged)
+
+
+def _without_head(folder: Path, error: ModelFileError) -> Checked:
+    """What is there of a gallery whose list of files is damaged."""
+    images = unchecked = 0
+    lost = DamagedFile(HEAD_NAME, f"{error}".partition("; reid gallery check")[0], 0, ())
+    damaged = [lost]
+    files = segment_files(folder)
+    for path in files:
+        try:
+            rows, seal = rows_and_seal(path)
+        except ModelFileError as problem:
+            damaged.append(DamagedFile(path.name, str(problem), 0, ()))
+            continue
+        _, damage = salvaged(path, rows, seal)
+        damaged += [_damaged_file(damage, rows)] if damage else []
+        images += rows
+        unchecked += 0 if seal else rows
+    return Checked(str(folder), images, len(files), unchecked, [*damaged, *_damaged_caches(folder)])
 
 
 def drop_damaged(folder: Path) -> Checked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,11 +50,13 @@ class Head:
 
 
 def read_head(folder: Path) -> Head:
-    """Raises DataError if there is no gallery, ModelFileError for a damaged one."""
+    """Raises DataError if there is no gallery, ModelFileError for a damaged or missing file."""
     path = folder / HEAD_NAME
     try:
         body: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
+        if segment_files(folder):
+            raise _damaged(path, "it is missing") from None
         raise DataError(
             f"{folder}: no gallery there; make one: reid index MODEL IMAGES --gallery {folder}"
         ) from None
@@ -87,8 +90,17 @@ def _require_possible(head: Head) -> None:
         raise ValueError("invalid id or model")
 
 
-def _damaged(path: Path, error: Exception) -> ModelFileError:
+def segment_files(folder: Path) -> list[Path]:
+    """The files of rows that are in a folder, listed or not."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [folder / name for name in names if SEGMENT_FILE.fullmatch(name)]
+
+
+def _damaged(path: Path, error: object) -> ModelFileError:
     return ModelFileError(
         f"{path} is damaged ({error}); restore it from a copy, or index the images again into a "
-        "new gallery"
+        f"new gallery; reid gallery check {path.parent} says what of it is intact"
     )

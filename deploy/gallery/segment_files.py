@@ -85,6 +85,12 @@ def read_segment(path: Path, num_rows: int, seal: str | None = None) -> Segment:
     return segment
 
 
+def rows_and_seal(path: Path) -> tuple[int, str]:
+    """How many rows a file says that it has, and its seal. Raises ModelFileError."""
+    file = open_columns(path, FORMAT, "segment of a gallery", _REMEDY, earlier=EARLIER)
+    return len(file.columns.get("id", ())), file.seal
+
+
 def salvaged(path: Path, num_rows: int, seal: str | None) -> tuple[Segment | None, Damage | None]:
     """What is intact of a file, its damaged rows left out; and what is wrong with it, if anything.
 

@@ -406,3 +406,35 @@ def test_a_gallery_is_for_its_owner_or_for_a_group(
         shared_with("nobody-has-this"),
     ):
         pass
+
+
+@pytest.mark.parametrize("fault", ["cut", "missing", "changed"])
+def test_without_its_list_a_gallery_is_told_of_and_its_intact_images_are_counted(
+    filled: Path, matcher: VectorMatcher, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    spoil(filled, 7, -VECTORS[7])
+    head = filled / "gallery.json"
+    if fault == "missing":
+        head.unlink()
+    else:
+        text = head.read_text()
+        head.write_text(text[:40] if fault == "cut" else text.replace("40", "41"))
+    with pytest.raises(ModelFileError, match=rf"gallery\.json.*restore.*gallery check {filled}"):
+        open_gallery(str(filled), matcher)
+    found = check_gallery(filled)
+    assert (found.images, found.num_damaged, found.unchecked) == (40, 1, 0)
+    assert [one.file for one in found.damaged] == ["gallery.json", "segment-00000000.safetensors"]
+    for options in ([], ["--drop-damaged"]):
+        assert main(["gallery", "check", str(filled), *options]) == 1
+        shown = capsys.readouterr()
+        assert "39 images are intact" in shown.err
+        assert "gallery.json" in shown.err
+
+
+def test_a_file_of_rows_that_cannot_be_read_is_named_though_the_list_is_lost(filled: Path) -> None:
+    (filled / "gallery.json").write_text("{}")
+    file = filled / "segment-00000001.safetensors"
+    os.truncate(file, file.stat().st_size - 50)
+    found = check_gallery(filled)
+    assert (found.images, len(found.damaged)) == (30, 2)
+    assert found.damaged[1].file == file.name
