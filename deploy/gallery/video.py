@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Sequence
 from itertools import compress
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reid.data.readers.folders import is_image
+from reid.data.readers.folders import files_below, is_image
 from reid.matching import Matcher
 from reid.progress import SILENT, Reporter, Say
 from reid.types import FloatArray, Image
@@ -58,7 +57,7 @@ def videos_and_stills(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if not path.is_dir():
             (videos if is_video(path) else stills).append(path)
             continue
-        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in sorted(names)]
+        files = list(files_below(path))
         inside = sorted(filter(is_video, files))
         videos += inside
         if not inside or any(is_image(file.name) for file in files):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.data import read_image
-from reid.data.readers.folders import is_image
+from reid.data.readers.folders import files_below, is_image
 from reid.errors import DataError, InputError
 from reid.matching.describing import read_ahead
 from reid.types import FloatArray, Image, ImageRecord
@@ -83,9 +83,7 @@ def _files(path: Path) -> Iterator[Path]:
         return
     if not path.is_dir():
         raise DataError(f"{path}: no such image file or folder; check the path")
-    found = sorted(
-        Path(folder, name) for folder, _, names in os.walk(path) for name in names if is_image(name)
-    )
+    found = sorted(file for file in files_below(path) if is_image(file.name))
     if not found:
         raise DataError(f"{path}: no images in this folder; expected .jpg, .png or .bmp files")
     yield from found

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TextIO
@@ -181,7 +182,7 @@ def _invoke(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> object:
 def _show_traceback(error: Exception) -> None:
     """Only if ``REID_DEBUG`` is set."""
     if os.environ.get("REID_DEBUG", "0") not in ("", "0"):
-        sys.excepthook(type(error), error, error.__traceback__)
+        say("".join(traceback.format_exception(error)).rstrip("\n"))
 
 
 def _occupy_stderr() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,16 @@ def scan(folder: Path) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     return sorted(files), sorted(folders)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its subfolders. Raises DataError for one that cannot be listed."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be listed: {error.strerror or error}") from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)
 
 
 def is_image(name: str) -> bool:

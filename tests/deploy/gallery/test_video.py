@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -218,6 +221,23 @@ def test_videos_in_folders_are_found_and_folders_of_images_stay(tmp_path: Path) 
     videos, stills = ([str(path.relative_to(tmp_path)) for path in some] for some in found)
     assert videos == ["only/a.flv", "only/deep/b.mkv", "both/c.mp4"]
     assert stills == ["both", "images", "list.csv"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "locked").mkdir(parents=True)
+    (tmp_path / "in" / "a.mp4").touch()
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match="in/locked: cannot be listed: Permission denied"):
+        videos_and_stills([tmp_path / "in"])
 
 
 def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_told(
