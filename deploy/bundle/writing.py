@@ -16,6 +16,7 @@ from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
 
 from .deepstream import INFER_FILE, INFER_MODE, TRACKER_FILE, affine, infer_file, tracker_block
+from .golden import FILE as GOLDEN_FILE
 from .golden import FOLDER, Golden, golden_crops, golden_of, save_golden
 from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
 
@@ -53,7 +54,8 @@ def bundle_deepstream(
     affine(manifest.preprocess)
     size = _batch(manifest, batch)
     golden = golden_of_model(file, manifest, reference)
-    copied = _copied(file, manifest, out / file.name)
+    told_of = [out / name for name in (TRACKER_FILE, INFER_FILE)] + [out / FOLDER / GOLDEN_FILE]
+    copied = _copied(file, manifest, out / file.name, told_of)
     texts = {
         TRACKER_FILE: tracker_block(manifest, file.name, size, tracker),
         INFER_FILE: infer_file(manifest, file.name, size, person_class),
@@ -86,7 +88,10 @@ def bundle_triton(
     takes_images = takes_images and len(manifest.input_arrays) == 1
     golden = golden_of_model(named[0].source, manifest, reference) if takes_images else None
     folder = out / name
-    files = [_copied(one.source, one.manifest, folder / VERSION / one.name) for one in named]
+    told_of = [folder / CONFIG_FILE, *([out / FOLDER / GOLDEN_FILE] if golden else [])]
+    files = [
+        _copied(one.source, one.manifest, folder / VERSION / one.name, told_of) for one in named
+    ]
     write_text(folder / CONFIG_FILE, config_text(named, name, size))
     files.append(folder / CONFIG_FILE)
     if golden is not None:
@@ -158,10 +163,16 @@ def _batch(manifest: Manifest, asked: int | None) -> int:
     return asked or largest
 
 
-def _copied(file: Path, manifest: Manifest, target: Path) -> Path:
-    """The model under its new name, its manifest beside it. Raises OutputError."""
+def _copied(file: Path, manifest: Manifest, target: Path, told_of: Sequence[Path]) -> Path:
+    """The model under its new name, its manifest beside it. Raises OutputError.
+
+    Files of the bundle that tell of the model that was there before are removed first: so a bundle
+    whose writing was stopped lacks files, and none of them is of another model.
+    """
     if not (target.exists() and target.samefile(file)):
         with atomic_path(target) as temporary:
             shutil.copyfile(file, temporary)
+            for path in told_of:
+                path.unlink(missing_ok=True)
         write_manifest(target, dataclasses.replace(manifest, file_sha256=""))
     return target

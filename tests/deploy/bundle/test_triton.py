@@ -6,14 +6,17 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from reid.cli import main
+from reid.deploy.bundle import writing
 from reid.deploy.bundle.triton import config_text, triton_models
-from reid.deploy.bundle.writing import bundle_triton
+from reid.deploy.bundle.writing import bundle_deepstream, bundle_triton
 from reid.errors import ConfigError
 from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
@@ -166,6 +169,23 @@ def test_the_command_writes_a_repository_that_the_doctor_finds(
     assert config.name == files[1].parent.name
     assert main(["doctor", str(files[0]), "--device", "cpu"]) == 0
     assert "fp16, as the manifest says" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bundle", [bundle_deepstream, bundle_triton])
+def test_a_bundle_whose_writing_is_stopped_has_no_file_that_tells_of_another_model(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Callable[..., Any]
+) -> None:
+    pixels = served.file("fp16", pixels=True)
+    given = pixels if bundle is bundle_deepstream else [pixels]
+    model, *others = bundle(given, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_manifest", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bundle(given, tmp_path)
+    assert model.exists()
+    assert not any(other.exists() for other in others)
+    assert bundle(given, tmp_path) == [model, *others]
+    assert all(other.exists() for other in others)
 
 
 def test_a_name_that_leaves_the_folder_is_refused(served: Served, tmp_path: Path) -> None:
