@@ -15,6 +15,7 @@ from reid.losses.settings import LossConfig
 from reid.model_file.preprocess import Preprocess
 from reid.models import default_settings
 from reid.models.description import NetworkSettings
+from reid.printing import printable
 
 
 def _check(ok: bool, message: str) -> None:
@@ -152,6 +153,10 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}"
+        _check(
+            printable(self.name) == self.name,
+            f"{where}: expected a name without control characters, for the lines of the log",
+        )
         _check(
             (self.iterations > 0) != (self.epochs > 0),
             f"{where} needs either iterations or epochs above 0; found "

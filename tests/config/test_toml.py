@@ -214,3 +214,9 @@ def test_a_hostile_override_is_refused_in_one_short_line(override: str) -> None:
     with pytest.raises(ConfigError, match="--set") as caught:
         resolve_config("msp_cnn_synthetic", None, [override])
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["a\\nb", "a\\u0000", "\\u001b[2J"])
+def test_a_stage_s_name_has_no_control_character(name: str) -> None:
+    with pytest.raises(ConfigError, match="control characters"):
+        load_recipe(PAPER, overrides=[f'stages.0.name="{name}"'])
