@@ -219,4 +219,4 @@ def test_a_hostile_override_is_refused_in_one_short_line(override: str) -> None:
 @pytest.mark.parametrize("name", ["a\\nb", "a\\u0000", "\\u001b[2J"])
 def test_a_stage_s_name_has_no_control_character(name: str) -> None:
     with pytest.raises(ConfigError, match="control characters"):
-        load_recipe(PAPER, overrides=[f'stages.0.name="{name}"'])
+        resolve_config(PAPER, None, [f'stages.0.name="{name}"'])
