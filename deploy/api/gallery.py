@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,19 +23,12 @@ from reid.progress import Reporter, reporting
 from reid.types import Image
 
 from ..gallery import GalleryEntry, GalleryStore, Match, Summary, Where
+from ..gallery.filters import Names, Time, Times, seconds_from_time, where_from_values
 from ..gallery.indexing import add_images, content_hash, index_images
-from ..gallery.listing import list_images, names_from
+from ..gallery.listing import list_images
 from ..gallery.local import SHORTLIST
 from ..gallery.opening import MILVUS, open_gallery
 from ..gallery.pictures import jpeg, picture_of
-from ..gallery.times import seconds_from_text
-
-Names = str | int | Sequence[str | int] | None
-"""One name for all images, or one per image; numbers count as names."""
-
-Time = str | float | datetime
-Times = Time | Sequence[Time] | None
-"""ISO 8601 text (UTC without an offset), seconds since 1970, or a datetime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +206,7 @@ class Gallery:
         opened = self._open(create=False)
         described = described_by(self._model, images)
         with named_packages():
-            found = opened.search(described, k, _where(people, cameras, since, until))
+            found = opened.search(described, k, where_from_values(people, cameras, since, until))
         return [
             Matches(
                 name,
@@ -237,7 +230,7 @@ class Gallery:
         Raises InputError without a condition (that would erase all images), DataError if there
         is no gallery, OutputError, ClosedError.
         """
-        where = _where(people, cameras, since, until)
+        where = where_from_values(people, cameras, since, until)
         if where == Where():
             raise InputError(
                 "expected people, cameras, since or until to choose the images to erase; found "
@@ -337,7 +330,7 @@ def _labelled(
             one,
             person=one.person if person is None else str(person),
             camera=one.camera if camera is None else str(camera),
-            time_s=one.time_s if moment is None else _seconds(moment),
+            time_s=one.time_s if moment is None else seconds_from_time(moment),
         )
         for one, person, camera, moment in zip(entries, persons, places, moments, strict=True)
     ]
@@ -354,20 +347,3 @@ def _for_each(what: str, given: Any, count: int) -> list[Any]:
             "each"
         )
     return values
-
-
-def _seconds(moment: Time) -> float:
-    """Raises DataError for a malformed time."""
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    return seconds_from_text(moment) if isinstance(moment, str) else float(moment)
-
-
-def _where(people: Names, cameras: Names, since: Time | None, until: Time | None) -> Where:
-    names = [
-        [] if some is None else [some] if isinstance(some, str | int) else list(some)
-        for some in (people, cameras)
-    ]
-    persons, places = (names_from([str(one) for one in some]) for some in names)
-    span = [None if moment is None else _seconds(moment) for moment in (since, until)]
-    return Where(persons, places, *span)

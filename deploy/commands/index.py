@@ -95,17 +95,20 @@ def index(
     """
     from reid.files import shared_with
 
-    from ..api.indexing import ModelToOpen, Sources, delete_from, index_sources
+    from ..api.indexing import Sources, delete_from, index_sources
+    from ..api.model_to_open import ModelToOpen
+    from ..api.opening import GalleryToOpen
     from ..gallery.indexing import shard_from
     from ..gallery.listing import HowRead, where_from
 
     if bool(images) == bool(deletions):
         raise click.UsageError("give IMAGES to add, or --delete to erase")
     opened_as = ModelToOpen(model, device, threads, batch)
+    into = GalleryToOpen(gallery, index_kind)
     shard_of = shard_from(shard, os.environ)
     if deletions:
         with shared_with(group):
-            found = delete_from(opened_as, gallery, where_from(deletions), index_kind)
+            found = delete_from(opened_as, into, where_from(deletions))
     else:
         how = HowRead(junk, distractors, layout)
         sources = Sources(images, shard_of, camera, time, detector, every_s, how)
@@ -114,7 +117,7 @@ def index(
                 "for a video, --time file is not possible: give --time its start"
             )
         with shared_with(group), progress_bar() as bar:
-            found = index_sources(opened_as, gallery, sources, index_kind, bar)
+            found = index_sources(opened_as, into, sources, bar)
     click.echo(json.dumps(found, indent=2) if as_json else _in_words(found))
     return found
 
