@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from reid.cli import options
 from reid.progress import progress_bar
 
 from . import gallery_options
+
+if TYPE_CHECKING:
+    from reid.data.readers.division import OwnImages
 
 
 @click.command()
@@ -76,9 +79,7 @@ def index(
     detector: Path | None,
     every_s: float,
     deletions: tuple[str, ...],
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
+    own: OwnImages,
     index_kind: str,
     group: str,
     batch: int | None,
@@ -110,7 +111,7 @@ def index(
         with shared_with(group):
             found = delete_from(opened_as, into, where_from(deletions))
     else:
-        how = HowRead(junk, distractors, layout)
+        how = HowRead(own.junk, own.distractors, own.layout)
         sources = Sources(images, shard_of, camera, time, detector, every_s, how)
         if sources.videos and time == "file":
             raise click.UsageError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid.data.readers.division import AS_TRAINED, AskedSplit
 from reid.errors import DataError, InputError, output_errors
 from reid.evaluation.cascade import ShortlistReport, cascades
 from reid.evaluation.evaluating import (
@@ -50,14 +51,9 @@ class Settings:
     shots: int | None = None
     shortlists: tuple[int, ...] = ()
     rerank: bool | tuple[int, int, float] = False
-    test_identities: int | None = None
-    split_seed: int | None = None
+    asked: AskedSplit = AS_TRAINED
     query_file: Path | None = None
     gallery_file: Path | None = None
-    junk: tuple[str, ...] = ()
-    distractors: tuple[str, ...] = ()
-    layout: str = ""
-    all_test: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
         """The split of ``trained``'s training, unless the settings name another."""
@@ -65,17 +61,7 @@ class Settings:
             raise InputError(
                 f"shots is the number of gallery images per person, 1 or more; found {self.shots}"
             )
-        split = split_as_trained(
-            trained,
-            self.dataset,
-            self.root,
-            self.test_identities,
-            self.split_seed,
-            junk=self.junk,
-            distractors=self.distractors,
-            layout=self.layout,
-            all_test=self.all_test,
-        )
+        split = split_as_trained(trained, self.dataset, self.root, self.asked)
         return with_shots(split, self.shots) if self.shots else split
 
     @property

@@ -15,6 +15,7 @@ from reid.api.arrays import ImageList, Images
 from reid.api.evaluation import EvaluationResult, Settings, evaluate_matcher
 from reid.api.features import Features
 from reid.api.results import ExportedFiles, RankedImages, nearest_k
+from reid.data.readers.division import AskedSplit
 from reid.errors import ClosedError, InputError, ModelFileError
 from reid.matching import Matcher, open_matcher
 from reid.matching.describing import refuse_not_finite
@@ -230,8 +231,7 @@ class Model:
             shots=shots,
             shortlists=(shortlist,),
             rerank=rerank,
-            test_identities=test_identities,
-            split_seed=split_seed,
+            asked=AskedSplit(test_identities, split_seed),
             query_file=None if query_features is None else Path(query_features),
             gallery_file=None if gallery_features is None else Path(gallery_features),
         )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reid.cli import options
 from reid.progress import progress_bar, say
 
+if TYPE_CHECKING:
+    from reid.data.readers.division import AskedSplit
+
 
 @click.command("eval")
 @click.argument("models", nargs=-1, required=True, type=options.MODEL)
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
 @options.data_root
-@options.test_identities
-@options.split_seed
-@options.own_images
-@options.all_test
+@options.asked_split
 @options.device
 @options.threads
 @click.option(
@@ -86,12 +86,7 @@ def evaluate(
     models: tuple[Path, ...],
     name: str,
     data_root: Path,
-    test_identities: int | None,
-    split_seed: int | None,
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
-    all_test: bool,
+    asked: AskedSplit,
     device: str,
     threads: int,
     batch: int | None,
@@ -124,14 +119,9 @@ def evaluate(
         shots=shots,
         shortlists=shortlists,
         rerank=rerank_settings or rerank,
-        test_identities=test_identities,
-        split_seed=split_seed,
+        asked=asked,
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
-        junk=junk,
-        distractors=distractors,
-        layout=layout,
-        all_test=all_test,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])

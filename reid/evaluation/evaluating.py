@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.data import load_split
+from reid.data.readers.division import AS_TRAINED, AskedSplit
 from reid.errors import ConfigError
 from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.evaluation.scoring import (
@@ -235,30 +236,20 @@ def split_as_trained(
     model: Path | ModelFile,
     dataset: str,
     data_root: Path,
-    test_identities: int | None = None,
-    split_seed: int | None = None,
-    *,
-    junk: Sequence[str] = (),
-    distractors: Sequence[str] = (),
-    layout: str = "",
-    all_test: bool = False,
+    asked: AskedSplit = AS_TRAINED,
 ) -> Split:
     """A dataset, split as the model was trained on it, but for what is asked otherwise.
 
     A random split must be evaluated as it was trained, or the test identities are not new.
-    ``junk`` to ``all_test`` are those of ``load_split``. Raises what ``load_split`` raises, and
-    ManifestError for a broken manifest.
+    Raises what ``load_split`` raises, and ManifestError for a broken manifest.
     """
-    trained = (0, 0) if all_test else _trained_on(model, dataset)
+    trained = (0, 0) if asked.own.all_test else _trained_on(model, dataset)
     return load_split(
         dataset,
         data_root,
-        num_test_identities=trained[0] if test_identities is None else test_identities,
-        split_seed=trained[1] if split_seed is None else split_seed,
-        junk=junk,
-        distractors=distractors,
-        layout=layout,
-        all_test=all_test,
+        num_test_identities=trained[0] if asked.test_identities is None else asked.test_identities,
+        split_seed=trained[1] if asked.seed is None else asked.seed,
+        own=asked.own,
     )
 
 

@@ -20,6 +20,7 @@ import torch
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data import load_split
+from reid.data.readers.division import OwnImages
 from reid.errors import TrainingError, few_of, output_errors
 from reid.files import write_text
 from reid.locks import locked
@@ -82,9 +83,7 @@ def train(
             num_test_identities=data.num_test_identities,
             split_seed=data.split_seed,
             validation=data.validation,
-            junk=data.junk,
-            distractors=data.distractors,
-            layout=data.layout,
+            own=OwnImages(data.junk, data.distractors, data.layout),
             for_training=True,
         )
         processes = open_things.enter_context(joined_processes(device))

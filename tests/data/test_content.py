@@ -11,6 +11,7 @@ import pytest
 
 from reid.data import content, load_split
 from reid.data.content import image_hashes, names_in, names_trained_on, trained_on
+from reid.data.readers.division import OwnImages
 from reid.errors import DataError
 from reid.types import ImageRecord
 
@@ -60,5 +61,5 @@ def test_a_person_added_later_does_not_hide_who_was_trained_on(
     assert len(trained) == 2
     assert names_trained_on(before, trained) == ()
     write_pictures(tmp_path, [f"alice/c{c}/1.png" for c in (1, 2)])
-    after = load_split("folder", tmp_path, all_test=True)
+    after = load_split("folder", tmp_path, own=OwnImages(all_test=True))
     assert set(names_trained_on(after, trained)) == trained

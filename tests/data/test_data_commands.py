@@ -11,6 +11,7 @@ import pytest
 from reid.cli import main
 from reid.config.settings import DataConfig, TrainConfig
 from reid.data import DATASETS
+from reid.data.readers.division import OwnImages
 from reid.errors import DataError
 from reid.training.loop import TrainResult
 from reid.types import Split
@@ -134,6 +135,4 @@ def test_evaluation_takes_the_options(
     words = [command, str(tmp_path / "m.onnx"), "--data", "folder", "--data-root", str(tmp_path)]
     words += ["--out", str(tmp_path / "o")] if command == "describe" else []
     assert main([*words, *SAID, "--layout", "person", "--all-test"]) == 1
-    assert taken[0]["junk"] == ("-1",)
-    assert taken[0]["distractors"] == ("0000",)
-    assert (taken[0]["layout"], taken[0]["all_test"]) == ("person", True)
+    assert taken[0]["own"] == OwnImages(("-1",), ("0000",), "person", all_test=True)

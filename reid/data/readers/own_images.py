@@ -131,14 +131,14 @@ def number_images(
     1, 2, ... in the order of the names.
 
     Raises DataError if there is no image, if only some images have a camera, or for a name
-    among ``choice.junk`` and ``choice.distractors`` that nobody has.
+    of ``choice.own`` that no person has.
     """
     if not images:
         raise DataError(
             f"{root}: expected images as person/camera/image.jpg or person/image.jpg, or with "
             f"names such as 0002_c1_000451.jpg; found no such image{_first_skipped(skipped)}"
         )
-    images = without_identity(images, choice.junk, choice.distractors, root)
+    images = without_identity(images, choice.own.junk, choice.own.distractors, root)
     without = [image.path for image in images if image.camera is None]
     if 0 < len(without) < len(images):
         raise DataError(
@@ -203,7 +203,7 @@ def divide(dataset: str, contents: Contents, choice: Choice, where: Path) -> Spl
     found = {subset: one.records for subset, one in contents.subsets.items() if one.records}
     train: Sequence[ImageRecord] = ()
     words = "split given by the data"
-    if choice.all_test:
+    if choice.own.all_test:
         require_undivided(dataset, found, choice, where)
         query, gallery = query_and_gallery(found[UNDIVIDED], choice.seed)
         words = f"all images for testing, random queries with seed {choice.seed}"

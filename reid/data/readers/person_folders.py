@@ -111,7 +111,7 @@ def list_person_folders(root: Path, choice: Choice) -> Contents:
     Raises DataError if the folder is missing, if it cannot be told what its folders mean, or no
     image has an identity.
     """
-    found = labelled_images(root, choice.layout)
+    found = labelled_images(root, choice.own.layout)
     return number_images(found.images, found.skipped(), found.notes, root, choice)
 
 

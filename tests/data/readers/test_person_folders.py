@@ -6,11 +6,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reid.data import IMAGE_SUFFIXES, inspect_dataset, load_split
+from reid.data.readers.division import USUAL, OwnImages
 from reid.data.readers.person_folders import labelled_images
 from reid.errors import DataError
 from reid.evaluation.scoring import measure
@@ -296,7 +296,7 @@ def test_a_malformed_layout_is_one_line(
 ) -> None:
     write_pictures(tmp_path, NAMES)
     with pytest.raises(DataError, match=r"layout .*person.* camera.*; found"):
-        load_split("folder", tmp_path, layout=layout)
+        load_split("folder", tmp_path, own=OwnImages(layout=layout))
 
 
 def test_every_suffix_that_is_decoded_is_listed_and_others_are_named(
@@ -344,8 +344,8 @@ PLAIN_FOLDERS = [
 ]
 
 
-def _shape(root: Path, **options: Any) -> tuple[object, ...]:
-    split = load_split("folder", root, **options)
+def _shape(root: Path, own: OwnImages = USUAL) -> tuple[object, ...]:
+    split = load_split("folder", root, own=own)
     sides = (split.train, split.query, split.gallery)
     return tuple(Counter((one.person_id, one.camera_id) for one in side) for side in sides)
 
@@ -372,38 +372,38 @@ def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
     hint = "--junk -1 --distractors 0000"
     assert any(hint in line for line in found.lines())
     assert hint in load_split("folder", tmp_path / "plain").note
-    said: dict[str, Any] = {"junk": ["-1"], "distractors": ["0000"]}
-    assert _shape(tmp_path / "plain", **said) == _shape(tmp_path / "flat")
-    told = inspect_dataset("folder", tmp_path / "plain", **said)
-    assert (told.subsets["all"].junk, told.subsets["all"].distractors) == (2, 2)
-    assert not any(hint in line for line in told.lines())
+    own = OwnImages(junk=("-1",), distractors=("0000",))
+    assert _shape(tmp_path / "plain", own) == _shape(tmp_path / "flat")
+    named = inspect_dataset("folder", tmp_path / "plain", own=own)
+    assert (named.subsets["all"].junk, named.subsets["all"].distractors) == (2, 2)
+    assert not any(hint in line for line in named.lines())
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("own", "reason"),
     [
-        ({"junk": ["dvae"]}, "--junk dvae: no person has this name.*did you mean 'dave'"),
-        ({"junk": ["bob"], "distractors": ["bob"]}, "bob is given as junk and as distractors"),
+        (OwnImages(("dvae",)), "--junk dvae: no person has this name.*did you mean 'dave'"),
+        (OwnImages(("bob",), ("bob",)), "bob is given as junk and as distractors"),
     ],
 )
 def test_junk_that_nobody_is_called_is_one_line(
-    write_pictures: Pictures, tmp_path: Path, said: dict[str, Any], reason: str
+    write_pictures: Pictures, tmp_path: Path, own: OwnImages, reason: str
 ) -> None:
     with pytest.raises(DataError, match=reason):
-        load_split("folder", write_pictures(tmp_path, NAMES), **said)
+        load_split("folder", write_pictures(tmp_path, NAMES), own=own)
 
 
 def test_all_images_can_be_test_images(write_pictures: Pictures, tmp_path: Path) -> None:
-    split = load_split("folder", write_pictures(tmp_path, NAMES), all_test=True)
+    split = load_split("folder", write_pictures(tmp_path, NAMES), own=OwnImages(all_test=True))
     assert split.train == ()
     assert _ids(split.query) == {1, 2, 3, 4}
     assert len(split.query) + len(split.gallery) == len(NAMES)
     assert split.note.startswith("0/4 identities, all images for testing")
     with pytest.raises(DataError, match="--all-test or --test-identities"):
-        load_split("folder", tmp_path, all_test=True, num_test_identities=2)
+        load_split("folder", tmp_path, own=OwnImages(all_test=True), num_test_identities=2)
     write_pictures(tmp_path / "divided", [f"test/{name}" for name in NAMES])
     with pytest.raises(DataError, match=r"a split of its own .*leave --all-test out"):
-        load_split("folder", tmp_path / "divided", all_test=True)
+        load_split("folder", tmp_path / "divided", own=OwnImages(all_test=True))
 
 
 def test_a_split_names_its_people(write_pictures: Pictures, tmp_path: Path) -> None:
