@@ -18,6 +18,8 @@ import pytest
 from onnx import helper
 
 from reid.cli import main
+from reid.deploy.api.model_to_open import ModelToOpen
+from reid.deploy.api.watching import WatchSettings, watch_cameras
 from reid.deploy.gallery import GalleryEntry
 from reid.deploy.people.yolox import num_cells
 from reid.matching import PairMatcher, open_matcher
@@ -25,6 +27,7 @@ from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from tests.deploy.people.conftest import write_detector
 from tests.deploy.watch.conftest import RED, frame_of
+from tests.heard import Heard
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 ABSENT = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboardX", "h5py")
@@ -112,6 +115,20 @@ def test_two_cameras_are_watched_without_torch(
         2 * WIDTH,
     )
     assert "reid: door: ended: " in done.stderr
+
+
+def test_watching_from_python_returns_its_counts_and_prints_nothing(
+    model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard, events = Heard(), tmp_path / "events.jsonl"
+    settings = WatchSettings((str(video),), detector=detector, events=events, max_rounds=5)
+    found = watch_cameras(ModelToOpen(model, "cpu"), settings, heard)
+    assert (found.report.frames, found.detector) == (5, "people.onnx")
+    assert (found.events_lost, found.video_frames_lost) == (0, 0)
+    found.check_complete()
+    assert len(events.read_text().splitlines()) == 3
+    assert sum(heard.done["watch"]) == 5
+    assert capsys.readouterr() == ("", "")
 
 
 def test_events_on_stdout_end_with_the_summary(
