@@ -23,7 +23,7 @@ Rule = Callable[[Sources], list[str]]
 
 STEPS = {
     **dict.fromkeys(
-        ("", "types", "errors", "files", "packages", "locks", "outputs", "progress"), 0
+        ("", "types", "errors", "closing", "files", "packages", "locks", "outputs", "progress"), 0
     ),
     **dict.fromkeys(("losses", "caffe", "model_file"), 1),
     "models": 2,

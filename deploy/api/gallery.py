@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from reid.api.arrays import ImageList, Images, OneImage, as_list, checked_image
 from reid.api.features import Features
 from reid.api.model import Model, described_by, matcher_of
 from reid.api.notebook import Cell, rows_of_pictures
+from reid.closing import Closeable
 from reid.data.images import decode_image
 from reid.errors import ClosedError, DataError, InputError
 from reid.matching import Matcher
@@ -71,7 +71,7 @@ class Matches:
             return None
 
 
-class Gallery:
+class Gallery(Closeable):
     """A stored set of images to search in: a folder, or a Milvus collection (``milvus://...``).
 
     The model must be the one the gallery was made with; the caller closes it. A gallery that does
@@ -247,17 +247,6 @@ class Gallery:
         self._closed = True
         if self._opened is not None:
             self._opened.close()
-
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def opened(self) -> GalleryStore:
         """The gallery object of ``reid.deploy``, for its tools. Raises DataError."""

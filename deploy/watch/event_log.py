@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
+from reid.closing import Closeable
 from reid.errors import OutputError, output_errors
 from reid.files import open_private
 
@@ -22,7 +22,7 @@ MOST_WAITING = 4 << 20
 Tell = Callable[[str], None]
 
 
-class EventLog:
+class EventLog(Closeable):
     """Appends lines to ``path``. A context manager; a new file is for its owner alone.
 
     While the file cannot be written, lines wait, and ``tell`` gets one line about it; another
@@ -104,17 +104,6 @@ class EventLog:
         if incomplete:
             self._waiting.append(b"\n")
             self._bytes += 1
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _reason(path: Path, error: OSError) -> str:

@@ -17,11 +17,11 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
 
+from reid.closing import Closeable
 from reid.errors import OutputError, output_errors
 from reid.files import PRIVATE, open_private, sync_folder
 from reid.types import Image
@@ -39,7 +39,7 @@ _KEY_FLAGS, _OTHER_FLAGS = 0x02000000, 0x01010000
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
-class Mp4Writer:
+class Mp4Writer(Closeable):
     """An MP4 (MPEG-4 part 2, which every OpenCV encodes) of pictures of one size.
 
     ``path`` can be played while it grows. A new file is for its owner alone. ``tell`` gets a line
@@ -88,17 +88,6 @@ class Mp4Writer:
         with open(self._pipe, "rb", buffering=0) as pipe:
             for packet in _packets(pipe.read):
                 self._file.add(packet)
-
-    def __enter__(self) -> Mp4Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _make_room(path: Path) -> None:

@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
 
+from reid.closing import Closeable
 from reid.errors import ConfigError
 from reid.types import Image
 
@@ -92,8 +92,8 @@ def _colour(track: Track) -> tuple[int, int, int]:
     return int(blue), int(green), int(red)
 
 
-class VideoSink:
-    """An MP4 file of the wall. A context manager.
+class VideoSink(Closeable):
+    """An MP4 file of the wall.
 
     ``fps`` is the file's frame rate: files give one frame per round; if a source is ``live``,
     frames are repeated to keep real time, for LONGEST_STILL_S at most. The file is there from the
@@ -140,20 +140,13 @@ class VideoSink:
     def news(self, news: News) -> None:
         """Draws nothing."""
 
-    def __enter__(self) -> VideoSink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Finish the file."""
         if self._writer is not None:
             self._writer.close()
 
 
-class WindowSink:
+class WindowSink(Closeable):
     """A window on this machine's screen. A context manager. Raises ConfigError without a screen."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
@@ -176,13 +169,6 @@ class WindowSink:
     def news(self, news: News) -> None:
         """Draws nothing."""
 
-    def __enter__(self) -> WindowSink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the window."""
         cv2.destroyWindow(_WINDOW)

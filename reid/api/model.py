@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ from reid.api.arrays import ImageList, Images
 from reid.api.evaluation import EvaluationResult, Settings, evaluate_matcher
 from reid.api.features import Features
 from reid.api.results import ExportedFiles, RankedImages, nearest_k
+from reid.closing import Closeable
 from reid.data.readers.division import AskedSplit
 from reid.errors import ClosedError, InputError, ModelFileError
 from reid.matching import Matcher, open_matcher
@@ -66,7 +66,7 @@ def load(
     return Model(Path(path), file, matcher, device, threads)
 
 
-class Model:
+class Model(Closeable):
     """An open model, from ``load``. Use it in one thread at a time, and close it at the end.
 
     >>> with reid.load(run) as model:
@@ -298,14 +298,6 @@ class Model:
     def __enter__(self) -> Model:
         self._opened()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _opened(self) -> Matcher[Any]:
         if self._closed:
