@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: a handful of drawn people and a tiny configuration."""
+"""Fixtures that several rooms share: a handful of synthetic people and a tiny configuration."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ TINY = (
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of drawn people in Market-1501's layout: 8 to train on, 4 to test on."""
+    """A folder of synthetic people in Market-1501's layout: 8 to train on, 4 to test on."""
     from reid.data.synthetic.writing import write_synthetic
 
     root = tmp_path_factory.mktemp("people")

@@ -35,7 +35,7 @@ from ..gallery.pictures import jpeg, picture_of
 class Matches:
     """Gallery images of one query, nearest first: ``matches[0].distance``, ``.entry.person``.
 
-    A ``Match`` has ``distance`` (smaller is more similar), ``id`` and ``sighting``: person,
+    A ``Match`` has ``distance`` (smaller is more similar), ``id`` and ``entry``: person,
     camera, time, source, box. A notebook shows the pictures.
     """
 

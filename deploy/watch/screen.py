@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 
 from reid.closing import Closeable
 from reid.errors import ConfigError
+from reid.progress import Say
 from reid.types import Image
 
 from ..cameras.camera import News
@@ -98,7 +99,7 @@ class VideoSink(Closeable):
     ``fps`` is the file's frame rate: files give one frame per round; if a source is ``live``,
     frames are repeated to keep real time, for LONGEST_STILL_S at most. The file is there from the
     first frame on, and can be played up to where its writer was killed. A full disk ends nothing:
-    ``tell`` gets a line, and ``lost`` counts. Raises OutputError if the file cannot be opened.
+    ``say`` gets a line, and ``lost`` counts. Raises OutputError if the file cannot be opened.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class VideoSink(Closeable):
         cameras: Sequence[str],
         fps: float,
         live: bool,
-        tell: Callable[[str], None] = lambda line: None,
+        say: Say = lambda line: None,
     ) -> None:
-        self._path, self._fps, self._live, self._tell = path, fps, live, tell
+        self._path, self._fps, self._live, self._say = path, fps, live, say
         self._wall = Wall(cameras)
         self._writer: Mp4Writer | None = None
         self._began_s = 0.0
@@ -126,7 +127,7 @@ class VideoSink(Closeable):
         wall = self._wall.show(seen)
         if self._writer is None:
             height, width = wall.shape[:2]
-            self._writer = Mp4Writer(self._path, width, height, self._fps, self._tell)
+            self._writer = Mp4Writer(self._path, width, height, self._fps, self._say)
             self._began_s = time.monotonic()
         due = 1
         if self._live:

@@ -124,7 +124,7 @@ class Quickstart:
     """The plan in progress and the results of the steps so far."""
 
     plan: QuickstartPlan
-    tell: Say
+    show: Say
     """Called with each step's result as text."""
     started_s: float = field(default_factory=time.perf_counter)
     report: dict[str, Any] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Quickstart:
         say(f"$ {line}")
         start = time.perf_counter()
         found, text = STEPS[called](**options)
-        self.tell(text)
+        self.show(text)
         seconds = round(time.perf_counter() - start, 1)
         self.steps.append({"what": words, "command": line, "seconds": seconds})
         return found
@@ -163,7 +163,7 @@ _ARGUMENTS = ("folder", "recipe", "models", "run", "reference", "candidate", "mo
 _OPTION_NAMES = {"name": "--data", "overrides": "--set", "batch_sizes": "--batch"}
 
 
-def run_quickstart(plan: QuickstartPlan, tell: Say = say) -> Path | None:
+def run_quickstart(plan: QuickstartPlan, show: Say = say) -> Path | None:
     """Fill ``plan.out``; return its ``index.html``, or None if training was interrupted.
 
     Raises OutputError for a folder that is in use, ConfigError for an override, and what the
@@ -173,7 +173,7 @@ def run_quickstart(plan: QuickstartPlan, tell: Say = say) -> Path | None:
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder with --out, or remove it")
     resolve_config(RECIPE, None, plan.overrides)  # reports a misspelt setting before drawing
-    quick = Quickstart(plan, tell)
+    quick = Quickstart(plan, show)
     run = out / "run"
     if not _trained(quick, out / "people", run):
         return None

@@ -39,7 +39,9 @@ class SolverSettings:
         return ", ".join(f"{key} {value}" for key, value in taken.items())
 
 
-def settings_of_solver_file(path: Path, say: Callable[[str], None]) -> dict[str, Mapping[str, Any]]:
+def settings_from_solver_file(
+    path: Path, say: Callable[[str], None]
+) -> dict[str, Mapping[str, Any]]:
     """``optimizer`` and ``first_stage`` of a configuration, from a solver's prototxt.
 
     Prints one line with the settings, and one with unused fields. Raises CaffeError.

@@ -47,7 +47,7 @@ from reid.types import (
 )
 
 TELL_S = 2.0
-"""Comparisons that take longer are announced and have a bar; a shortlist's are always told."""
+"""Comparisons that take longer are announced and have a bar; a shortlist's always are."""
 
 TRIALS = 10
 """Draws of a single-shot or multi-shot evaluation of a dataset that has no such protocol."""
@@ -100,7 +100,7 @@ def evaluate(
 
     With ``best`` a network that compares pairs compares only that many gallery images with a
     query, its best by the ranking vector. With ``rerank`` the distances of vectors are
-    re-ranked. ``keep`` nearest images are kept of each query. ``reporter`` hears how long
+    re-ranked. ``keep`` nearest images are kept of each query. ``reporter`` gets how long
     comparing will take where that is more than a moment, with ``best`` always, and then how long
     all pairs would; and what ``Matcher.tiles`` has to say. Raises what ``describe_split``
     raises, and ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking

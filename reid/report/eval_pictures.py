@@ -46,7 +46,7 @@ def draw_pictures(
             drawn = inside_pictures(network, of_network, rows[:INNER_ROWS])
             pictures += drawn
             if not drawn and what_is_shown(network):
-                why = "no query shown has a wrong image among the nearest"
+                why = "no query shown has a false match among the nearest"
                 not_drawn.append(f"{what_is_shown(network)}: {why}")
     with output_errors(folder):
         for name in NAMES:

@@ -17,7 +17,7 @@ POSITIVE, NEGATIVE = "#2e9e54", "#d6343a"
 """The colours of positive and negative, as in the frames of ranked lists."""
 
 LINES = ("-", "--", ":", "-.")
-"""Line styles in turn, so that curves of models that agree can be told apart."""
+"""Line styles in turn, so that curves of models that agree can be distinguished."""
 
 NUM_BINS = 80
 

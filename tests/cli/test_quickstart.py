@@ -157,7 +157,7 @@ def test_a_folder_in_use_is_refused_in_one_line_and_left_alone(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["keep"]
 
 
-def test_a_misspelt_setting_is_told_before_anything_is_drawn(
+def test_a_misspelt_setting_is_refused_before_anything_is_drawn(
     tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "out"
@@ -169,7 +169,7 @@ def test_a_misspelt_setting_is_told_before_anything_is_drawn(
 
 
 @pytest.mark.parametrize("option", ["--people", "--train-identities"])
-def test_one_person_cannot_be_told_from_others(option: str, capsys: Capture) -> None:
+def test_one_person_cannot_be_distinguished_from_others(option: str, capsys: Capture) -> None:
     assert main(["quickstart", option, "1"]) == 2
     assert "not in the range x>=2" in capsys.readouterr().err
 
@@ -257,7 +257,7 @@ def test_an_engine_that_opens_here_is_ranked_proven_and_timed(
     assert dict(staged.calls)["bench"]["model"] == engine
 
 
-def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_is_told(
+def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_is_shown(
     staged: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     with_a_builder(monkeypatch)
@@ -276,7 +276,7 @@ def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_i
     assert "exported/msp_cnn.rtx.engine" in Page(page).links
 
 
-def test_a_build_that_fails_is_told_and_the_road_goes_on(
+def test_a_build_that_fails_is_reported_and_the_rest_goes_on(
     staged: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     with_a_builder(monkeypatch)

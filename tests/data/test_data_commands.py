@@ -67,7 +67,7 @@ def test_cuhk03_trains_and_is_evaluated_on_the_test_set_it_was_trained_for(
     assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("single_shot", 4, 4)
 
 
-NOBODY = [
+MARKET_NAMES = [
     f"{person}/{camera}/1.png" for person in ("-1", "0000", "0002", "0003") for camera in "xy"
 ]
 SAID = ("--junk", "-1", "--distractors", "0000")
@@ -76,7 +76,7 @@ SAID = ("--junk", "-1", "--distractors", "0000")
 def test_a_check_names_the_options_of_junk_and_takes_them(
     write_pictures: Pictures, tmp_path: Path, capsys: Capture
 ) -> None:
-    check = ["data", "check", "folder", "--data-root", str(write_pictures(tmp_path, NOBODY))]
+    check = ["data", "check", "folder", "--data-root", str(write_pictures(tmp_path, MARKET_NAMES))]
     assert main(check) == 0
     assert "--junk -1 --distractors 0000" in capsys.readouterr().out
     assert main([*check, *SAID, "--all-test", "--layout", "person/camera", "--json"]) == 0

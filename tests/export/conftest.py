@@ -1,4 +1,4 @@
-"""MSP-CNN exported once in each precision, and drawn people to try it on."""
+"""MSP-CNN exported once in each precision, and synthetic people to try it on."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="session")
 def crops(people: Path) -> list[Image]:
-    """Sixteen drawn people, several images each."""
+    """Sixteen synthetic people, several images each."""
     paths = sorted((people / "bounding_box_train").glob("*.jpg"))[::3][:16]
     images = [np.asarray(cv2.imread(str(path)), np.uint8) for path in paths]
     assert len(images) == 16

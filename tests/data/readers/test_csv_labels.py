@@ -148,7 +148,7 @@ def test_a_row_that_would_be_misread_is_named(root: Path, row: str, reason: str)
         load_split("csv", _write(root, PEOPLE + row))
 
 
-def test_ids_of_nobody_in_a_list_are_people_until_it_is_said(root: Path) -> None:
+def test_ids_of_junk_in_a_list_are_people_without_the_options(root: Path) -> None:
     text = PEOPLE.replace(",p0,", ",-1,").replace(",p3,", ",0,")
     found = inspect_dataset("csv", _write(root, text))
     assert found.subsets["all"].identities == 4

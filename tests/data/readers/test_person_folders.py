@@ -129,7 +129,7 @@ def test_numbers_from_zero_are_people_too(write_pictures: Pictures, tmp_path: Pa
     assert "identities: numbered in the order of their names, 1 = 0 to 12 = 11" in found.notes
 
 
-def test_what_cannot_be_placed_is_told_with_the_reason(
+def test_what_cannot_be_placed_is_named_with_the_reason(
     write_pictures: Pictures, tmp_path: Path
 ) -> None:
     odd = ["0002/0003_c1_1.jpg", "holiday.jpg", "0002/c1/deep/1.jpg", "0001_c1_0002_c1.jpg"]
@@ -146,13 +146,13 @@ def test_what_cannot_be_placed_is_told_with_the_reason(
     )
 
 
-def test_people_in_train_and_test_are_told(write_pictures: Pictures, tmp_path: Path) -> None:
+def test_people_in_train_and_test_are_named(write_pictures: Pictures, tmp_path: Path) -> None:
     names = ["train/a/c1/1.jpg", "train/b/c1/1.jpg", "query/a/c1/2.jpg", "gallery/a/c2/1.jpg"]
     found = inspect_dataset("folder", write_pictures(tmp_path, names))
     assert any("1 identities are in both train and test" in note for note in found.notes)
 
 
-def test_folders_that_are_not_read_are_told(write_pictures: Pictures, tmp_path: Path) -> None:
+def test_folders_that_are_not_read_are_named(write_pictures: Pictures, tmp_path: Path) -> None:
     names = ["Train/a/1.jpg", "Train/b/1.jpg", "probe/c/1.jpg", "gallery/c/2.jpg", "val/d/1.jpg"]
     found = inspect_dataset("folder", write_pictures(tmp_path / "unpacked", names).parent)
     assert found.subsets["train"].images == 2
@@ -283,7 +283,9 @@ def test_folders_that_do_not_tell_are_asked_about(
     assert _who(tmp_path, layout="*/person")[names[0]] == (lower, None)
 
 
-def test_a_folder_of_cameras_alone_names_nobody(write_pictures: Pictures, tmp_path: Path) -> None:
+def test_a_folder_of_cameras_alone_names_no_person(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
     write_pictures(tmp_path, ["cam1/1.jpg", "cam2/2.jpg"])
     found = labelled_images(tmp_path)
     assert found.images == []
@@ -361,7 +363,7 @@ def test_markets_file_names_mean_the_same_in_any_folder(
     assert _shape(roots[0]) == _shape(roots[1]) == _shape(roots[2])
 
 
-def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
+def test_folders_called_as_markets_junk_are_people_without_the_options(
     write_pictures: Pictures, tmp_path: Path
 ) -> None:
     write_pictures(tmp_path / "flat", MARKET)
@@ -386,7 +388,7 @@ def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
         (OwnImages(("bob",), ("bob",)), "bob is given as junk and as distractors"),
     ],
 )
-def test_junk_that_nobody_is_called_is_one_line(
+def test_junk_that_no_person_is_called_is_one_line(
     write_pictures: Pictures, tmp_path: Path, own: OwnImages, reason: str
 ) -> None:
     with pytest.raises(DataError, match=reason):

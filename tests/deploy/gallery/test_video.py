@@ -193,7 +193,7 @@ def test_videos_in_folders_are_found_and_folders_of_images_stay(tmp_path: Path) 
     assert stills == ["both", "images", "list.csv"]
 
 
-def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_told(
+def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_reported(
     matcher: VectorMatcher, tmp_path: Path
 ) -> None:
     part = tmp_path / "part.mpg"

@@ -312,7 +312,7 @@ def test_ctrl_c_ends_with_all_files_complete(
     assert capture.read()[0]
 
 
-def test_whom_a_gallery_knows_is_called_by_name(
+def test_a_person_of_the_gallery_is_called_by_name(
     model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("faiss", reason="needs faiss-cpu: install [cpu] or [edge]")
