@@ -146,7 +146,7 @@ class Gallery(Closeable):
         1
         """
         matcher = matcher_of(self._model)
-        stills, arrays = _told_apart(images)
+        stills, arrays = _paths_and_arrays(images)
         entries = [*(list_images(stills) if stills else ()), *map(_entry_of, arrays)]
         entries = _labelled(entries, people, cameras, times)
         opened = self._open(create=True)
@@ -271,7 +271,7 @@ class Gallery(Closeable):
         return self._opened
 
 
-def _told_apart(images: Images) -> tuple[list[Path], list[Image]]:
+def _paths_and_arrays(images: Images) -> tuple[list[Path], list[Image]]:
     """Paths (files, folders, CSV files) and checked arrays. Paths come first in the gallery."""
     paths: list[Path] = []
     arrays: list[Image] = []

@@ -63,6 +63,14 @@ def search_gallery(
     that are intact are searched. Raises DataError for an image that cannot be read or if there is
     no gallery, ModelFileError for another model's gallery, ConfigError for an unknown index,
     OutputError, MissingPackageError.
+
+    >>> with reid.Gallery.open(folder / "people.gallery", model) as gallery:
+    ...     added = gallery.add(people / "query")
+    >>> query = next((people / "query").glob("*.jpg"))
+    >>> to_search = GalleryToOpen(str(folder / "people.gallery"))
+    >>> report = search_gallery(ModelToOpen(run, "cpu"), to_search, [query], k=2)
+    >>> [len(answer.matches) for answer in report.answers]
+    [2]
     """
     queries = [read_image(path) for path in images]
     with opened(model, gallery, partial=True) as (matcher, store):

@@ -118,6 +118,10 @@ def watch_cameras(
     All output files are then complete. ``reporter`` counts frames and gets a line about each
     change of a camera. Raises ConfigError for malformed sources, DataError if all cameras fail,
     ModelFileError for a model, detector or gallery that cannot be used, OutputError.
+
+    >>> settings = WatchSettings((f"door={people / 'query'}",), max_rounds=2)
+    >>> watch_cameras(ModelToOpen(run, "cpu"), settings).report.frames
+    2
     """
     sources = settings.checked_sources(model.path)
     if shows_password(settings.sources):

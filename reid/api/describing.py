@@ -52,6 +52,11 @@ def describe_dataset(
     ``side`` is gallery or query; ``graph`` and ``stored`` are those of ``describe_to_file``.
     Raises OutputError if ``out`` is an input, and what ``split_as_trained`` and
     ``describe_to_file`` raise.
+
+    >>> file = folder / "query.safetensors"
+    >>> described = describe_dataset(run, "synthetic", people, file, side="query")
+    >>> described.images == len(reid.Features.load(file))
+    True
     """
     split = split_as_trained(model, dataset, root, asked)
     records = split.gallery if side == "gallery" else split.query
