@@ -1,7 +1,7 @@
 """Whether an encrypted camera is the one it claims to be, asked before its stream is opened.
 
 FFmpeg checks no certificate by default. It has an option for https and none for rtsps, so a
-TLS handshake of ours goes first, with Python's ``ssl`` module, and refuses a camera whose
+TLS handshake goes first, with Python's ``ssl`` module, and refuses a camera whose
 certificate is not trusted.
 """
 

@@ -1,4 +1,4 @@
-"""Events in a file that cameras outlive: a full disk is reported once, retried, and counted."""
+"""Events in a file. A full disk stops no camera: it is reported once, retried, and counted."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def settings_from_solver(solver: SolverParameter, where: Path | str) -> SolverSe
 
     Missing fields have Caffe's defaults: no momentum, no weight decay, iter_size 1. ``exp``,
     ``poly`` with power 1 and ``multistep`` with evenly spaced steps are converted to the
-    policy of ours with the same learning rates. Raises CaffeError if the solver has an invalid
+    policy here with the same learning rates. Raises CaffeError if the solver has an invalid
     value or one without an equivalent here.
     """
     base_lr, max_iter = _number(solver, "base_lr", where), int(solver.max_iter)
