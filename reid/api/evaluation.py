@@ -22,7 +22,7 @@ from reid.evaluation.evaluating import (
     with_shots,
 )
 from reid.evaluation.reranking import Reranking
-from reid.evaluation.telling import Finding, told
+from reid.evaluation.summary import Finding, summary
 from reid.files import write_text
 from reid.matching import Matcher
 from reid.matching.vectors import DESCRIBE_BATCH
@@ -92,12 +92,12 @@ class Comparison:
         """What shortlists lose compared with the whole gallery."""
         return cascades(self.reports, self.shortlists)
 
-    def told(
+    def summary(
         self, *, camera_pairs: bool = False, published: bool = False
     ) -> tuple[dict[str, Any], str]:
         """All results as plain values, and as text."""
         split = self.evaluations[0].split
-        return told(
+        return summary(
             self.reports,
             self.cascades,
             self.consistencies,
@@ -125,7 +125,7 @@ class Comparison:
 
     def write_page(self, path: Path) -> Path:
         """Write the page as one self-contained file."""
-        found, _ = self.told()
+        found, _ = self.summary()
         with tempfile.TemporaryDirectory() as folder:
             pictures, not_drawn = _drawing()(Path(folder), self.models, self.evaluations, False)
         text = eval_page(found, self.reports, self.cascades, pictures=pictures, not_drawn=not_drawn)
@@ -189,7 +189,7 @@ class EvaluationResult:
 
     def to_text(self) -> str:
         """The tables that ``reid eval`` prints."""
-        return self._comparison.told()[1]
+        return self._comparison.summary()[1]
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write a page with results and pictures; returns its path.
@@ -203,7 +203,7 @@ class EvaluationResult:
         if target.suffix.lower() in (".html", ".htm"):
             return self._comparison.write_page(target)
         prepare_report(target)
-        found, _ = self._comparison.told()
+        found, _ = self._comparison.summary()
         return self._comparison.write_report(target, found)[0]
 
     def _repr_html_(self) -> str:

@@ -82,7 +82,7 @@ def _evaluate(models: tuple[Path, ...], name: str, data_root: Path, picture: Pat
     with progress_bar() as bar:
         compared = compare_models(models, Settings(name, data_root), reporter=bar)
     compared.write_picture(picture)
-    return compared.told()
+    return compared.summary()
 
 
 def _prove(

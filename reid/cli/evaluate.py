@@ -137,7 +137,7 @@ def evaluate(
             batch_size=batch,
             reporter=bar,
         )
-    found, words = compared.told(camera_pairs=camera_pairs, published=published)
+    found, words = compared.summary(camera_pairs=camera_pairs, published=published)
     click.echo(json.dumps(found, indent=2) if as_json else words)
     if picture is not None:
         compared.write_picture(picture, worst_first=worst_first)

@@ -46,7 +46,7 @@ from reid.types import (
     Split,
 )
 
-TELL_S = 2.0
+ANNOUNCED_S = 2.0
 """Comparisons that take longer are announced and have a bar; a shortlist's always are."""
 
 TRIALS = 10
@@ -125,9 +125,9 @@ def evaluate(
         if best and seconds:
             num_all, whole = len(split.query) * len(split.gallery), matcher.seconds(query, gallery)
             reporter.say(f"{line} (all {num_all:,}: {_span(whole)})")
-        elif seconds > TELL_S:
+        elif seconds > ANNOUNCED_S:
             reporter.say(line)
-        if seconds > TELL_S:
+        if seconds > ANNOUNCED_S:
             count = reporter.begin("comparing", num_pairs)
         distances = matcher.tiles(query, gallery, count, best, reporter.say)
     start = time.perf_counter()

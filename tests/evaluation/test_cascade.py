@@ -66,7 +66,7 @@ def test_without_the_whole_gallery_there_is_nothing_to_compare_with() -> None:
     assert savings([]) == []
 
 
-def test_savings_are_told_a_line_per_shortlist() -> None:
+def test_savings_are_reported_a_line_per_shortlist() -> None:
     assert savings(cascades(ONE, (5, 0, 20))) == [
         "against the whole gallery\n"
         "one, best 5: loses 10.0 points of rank-1 and -2.0 of mAP (step); saves 87.5% of the "

@@ -86,7 +86,7 @@ def test_no_query_with_an_answer_has_a_line_of_its_own() -> None:
     assert "excluded from the means" not in text
 
 
-def test_rates_of_pairs_are_told_and_where_pairs_are_too_few() -> None:
+def test_rates_of_pairs_are_reported_and_where_pairs_are_too_few() -> None:
     text = table([report("run", tpr={1e-2: 0.912, 1e-3: 0.5, 1e-4: None}), report("other")])
     assert text.splitlines()[-4:] == [
         "",

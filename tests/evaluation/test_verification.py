@@ -116,9 +116,9 @@ def test_too_few_pairs_have_no_rate() -> None:
     assert found.tpr_at(1e-2) is None
     assert found.tpr_at(1 / 99) == 1.0
     strangers = Labels(np.full(100, 2), np.full(100, 2))
-    nobody = counted(matrix, query, strangers)
-    assert nobody.tpr_at(0.5) is None
-    fpr, tpr = nobody.roc()
+    no_match = counted(matrix, query, strangers)
+    assert no_match.tpr_at(0.5) is None
+    fpr, tpr = no_match.roc()
     assert (fpr[-1], tpr.max()) == (1.0, 0.0)
 
 

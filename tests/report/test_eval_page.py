@@ -102,7 +102,7 @@ def test_what_a_shortlist_loses_and_saves_is_on_the_page(tmp_path: Path) -> None
     assert ["run & co, best 10", "1.8", "1.8", "90.0%", "5.5 s", "3.2"] in rows
 
 
-def test_a_shortlist_alone_is_told_how_to_know_its_loss(tmp_path: Path) -> None:
+def test_a_shortlist_alone_says_how_to_know_its_loss(tmp_path: Path) -> None:
     assert "--shortlist 0" in page_of(tmp_path, SHORT, shortlists=(10,))
     assert "--shortlist" not in page_of(tmp_path, WHOLE, VECTORS, shortlists=(0,))
 
@@ -221,7 +221,7 @@ CONSISTENT = {
     "mean_correlation": 0.81239,
     "num_images": 1234,
     "num_flat": 2,
-    "class": "the class of whom",
+    "class": "the class of people",
 }
 
 
@@ -231,7 +231,7 @@ def test_the_consistency_of_the_two_scales_is_on_the_page_with_the_class(tmp_pat
     text = write_report(tmp_path, found, [WHOLE]).read_text()
     assert ["<sis>", "0.812", "1,234", "2"] in rows_of(text)
     assert ["flat", "-", "0", "2"] in rows_of(text)
-    assert "the class of whom" in Page(text).words
+    assert "the class of people" in Page(text).words
 
 
 def test_every_other_model_stands_against_the_first(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def msp_cnn_report(road: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder.mkdir(parents=True)
     for name in NAMES:
         (folder / name).write_bytes(b"of another model")
-    (folder / "mine.png").write_bytes(b"of nobody's")
+    (folder / "mine.png").write_bytes(b"not of the report")
     models = [str(road.run), str(road.onnx("fp32"))]
     with pytest.MonkeyPatch.context() as patched:
         said: list[str] = []
@@ -168,9 +168,9 @@ def test_runs_of_sisnet_stand_side_by_side_with_the_consistency_of_their_maps(
     assert [one["model"] for one in found] == models
     read = page_of(folder)
     for one in found:
-        told = f"{one['mean_correlation']:.3f}"
-        assert f"{one['model']}: mean correlation {told}" in printed
-        assert told in read.words
+        correlation = f"{one['mean_correlation']:.3f}"
+        assert f"{one['model']}: mean correlation {correlation}" in printed
+        assert correlation in read.words
     assert "first scale's largest logit" in read.words
     assert len(read.images) == 4
 
@@ -181,13 +181,13 @@ def test_without_a_query_that_has_an_answer_the_report_says_so(
     people = tmp_path / "people"
     shutil.copytree(road.people, people)
     for image in (people / "query").iterdir():
-        image.rename(image.with_name(f"9{image.name[1:]}"))  # people whom the gallery has not
+        image.rename(image.with_name(f"9{image.name[1:]}"))  # people who are not in the gallery
     assert main(["eval", str(road.run), *data_of(people), "--report", str(tmp_path / "r")]) == 0
     assert files_in(tmp_path / "r") == ["curves.png", "distances.png", "index.html", "report.json"]
     assert "no query has a correct match" in page_of(tmp_path / "r").words
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_described(
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_described(
     road: Any, road_data: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
