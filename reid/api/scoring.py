@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,16 @@ from reid.api.arrays import checked_matrix
 from reid.errors import ConfigError, InputError
 from reid.evaluation.scoring import measure
 from reid.matching.labels import Labels
-from reid.types import JUNK_ID, IntArray, Protocol
+from reid.types import JUNK_ID, FloatArray, IntArray, Protocol
+
+_ZERO = 1e-3
+"""The distance of an image to itself, as a share of the median: rounding of float32 vectors."""
+
+_AGAINST_ITSELF = (
+    "query and gallery look like the same images: each query is at distance 0 from its own "
+    "gallery image, a correct match, so the results are too good; take the query images out of "
+    "the gallery, or give cameras"
+)
 
 Ids = Sequence[int] | Sequence[str] | npt.NDArray[np.generic]
 """Identities or cameras: whole numbers or names."""
@@ -54,7 +64,8 @@ def score(
     ``query_ids`` (Q,) and ``gallery_ids`` (G,) are identities, as numbers or names. A gallery
     image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a query never
     matches an image of its own identity and camera; without them every image of its identity is
-    a correct match. ``protocol`` is ``market`` (the whole gallery), ``single_shot``
+    a correct match, an image at distance 0 from itself too, of which a warning tells where query
+    and gallery are the same. ``protocol`` is ``market`` (the whole gallery), ``single_shot``
     or ``multi_shot`` (random draws of ``shots`` images an identity, ``trials`` of them from
     ``seed``).
 
@@ -72,6 +83,8 @@ def score(
             "query_cameras and gallery_cameras go together; found only one: give both, or neither"
         )
     if query_cameras is None or gallery_cameras is None:
+        if _is_against_itself(matrix, *people):
+            warnings.warn(_AGAINST_ITSELF, stacklevel=2)
         cameras = np.zeros(matrix.shape[0], np.int64), np.ones(matrix.shape[1], np.int64)
     else:
         cameras = _numbers(
@@ -93,6 +106,13 @@ def score(
         num_query=scores.num_query,
         num_unanswerable=scores.num_unanswerable,
     )
+
+
+def _is_against_itself(matrix: FloatArray, query: IntArray, gallery: IntArray) -> bool:
+    """Whether two images or more are both query and gallery: each at distance 0 from itself."""
+    if len(matrix) < 2 or not np.array_equal(query, gallery):
+        return False
+    return bool((np.abs(np.diagonal(matrix)) <= _ZERO * np.median(np.abs(matrix))).all())
 
 
 def _numbers(

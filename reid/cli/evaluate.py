@@ -20,6 +20,11 @@ from reid.progress import progress_bar, say
 @options.split_seed
 @options.own_images
 @options.all_test
+@click.option(
+    "--allow-trained-on",
+    is_flag=True,
+    help="Evaluate also if test images were trained on; the results then say how many.",
+)
 @options.device
 @options.threads
 @click.option(
@@ -41,8 +46,9 @@ from reid.progress import progress_bar, say
     "--shots",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Rank people by the nearest of N random gallery images of each from other cameras: "
-    "1 is single-shot, more is multi-shot (default: the dataset's own protocol).",
+    help="Evaluate single-shot (1) or multi-shot (more) by CUHK's protocol: people are ranked by "
+    "the nearest of N random gallery images of each, from cameras other than the query's; wrong "
+    "people of the query's own camera are left out too (default: the dataset's own protocol).",
 )
 @click.option(
     "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
@@ -92,6 +98,7 @@ def evaluate(
     distractors: tuple[str, ...],
     layout: str,
     all_test: bool,
+    allow_trained_on: bool,
     device: str,
     threads: int,
     batch: int | None,
@@ -132,6 +139,7 @@ def evaluate(
         distractors=distractors,
         layout=layout,
         all_test=all_test,
+        allow_trained_on=allow_trained_on,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])
