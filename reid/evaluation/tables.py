@@ -27,13 +27,13 @@ def percent(share: float) -> str:
     >>> percent(0.8655), percent(0.86545), percent(0.86555)
     ('86.55', '86.55', '86.56')
     """
-    exact = 100 * Decimal(repr(float(share)))
+    exact = 100 * Decimal(repr(round(float(share), 12)))  # a mean is not its exact digits
     return str(exact.quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
 def points(difference: float, sign: str = "") -> str:
     """A difference of shares in percentage points, never ``-0.00``; ``sign`` + shows a plus."""
-    rounded = Decimal(percent(round(difference, 12)))  # 0.61 - 0.592 is 0.018 and a little
+    rounded = Decimal(percent(difference))
     return f"{rounded:{sign}}" if rounded else "0.00"
 
 
