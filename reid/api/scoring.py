@@ -16,12 +16,11 @@ from reid.matching.labels import Labels
 from reid.types import JUNK_ID, FloatArray, IntArray, Protocol
 
 _ZERO = 1e-3
-"""The distance of an image to itself, as a share of the median: rounding of float32 vectors."""
+"""The distance of an image to itself, as a share of the mean: rounding of float32 vectors."""
 
-_AGAINST_ITSELF = (
-    "query and gallery look like the same images: each query is at distance 0 from its own "
-    "gallery image, a correct match, so the results are too good; take the query images out of "
-    "the gallery, or give cameras"
+_OWN_MATCHES = (
+    "every query has a correct match at distance 0, as if it were in the gallery itself: the "
+    "results are too good; take the query images out of the gallery, or give cameras"
 )
 
 Ids = Sequence[int] | Sequence[str] | npt.NDArray[np.generic]
@@ -64,9 +63,8 @@ def score(
     ``query_ids`` (Q,) and ``gallery_ids`` (G,) are identities, as numbers or names. A gallery
     image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a query never
     matches an image of its own identity and camera; without them every image of its identity is
-    a correct match, an image at distance 0 from itself too, of which a warning tells where query
-    and gallery are the same. ``protocol`` is ``market`` (the whole gallery), ``single_shot``
-    or ``multi_shot`` (random draws of ``shots`` images an identity, ``trials`` of them from
+    a correct match, and a warning tells if that seems to be the query itself. ``protocol`` is
+    ``market`` (the whole gallery), ``single_shot`` or ``multi_shot`` (random draws of ``shots`` images an identity, ``trials`` of them from
     ``seed``).
 
     Raises InputError for arrays of other shapes, lengths or kinds, ConfigError for an unknown
@@ -83,8 +81,8 @@ def score(
             "query_cameras and gallery_cameras go together; found only one: give both, or neither"
         )
     if query_cameras is None or gallery_cameras is None:
-        if _is_against_itself(matrix, *people):
-            warnings.warn(_AGAINST_ITSELF, stacklevel=2)
+        if _are_in_the_gallery(matrix, *people):
+            warnings.warn(_OWN_MATCHES, stacklevel=2)
         cameras = np.zeros(matrix.shape[0], np.int64), np.ones(matrix.shape[1], np.int64)
     else:
         cameras = _numbers(
@@ -108,11 +106,10 @@ def score(
     )
 
 
-def _is_against_itself(matrix: FloatArray, query: IntArray, gallery: IntArray) -> bool:
-    """Whether two images or more are both query and gallery: each at distance 0 from itself."""
-    if len(matrix) < 2 or not np.array_equal(query, gallery):
-        return False
-    return bool((np.abs(np.diagonal(matrix)) <= _ZERO * np.median(np.abs(matrix))).all())
+def _are_in_the_gallery(matrix: FloatArray, query: IntArray, gallery: IntArray) -> bool:
+    """Whether every query (of two or more) has a correct match at distance 0: itself."""
+    near = np.abs(matrix) <= _ZERO * np.mean(np.abs(matrix))
+    return len(query) > 1 and bool((near & (query[:, None] == gallery)).any(axis=1).all())
 
 
 def _numbers(

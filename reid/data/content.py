@@ -29,13 +29,14 @@ def hash_of(content: bytes) -> bytes:
 
 def image_hashes(
     records: Sequence[ImageRecord],
-    progress: Callable[[int], object] = lambda count: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
     threads: int = 0,
 ) -> Iterator[bytes]:
     """The hash of each image's file, in order; one image per thread is in memory.
 
-    ``progress`` is called with the number of images done since; ``threads`` 0 is two per core,
-    as reading waits for the disk. Raises DataError for a file that cannot be read.
+    Of more than a thousand images ``progress`` is called with (done, total) now and then;
+    ``threads`` 0 is two per core, as reading waits for the disk. Raises DataError for a file that
+    cannot be read.
 
     >>> trained = frozenset(image_hashes(split.train))
     >>> trained.intersection(image_hashes(split.query))
@@ -45,7 +46,8 @@ def image_hashes(
         for at in range(0, len(records), _AT_ONCE):
             part = records[at : at + _AT_ONCE]
             yield from pool.map(_hash_of_file, part)
-            progress(len(part))
+            if len(records) > _AT_ONCE:
+                progress(at + len(part), len(records))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from reid.data.content import image_hashes, people_hashes
 from reid.errors import DataError, few_of
 from reid.model_file.opening import ModelFile
-from reid.progress import Reporter
+from reid.progress import Reporter, counted
 from reid.types import DISTRACTOR_ID, JUNK_ID, ImageRecord, Split
 
 
@@ -40,28 +40,28 @@ def overlaps(
     trained on and that is not allowed, or an image cannot be read; CheckpointError.
     """
     files = [ModelFile.at(model) for model in models]
+    names = [str(one.path if isinstance(one, ModelFile) else one) for one in models]
     trained = [file.checkpoint.trained_images if file.is_checkpoint else None for file in files]
     own = _warning_of_own_matches(own_matches(split))
     # Images that the protocol skips have no part in the results.
-    counted = (one for one in (*split.query, *split.gallery) if one.person_id != JUNK_ID)
-    tested = list({one.path: one for one in counted}.values())
+    both = (one for one in (*split.query, *split.gallery) if one.person_id != JUNK_ID)
+    tested = list({one.path: one for one in both}.values())
     hashes: tuple[bytes, ...] = ()
     if any(one is not None for one in trained):
-        progress = reporter.begin("hashing test images", len(tested))
-        hashes = tuple(image_hashes(tested, progress))
+        hashes = tuple(image_hashes(tested, counted(reporter, "hashing test images")))
     people = people_hashes(split, tested, root)
     found = []
-    for model, one in zip(models, trained, strict=True):
+    for name, one in zip(names, trained, strict=True):
         if one is None:
             found.append(Overlap(None, own))
             continue
         pairs = zip(tested, hashes, strict=True)
         again = [record.path for record, digest in pairs if digest in one.images]
         if again and not allow_trained_on:
-            raise DataError(_refusal(str(model), again, len(tested)))
-        names = sorted(name for digest, name in people.items() if digest in one.people)
-        shared = () if again else _warning_of_names(str(model), names)
-        found.append(Overlap(len(again), (*own, *shared)))
+            raise DataError(_refusal(name, again, len(tested)))
+        shared = sorted(person for digest, person in people.items() if digest in one.people)
+        alike = () if again else _warning_of_names(name, shared)
+        found.append(Overlap(len(again), (*own, *alike)))
     return found
 
 

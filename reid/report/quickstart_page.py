@@ -51,13 +51,13 @@ def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
     rows = [
         (
             Path(model["model"]).name,
-            *(percent(model["cmc"][f"rank{k}"]) for k in (1, 5, 10)),
-            *(percent(model[name]) for name in ("map_step", "map_trapezoid", "minp")),
+            *(f"{percent(model['cmc'][f'rank{k}'])} %" for k in (1, 5, 10)),
+            *(f"{percent(model[name])} %" for name in ("map_step", "map_trapezoid", "minp")),
         )
         for model in models
     ]
-    head = ("model, %", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP")
-    return table(head, [*rows, ("chance", percent(chance), *5 * ("",))])
+    head = ("model", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP")
+    return table(head, [*rows, ("chance", f"{percent(chance)} %", *5 * ("",))])
 
 
 def _files(folder: Path, report: Mapping[str, Any]) -> str:

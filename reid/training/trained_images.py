@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.data.content import HASH_BYTES, TrainedImages, image_hashes, people_hashes
 from reid.errors import CheckpointError
-from reid.progress import Reporter
+from reid.progress import Reporter, counted
 from reid.training.checkpoint import IMAGES, PEOPLE, Checkpoint, load_checkpoint
 from reid.types import Split
 
@@ -31,8 +31,7 @@ def hashes_to_keep(
     """
     if checkpoint is not None and checkpoint.trained_images is not None:
         return {name: checkpoint.training[name] for name in (IMAGES, PEOPLE)}
-    progress = reporter.begin("hashing training images", len(split.train))
-    images = set(image_hashes(split.train, progress))
+    images = set(image_hashes(split.train, counted(reporter, "hashing training images")))
     if pretrained is not None:
         images |= _hashes_in(pretrained).images
     return {IMAGES: _rows(images), PEOPLE: _rows(people_hashes(split, split.train, root))}

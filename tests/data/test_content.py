@@ -26,10 +26,12 @@ def test_hashes_come_in_order_and_are_those_of_the_bytes(
 ) -> None:
     monkeypatch.setattr(content, "_AT_ONCE", 3)
     records = _records(write_pictures(tmp_path, [f"{n}.png" for n in range(8)]))
-    counts: list[int] = []
+    counts: list[tuple[int, int]] = []
     expected = [hashlib.blake2b(one.path.read_bytes(), digest_size=16).digest() for one in records]
-    assert list(image_hashes(records, counts.append)) == expected
-    assert counts == [3, 3, 2]
+    assert list(image_hashes(records, lambda *count: counts.append(count))) == expected
+    assert counts == [(3, 8), (6, 8), (8, 8)]
+    assert list(image_hashes(records[:3], lambda *count: counts.clear())) == expected[:3]
+    assert counts  # a few images are not reported
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:

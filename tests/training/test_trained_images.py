@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from reid.data import load_split
+from reid.data import content, load_split
 from reid.data.content import image_hashes
 from reid.errors import CheckpointError
 from reid.progress import SILENT
@@ -31,8 +31,9 @@ def kept(checkpoint: Checkpoint, training: dict[str, Any]) -> Checkpoint:
 
 
 def test_the_hashes_of_all_training_images_are_kept(
-    people: Path, split: Split, checkpoint: Checkpoint
+    people: Path, split: Split, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(content, "_AT_ONCE", 10)
     heard = Heard()
     training = hashes_to_keep(split, people, None, None, heard)
     found = kept(checkpoint, training).trained_images
