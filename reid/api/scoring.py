@@ -64,8 +64,8 @@ def score(
     image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a query never
     matches an image of its own identity and camera; without them every image of its identity is
     a correct match, and a warning tells if that seems to be the query itself. ``protocol`` is
-    ``market`` (the whole gallery), ``single_shot`` or ``multi_shot`` (random draws of ``shots`` images an identity, ``trials`` of them from
-    ``seed``).
+    ``market`` (the whole gallery), ``single_shot`` or ``multi_shot`` (random draws of ``shots``
+    images an identity, ``trials`` of them from ``seed``).
 
     Raises InputError for arrays of other shapes, lengths or kinds, ConfigError for an unknown
     protocol or less than one trial or shot.
