@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import tempfile
@@ -21,8 +22,10 @@ from reid.evaluation.evaluating import (
     split_as_trained,
     with_shots,
 )
+from reid.evaluation.overlap import Overlap, overlaps
 from reid.evaluation.reranking import Reranking
 from reid.evaluation.summary import Finding, summary
+from reid.evaluation.tables import cautions, percent, short_names
 from reid.files import write_text
 from reid.matching import Matcher
 from reid.matching.vectors import DESCRIBE_BATCH
@@ -30,7 +33,7 @@ from reid.model_file.opening import ModelFile
 from reid.progress import Reporter
 from reid.report.drawing import smallest
 from reid.report.eval_page import eval_page, write_report
-from reid.report.html_page import figure, table
+from reid.report.html_page import figure, paragraph, table
 from reid.report.ranked import ranked_list_picture, write_ranked_list
 from reid.types import EvalReport, Split
 
@@ -54,6 +57,7 @@ class Settings:
     asked: AskedSplit = AS_TRAINED
     query_file: Path | None = None
     gallery_file: Path | None = None
+    allow_trained_on: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
         """The split of ``trained``'s training, unless the settings name another."""
@@ -63,6 +67,13 @@ class Settings:
             )
         split = split_as_trained(trained, self.dataset, self.root, self.asked)
         return with_shots(split, self.shots) if self.shots else split
+
+    def overlaps(
+        self, models: Sequence[Path | ModelFile], split: Split, reporter: Reporter
+    ) -> list[Overlap]:
+        """Each model's overlap of training and test. Raises DataError if it is not allowed."""
+        allow = self.allow_trained_on
+        return overlaps(models, split, self.root, allow_trained_on=allow, reporter=reporter)
 
     @property
     def reranking(self) -> Reranking | None:
@@ -183,8 +194,8 @@ class EvaluationResult:
 
     def __repr__(self) -> str:
         return (
-            f"<{self.report.model} on {self.report.dataset}: rank-1 {self.rank1:.1%}, "
-            f"mAP {self.mAP:.1%}>"
+            f"<{self.report.name} on {self.report.dataset}: rank-1 {percent(self.rank1)} %, "
+            f"mAP {percent(self.mAP)} %>"
         )
 
     def to_text(self) -> str:
@@ -211,8 +222,8 @@ class EvaluationResult:
         shares = {**{f"rank-{rank}": share for rank, share in self.cmc.items()}, "mAP": self.mAP}
         names = ["model", "dataset", *shares, "mINP"]
         shown = [*shares.values(), report.minp]
-        cells = [report.model, report.dataset, *map(_percent, shown)]
-        html = table(names, [cells])
+        cells = [report.name, report.dataset, *(f"{percent(one)} %" for one in shown)]
+        html = table(names, [cells]) + "".join(map(paragraph, cautions([report])))
         try:
             kept = min(_LISTS_SHOWN, evaluation.kept.indices.shape[1])
             split = evaluation.split
@@ -230,17 +241,15 @@ def figure_words(words: str) -> str:
     return table([words], [])
 
 
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
 def evaluate_matcher(
     matcher: Matcher[Any], file: ModelFile, path: Path, settings: Settings, reporter: Reporter
 ) -> EvaluationResult:
     """Evaluate an open model; its name in the report is that of its path."""
+    split = settings.split(file)
+    (overlap,) = settings.overlaps([file], split, reporter)
     evaluation = evaluate(
         matcher,
-        settings.split(file),
+        split,
         best=settings.shortlists[0] if settings.shortlists else 0,
         rerank=settings.reranking,
         query_file=settings.query_file,
@@ -248,7 +257,30 @@ def evaluate_matcher(
         reporter=reporter,
         model_name=str(path),
     )
-    return EvaluationResult(Comparison((path,), (evaluation,)))
+    return EvaluationResult(Comparison((path,), _reported([evaluation], [overlap])))
+
+
+def _reported(
+    evaluations: Sequence[Evaluation], found: Sequence[Overlap]
+) -> tuple[Evaluation, ...]:
+    """The evaluations with their models' short names and overlaps, one of each model in turn.
+
+    A model has as many evaluations as the others: one for each graph, shortlist and re-ranking.
+    """
+    names = short_names([one.report.model for one in evaluations])
+    per_model = len(evaluations) // len(found)
+    return tuple(
+        dataclasses.replace(
+            one,
+            report=dataclasses.replace(
+                one.report,
+                short_name=names[one.report.model],
+                num_trained_on=found[i // per_model].num_trained_on,
+                warnings=found[i // per_model].warnings,
+            ),
+        )
+        for i, one in enumerate(evaluations)
+    )
 
 
 def compare_models(
@@ -267,9 +299,13 @@ def compare_models(
     """
     are_runs = [ModelFile.at(model).is_checkpoint for model in models]
     reranking = settings.reranking
-    evaluations = evaluate_models(
+    split = settings.split(models[0])
+    found = settings.overlaps(models, split, reporter)
+    for line in dict.fromkeys(line for one in found for line in one.warnings):
+        reporter.say(f"warning: {line}")
+    measured = evaluate_models(
         models,
-        settings.split(models[0]),
+        split,
         shortlists=settings.shortlists,
         rerank=reranking,
         graphs=graphs,
@@ -284,7 +320,7 @@ def compare_models(
     if any(are_runs):
         consistencies = importlib.import_module(_MAPS).map_consistencies(
             models,
-            evaluations[0].split.query,
+            measured[0].split.query,
             device=device,
             threads=threads,
             batch_size=batch_size or DESCRIBE_BATCH,
@@ -292,7 +328,7 @@ def compare_models(
         )
     return Comparison(
         tuple(models),
-        tuple(evaluations),
+        _reported(measured, found),
         settings.shortlists,
         tuple(consistencies),
         against_first=len(models) > 1 or len(graphs) > 1 or reranking is not None,

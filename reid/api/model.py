@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -207,18 +208,25 @@ class Model(Closeable):
         split_seed: int | None = None,
         query_features: str | os.PathLike[str] | None = None,
         gallery_features: str | os.PathLike[str] | None = None,
+        allow_trained_on: bool = False,
         progress: bool | Reporter = False,
     ) -> EvaluationResult:
         """Evaluate on a dataset by its protocol: CMC, mAP, mINP.
 
         ``dataset`` is one of ``reid.datasets()``, ``root`` its folder. A random split is that of
         the model's training, unless ``test_identities`` or ``split_seed`` choose another.
-        ``shots`` ranks people by that many random images of each; ``rerank`` is k-reciprocal
+        ``shots`` is CUHK's protocol, single-shot (1) or multi-shot: people are ranked by that
+        many random images of each, none from the query's camera; ``rerank`` is k-reciprocal
         re-ranking (True, or k1, k2 and lambda); the ``*_features`` are files of
         ``reid describe``. All results are shares of 1.
 
-        Raises DataError for an unknown dataset, a missing folder or a damaged image, ConfigError
-        for settings that do not fit the model, ModelFileError, ClosedError.
+        Test images that the model was trained on are refused, unless ``allow_trained_on``: then
+        ``result.report.num_trained_on`` counts them (None for a file that does not tell). Other
+        reasons why the results may be too good are warnings, also in ``result.report.warnings``.
+
+        Raises DataError for an unknown dataset, a missing folder, a damaged image or test images
+        that were trained on, ConfigError for settings that do not fit the model, ModelFileError,
+        ClosedError.
 
         >>> result = model.evaluate("synthetic", root=people)
         >>> 0 <= result.rank1 <= 1 and 0 <= result.mAP <= 1
@@ -234,9 +242,13 @@ class Model(Closeable):
             asked=AskedSplit(test_identities, split_seed),
             query_file=None if query_features is None else Path(query_features),
             gallery_file=None if gallery_features is None else Path(gallery_features),
+            allow_trained_on=allow_trained_on,
         )
         with reporting(progress) as reporter, named_packages():
-            return evaluate_matcher(matcher, self._file, self.path, settings, reporter)
+            result = evaluate_matcher(matcher, self._file, self.path, settings, reporter)
+        for line in result.report.warnings:
+            warnings.warn(line, stacklevel=2)
+        return result
 
     def export(
         self,

@@ -22,6 +22,7 @@ from reid.api.training import train
 from reid.config.toml import resolve_config
 from reid.data.synthetic.writing import write_synthetic
 from reid.errors import BuildError, MissingPackageError, OutputError, ReidError
+from reid.evaluation.tables import percent
 from reid.files import write_text
 from reid.model_file.opening import CHECKPOINT_NAME, ModelFile
 from reid.packages import named_packages
@@ -308,7 +309,7 @@ def _finish(quick: Quickstart, run: Path) -> Path:
     best = quick.report["eval"]["models"][0]["cmc"]["rank1"]
     chance = quick.report["eval"]["chance_rank1"]
     say(
-        f"\ndone in {seconds:.0f} s: rank-1 {best:.1%} on unseen people; "
-        f"of a random ranking: {chance:.1%}"
+        f"\ndone in {seconds:.0f} s: rank-1 {percent(best)} % on unseen people; "
+        f"of a random ranking: {percent(chance)} %"
     )
     return page

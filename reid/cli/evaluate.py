@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
 @options.data_root
 @options.asked_split
+@click.option(
+    "--allow-trained-on",
+    is_flag=True,
+    help="Evaluate also if test images were trained on; the results then say how many.",
+)
 @options.device
 @options.threads
 @click.option(
@@ -41,8 +46,9 @@ if TYPE_CHECKING:
     "--shots",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Rank people by the nearest of N random gallery images of each from other cameras: "
-    "1 is single-shot, more is multi-shot (default: the dataset's own protocol).",
+    help="Evaluate single-shot (1) or multi-shot (more) by CUHK's protocol: people are ranked by "
+    "the nearest of N random gallery images of each, from cameras other than the query's; wrong "
+    "people of the query's own camera are left out too (default: the dataset's own protocol).",
 )
 @click.option(
     "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
@@ -87,6 +93,7 @@ def evaluate(
     name: str,
     data_root: Path,
     asked: AskedSplit,
+    allow_trained_on: bool,
     device: str,
     threads: int,
     batch: int | None,
@@ -122,6 +129,7 @@ def evaluate(
         asked=asked,
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
+        allow_trained_on=allow_trained_on,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])

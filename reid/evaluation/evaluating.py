@@ -171,6 +171,7 @@ def _report(found: Measured, split: Split, model: str) -> EvalReport:
         minp=scores.minp,
         std=scores.std,
         tpr={fpr: found.verification.tpr_at(fpr) for fpr in FPRS},
+        distance_at={fpr: found.verification.distance_at(fpr) for fpr in FPRS},
         camera_pairs=found.camera_pairs,
     )
 

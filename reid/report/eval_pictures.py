@@ -79,7 +79,7 @@ def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
     return Picture(
         "ranked.png",
         "Query images and their nearest gallery images",
-        f"Ranked by {evaluation.report.model}; images that the protocol skips are left out.",
+        f"Ranked by {evaluation.report.name}; images that the protocol skips are left out.",
         ranked_list_picture(
             split.query,
             split.gallery,

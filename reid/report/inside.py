@@ -39,7 +39,7 @@ class OpenedRun:
 
     @property
     def name(self) -> str:
-        return self.evaluation.report.model
+        return self.evaluation.report.name
 
     def sees(self, look: Look) -> Callable[[list[Image]], Any]:
         """The data of ``look`` for images (H, W, 3) uint8 BGR; the type depends on its kind."""

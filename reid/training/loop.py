@@ -36,6 +36,7 @@ from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
 from reid.training.stopping import StopRequest
+from reid.training.trained_images import hashes_to_keep
 
 LOCK_NAME = ".training.lock"
 """Held by the one training that writes into a run folder."""
@@ -97,6 +98,9 @@ def train(
             write_text(out / "config.toml", config_to_toml(config))
             log = RunLog(out, run.loss_names, kept_steps=run.step)
             open_things.callback(log.close)
+            run.trained_images = hashes_to_keep(
+                split, data_root, checkpoint, run.pretrained, reporter
+            )
         if checkpoint is None:
             # What was measured at the start is kept, so that a restart goes on with the same.
             run.save(out)

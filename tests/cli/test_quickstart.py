@@ -26,6 +26,7 @@ from reid.api import quickstart
 from reid.api.quickstart import command_line
 from reid.cli import INTERRUPTED, main
 from reid.errors import BuildError
+from reid.evaluation.tables import percent
 from reid.training.checkpoint import load_checkpoint
 
 Capture = pytest.CaptureFixture[str]
@@ -55,8 +56,8 @@ def test_the_report_has_chance_and_each_model_s_rank_1(road: Any, report: dict[s
     assert [model["model"] for model in models] == names
     assert 0 < report["eval"]["chance_rank1"] < 0.5
     assert models[0]["cmc"]["rank1"] == models[1]["cmc"]["rank1"]
-    assert f"rank-1 {models[0]['cmc']['rank1']:.1%}" in road.stderr
-    assert f"random ranking: {report['eval']['chance_rank1']:.1%}" in road.stderr
+    assert f"rank-1 {percent(models[0]['cmc']['rank1'])} %" in road.stderr
+    assert f"random ranking: {percent(report['eval']['chance_rank1'])} %" in road.stderr
 
 
 def test_the_report_has_the_proofs_and_the_times(report: dict[str, Any]) -> None:

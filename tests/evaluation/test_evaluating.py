@@ -318,6 +318,7 @@ def test_an_evaluation_has_the_curves_and_the_table_of_cameras(split: Split) -> 
     assert found.verification.positives.sum() == positives
     assert found.report.tpr[1e-2] == found.verification.tpr_at(1e-2)
     assert found.report.tpr[1e-4] is None  # of some hundred pairs
+    assert found.report.distance_at[1e-2] == found.verification.distance_at(1e-2)
     cameras = [(one.query_camera, one.gallery_camera) for one in found.report.camera_pairs]
     assert cameras == [(1, 2), (1, 3)]
     assert {one.rank1 for one in found.report.camera_pairs} == {1.0}

@@ -77,7 +77,7 @@ def test_a_run_of_msp_cnn_shows_its_maps_and_its_matches(
     read = page_of(folder)
     assert len(read.images) == 5
     assert "Not drawn" not in read.headings  # the exported file's run is there
-    assert read.words.count(f"Feature maps of {road.run}") == 1
+    assert read.words.count(f"Feature maps of {road.run.name} ") == 1
 
 
 def test_the_report_is_one_file_and_what_was_printed(msp_cnn_report: tuple[Path, str]) -> None:
@@ -133,7 +133,7 @@ def test_a_run_that_compares_pairs_has_its_similarities_and_its_shortlists_in_th
     whole, short = found["models"]
     assert saved["pairs_saved"] == 1 - short["num_compared"] / whole["num_compared"]
     assert saved["rank1_lost"] == whole["cmc"]["rank1"] - short["cmc"]["rank1"]
-    assert f"{run}, best 2: loses" in capsys.readouterr().out
+    assert f"\n{run.name}, best 2: loses" in capsys.readouterr().out
     assert "What was compared" in page_of(folder).headings
 
 
@@ -169,7 +169,7 @@ def test_runs_of_sisnet_stand_side_by_side_with_the_consistency_of_their_maps(
     read = page_of(folder)
     for one in found:
         correlation = f"{one['mean_correlation']:.3f}"
-        assert f"{one['model']}: mean correlation {correlation}" in printed
+        assert f"\n{Path(one['model']).name}: mean correlation {correlation}" in printed
         assert correlation in read.words
     assert "first scale's largest logit" in read.words
     assert len(read.images) == 4

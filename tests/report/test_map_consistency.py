@@ -125,7 +125,7 @@ def test_the_mean_over_the_queries_is_the_same_in_any_batches(
         assert found.mean == pytest.approx(expected, abs=1e-5)
         assert (found.num_images, found.num_flat) == (5, 0)
     assert counted == [2, 2, 1, 5]
-    assert f"{run}: mean correlation {found.mean:.3f} of the two" in found.words()
+    assert found.words().startswith(f"{run.name}: mean correlation {found.mean:.3f} of the two")
     assert "5 query images" in found.words()
 
 
