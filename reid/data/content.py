@@ -52,7 +52,7 @@ def image_hashes(
 
 @dataclass(frozen=True, slots=True)
 class TrainedImages:
-    """What a model keeps of the images it was trained on: hashes, from which no image or name can be read.
+    """Hashes that a model keeps of its training images; no image or name can be read from them.
 
     ``images`` are hashes of files, ``people`` those of ``people_hashes``.
     """
