@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.made_once import made_once
+
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 """Programs that the tests can drive as a browser; `.ci/services` looks for the same."""
@@ -183,10 +185,13 @@ class Road:
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     """The whole road once: people, a trained run, both exports, their proofs and times."""
+    return made_once(tmp_path_factory, "road", lambda folder: _road(folder / "out"))
+
+
+def _road(folder: Path) -> Road:
     from reid.api import quickstart
     from reid.cli import main
 
-    folder = tmp_path_factory.mktemp("road") / "out"
     options = [word for override in TINY for word in ("--set", override)]
     sizes = ["--people", "4", "--train-identities", "6"]
     stdout, stderr = io.StringIO(), io.StringIO()
