@@ -55,6 +55,14 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failed test at once, too: a run that is stopped has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        reason = str(report.longrepr).strip().rpartition("\n")[2]
+        print(f"\nfailed: {report.nodeid}: {reason}", file=sys.stderr, flush=True)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter,
