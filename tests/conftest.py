@@ -59,7 +59,8 @@ def pytest_runtest_makereport(
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name a failed test at once, too: a run that is stopped has no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        reason = str(report.longrepr).strip().rpartition("\n")[2]
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = getattr(crash, "message", str(report.longrepr)).partition("\n")[0]
         print(f"\nfailed: {report.nodeid}: {reason}", file=sys.stderr, flush=True)
 
 
