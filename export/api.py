@@ -17,15 +17,15 @@ from reid.progress import SILENT, Reporter, reporting
 from .parity.proof import Proof
 from .parity.report import Report
 from .pipeline import (
-    DRAWN,
     MAX_PARITY_CROPS,
+    SYNTHETIC,
     Exported,
     build_engines,
-    drawn_or_real,
     export_caffe,
     export_checkpoint,
     one_of_each,
-    prove_on_drawn,
+    prove_on_synthetic,
+    synthetic_or_real,
 )
 from .pipeline import prove as prove_files
 from .tensorrt.options import EngineOptions
@@ -35,7 +35,7 @@ def prove(
     reference: str | os.PathLike[str],
     candidate: str | os.PathLike[str],
     *,
-    dataset: str = DRAWN,
+    dataset: str = SYNTHETIC,
     root: str | os.PathLike[str] | None = None,
     crops: int = MAX_PARITY_CROPS,
     evaluate: bool = True,
@@ -64,7 +64,7 @@ def prove(
     with (
         reporting(progress) as reporter,
         named_packages(),
-        drawn_or_real(dataset, data_root, reference) as split,
+        synthetic_or_real(dataset, data_root, reference) as split,
     ):
         proof = prove_files(
             reference,
@@ -153,7 +153,7 @@ def _proofs(
     """The parity reports that passed. Raises ParityError at the first that failed."""
     found: list[dict[str, object]] = []
     advance = reporter.begin("proving", len(candidates))
-    for proof in prove_on_drawn(run, candidates):
+    for proof in prove_on_synthetic(run, candidates):
         advance(1)
         reporter.say(proof.words())
         proof.settle()

@@ -43,7 +43,7 @@ EXPORT_CROPS = 64
 EXPORT_LAYER_CROPS = 8
 """The same for Caffe files, whose every blob is compared: batches of 1, 3 and 4."""
 
-DRAWN = "synthetic"
+SYNTHETIC = "synthetic"
 """The dataset that is drawn if no folder is given."""
 
 
@@ -142,7 +142,9 @@ def build_engines(
 
 
 @contextmanager
-def drawn_or_real(name: str, data_root: Path | None, model: Path | ModelFile) -> Iterator[Split]:
+def synthetic_or_real(
+    name: str, data_root: Path | None, model: Path | ModelFile
+) -> Iterator[Split]:
     """The named dataset, split as for ``model``'s training; ``synthetic`` without a root is drawn.
 
     Raises DataError for an unknown name, for another dataset without a root, and what
@@ -152,14 +154,14 @@ def drawn_or_real(name: str, data_root: Path | None, model: Path | ModelFile) ->
     if data_root is not None:
         yield split_as_trained(model, name, data_root)
         return
-    if name != DRAWN:
+    if name != SYNTHETIC:
         raise DataError(
             f"dataset {name} needs a folder, found none; give it with --data-root, or leave out "
             "--data to draw synthetic people"
         )
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic(folder, num_train_identities=2, num_test_identities=16, images_per_camera=3)
-        yield load_split(DRAWN, folder)
+        yield load_split(SYNTHETIC, folder)
 
 
 def prove(
@@ -223,13 +225,15 @@ def _opened(stack: ExitStack, path: Path | ModelFile, device: str) -> dict[str, 
     return runners
 
 
-def prove_on_drawn(reference: Path | ModelFile, candidates: Sequence[Path]) -> Iterator[Proof[Any]]:
+def prove_on_synthetic(
+    reference: Path | ModelFile, candidates: Sequence[Path]
+) -> Iterator[Proof[Any]]:
     """Compare new files with their checkpoint on a few synthetic people.
 
     This takes seconds, so rank-1 and mAP are not compared; ``reid parity`` does that. Raises what
     ``prove`` raises.
     """
-    with drawn_or_real(DRAWN, None, reference) as split:
+    with synthetic_or_real(SYNTHETIC, None, reference) as split:
         for candidate in candidates:
             crops = EXPORT_LAYER_CROPS if is_caffemodel(candidate) else EXPORT_CROPS
             yield prove(reference, candidate, split, max_crops=crops, with_evaluation=False)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and reading none that is no file."""
+"""Writing files so that a reader never sees half of one, and reading regular files only."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _remove_if_abandoned(temporary: Path) -> None:
 
 
 def _temporary_file(path: Path, mode: int) -> tuple[Path, int]:
-    """A new file beside ``path``, which nobody can have prepared, and its descriptor with a lock.
+    """A new file beside ``path``, which no one can have prepared, and its descriptor with a lock.
 
     The lock says that its writer lives; the operating system lets go of it when the writer dies.
     """

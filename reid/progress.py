@@ -171,7 +171,7 @@ def say(line: str) -> None:
 
 
 def counted(reporter: Reporter, what: str) -> Callable[[int, int], None]:
-    """What to call with (done, total) as a list grows; the reporter hears of it from then on."""
+    """What to call with (done, total) as a list grows; the first call begins the reporting."""
     advance: Advance = ignore
     before = 0
 

@@ -72,6 +72,20 @@ class Protocol:
     seed: int = 0
     shots: int = 1
 
+    def words(self) -> str:
+        """The protocol in words, with what is in a query's gallery."""
+        if self.name == "multi_query":
+            return "Market protocol, multi-query: the mean of a person's images in a camera"
+        if self.name not in ("single_shot", "multi_shot"):
+            return "Market protocol, single query"
+        number = "one random image"
+        if self.name == "multi_shot":
+            number = f"the nearest of {self.shots} random images"
+        return (
+            f"{self.name.replace('_', '-')} (CUHK's protocol): {number} of each person from the "
+            "other cameras; no image of the query's own camera is ranked"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -146,6 +160,19 @@ class EvalReport:
     compare_s: float = 0.0
     sha256: Mapping[str, str] = field(default_factory=dict)
     """File name -> hash, of the model's files and of features that were read."""
+    num_trained_on: int | None = None
+    """Test images that the model was trained on; None if the file does not tell."""
+    warnings: tuple[str, ...] = ()
+    """Why the results may be too good."""
+    short_name: str = ""
+    """What tables and pages call the model; empty: ``model``."""
+    distance_at: Mapping[float, float | None] = field(default_factory=dict)
+    """False positive rate -> the greatest distance that is accepted there; None as in ``tpr``."""
+
+    @property
+    def name(self) -> str:
+        """The model's name in tables and pages."""
+        return self.short_name or self.model
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``report.json``."""
@@ -155,6 +182,7 @@ class EvalReport:
             "protocol": self.protocol.name,
             "trials": self.protocol.trials,
             "shots": self.protocol.shots,
+            "protocol_words": self.protocol.words(),
             "num_identities": self.num_identities,
             "num_query": self.num_query,
             "num_gallery": self.num_gallery,
@@ -165,10 +193,13 @@ class EvalReport:
             "minp": self.minp,
             "std": dict(self.std),
             "tpr_at_fpr": {str(fpr): value for fpr, value in self.tpr.items()},
+            "distance_at_fpr": {str(fpr): value for fpr, value in self.distance_at.items()},
             "camera_pairs": [dataclasses.asdict(one) for one in self.camera_pairs],
             "reranking": self.reranking,
             "describe_s": self.describe_s,
             "num_compared": self.num_compared,
             "compare_s": self.compare_s,
             "sha256": dict(self.sha256),
+            "num_trained_on": self.num_trained_on,
+            "warnings": list(self.warnings),
         }

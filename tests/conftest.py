@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: a handful of drawn people and a tiny configuration."""
+"""Fixtures that several rooms share: a handful of synthetic people and a tiny configuration."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.made_once import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -51,6 +53,15 @@ def pytest_runtest_makereport(
         report.longrepr = f"skipped, but --no-skips was given: {_skip_reason(report)}"
         report.sections = []  # output of a setup that did not matter would hide the reason
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failed test at once, too: a run that is stopped has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = getattr(crash, "message", str(report.longrepr)).partition("\n")[0]
+        print(f"\nfailed: {report.nodeid}: {reason}", file=sys.stderr, flush=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -99,7 +110,7 @@ TINY = (
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of drawn people in Market-1501's layout: 8 to train on, 4 to test on."""
+    """A folder of synthetic people in Market-1501's layout: 8 to train on, 4 to test on."""
     from reid.data.synthetic.writing import write_synthetic
 
     root = tmp_path_factory.mktemp("people")
@@ -183,10 +194,13 @@ class Road:
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     """The whole road once: people, a trained run, both exports, their proofs and times."""
+    return made_once(tmp_path_factory, "road", lambda folder: _road(folder / "out"))
+
+
+def _road(folder: Path) -> Road:
     from reid.api import quickstart
     from reid.cli import main
 
-    folder = tmp_path_factory.mktemp("road") / "out"
     options = [word for override in TINY for word in ("--set", override)]
     sizes = ["--people", "4", "--train-identities", "6"]
     stdout, stderr = io.StringIO(), io.StringIO()

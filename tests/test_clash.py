@@ -11,8 +11,7 @@ import pytest
 
 from reid import packages
 from reid.deploy.doctor.examination import examine
-from tests.deploy.conftest import Served
-from tests.deploy.conftest import served as served
+from tests.deploy.watch.conftest import write_model
 
 
 @pytest.fixture
@@ -49,10 +48,10 @@ def test_alone_nothing_is_said() -> None:
 
 
 def test_doctor_names_it_as_a_fault(
-    served: Served, beside: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, beside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(beside))
-    found = examine(served.file(), device="cpu")
+    found = examine(write_model(tmp_path), device="cpu")
     (finding,) = [one for one in found.findings if one.check == "installation"]
     assert finding.status == "fault"
     assert "reid-toolkit" in finding.words

@@ -70,7 +70,7 @@ def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "below.txt", "text")
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "a.engine")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("in the way")

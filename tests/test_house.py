@@ -23,7 +23,11 @@ Rule = Callable[[Sources], list[str]]
 
 STEPS = {
     **dict.fromkeys(
-        ("", "types", "errors", "files", "packages", "locks", "outputs", "printing", "progress"), 0
+        (
+            *("", "types", "errors", "closing", "files", "packages", "locks", "outputs"),
+            *("printing", "progress"),
+        ),
+        0,
     ),
     **dict.fromkeys(("losses", "caffe", "model_file"), 1),
     "models": 2,
@@ -71,6 +75,9 @@ NETWORKS = ("msp_cnn", "csn", "sisnet")
 
 SPEAKERS = ("commands", "cli")
 """Modules, or packages of modules, that print."""
+
+WORK = ("matching", "runtime", "evaluation", "training", "models", "losses", "report")
+"""Rooms that the commands reach through the API alone."""
 
 MAX_LINES = 400
 LONG_FILES: dict[str, str] = {}
@@ -368,6 +375,17 @@ def imports_stand_at_the_top(sources: Sources) -> list[str]:
     return nodes(sources, wrong, "an import inside a function")
 
 
+def commands_leave_the_work_to_the_api(sources: Sources) -> list[str]:
+    """A command opens no model, gallery or detector, and calls no room that does the work."""
+
+    def wrong(module: str, name: str) -> bool:
+        opens = name.rpartition(".")[2].startswith("open_")
+        works = any(is_in(name, f"reid.{room}") for room in WORK)
+        return not {*SPEAKERS}.isdisjoint(module.split(".")) and (opens or works)
+
+    return breaks(sources, wrong, "belongs in the API:", run_time_only=True)
+
+
 def only_commands_print(sources: Sources) -> list[str]:
     """Nothing but the command files writes to stdout, and they by ``reid.printing`` alone."""
 
@@ -480,6 +498,14 @@ PLANTED: list[tuple[Rule, dict[str, str]]] = [
     (steps_go_down, {"reid/caffe/files.py": "from reid.models import msp_cnn"}),
     (rooms_keep_to_their_business, {"reid/models/csn/network.py": "from reid import config"}),
     (imports_stand_at_the_top, {"reid/training/loop.py": "def f():\n if x:\n  import torch"}),
+    (
+        commands_leave_the_work_to_the_api,
+        {"deploy/commands/serve.py": "def f():\n from ..gallery.opening import open_gallery"},
+    ),
+    (
+        commands_leave_the_work_to_the_api,
+        {"reid/cli/describe.py": "def f():\n from reid.evaluation import evaluating"},
+    ),
     (only_commands_print, {"reid/training/loop.py": "print(1)"}),
     (only_commands_print, {"reid/training/loop.py": "show('1')"}),
     (only_commands_print, {"reid/cli/train.py": "click.echo(name)"}),
@@ -546,6 +572,10 @@ ALLOWED: list[tuple[Rule, dict[str, str]]] = [
     ),
     (the_edge_needs_no_torch, {"deploy/a.py": "import reid.x", "reid/y.py": "import torch"}),
     (imports_stand_at_the_top, {"deploy/commands.py": "def f():\n import torch"}),
+    (
+        commands_leave_the_work_to_the_api,
+        {"reid/cli/train.py": "def f():\n from reid.api.training import train"},
+    ),
     (only_commands_print, {"reid/cli/train.py": "show('1')"}),
     (imports_stand_at_the_top, {"reid/cli/train.py": "def f():\n import torch"}),
     (no_broad_except, {"reid/training/loop.py": "try: f()\nexcept OSError: g()"}),

@@ -1,9 +1,12 @@
-"""Guides and the commands' help use the glossary's terms, not the words that stood there before."""
+"""Guides, help, docstrings, comments and messages use the glossary's terms, not earlier words."""
 
 from __future__ import annotations
 
+import ast
+import io
 import re
-from collections.abc import Iterator
+import tokenize
+from collections.abc import Iterator, Sequence
 
 import click
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from reid.cli import door
 from tests.guide_blocks import ROOT
 from tests.test_guides import guides
+from tests.test_house import FLOORS, shipped
 
 GLOSSARY = "reid/README.md"
 MAX_TERMS = 40
@@ -37,11 +41,18 @@ EARLIER = {
 }
 """Word in the glossary's last column -> how it is found."""
 
+THERE_IS_NONE = r"\b(is|are) none\b"
+"""Plain in a docstring: "None if there is none"."""
+
 DIALECT = (
-    *(r"\b(is|are|was|were) told\b", r"\b(is|are) none\b", r"\bagain and again\b"),
+    *(r"\b(is|are|was|were) told\b", THERE_IS_NONE, r"\bagain and again\b"),
     *(r"\bas it came\b", r"\bleads? out of\b", r"\bthe whole road\b", r"\bcrops per joule\b"),
 )
 """Turns of phrase that no colleague would use."""
+
+SHOWN = (*EARLIER.values(), *DIALECT)
+IN_SOURCE = (*(set(SHOWN) - {THERE_IS_NONE}), r"\b(un)?told\b")
+"""What is kept out of guides and help, and out of the source."""
 
 
 def rows() -> list[list[str]]:
@@ -79,10 +90,19 @@ def texts() -> dict[str, str]:
 TEXTS = texts()
 
 
-def earlier_words_in(text: str) -> list[str]:
+def texts_in(source: str) -> Iterator[str]:
+    """Docstrings, messages and comments of a Python file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def earlier_words_in(text: str, patterns: Sequence[str] = SHOWN) -> list[str]:
     """What matches, over the ends of lines too."""
     joined = " ".join(text.split())
-    patterns = (*EARLIER.values(), *DIALECT)
     return [
         match[0] for pattern in patterns for match in re.finditer(pattern, joined, re.IGNORECASE)
     ]
@@ -91,6 +111,23 @@ def earlier_words_in(text: str) -> list[str]:
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_earlier_word_stands_in(name: str) -> None:
     assert earlier_words_in(TEXTS[name]) == []
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_earlier_word_stands_in_the_source_of(floor: str) -> None:
+    found = {
+        path: words
+        for path, source in shipped().items()
+        if path.startswith(f"{floor}/")
+        and (words := [w for text in texts_in(source) for w in earlier_words_in(text, IN_SOURCE)])
+    }
+    assert found == {}
+
+
+def test_a_docstring_a_message_and_a_comment_are_read() -> None:
+    source = '"""Nobody."""\nraise E(f"{x} is\\nuntold")  # to whom\n# None if there is none'
+    words = [word for text in texts_in(source) for word in earlier_words_in(text, IN_SOURCE)]
+    assert sorted(words) == ["Nobody", "untold", "whom"]
 
 
 def test_an_earlier_word_is_found_over_the_end_of_a_line() -> None:

@@ -1,1 +1,1 @@
-"""The part of ``import reid`` for galleries and cameras: ``Gallery`` and ``Tracker``."""
+"""``reid.Gallery`` and ``reid.Tracker``, and one function for each command of this floor."""

@@ -6,16 +6,16 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from itertools import compress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from reid.api.arrays import ImageList, Images, OneImage, as_list, checked_image
 from reid.api.features import Features
 from reid.api.model import Model, described_by, matcher_of
 from reid.api.notebook import Cell, rows_of_pictures
+from reid.closing import Closeable
 from reid.data.images import decode_image
 from reid.errors import ClosedError, DataError, InputError
 from reid.matching import Matcher
@@ -24,26 +24,19 @@ from reid.progress import Reporter, reporting
 from reid.types import Image
 
 from ..gallery import GalleryEntry, GalleryStore, Match, Summary, Where
+from ..gallery.filters import Names, Time, Times, seconds_from_time, where_from_values
 from ..gallery.indexing import add_images, content_hash, index_images, require_all_read
-from ..gallery.listing import list_images, names_from
+from ..gallery.listing import list_images
 from ..gallery.local import SHORTLIST
 from ..gallery.opening import MILVUS, open_gallery
 from ..gallery.pictures import jpeg, picture_of
-from ..gallery.times import seconds_from_text
-
-Names = str | int | Sequence[str | int] | None
-"""One name for all images, or one per image; numbers count as names."""
-
-Time = str | float | datetime
-Times = Time | Sequence[Time] | None
-"""ISO 8601 text (UTC without an offset), seconds since 1970, or a datetime."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
     """Gallery images of one query, nearest first: ``matches[0].distance``, ``.entry.person``.
 
-    A ``Match`` has ``distance`` (smaller is more similar), ``id`` and ``sighting``: person,
+    A ``Match`` has ``distance`` (smaller is more similar), ``id`` and ``entry``: person,
     camera, time, source, box. A notebook shows the pictures.
     """
 
@@ -79,7 +72,7 @@ class Matches:
             return None
 
 
-class Gallery:
+class Gallery(Closeable):
     """A stored set of images to search in: a folder, or a Milvus collection (``milvus://...``).
 
     The model must be the one the gallery was made with; the caller closes it. A gallery that does
@@ -157,7 +150,7 @@ class Gallery:
         1
         """
         matcher = matcher_of(self._model)
-        stills, arrays = _told_apart(images)
+        stills, arrays = _paths_and_arrays(images)
         entries = [*(list_images(stills) if stills else ()), *map(_entry_of, arrays)]
         entries = _labelled(entries, people, cameras, times)
         opened = self._open(create=True)
@@ -215,7 +208,7 @@ class Gallery:
         opened = self._open(create=False)
         described = described_by(self._model, images)
         with named_packages():
-            found = opened.search(described, k, _where(people, cameras, since, until))
+            found = opened.search(described, k, where_from_values(people, cameras, since, until))
         return [
             Matches(
                 name,
@@ -239,7 +232,7 @@ class Gallery:
         Raises InputError without a condition (that would erase all images), DataError if there
         is no gallery, OutputError, ClosedError.
         """
-        where = _where(people, cameras, since, until)
+        where = where_from_values(people, cameras, since, until)
         if where == Where():
             raise InputError(
                 "expected people, cameras, since or until to choose the images to erase; found "
@@ -256,17 +249,6 @@ class Gallery:
         self._closed = True
         if self._opened is not None:
             self._opened.close()
-
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def opened(self) -> GalleryStore:
         """The gallery object of ``reid.deploy``, for its tools. Raises DataError."""
@@ -291,7 +273,7 @@ class Gallery:
         return self._opened
 
 
-def _told_apart(images: Images) -> tuple[list[Path], list[Image]]:
+def _paths_and_arrays(images: Images) -> tuple[list[Path], list[Image]]:
     """Paths (files, folders, CSV files) and checked arrays. Paths come first in the gallery."""
     paths: list[Path] = []
     arrays: list[Image] = []
@@ -339,7 +321,7 @@ def _labelled(
             one,
             person=one.person if person is None else str(person),
             camera=one.camera if camera is None else str(camera),
-            time_s=one.time_s if moment is None else _seconds(moment),
+            time_s=one.time_s if moment is None else seconds_from_time(moment),
         )
         for one, person, camera, moment in zip(entries, persons, places, moments, strict=True)
     ]
@@ -356,20 +338,3 @@ def _for_each(what: str, given: Any, count: int) -> list[Any]:
             "each"
         )
     return values
-
-
-def _seconds(moment: Time) -> float:
-    """Raises DataError for a malformed time."""
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    return seconds_from_text(moment) if isinstance(moment, str) else float(moment)
-
-
-def _where(people: Names, cameras: Names, since: Time | None, until: Time | None) -> Where:
-    names = [
-        [] if some is None else [some] if isinstance(some, str | int) else list(some)
-        for some in (people, cameras)
-    ]
-    persons, places = (names_from([str(one) for one in some]) for some in names)
-    span = [None if moment is None else _seconds(moment) for moment in (since, until)]
-    return Where(persons, places, *span)

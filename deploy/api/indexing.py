@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import reid.matching as matching
 from reid.errors import DataError
-from reid.progress import SILENT, Reporter, counted, say
+from reid.matching import Matcher
+from reid.progress import SILENT, Reporter, counted
 
 from ..gallery import GalleryStore, Where
 from ..gallery.indexing import Indexed, Shard, index_images
 from ..gallery.listing import HowRead, Listed, labelled, read_sources
-from ..gallery.opening import open_gallery
 from ..gallery.times import seconds_from_text
 from ..gallery.video import index_video, videos_and_stills
 from ..people.detector import open_detector
+from .model_to_open import ModelToOpen
+from .opening import GalleryToOpen, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +51,10 @@ class Sources:
         return Path(os.path.commonpath([os.path.abspath(path) for path in self.paths]))
 
 
-@dataclass(frozen=True, slots=True)
-class ModelToOpen:
-    """The model file, and how it is opened."""
-
-    path: Path
-    device: str = "auto"
-    threads: int = 0
-    batch: int | None = None
-
-
 def index_sources(
     model: ModelToOpen,
-    gallery: str,
+    gallery: GalleryToOpen,
     sources: Sources,
-    index: str = "auto",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Add the new images; returns what ``reid index --json`` prints.
@@ -81,18 +71,15 @@ def index_sources(
         reporter.say(line)
     entries = labelled(listed.entries, sources.camera, sources.time)
     part, root = sources.shard, sources.root
-    with (
-        closing(_matcher(model)) as matcher,
-        closing(_gallery(gallery, matcher, model, index, create=True)) as opened,
-    ):
-        parts = [index_images(opened, matcher, part.of_images(entries, root), reporter)]
+    with opened(model, gallery, create=True) as (matcher, store):
+        parts = [index_images(store, matcher, part.of_images(entries, root), reporter)]
         if videos:
             of_part = part.of_files(videos, root)
-            parts += _videos(opened, matcher, model, sources, of_part, start_s, reporter)
+            parts += _videos(store, matcher, model, sources, of_part, start_s, reporter)
         if part.of == 1:
-            opened.prepare()
+            store.prepare()
         return {
-            "gallery": opened.name,
+            "gallery": store.name,
             "images": sum(one.found for one in parts),
             "added": sum(one.added for one in parts),
             "labelled": sum(one.labelled for one in parts),
@@ -101,36 +88,21 @@ def index_sources(
             "left_out": dict(listed.left_out),
             "unreadable": [line for one in parts for line in one.unreadable],
             "seconds": round(sum(one.seconds for one in parts), 3),
-            "total": len(opened),
+            "total": len(store),
         }
 
 
-def delete_from(
-    model: ModelToOpen, gallery: str, where: Where, index: str = "auto"
-) -> dict[str, Any]:
+def delete_from(model: ModelToOpen, gallery: GalleryToOpen, where: Where) -> dict[str, Any]:
     """Erase images; returns what ``reid index --delete --json`` prints."""
-    with (
-        closing(_matcher(model)) as matcher,
-        closing(_gallery(gallery, matcher, model, index, create=False)) as opened,
-    ):
-        deleted = opened.delete(where)
-        opened.prepare()
-        return {"gallery": opened.name, "deleted": deleted, "total": len(opened)}
-
-
-def _matcher(model: ModelToOpen) -> matching.Matcher[Any]:
-    return matching.open_matcher(model.path, model.device, model.threads, model.batch)
-
-
-def _gallery(
-    name: str, matcher: matching.Matcher[Any], model: ModelToOpen, index: str, *, create: bool
-) -> GalleryStore:
-    return open_gallery(name, matcher, create=create, index=index, threads=model.threads, say=say)
+    with opened(model, gallery) as (_, store):
+        deleted = store.delete(where)
+        store.prepare()
+        return {"gallery": store.name, "deleted": deleted, "total": len(store)}
 
 
 def _videos(
-    opened: GalleryStore,
-    matcher: matching.Matcher[Any],
+    store: GalleryStore,
+    matcher: Matcher[Any],
     model: ModelToOpen,
     sources: Sources,
     videos: Sequence[Path],
@@ -144,7 +116,7 @@ def _videos(
         for video in videos:
             try:
                 one = index_video(
-                    opened,
+                    store,
                     matcher,
                     finder,
                     video,

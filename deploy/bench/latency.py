@@ -163,7 +163,7 @@ def bench(
             warmup_s,
             meter,
             rows,
-            partial(percents.tell, index),
+            partial(percents.report, index),
         )
         for index, batch_size in enumerate(batch_sizes)
     )
@@ -252,13 +252,13 @@ def _batch_times(
 
 
 class _Percents:
-    """Tells a reporter how much of all batch sizes is done, each of which takes ``each_s``."""
+    """Reports how much of all batch sizes is done, each of which takes ``each_s``."""
 
     def __init__(self, reporter: Reporter, batch_sizes: Sequence[int], each_s: float) -> None:
         self._advance, self._done = reporter.begin("timing", 100), 0
         self._batch_sizes, self._each_s = batch_sizes, each_s
 
-    def tell(self, index: int, passed_s: float) -> None:
+    def report(self, index: int, passed_s: float) -> None:
         """``passed_s`` into the batch size of that index."""
         share = (index + min(1.0, passed_s / self._each_s)) / len(self._batch_sizes)
         done = int(100 * share)

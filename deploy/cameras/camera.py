@@ -186,7 +186,7 @@ class CameraThread:
         now = time.monotonic()
         self._began_s = self._began_s or now - time_s
         ahead_s = self._began_s + time_s - now
-        if ahead_s > LONGEST_PAUSE_S:  # nobody waits for an hour in which nothing was recorded
+        if ahead_s > LONGEST_PAUSE_S:  # an hour in which nothing was recorded is skipped
             self._began_s -= ahead_s - LONGEST_PAUSE_S
             ahead_s = LONGEST_PAUSE_S
         if ahead_s > 0:

@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+
+from reid.closing import Closeable
 
 from .camera import CameraThread, Counts, Frame, News, Read
 from .readers import read_source
@@ -16,7 +17,7 @@ POLL_S = 0.1
 """How long a round waits for a frame before it is returned empty."""
 
 
-class Cameras:
+class Cameras(Closeable):
     """All sources, each in its thread. A context manager.
 
     Files are read in step: a round has the next frame of every file or of none, so that the
@@ -75,12 +76,8 @@ class Cameras:
         self._running = [self._threads.submit(camera.run) for camera in self._cameras]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop the threads."""
         for camera in self._cameras:
             camera.stop()
         with self._arrived:

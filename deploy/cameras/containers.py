@@ -1,7 +1,7 @@
 """What the container of a video file says: frames that are missing at its end, and its clock.
 
 OpenCV reports a frame count that some containers store and others only estimate, from a length and
-a frame rate. This module tells a file that was cut short from one whose count is an estimate.
+a frame rate. Here a file that was cut short is distinguished from one whose count is an estimate.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import BinaryIO
 import numpy as np
 
 SHORT_LEAP_S = 10.0
-"""A step of the clock above this is no pause, in a container without an index (MPEG-TS, ...), where
-recordings are joined end to end; the limit of FFmpeg's own programs (``-dts_delta_threshold``)."""
+"""A step of the clock above this is not a pause in a container without an index (MPEG-TS, ...):
+recordings are joined there end to end. It is the limit of FFmpeg's own programs
+(``-dts_delta_threshold``)."""
 
 LONG_LEAP_S = 30 * 3600.0
 """The same in a container with an index, where a long pause can be real (``-dts_error_threshold``
 of FFmpeg's programs)."""
 
 _LONGEST_S = 1e9
-"""A place further into a file is none: OpenCV gives one for a frame without a time."""
+"""A place further into a file is not valid: OpenCV gives one for a frame without a time."""
 
 _MATROSKA, _SEGMENT = 0x1A45DFA3, 0x18538067
 _LARGEST_HEAD = 1 << 12

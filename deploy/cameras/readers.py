@@ -178,7 +178,7 @@ def _opened(source: CameraSource, backend: int) -> Any:
     if not is_text(source.url):
         raise DataError(f"{source.name} ({source.shown}): its path is not valid UTF-8; rename it")
     if source.kind == "video" and not _is_file(source.url):
-        raise DataError(f"{source.name} ({source.shown}) is not there, or is no regular file")
+        raise DataError(f"{source.name} ({source.shown}) is not there, or is not a regular file")
     options: list[int] = []
     if source.kind == "stream" and backend == cv2.CAP_FFMPEG:
         timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)

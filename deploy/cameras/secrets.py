@@ -87,8 +87,8 @@ def escaped(text: str, keep_colon: bool = False) -> str:
 def mended(scheme: str, rest: str) -> str:
     """An address whose password has a ``/``, ``?`` or ``#``, so that a decoder can part it.
 
-    Only where it cannot mean anything else: what stands before the first of these is no
-    ``host:port``, and an ``@`` follows. Anything else comes back as it was.
+    Only where it cannot mean anything else: what stands before the first of these is not
+    a ``host:port``, and an ``@`` follows. Any other address is returned unchanged.
     """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host, colon, port = authority.partition(":")

@@ -1,7 +1,7 @@
 """Whether an encrypted camera is the one it claims to be, asked before its stream is opened.
 
-FFmpeg checks no certificate by default. For https it can be told to; for rtsps it cannot, so a
-TLS handshake of ours goes first, with Python's ``ssl`` module, and refuses a camera whose
+FFmpeg checks no certificate by default. It has an option for https and none for rtsps, so a
+TLS handshake goes first, with Python's ``ssl`` module, and refuses a camera whose
 certificate is not trusted.
 """
 
@@ -31,7 +31,7 @@ class TlsTrust:
     """Which certificates are trusted: those in ``file`` only, or else the system's authorities.
 
     A file of PEM certificates has authorities, or cameras' own certificates, which are then
-    trusted whatever name they bear. ``insecure`` trusts everybody.
+    trusted whatever name they bear. ``insecure`` trusts any certificate.
     """
 
     file: Path | None = None
@@ -84,7 +84,7 @@ def verified_options(url: str, shown: str, trust: TlsTrust, timeout_s: float) ->
         raise DataError(f"{shown}: its host and port are not clear") from None
     try:
         pinned = trust.pinned()
-        if pinned and _handshake(host, port, _anybody(), timeout_s) in pinned:
+        if pinned and _handshake(host, port, _any_certificate(), timeout_s) in pinned:
             return ""
         file = os.fspath(trust.file) if trust.file else None
         _handshake(host, port, ssl.create_default_context(cafile=file), timeout_s)
@@ -103,8 +103,8 @@ def verified_options(url: str, shown: str, trust: TlsTrust, timeout_s: float) ->
     return f"|tls_verify;1|ca_file;{authorities}"
 
 
-def _anybody() -> ssl.SSLContext:
-    """Trusts everybody: the certificate that comes back is compared with the pinned ones."""
+def _any_certificate() -> ssl.SSLContext:
+    """Trusts any certificate: the certificate that comes back is compared with the pinned ones."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from reid.printing import json_text, show
 from reid.progress import progress_bar
 
 from . import gallery_options
+
+if TYPE_CHECKING:
+    from reid.data.readers.division import OwnImages
 
 
 @click.command()
@@ -76,9 +79,7 @@ def index(
     detector: Path | None,
     every_s: float,
     deletions: tuple[str, ...],
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
+    own: OwnImages,
     index_kind: str,
     group: str,
     batch: int | None,
@@ -96,26 +97,29 @@ def index(
     """
     from reid.files import shared_with
 
-    from ..api.indexing import ModelToOpen, Sources, delete_from, index_sources
+    from ..api.indexing import Sources, delete_from, index_sources
+    from ..api.model_to_open import ModelToOpen
+    from ..api.opening import GalleryToOpen
     from ..gallery.indexing import require_all_read, shard_from
     from ..gallery.listing import HowRead, where_from
 
     if bool(images) == bool(deletions):
         raise click.UsageError("give IMAGES to add, or --delete to erase")
     opened_as = ModelToOpen(model, device, threads, batch)
+    into = GalleryToOpen(gallery, index_kind)
     shard_of = shard_from(shard, os.environ)
     if deletions:
         with shared_with(group):
-            found = delete_from(opened_as, gallery, where_from(deletions), index_kind)
+            found = delete_from(opened_as, into, where_from(deletions))
     else:
-        how = HowRead(junk, distractors, layout)
+        how = HowRead(own.junk, own.distractors, own.layout)
         sources = Sources(images, shard_of, camera, time, detector, every_s, how)
         if sources.videos and time == "file":
             raise click.UsageError(
                 "for a video, --time file is not possible: give --time its start"
             )
         with shared_with(group), progress_bar() as bar:
-            found = index_sources(opened_as, gallery, sources, index_kind, bar)
+            found = index_sources(opened_as, into, sources, bar)
     show(json_text(found) if as_json else _in_words(found))
     require_all_read(found.get("unreadable", ()))
     return found

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 
 from reid.cli import options
 from reid.printing import show
-from reid.progress import say
 
 from . import gallery_options
 
@@ -53,30 +51,9 @@ def serve(
     reject a match, which is kept in the gallery. The gallery was made by `reid index` with the
     same MODEL. There is no encryption: for other machines use a tunnel or a proxy.
     """
-    from reid.matching import open_matcher
+    from ..api.model_to_open import ModelToOpen
+    from ..api.opening import GalleryToOpen
+    from ..api.serving import serve_gallery
 
-    from ..gallery.opening import open_gallery
-    from ..serve.access import Access
-    from ..serve.server import GalleryServer
-    from ..serve.service import GalleryService
-
-    access = Access(host, token)
-    with (
-        closing(open_matcher(model, device, threads)) as matcher,
-        closing(
-            open_gallery(
-                gallery,
-                matcher,
-                index=index_kind,
-                shortlist=shortlist,
-                threads=threads,
-                partial=True,
-                say=say,
-            )
-        ) as opened,
-        GalleryServer(host, port, access, GalleryService(opened, matcher)) as server,
-    ):
-        opened.prepare()
-        show(server.url)
-        with suppress(KeyboardInterrupt):
-            server.serve_forever()
+    served = GalleryToOpen(gallery, index_kind, shortlist)
+    serve_gallery(ModelToOpen(model, device, threads), served, host, port, token, show)

@@ -54,7 +54,7 @@ class Listed:
 class HowRead:
     """What a user says of the sources.
 
-    ``junk`` and ``distractors`` are names of people who are none, ``layout`` the meaning of
+    ``junk`` and ``distractors`` are names of people that count as such, ``layout`` the meaning of
     folders (``camera/person``; empty: recognised).
     """
 
@@ -82,8 +82,8 @@ def list_images(
 def read_sources(sources: Sequence[Path], how: HowRead) -> Listed:
     """The images of each source, sorted by name.
 
-    ``GalleryEntry.source`` is an absolute path. Raises DataError if there is no image, if it
-    cannot be told what the folders mean, for a malformed line of a CSV file, and for a source
+    ``GalleryEntry.source`` is an absolute path. Raises DataError if there is no image, if the
+    meaning of the folders is not clear, for a malformed line of a CSV file, and for a source
     that is missing.
     """
     found = Listed()
@@ -268,9 +268,9 @@ def _box(words: str) -> Box:
 
 
 def _person(image: LabelledImage) -> str:
-    """The stored name of a person; empty for junk and distractors, which are nobody."""
-    nobody = isinstance(image.person, int) and image.person <= 0
-    return "" if nobody else _name(image.person)
+    """The stored name of a person; empty for junk and distractors."""
+    has_none = isinstance(image.person, int) and image.person <= 0
+    return "" if has_none else _name(image.person)
 
 
 def _camera(camera: int | str | None) -> str:

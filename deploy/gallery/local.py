@@ -38,7 +38,7 @@ COMPARED_AT_ONCE = 128
 class LocalGallery:
     """The ``GalleryStore`` of one folder; ``say`` gets a line about each step of building an index.
 
-    If ``partial``, damaged images are left out, which ``say`` and ``left_out`` tell; otherwise
+    If ``partial``, damaged images are left out, as ``say`` and ``left_out`` report; otherwise
     they are an error.
     """
 

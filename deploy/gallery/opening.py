@@ -36,7 +36,7 @@ def open_gallery(
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
     pairs compares with a query (0: all), ``threads`` those of exact search (0: all cores), and
     ``say`` gets the lines about building an index. If ``partial``, damaged images are left out,
-    which ``say`` and ``GalleryStore.left_out`` tell.
+    as ``say`` and ``GalleryStore.left_out`` report.
 
     Raises ModelFileError for a gallery of another model, preprocessing or precision, or a
     damaged one, DataError if there is none, ConfigError for an unknown index or a malformed

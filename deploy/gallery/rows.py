@@ -105,7 +105,7 @@ def microseconds(time_s: float) -> int:
 def finite_rows(described: Mapping[str, Column]) -> BoolArray:
     """(n,): whether a row's features are finite, and its vector's length is.
 
-    A vector of huge numbers is infinitely far from every other: nobody would find it.
+    A vector of huge numbers is infinitely far from every other: no search would find it.
     """
     count = len(next(iter(described.values()), ()))
     finite = np.ones(count, np.bool_)

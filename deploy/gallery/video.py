@@ -108,9 +108,9 @@ def people_in_video(
     every_s: float,
     camera: str,
     start_s: float | None,
-    tell: Say = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Iterator[tuple[Image, GalleryEntry]]:
-    """Crop and entry of each person; undecodable frames are counted in a line to ``tell``."""
+    """Crop and entry of each person; undecodable frames are counted in a line to ``say``."""
     path = str(video.resolve())
     next_s, lost, following = 0.0, 0, 0
     for frame in read_source(CameraSource(video.stem, "video", path, str(video), live=False)):
@@ -143,7 +143,7 @@ def people_in_video(
                 ),
             )
     if lost:
-        tell(f"reid: {video}: {lost} frames cannot be decoded and are left out")
+        say(f"reid: {video}: {lost} frames cannot be decoded and are left out")
 
 
 def _whole_pixels(box: FloatArray) -> Box:

@@ -55,7 +55,7 @@ class OnnxDetector:
             dataclasses.replace(contract, height=height, width=width)
         )
         if self._contract.format != "boxes":
-            self._look_at_values(told=contract.format != AUTO)
+            self._look_at_values(known=contract.format != AUTO)
         self.note = self._note() if contract.format == AUTO else ""
         """What was recognised and what was taken for granted, for the user; empty for YOLOX."""
 
@@ -94,12 +94,12 @@ class OnnxDetector:
             raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
         return [np.asarray(output, np.float32) for output in outputs]
 
-    def _look_at_values(self, told: bool) -> None:
+    def _look_at_values(self, known: bool) -> None:
         """Run a grey frame: sizes that the file leaves open, and whether boxes are decoded."""
         contract = self._contract
         grey = np.full((contract.height, contract.width, 3), contract.pad, np.uint8)
         (output,) = self._run(contract.prepare(grey)[None])
-        if not told:
+        if not known:
             self._contract = contract = self._recognised(
                 [Output(contract.output, (-1, *output.shape[1:]))], contract
             )

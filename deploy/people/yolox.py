@@ -33,7 +33,7 @@ def cell_counts(height: int, width: int) -> tuple[int, ...]:
 def is_decoded(output: FloatArray, height: int, width: int) -> bool:
     """Whether (A, 5 + classes) values are pixels already.
 
-    Every cell's centre lies near the cell, so the grid's own middle tells: in pixels the centres
+    Every cell's centre lies near the cell, so the grid's own middle decides: in pixels the centres
     are spread over the input, in cells from the corner they are all alike.
     """
     corners, strides = _grid(height, width, len(output))

@@ -13,11 +13,11 @@ from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher
 
 from ..gallery import Box, Confirmation, GalleryStore, Where
+from ..gallery.filters import where_from_values
 from ..gallery.indexing import content_hash, cropped
-from ..gallery.listing import names_from
 from ..gallery.pictures import picture_of
 from ..gallery.results import to_json
-from ..gallery.times import seconds_from_text, text_from_seconds
+from ..gallery.times import text_from_seconds
 
 DECODED_AT_ONCE = 2
 """Images decoded at the same time: the largest take 120 MB each."""
@@ -149,13 +149,6 @@ def _box(query: Query) -> Box | None:
 
 
 def _where(query: Query) -> Where:
-    people, cameras = (
-        names_from((query.get(name) or ())[:MAX_NAMES]) for name in ("person", "camera")
-    )
+    people, cameras = ((query.get(name) or ())[:MAX_NAMES] for name in ("person", "camera"))
     since, until = ((query.get(name) or [""])[-1] for name in ("since", "until"))
-    return Where(
-        people,
-        cameras,
-        seconds_from_text(since) if since else None,
-        seconds_from_text(until) if until else None,
-    )
+    return where_from_values(people, cameras, since or None, until or None)

@@ -1,4 +1,4 @@
-"""Events in a file that cameras outlive: a full disk is said once, retried, and counted."""
+"""Events in a file. A full disk stops no camera: it is reported once, retried, and counted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
+from reid.closing import Closeable
 from reid.errors import OutputError, output_errors
 from reid.files import open_private
+from reid.progress import Say
 
 RETRY_S = 1.0
 """How often a file that cannot be written is tried."""
@@ -19,20 +20,18 @@ RETRY_S = 1.0
 MOST_WAITING = 4 << 20
 """Bytes of lines that wait for room; beyond them the oldest are lost."""
 
-Tell = Callable[[str], None]
 
-
-class EventLog:
+class EventLog(Closeable):
     """Appends lines to ``path``. A context manager; a new file is for its owner alone.
 
-    While the file cannot be written, lines wait, and ``tell`` gets one line about it; another
+    While the file cannot be written, lines wait, and ``say`` gets one line about it; another
     when it can be written again. Raises OutputError if it cannot be opened.
     """
 
-    def __init__(self, path: Path, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
         self.lost = 0
         """How many lines were dropped."""
-        self._path, self._tell, self._clock = path, tell, clock
+        self._path, self._say, self._clock = path, say, clock
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._cut = False
@@ -60,7 +59,7 @@ class EventLog:
         self._flush()
         self.lost += len(self._waiting)
         self._waiting.clear()
-        with suppress(OSError):  # a pipe, or a disk whose failure was told
+        with suppress(OSError):  # a pipe, or a disk whose failure was reported
             os.fsync(self._file)
         os.close(self._file)
         self._file = -1
@@ -78,13 +77,13 @@ class EventLog:
                     self._waiting.popleft()
         except OSError as error:
             if self._failed_s is None:
-                self._tell(f"reid: {_reason(self._path, error)}; the cameras go on, events wait")
+                self._say(f"reid: {_reason(self._path, error)}; the cameras go on, events wait")
             self._failed_s = self._clock()
             return
         if self._failed_s is not None:
             self._failed_s = None
             lost = f"; {self.lost} were lost" if self.lost else ""
-            self._tell(f"reid: {self._path}: events are written again{lost}")
+            self._say(f"reid: {self._path}: events are written again{lost}")
 
     def _drop(self) -> None:
         """Lose the oldest line that is not partly written."""
@@ -105,21 +104,10 @@ class EventLog:
             self._waiting.append(b"\n")
             self._bytes += 1
 
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def _reason(path: Path, error: OSError) -> str:
     try:
         with output_errors(path):
             raise error
-    except OutputError as told:
-        return str(told)
+    except OutputError as named:
+        return str(named)

@@ -17,13 +17,14 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
 
+from reid.closing import Closeable
 from reid.errors import OutputError, output_errors
 from reid.files import PRIVATE, open_private, sync_folder
+from reid.progress import Say
 from reid.types import Image
 
 FRAGMENT_FRAMES = 12
@@ -39,17 +40,15 @@ _KEY_FLAGS, _OTHER_FLAGS = 0x02000000, 0x01010000
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
-class Mp4Writer:
+class Mp4Writer(Closeable):
     """An MP4 (MPEG-4 part 2, which every OpenCV encodes) of pictures of one size.
 
-    ``path`` can be played while it grows. A new file is for its owner alone. ``tell`` gets a line
+    ``path`` can be played while it grows. A new file is for its owner alone. ``say`` gets a line
     when the disk is full; frames that find no room are counted in ``lost``, and writing is tried
     again. Raises OutputError if the file or the encoder cannot be opened.
     """
 
-    def __init__(
-        self, path: Path, width: int, height: int, fps: float, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, path: Path, width: int, height: int, fps: float, say: Say) -> None:
         self.written = 0
         self._path = path
         self._pipe, self._encoder = _encoder(path, width, height, fps)
@@ -62,7 +61,7 @@ class Mp4Writer:
             self._encoder.release()
             os.close(self._pipe)
             raise
-        self._file = _Fragments(descriptor, path, (width, height), fps, tell)
+        self._file = _Fragments(descriptor, path, (width, height), fps, say)
         self._thread = threading.Thread(target=self._copy, name="video", daemon=True)
         self._thread.start()
 
@@ -88,17 +87,6 @@ class Mp4Writer:
         with open(self._pipe, "rb", buffering=0) as pipe:
             for packet in _packets(pipe.read):
                 self._file.add(packet)
-
-    def __enter__(self) -> Mp4Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _make_room(path: Path) -> None:
@@ -161,10 +149,10 @@ class _Fragments:
         path: Path,
         size: tuple[int, int],
         fps: float,
-        tell: Callable[[str], None],
+        say: Say,
     ) -> None:
         self.lost = 0
-        self._descriptor, self._path, self._tell = descriptor, path, tell
+        self._descriptor, self._path, self._say = descriptor, path, say
         self._size, self._timescale = size, max(1, round(fps * _STEP))
         self._sizes, self._keys = array("I"), array("I")
         self._chunks: list[tuple[int, int]] = []
@@ -172,7 +160,7 @@ class _Fragments:
         self._end = 0
         self._head_at = 0
         self._config = b""
-        self._wants_key = self._told = False
+        self._wants_key = self._failed = False
         self._written_s = time.perf_counter()
 
     def add(self, packet: bytes) -> None:
@@ -230,15 +218,15 @@ class _Fragments:
             if _is_key(frame):
                 self._keys.append(number)
         self._chunks.append((place, len(frames)))
-        if self._told:
-            self._told = False
-            self._tell(f"reid: {self._path}: the video is written again; {self.lost} frames lost")
+        if self._failed:
+            self._failed = False
+            self._say(f"reid: {self._path}: the video is written again; {self.lost} frames lost")
 
     def _fail(self, error: OSError) -> None:
-        if not self._told:
-            self._told = True
+        if not self._failed:
+            self._failed = True
             reason = error.strerror or str(error)
-            self._tell(f"reid: cannot write {self._path}: {reason}; the cameras go on")
+            self._say(f"reid: cannot write {self._path}: {reason}; the cameras go on")
 
     def _append(self, data: bytes) -> None:
         """All of ``data`` or nothing. Raises OSError."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
 
+from reid.closing import Closeable
 from reid.errors import ConfigError
+from reid.progress import Say
 from reid.types import Image
 
 from ..cameras.camera import News
@@ -92,13 +93,13 @@ def _colour(track: Track) -> tuple[int, int, int]:
     return int(blue), int(green), int(red)
 
 
-class VideoSink:
-    """An MP4 file of the wall. A context manager.
+class VideoSink(Closeable):
+    """An MP4 file of the wall.
 
     ``fps`` is the file's frame rate: files give one frame per round; if a source is ``live``,
     frames are repeated to keep real time, for LONGEST_STILL_S at most. The file is there from the
     first frame on, and can be played up to where its writer was killed. A full disk ends nothing:
-    ``tell`` gets a line, and ``lost`` counts. Raises OutputError if the file cannot be opened.
+    ``say`` gets a line, and ``lost`` counts. Raises OutputError if the file cannot be opened.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class VideoSink:
         cameras: Sequence[str],
         fps: float,
         live: bool,
-        tell: Callable[[str], None] = lambda line: None,
+        say: Say = lambda line: None,
     ) -> None:
-        self._path, self._fps, self._live, self._tell = path, fps, live, tell
+        self._path, self._fps, self._live, self._say = path, fps, live, say
         self._wall = Wall(cameras)
         self._writer: Mp4Writer | None = None
         self._began_s = 0.0
@@ -126,7 +127,7 @@ class VideoSink:
         wall = self._wall.show(seen)
         if self._writer is None:
             height, width = wall.shape[:2]
-            self._writer = Mp4Writer(self._path, width, height, self._fps, self._tell)
+            self._writer = Mp4Writer(self._path, width, height, self._fps, self._say)
             self._began_s = time.monotonic()
         due = 1
         if self._live:
@@ -140,20 +141,13 @@ class VideoSink:
     def news(self, news: News) -> None:
         """Draws nothing."""
 
-    def __enter__(self) -> VideoSink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Finish the file."""
         if self._writer is not None:
             self._writer.close()
 
 
-class WindowSink:
+class WindowSink(Closeable):
     """A window on this machine's screen. A context manager. Raises ConfigError without a screen."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
@@ -176,13 +170,6 @@ class WindowSink:
     def news(self, news: News) -> None:
         """Draws nothing."""
 
-    def __enter__(self) -> WindowSink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the window."""
         cv2.destroyWindow(_WINDOW)

@@ -37,7 +37,7 @@ class TrackSettings:
     tolerance: float = 1.25
     """Largest distance relative to the limit: above 1, because the motion agrees too."""
     sure_overlap: float = 0.6
-    """Overlap from which a box belongs to a track without the network, if nobody else is near."""
+    """Overlap from which a box belongs to a track without the network, if no one else is near."""
     forgive_s: float = 0.5
     """After this time without a box the appearance must match, however well the position fits."""
     near_overlap: float = 0.1

@@ -30,7 +30,7 @@ class Proof(Generic[AnyReport]):
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate answers as the reference does, within the tolerances."""
+        """Whether the candidate gives the results of the reference, within the tolerances."""
         return self.report.passed
 
     def words(self) -> str:

@@ -70,7 +70,7 @@ class PhaseTree:
 
 
 def progress_monitor(trt: Any, reporter: Reporter) -> Any:
-    """A ``trt.IProgressMonitor`` that tells ``reporter``, in thousandths and TensorRT's words.
+    """A ``trt.IProgressMonitor`` that reports to ``reporter``, in thousandths and TensorRT's words.
 
     An exception from ``reporter``, including Ctrl-C, cancels the build and is kept in the
     monitor's ``failure``, because it must not pass through TensorRT's C++ frames.

@@ -1,7 +1,7 @@
 """Images and arrays from callers, checked before any work; errors are one sentence.
 
 An image is a path or an array (H, W, 3) uint8 in BGR, as returned by ``cv2.imread``. BGR and RGB
-cannot be told apart from the values: convert an RGB array (PIL, imageio, matplotlib) with
+cannot be distinguished by the values: convert an RGB array (PIL, imageio, matplotlib) with
 ``image[:, :, ::-1]``.
 """
 

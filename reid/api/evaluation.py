@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid.data.readers.division import AS_TRAINED, AskedSplit
 from reid.errors import DataError, InputError, output_errors
 from reid.evaluation.cascade import ShortlistReport, cascades
 from reid.evaluation.evaluating import (
@@ -20,8 +22,10 @@ from reid.evaluation.evaluating import (
     split_as_trained,
     with_shots,
 )
+from reid.evaluation.overlap import Overlap, overlaps
 from reid.evaluation.reranking import Reranking
-from reid.evaluation.telling import Finding, told
+from reid.evaluation.summary import Finding, summary
+from reid.evaluation.tables import cautions, percent, short_names
 from reid.files import write_text
 from reid.matching import Matcher
 from reid.matching.vectors import DESCRIBE_BATCH
@@ -29,7 +33,7 @@ from reid.model_file.opening import ModelFile
 from reid.progress import Reporter
 from reid.report.drawing import smallest
 from reid.report.eval_page import eval_page, write_report
-from reid.report.html_page import figure, table
+from reid.report.html_page import figure, paragraph, table
 from reid.report.ranked import ranked_list_picture, write_ranked_list
 from reid.types import EvalReport, Split
 
@@ -50,14 +54,10 @@ class Settings:
     shots: int | None = None
     shortlists: tuple[int, ...] = ()
     rerank: bool | tuple[int, int, float] = False
-    test_identities: int | None = None
-    split_seed: int | None = None
+    asked: AskedSplit = AS_TRAINED
     query_file: Path | None = None
     gallery_file: Path | None = None
-    junk: tuple[str, ...] = ()
-    distractors: tuple[str, ...] = ()
-    layout: str = ""
-    all_test: bool = False
+    allow_trained_on: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
         """The split of ``trained``'s training, unless the settings name another."""
@@ -65,18 +65,15 @@ class Settings:
             raise InputError(
                 f"shots is the number of gallery images per person, 1 or more; found {self.shots}"
             )
-        split = split_as_trained(
-            trained,
-            self.dataset,
-            self.root,
-            self.test_identities,
-            self.split_seed,
-            junk=self.junk,
-            distractors=self.distractors,
-            layout=self.layout,
-            all_test=self.all_test,
-        )
+        split = split_as_trained(trained, self.dataset, self.root, self.asked)
         return with_shots(split, self.shots) if self.shots else split
+
+    def overlaps(
+        self, models: Sequence[Path | ModelFile], split: Split, reporter: Reporter
+    ) -> list[Overlap]:
+        """Each model's overlap of training and test. Raises DataError if it is not allowed."""
+        allow = self.allow_trained_on
+        return overlaps(models, split, self.root, allow_trained_on=allow, reporter=reporter)
 
     @property
     def reranking(self) -> Reranking | None:
@@ -106,12 +103,12 @@ class Comparison:
         """What shortlists lose compared with the whole gallery."""
         return cascades(self.reports, self.shortlists)
 
-    def told(
+    def summary(
         self, *, camera_pairs: bool = False, published: bool = False
     ) -> tuple[dict[str, Any], str]:
         """All results as plain values, and as text."""
         split = self.evaluations[0].split
-        return told(
+        return summary(
             self.reports,
             self.cascades,
             self.consistencies,
@@ -139,7 +136,7 @@ class Comparison:
 
     def write_page(self, path: Path) -> Path:
         """Write the page as one self-contained file."""
-        found, _ = self.told()
+        found, _ = self.summary()
         with tempfile.TemporaryDirectory() as folder:
             pictures, not_drawn = _drawing()(Path(folder), self.models, self.evaluations, False)
         text = eval_page(found, self.reports, self.cascades, pictures=pictures, not_drawn=not_drawn)
@@ -197,13 +194,13 @@ class EvaluationResult:
 
     def __repr__(self) -> str:
         return (
-            f"<{self.report.model} on {self.report.dataset}: rank-1 {self.rank1:.1%}, "
-            f"mAP {self.mAP:.1%}>"
+            f"<{self.report.name} on {self.report.dataset}: rank-1 {percent(self.rank1)} %, "
+            f"mAP {percent(self.mAP)} %>"
         )
 
     def to_text(self) -> str:
         """The tables that ``reid eval`` prints."""
-        return self._comparison.told()[1]
+        return self._comparison.summary()[1]
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write a page with results and pictures; returns its path.
@@ -217,7 +214,7 @@ class EvaluationResult:
         if target.suffix.lower() in (".html", ".htm"):
             return self._comparison.write_page(target)
         prepare_report(target)
-        found, _ = self._comparison.told()
+        found, _ = self._comparison.summary()
         return self._comparison.write_report(target, found)[0]
 
     def _repr_html_(self) -> str:
@@ -225,8 +222,8 @@ class EvaluationResult:
         shares = {**{f"rank-{rank}": share for rank, share in self.cmc.items()}, "mAP": self.mAP}
         names = ["model", "dataset", *shares, "mINP"]
         shown = [*shares.values(), report.minp]
-        cells = [report.model, report.dataset, *map(_percent, shown)]
-        html = table(names, [cells])
+        cells = [report.name, report.dataset, *(f"{percent(one)} %" for one in shown)]
+        html = table(names, [cells]) + "".join(map(paragraph, cautions([report])))
         try:
             kept = min(_LISTS_SHOWN, evaluation.kept.indices.shape[1])
             split = evaluation.split
@@ -244,17 +241,15 @@ def figure_words(words: str) -> str:
     return table([words], [])
 
 
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
 def evaluate_matcher(
     matcher: Matcher[Any], file: ModelFile, path: Path, settings: Settings, reporter: Reporter
 ) -> EvaluationResult:
     """Evaluate an open model; its name in the report is that of its path."""
+    split = settings.split(file)
+    (overlap,) = settings.overlaps([file], split, reporter)
     evaluation = evaluate(
         matcher,
-        settings.split(file),
+        split,
         best=settings.shortlists[0] if settings.shortlists else 0,
         rerank=settings.reranking,
         query_file=settings.query_file,
@@ -262,7 +257,30 @@ def evaluate_matcher(
         reporter=reporter,
         model_name=str(path),
     )
-    return EvaluationResult(Comparison((path,), (evaluation,)))
+    return EvaluationResult(Comparison((path,), _reported([evaluation], [overlap])))
+
+
+def _reported(
+    evaluations: Sequence[Evaluation], found: Sequence[Overlap]
+) -> tuple[Evaluation, ...]:
+    """The evaluations with their models' short names and overlaps, one of each model in turn.
+
+    A model has as many evaluations as the others: one for each graph, shortlist and re-ranking.
+    """
+    names = short_names([one.report.model for one in evaluations])
+    per_model = len(evaluations) // len(found)
+    return tuple(
+        dataclasses.replace(
+            one,
+            report=dataclasses.replace(
+                one.report,
+                short_name=names[one.report.model],
+                num_trained_on=found[i // per_model].num_trained_on,
+                warnings=found[i // per_model].warnings,
+            ),
+        )
+        for i, one in enumerate(evaluations)
+    )
 
 
 def compare_models(
@@ -281,9 +299,13 @@ def compare_models(
     """
     are_runs = [ModelFile.at(model).is_checkpoint for model in models]
     reranking = settings.reranking
-    evaluations = evaluate_models(
+    split = settings.split(models[0])
+    found = settings.overlaps(models, split, reporter)
+    for line in dict.fromkeys(line for one in found for line in one.warnings):
+        reporter.say(f"warning: {line}")
+    measured = evaluate_models(
         models,
-        settings.split(models[0]),
+        split,
         shortlists=settings.shortlists,
         rerank=reranking,
         graphs=graphs,
@@ -298,7 +320,7 @@ def compare_models(
     if any(are_runs):
         consistencies = importlib.import_module(_MAPS).map_consistencies(
             models,
-            evaluations[0].split.query,
+            measured[0].split.query,
             device=device,
             threads=threads,
             batch_size=batch_size or DESCRIBE_BATCH,
@@ -306,7 +328,7 @@ def compare_models(
         )
     return Comparison(
         tuple(models),
-        tuple(evaluations),
+        _reported(measured, found),
         settings.shortlists,
         tuple(consistencies),
         against_first=len(models) > 1 or len(graphs) > 1 or reranking is not None,

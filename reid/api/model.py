@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +15,8 @@ from reid.api.arrays import ImageList, Images
 from reid.api.evaluation import EvaluationResult, Settings, evaluate_matcher
 from reid.api.features import Features
 from reid.api.results import ExportedFiles, RankedImages, nearest_k
+from reid.closing import Closeable
+from reid.data.readers.division import AskedSplit
 from reid.errors import ClosedError, InputError, ModelFileError
 from reid.matching import Matcher, open_matcher
 from reid.matching.describing import refuse_not_finite
@@ -65,7 +67,7 @@ def load(
     return Model(Path(path), file, matcher, device, threads)
 
 
-class Model:
+class Model(Closeable):
     """An open model, from ``load``. Use it in one thread at a time, and close it at the end.
 
     >>> with reid.load(run) as model:
@@ -206,18 +208,25 @@ class Model:
         split_seed: int | None = None,
         query_features: str | os.PathLike[str] | None = None,
         gallery_features: str | os.PathLike[str] | None = None,
+        allow_trained_on: bool = False,
         progress: bool | Reporter = False,
     ) -> EvaluationResult:
         """Evaluate on a dataset by its protocol: CMC, mAP, mINP.
 
         ``dataset`` is one of ``reid.datasets()``, ``root`` its folder. A random split is that of
         the model's training, unless ``test_identities`` or ``split_seed`` choose another.
-        ``shots`` ranks people by that many random images of each; ``rerank`` is k-reciprocal
+        ``shots`` is CUHK's protocol, single-shot (1) or multi-shot: people are ranked by that
+        many random images of each, none from the query's camera; ``rerank`` is k-reciprocal
         re-ranking (True, or k1, k2 and lambda); the ``*_features`` are files of
         ``reid describe``. All results are shares of 1.
 
-        Raises DataError for an unknown dataset, a missing folder or a damaged image, ConfigError
-        for settings that do not fit the model, ModelFileError, ClosedError.
+        Test images that the model was trained on are refused, unless ``allow_trained_on``: then
+        ``result.report.num_trained_on`` counts them (None for a file that does not tell). Other
+        reasons why the results may be too good are warnings, also in ``result.report.warnings``.
+
+        Raises DataError for an unknown dataset, a missing folder, a damaged image or test images
+        that were trained on, ConfigError for settings that do not fit the model, ModelFileError,
+        ClosedError.
 
         >>> result = model.evaluate("synthetic", root=people)
         >>> 0 <= result.rank1 <= 1 and 0 <= result.mAP <= 1
@@ -230,13 +239,16 @@ class Model:
             shots=shots,
             shortlists=(shortlist,),
             rerank=rerank,
-            test_identities=test_identities,
-            split_seed=split_seed,
+            asked=AskedSplit(test_identities, split_seed),
             query_file=None if query_features is None else Path(query_features),
             gallery_file=None if gallery_features is None else Path(gallery_features),
+            allow_trained_on=allow_trained_on,
         )
         with reporting(progress) as reporter, named_packages():
-            return evaluate_matcher(matcher, self._file, self.path, settings, reporter)
+            result = evaluate_matcher(matcher, self._file, self.path, settings, reporter)
+        for line in result.report.warnings:
+            warnings.warn(line, stacklevel=2)
+        return result
 
     def export(
         self,
@@ -298,14 +310,6 @@ class Model:
     def __enter__(self) -> Model:
         self._opened()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _opened(self) -> Matcher[Any]:
         if self._closed:

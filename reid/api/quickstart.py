@@ -22,6 +22,7 @@ from reid.api.training import train
 from reid.config.toml import resolve_config
 from reid.data.synthetic.writing import write_synthetic
 from reid.errors import BuildError, MissingPackageError, OutputError, ReidError
+from reid.evaluation.tables import percent
 from reid.files import write_text
 from reid.model_file.opening import CHECKPOINT_NAME, ModelFile
 from reid.packages import named_packages
@@ -82,7 +83,7 @@ def _evaluate(models: tuple[Path, ...], name: str, data_root: Path, picture: Pat
     with progress_bar() as bar:
         compared = compare_models(models, Settings(name, data_root), reporter=bar)
     compared.write_picture(picture)
-    return compared.told()
+    return compared.summary()
 
 
 def _prove(
@@ -124,7 +125,7 @@ class Quickstart:
     """The plan in progress and the results of the steps so far."""
 
     plan: QuickstartPlan
-    tell: Say
+    show: Say
     """Called with each step's result as text."""
     started_s: float = field(default_factory=time.perf_counter)
     report: dict[str, Any] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Quickstart:
         say(f"$ {line}")
         start = time.perf_counter()
         found, text = STEPS[called](**options)
-        self.tell(text)
+        self.show(text)
         seconds = round(time.perf_counter() - start, 1)
         self.steps.append({"what": words, "command": line, "seconds": seconds})
         return found
@@ -163,7 +164,7 @@ _ARGUMENTS = ("folder", "recipe", "models", "run", "reference", "candidate", "mo
 _OPTION_NAMES = {"name": "--data", "overrides": "--set", "batch_sizes": "--batch"}
 
 
-def run_quickstart(plan: QuickstartPlan, tell: Say = say) -> Path | None:
+def run_quickstart(plan: QuickstartPlan, show: Say = say) -> Path | None:
     """Fill ``plan.out``; return its ``index.html``, or None if training was interrupted.
 
     Raises OutputError for a folder that is in use, ConfigError for an override, and what the
@@ -173,7 +174,7 @@ def run_quickstart(plan: QuickstartPlan, tell: Say = say) -> Path | None:
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder with --out, or remove it")
     resolve_config(RECIPE, None, plan.overrides)  # reports a misspelt setting before drawing
-    quick = Quickstart(plan, tell)
+    quick = Quickstart(plan, show)
     run = out / "run"
     if not _trained(quick, out / "people", run):
         return None
@@ -308,7 +309,7 @@ def _finish(quick: Quickstart, run: Path) -> Path:
     best = quick.report["eval"]["models"][0]["cmc"]["rank1"]
     chance = quick.report["eval"]["chance_rank1"]
     say(
-        f"\ndone in {seconds:.0f} s: rank-1 {best:.1%} on unseen people; "
-        f"of a random ranking: {chance:.1%}"
+        f"\ndone in {seconds:.0f} s: rank-1 {percent(best)} % on unseen people; "
+        f"of a random ranking: {percent(chance)} %"
     )
     return page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,15 @@ from reid.api.arrays import checked_matrix
 from reid.errors import ConfigError, InputError
 from reid.evaluation.scoring import measure
 from reid.matching.labels import Labels
-from reid.types import JUNK_ID, IntArray, Protocol
+from reid.types import JUNK_ID, FloatArray, IntArray, Protocol
+
+_ZERO = 1e-3
+"""The distance of an image to itself, as a share of the mean: rounding of float32 vectors."""
+
+_OWN_MATCHES = (
+    "every query has a correct match at distance 0, as if it were in the gallery itself: the "
+    "results are too good; take the query images out of the gallery, or give cameras"
+)
 
 Ids = Sequence[int] | Sequence[str] | npt.NDArray[np.generic]
 """Identities or cameras: whole numbers or names."""
@@ -54,9 +63,9 @@ def score(
     ``query_ids`` (Q,) and ``gallery_ids`` (G,) are identities, as numbers or names. A gallery
     image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a query never
     matches an image of its own identity and camera; without them every image of its identity is
-    a correct match. ``protocol`` is ``market`` (the whole gallery), ``single_shot``
-    or ``multi_shot`` (random draws of ``shots`` images an identity, ``trials`` of them from
-    ``seed``).
+    a correct match, and a warning tells if that seems to be the query itself. ``protocol`` is
+    ``market`` (the whole gallery), ``single_shot`` or ``multi_shot`` (random draws of ``shots``
+    images an identity, ``trials`` of them from ``seed``).
 
     Raises InputError for arrays of other shapes, lengths or kinds, ConfigError for an unknown
     protocol or less than one trial or shot.
@@ -72,6 +81,8 @@ def score(
             "query_cameras and gallery_cameras go together; found only one: give both, or neither"
         )
     if query_cameras is None or gallery_cameras is None:
+        if _are_in_the_gallery(matrix, *people):
+            warnings.warn(_OWN_MATCHES, stacklevel=2)
         cameras = np.zeros(matrix.shape[0], np.int64), np.ones(matrix.shape[1], np.int64)
     else:
         cameras = _numbers(
@@ -93,6 +104,12 @@ def score(
         num_query=scores.num_query,
         num_unanswerable=scores.num_unanswerable,
     )
+
+
+def _are_in_the_gallery(matrix: FloatArray, query: IntArray, gallery: IntArray) -> bool:
+    """Whether every query (of two or more) has a correct match at distance 0: itself."""
+    near = np.abs(matrix) <= _ZERO * np.mean(np.abs(matrix))
+    return len(query) > 1 and bool((near & (query[:, None] == gallery)).any(axis=1).all())
 
 
 def _numbers(

@@ -111,7 +111,7 @@ def train(
         from_solver: dict[str, Mapping[str, Any]] = {}
         if solver is not None:
             module = importlib.import_module("reid.caffe.solver")
-            from_solver = module.settings_of_solver_file(Path(solver), reporter.say)
+            from_solver = module.settings_from_solver_file(Path(solver), reporter.say)
         config = resolve_config(
             recipe,
             None if config_file is None else Path(config_file),

@@ -251,7 +251,7 @@ def _read_bytes(path: Path, most: int, what: str) -> tuple[bytes, int]:
     """The file's bytes and its size; only the first bytes if it is larger than ``most``."""
     try:
         if not (is_regular(path) or path.is_dir()):  # opening a pipe would wait for its writer
-            raise CaffeError(f"cannot read {what} from {path}: it is no ordinary file")
+            raise CaffeError(f"cannot read {what} from {path}: it is not a regular file")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(size if size <= most else MAX_TEXT_BYTES + 1)

@@ -39,7 +39,9 @@ class SolverSettings:
         return ", ".join(f"{key} {value}" for key, value in taken.items())
 
 
-def settings_of_solver_file(path: Path, say: Callable[[str], None]) -> dict[str, Mapping[str, Any]]:
+def settings_from_solver_file(
+    path: Path, say: Callable[[str], None]
+) -> dict[str, Mapping[str, Any]]:
     """``optimizer`` and ``first_stage`` of a configuration, from a solver's prototxt.
 
     Prints one line with the settings, and one with unused fields. Raises CaffeError.
@@ -56,7 +58,7 @@ def settings_from_solver(solver: SolverParameter, where: Path | str) -> SolverSe
 
     Missing fields have Caffe's defaults: no momentum, no weight decay, iter_size 1. ``exp``,
     ``poly`` with power 1 and ``multistep`` with evenly spaced steps are converted to the
-    policy of ours with the same learning rates. Raises CaffeError if the solver has an invalid
+    policy here with the same learning rates. Raises CaffeError if the solver has an invalid
     value or one without an equivalent here.
     """
     base_lr, max_iter = _number(solver, "base_lr", where), int(solver.max_iter)

@@ -154,6 +154,7 @@ def _exit_code(args: Sequence[str] | None, entries: Mapping[str, Entry]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
+        _forget_interruption()
         return INTERRUPTED
     except BrokenPipeError:
         _let_go_of(sys.stdout)
@@ -191,6 +192,15 @@ def _occupy_stderr() -> None:
         opened = os.open(os.devnull, os.O_WRONLY)
         if opened < STDERR:
             os.dup2(opened, STDERR)
+
+
+def _forget_interruption() -> None:
+    """Let the exit code be ours.
+
+    Where Ctrl-C came while ``exec`` ran a text (a dataclass being made, say), CPython remembers
+    that and would end ``python -m reid.cli`` by SIGINT all the same; the next text clears it.
+    """
+    exec("")
 
 
 def _let_go_of(stream: TextIO | None) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reid.cli import options
 from reid.printing import json_text, show
 from reid.progress import progress_bar
+
+if TYPE_CHECKING:
+    from reid.data.readers.division import OwnImages
 
 
 @click.group()
@@ -78,10 +81,7 @@ def synth(
 def check(
     name: str,
     data_root: Path,
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
-    all_test: bool,
+    own: OwnImages,
     as_json: bool,
 ) -> dict[str, Any]:
     """Count the images of dataset NAME, compare with the published counts, read every file.
@@ -96,14 +96,6 @@ def check(
     from reid.data.inspection import inspect_dataset
 
     with progress_bar("reading") as bar:
-        found = inspect_dataset(
-            name,
-            data_root,
-            reporter=bar,
-            junk=junk,
-            distractors=distractors,
-            layout=layout,
-            all_test=all_test,
-        )
+        found = inspect_dataset(name, data_root, reporter=bar, own=own)
     show(json_text(found.to_json()) if as_json else "\n".join(found.lines()))
     return found.to_json()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reid.cli import options
 from reid.printing import json_text, show
 from reid.progress import progress_bar
+
+if TYPE_CHECKING:
+    from reid.data.readers.division import AskedSplit
 
 
 @click.command()
@@ -23,10 +26,7 @@ from reid.progress import progress_bar
     show_default=True,
     help="Which test images of the dataset to describe.",
 )
-@options.test_identities
-@options.split_seed
-@options.own_images
-@options.all_test
+@options.asked_split
 @click.option(
     "--graph",
     "--stage",
@@ -53,12 +53,7 @@ def describe(
     name: str,
     data_root: Path,
     side: str,
-    test_identities: int | None,
-    split_seed: int | None,
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
-    all_test: bool,
+    asked: AskedSplit,
     graph: str,
     stored: str,
     out: Path,
@@ -74,42 +69,23 @@ def describe(
     model, split, graph and precision; images described in that run are stored the same way
     (--stored).
     """
-    from reid.evaluation.evaluating import split_as_trained
+    from reid.api.describing import describe_dataset
     from reid.files import shared_with
-    from reid.matching.describing import describe_to_file
-    from reid.outputs import refuse_inputs
 
-    split = split_as_trained(
-        model,
-        name,
-        data_root,
-        test_identities,
-        split_seed,
-        junk=junk,
-        distractors=distractors,
-        layout=layout,
-        all_test=all_test,
-    )
-    records = split.gallery if side == "gallery" else split.query
-    refuse_inputs({"--out": out}, [model, *(record.path for record in records)])
     with shared_with(group), progress_bar("opening") as bar:
-        size = describe_to_file(
+        written = describe_dataset(
             model,
-            records,
-            side,
+            name,
+            data_root,
             out,
-            device=device,
-            threads=threads,
+            side=side,
+            asked=asked,
             graph=graph,
             stored=stored,
+            device=device,
+            threads=threads,
             reporter=bar,
         )
-    found = {"file": str(out), "images": len(records), "bytes": size}
-    if as_json:
-        show(json_text(found))
-    else:
-        show(
-            f"{out}: {len(records):,} images, {size / 1e6:.1f} MB, "
-            f"{size / len(records) / 1e3:.1f} kB each"
-        )
+    found = written.to_json()
+    show(json_text(found) if as_json else written.to_text())
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,15 +11,20 @@ from reid.cli import options
 from reid.printing import json_text, show
 from reid.progress import progress_bar, say
 
+if TYPE_CHECKING:
+    from reid.data.readers.division import AskedSplit
+
 
 @click.command("eval")
 @click.argument("models", nargs=-1, required=True, type=options.MODEL)
 @click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
 @options.data_root
-@options.test_identities
-@options.split_seed
-@options.own_images
-@options.all_test
+@options.asked_split
+@click.option(
+    "--allow-trained-on",
+    is_flag=True,
+    help="Evaluate also if test images were trained on; the results then say how many.",
+)
 @options.device
 @options.threads
 @click.option(
@@ -41,8 +46,9 @@ from reid.progress import progress_bar, say
     "--shots",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Rank people by the nearest of N random gallery images of each from other cameras: "
-    "1 is single-shot, more is multi-shot (default: the dataset's own protocol).",
+    help="Evaluate single-shot (1) or multi-shot (more) by CUHK's protocol: people are ranked by "
+    "the nearest of N random gallery images of each, from cameras other than the query's; wrong "
+    "people of the query's own camera are left out too (default: the dataset's own protocol).",
 )
 @click.option(
     "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
@@ -86,12 +92,8 @@ def evaluate(
     models: tuple[Path, ...],
     name: str,
     data_root: Path,
-    test_identities: int | None,
-    split_seed: int | None,
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
-    all_test: bool,
+    asked: AskedSplit,
+    allow_trained_on: bool,
     device: str,
     threads: int,
     batch: int | None,
@@ -124,14 +126,10 @@ def evaluate(
         shots=shots,
         shortlists=shortlists,
         rerank=rerank_settings or rerank,
-        test_identities=test_identities,
-        split_seed=split_seed,
+        asked=asked,
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
-        junk=junk,
-        distractors=distractors,
-        layout=layout,
-        all_test=all_test,
+        allow_trained_on=allow_trained_on,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])
@@ -147,7 +145,7 @@ def evaluate(
             batch_size=batch,
             reporter=bar,
         )
-    found, words = compared.told(camera_pairs=camera_pairs, published=published)
+    found, words = compared.summary(camera_pairs=camera_pairs, published=published)
     show(json_text(found) if as_json else words)
     if picture is not None:
         compared.write_picture(picture, worst_first=worst_first)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from reid.data.readers.division import OwnImages
 
 DEVICES = ("auto", "cpu", "cuda")
 """As in ``reid.types``, which is not imported for ``--help`` because it imports NumPy."""
@@ -32,6 +36,7 @@ class Renamed(click.Option):
             self.opts = names
 
 
+Names = tuple[str, ...]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -67,22 +72,15 @@ threads = click.option(
     show_default=True,
     help="CPU threads of the network; 0: the backend decides.",
 )
-test_identities = click.option(
+_test_identities = click.option(
     "--test-identities",
     type=COUNT,
     help="Number of test identities. CUHK01: 100 or 486; own images: any (default: as trained).",
 )
-split_seed = click.option(
+_split_seed = click.option(
     "--split-seed", type=COUNT, help="Seed of a random split (default: as trained)."
 )
 data_root = click.option("--data-root", type=FOLDER, required=True, help="The dataset's folder.")
-
-
-def own_images(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--junk``, ``--distractors`` and ``--layout``: how a user's own images are read."""
-    for option in (_layout, _distractors, _junk):
-        command = option(command)
-    return command
 
 
 _junk = click.option(
@@ -111,6 +109,39 @@ all_test = click.option(
     is_flag=True,
     help="Your own images without a split: test with all of them, not with half of the people.",
 )
+
+
+def own_images(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--junk``, ``--distractors`` and ``--layout``, which the command gets as ``own``.
+
+    With ``all_test`` below it, that is part of ``own`` too.
+    """
+
+    @functools.wraps(command)
+    def with_own(
+        *, junk: Names, distractors: Names, layout: str, all_test: bool = False, **others: Any
+    ) -> Any:
+        from reid.data.readers.division import OwnImages
+
+        return command(own=OwnImages(junk, distractors, layout, all_test), **others)
+
+    return _junk(_distractors(_layout(with_own)))
+
+
+def asked_split(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of the split to test on, which the command gets as ``asked``."""
+
+    @functools.wraps(command)
+    def with_split(
+        *, test_identities: int | None, split_seed: int | None, own: OwnImages, **others: Any
+    ) -> Any:
+        from reid.data.readers.division import AskedSplit
+
+        return command(asked=AskedSplit(test_identities, split_seed, own), **others)
+
+    return _test_identities(_split_seed(own_images(all_test(with_split))))
+
+
 group = click.option(
     "--group",
     default="",

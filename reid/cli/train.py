@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reid.cli import options
 from reid.printing import json_text, show
+
+if TYPE_CHECKING:
+    from reid.data.readers.division import OwnImages
 
 
 @click.command()
@@ -53,9 +56,7 @@ def train(
     config_file: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
-    junk: tuple[str, ...],
-    distractors: tuple[str, ...],
-    layout: str,
+    own: OwnImages,
     as_json: bool,
 ) -> dict[str, Any]:
     """Train RECIPE (see `reid recipes`) and write checkpoint, log and curves into a folder.
@@ -70,8 +71,8 @@ def train(
     """
     from reid import train as train_recipe
 
-    own = {"junk": list(junk), "distractors": list(distractors), "layout": layout}
-    given = [f"data.{name}={json.dumps(value)}" for name, value in own.items() if value]
+    read = {"junk": own.junk, "distractors": own.distractors, "layout": own.layout}
+    given = [f"data.{name}={json.dumps(value)}" for name, value in read.items() if value]
     run = train_recipe(
         recipe,
         data_root,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 from reid.data.images import read_image_file
 from reid.types import ImageRecord, Split
@@ -27,49 +29,46 @@ def hash_of(content: bytes) -> bytes:
 
 def image_hashes(
     records: Sequence[ImageRecord],
-    progress: Callable[[int], object] = lambda count: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
     threads: int = 0,
 ) -> Iterator[bytes]:
     """The hash of each image's file, in order; one image per thread is in memory.
 
-    ``progress`` is called with the number of images done since; ``threads`` 0 is two per core,
-    as reading waits for the disk. Raises DataError for a file that cannot be read.
+    Of more than a thousand images ``progress`` is called with (done, total) now and then;
+    ``threads`` 0 is two per core, as reading waits for the disk. Raises DataError for a file that
+    cannot be read.
 
-    >>> hashes = frozenset(image_hashes(split.train))
-    >>> trained_on(split.query, hashes)
-    ()
+    >>> trained = frozenset(image_hashes(split.train))
+    >>> trained.intersection(image_hashes(split.query))
+    frozenset()
     """
     with ThreadPoolExecutor(threads or 2 * (os.cpu_count() or 1)) as pool:
         for at in range(0, len(records), _AT_ONCE):
             part = records[at : at + _AT_ONCE]
             yield from pool.map(_hash_of_file, part)
-            progress(len(part))
+            if len(records) > _AT_ONCE:
+                progress(at + len(part), len(records))
 
 
-def trained_on(
-    records: Sequence[ImageRecord],
-    hashes: Collection[bytes],
-    progress: Callable[[int], object] = lambda count: None,
-) -> tuple[ImageRecord, ...]:
-    """Those of the images whose bytes are among ``hashes``. Raises what ``image_hashes`` raises."""
-    known = frozenset(hashes)
-    found = zip(records, image_hashes(records, progress), strict=True)
-    return tuple(record for record, digest in found if digest in known)
+@dataclass(frozen=True, slots=True)
+class TrainedImages:
+    """Hashes that a model keeps of its training images; no image or name can be read from them.
 
-
-def names_in(split: Split, records: Sequence[ImageRecord]) -> frozenset[str]:
-    """The names of the people in some of a split's images; empty for published datasets."""
-    ids = {record.person_id for record in records}
-    return frozenset(split.names[one] for one in ids if one in split.names)
-
-
-def names_trained_on(split: Split, trained: Collection[str]) -> tuple[str, ...]:
-    """The names that test people share with training people, sorted.
-
-    Under one data root that is probably, but not surely, the same person.
+    ``images`` are hashes of files, ``people`` those of ``people_hashes``.
     """
-    tested = names_in(split, (*split.query, *split.gallery))
-    return tuple(sorted(tested.intersection(trained)))
+
+    images: frozenset[bytes] = frozenset()
+    people: frozenset[bytes] = frozenset()
+
+
+def people_hashes(split: Split, records: Sequence[ImageRecord], root: Path) -> dict[bytes, str]:
+    """A hash of each person in the records -> the name; empty for published datasets.
+
+    The hash is of dataset, data root and name: elsewhere the same name may be somebody else.
+    """
+    place = f"{split.dataset}\0{root.resolve()}\0"
+    names = {split.names[one.person_id] for one in records if one.person_id in split.names}
+    return {hash_of((place + name).encode("utf-8", "surrogateescape")): name for name in names}
 
 
 def _hash_of_file(record: ImageRecord) -> bytes:

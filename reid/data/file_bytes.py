@@ -25,8 +25,8 @@ def read_file(
 ) -> bytes:
     """The bytes of the file ``path``, which should be ``what`` (``image file``).
 
-    ``check_start`` gets the first bytes before the rest is read, and raises where they tell
-    enough. Raises DataError, naming the file, where it is missing, a folder, a pipe, a device
+    ``check_start`` gets the first bytes before the rest is read, and may refuse the
+    file. Raises DataError, naming the file, where it is missing, a folder, a pipe, a device
     or a socket (a read might never end), cannot be read, or has more than ``most`` bytes.
     """
     try:

@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = (
     *(".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pxm", ".pfm", ".ras", ".sr", ".hdr", ".pic"),
 )
 """Suffixes of image files that OpenCV reads, in lower case; compare with
-``path.suffix.lower()``. The content tells the format."""
+``path.suffix.lower()``. The format is that of the content."""
 
 OTHER_IMAGE_SUFFIXES = (
     *(".heic", ".heif", ".jxl", ".exr", ".svg", ".psd", ".ico", ".tga", ".jxr"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from reid.data.images import read_image
 from reid.data.readers.datasets import list_dataset, published_counts, reader_of
-from reid.data.readers.division import Choice
+from reid.data.readers.division import USUAL, Choice, OwnImages
 from reid.data.readers.folders import Contents, identities
 from reid.errors import DataError
 from reid.files import sha256_of_file
@@ -116,25 +116,15 @@ def inspect_dataset(
     *,
     threads: int = 0,
     reporter: Reporter = SILENT,
-    junk: Sequence[str] = (),
-    distractors: Sequence[str] = (),
-    layout: str = "",
-    all_test: bool = False,
+    own: OwnImages = USUAL,
 ) -> Inspection:
     """Count a dataset's images, compare with the published counts, and decode every file.
 
-    Decoding runs on ``threads`` threads (0: one per core); ``junk``, ``distractors``, ``layout``
-    and ``all_test`` are those of ``load_split``. Counts that differ from the published ones and
-    unreadable files are findings, not errors. Raises DataError if the dataset's folders are
-    missing or empty, or the name is unknown.
+    Decoding runs on ``threads`` threads (0: one per core); ``own`` is that of ``load_split``.
+    Counts that differ from the published ones and unreadable files are findings, not errors.
+    Raises DataError if the dataset's folders are missing or empty, or the name is unknown.
     """
-    choice = Choice(
-        junk=tuple(junk),
-        distractors=tuple(distractors),
-        layout=layout,
-        all_test=all_test,
-        progress=counted(reporter, "listing"),
-    )
+    choice = Choice(own=own, progress=counted(reporter, "listing"))
     contents = list_dataset(name, root, choice)
     subsets, published = contents.subsets, published_counts(name)
     records = [record for listing in subsets.values() for record in listing.records]

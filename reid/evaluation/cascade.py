@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reid.evaluation.tables import points
 from reid.types import EvalReport
 
 
@@ -48,15 +49,10 @@ class ShortlistReport:
         }
 
 
-def points(share: float) -> str:
-    """A difference of two shares in percentage points, never ``-0.0``."""
-    return f"{round(100 * share, 1) + 0.0:.1f}"
-
-
 def savings(cascades: Sequence[ShortlistReport]) -> list[str]:
     """For the terminal: one paragraph with a line per shortlist; empty without shortlists."""
     lines = [
-        f"{one.short.model}: loses {points(one.rank1_lost)} points of rank-1 and "
+        f"{one.short.name}: loses {points(one.rank1_lost)} points of rank-1 and "
         f"{points(one.map_step_lost)} of mAP (step); saves {one.pairs_saved:.1%} of the "
         f"comparisons, {one.times_as_fast:.1f} times as fast"
         for one in cascades

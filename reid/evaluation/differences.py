@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reid.evaluation.tables import COLUMNS, aligned, figures_of
+from reid.evaluation.tables import COLUMNS, aligned, figures_of, points
 from reid.types import EvalReport
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A model's results minus those of ``against``, in [-1, 1], by the names in ``COLUMNS``."""
+    """A model's results minus those of ``first``, in [-1, 1], by the names in ``COLUMNS``."""
 
-    model: str
-    against: str
+    report: EvalReport
+    first: EvalReport
     figures: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``report.json``."""
-        return {"model": self.model, "against": self.against, **self.figures}
+        return {"model": self.report.model, "against": self.first.model, **self.figures}
 
 
 def differences(reports: Sequence[EvalReport]) -> list[Difference]:
@@ -29,7 +29,7 @@ def differences(reports: Sequence[EvalReport]) -> list[Difference]:
     for report in reports[1:]:
         first, own = figures_of(reports[0]), figures_of(report)
         figures = {name: own[name] - value for name, value in first.items()}
-        found.append(Difference(report.model, reports[0].model, figures))
+        found.append(Difference(report, reports[0], figures))
     return found
 
 
@@ -39,14 +39,12 @@ def difference_table(found: Sequence[Difference]) -> list[str]:
         return []
     cells = [["model", *COLUMNS]]
     cells += [
-        [one.model, *(_signed(one.figures, name) for name in COLUMNS.values())] for one in found
+        [one.report.name, *(signed(one.figures, name) for name in COLUMNS.values())]
+        for one in found
     ]
-    return ["\n".join([f"difference from {found[0].against}, in points", *aligned(cells)])]
+    return ["\n".join([f"difference from {found[0].first.name}, in points", *aligned(cells)])]
 
 
-def _signed(figures: Mapping[str, float], name: str) -> str:
+def signed(figures: Mapping[str, float], name: str) -> str:
     """Percentage points with a sign (``0.00`` has none); ``-`` if there is no such result."""
-    if name not in figures:
-        return "-"
-    points = round(100 * figures[name], 2)
-    return f"{points:+.2f}" if points else "0.00"
+    return points(figures[name], "+") if name in figures else "-"

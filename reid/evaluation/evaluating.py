@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.data import load_split
+from reid.data.readers.division import AS_TRAINED, AskedSplit
 from reid.errors import ConfigError
 from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.evaluation.scoring import (
@@ -45,8 +46,8 @@ from reid.types import (
     Split,
 )
 
-TELL_S = 2.0
-"""Comparisons that take longer are announced and have a bar; a shortlist's are always told."""
+ANNOUNCED_S = 2.0
+"""Comparisons that take longer are announced and have a bar; a shortlist's always are."""
 
 TRIALS = 10
 """Draws of a single-shot or multi-shot evaluation of a dataset that has no such protocol."""
@@ -99,7 +100,7 @@ def evaluate(
 
     With ``best`` a network that compares pairs compares only that many gallery images with a
     query, its best by the ranking vector. With ``rerank`` the distances of vectors are
-    re-ranked. ``keep`` nearest images are kept of each query. ``reporter`` hears how long
+    re-ranked. ``keep`` nearest images are kept of each query. ``reporter`` gets how long
     comparing will take where that is more than a moment, with ``best`` always, and then how long
     all pairs would; and what ``Matcher.tiles`` has to say. Raises what ``describe_split``
     raises, and ConfigError for an unknown protocol, a shortlist that cannot be, or re-ranking
@@ -124,9 +125,9 @@ def evaluate(
         if best and seconds:
             num_all, whole = len(split.query) * len(split.gallery), matcher.seconds(query, gallery)
             reporter.say(f"{line} (all {num_all:,}: {_span(whole)})")
-        elif seconds > TELL_S:
+        elif seconds > ANNOUNCED_S:
             reporter.say(line)
-        if seconds > TELL_S:
+        if seconds > ANNOUNCED_S:
             count = reporter.begin("comparing", num_pairs)
         distances = matcher.tiles(query, gallery, count, best, reporter.say)
     start = time.perf_counter()
@@ -170,6 +171,7 @@ def _report(found: Measured, split: Split, model: str) -> EvalReport:
         minp=scores.minp,
         std=scores.std,
         tpr={fpr: found.verification.tpr_at(fpr) for fpr in FPRS},
+        distance_at={fpr: found.verification.distance_at(fpr) for fpr in FPRS},
         camera_pairs=found.camera_pairs,
     )
 
@@ -235,30 +237,20 @@ def split_as_trained(
     model: Path | ModelFile,
     dataset: str,
     data_root: Path,
-    test_identities: int | None = None,
-    split_seed: int | None = None,
-    *,
-    junk: Sequence[str] = (),
-    distractors: Sequence[str] = (),
-    layout: str = "",
-    all_test: bool = False,
+    asked: AskedSplit = AS_TRAINED,
 ) -> Split:
     """A dataset, split as the model was trained on it, but for what is asked otherwise.
 
     A random split must be evaluated as it was trained, or the test identities are not new.
-    ``junk`` to ``all_test`` are those of ``load_split``. Raises what ``load_split`` raises, and
-    ManifestError for a broken manifest.
+    Raises what ``load_split`` raises, and ManifestError for a broken manifest.
     """
-    trained = (0, 0) if all_test else _trained_on(model, dataset)
+    trained = (0, 0) if asked.own.all_test else _trained_on(model, dataset)
     return load_split(
         dataset,
         data_root,
-        num_test_identities=trained[0] if test_identities is None else test_identities,
-        split_seed=trained[1] if split_seed is None else split_seed,
-        junk=junk,
-        distractors=distractors,
-        layout=layout,
-        all_test=all_test,
+        num_test_identities=trained[0] if asked.test_identities is None else asked.test_identities,
+        split_seed=trained[1] if asked.seed is None else asked.seed,
+        own=asked.own,
     )
 
 

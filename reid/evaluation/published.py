@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -27,15 +28,18 @@ class Published:
     """A row of a paper's table: results in [0, 1] by the names in ``COLUMNS``, and the source.
 
     ``gap_rank1`` and ``gap_map`` are the gains from cascading two scales (SiSNet's Table 3).
+    ``percent`` are the same figures with the paper's own digits: ``80.30``.
     """
 
     method: str
     figures: Mapping[str, float]
     source: str
+    percent: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``report.json``."""
-        return {"method": self.method, **self.figures, "source": self.source}
+        percent = dict(self.percent)
+        return {"method": self.method, **self.figures, "source": self.source, "percent": percent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,8 @@ class PublishedTest:
 @cache
 def published_tests() -> tuple[PublishedTest, ...]:
     """Every test with published results."""
-    content = tomllib.loads(
-        resources.files("reid.evaluation").joinpath("published.toml").read_text("utf-8")
-    )
+    text = resources.files("reid.evaluation").joinpath("published.toml").read_text("utf-8")
+    content = tomllib.loads(text, parse_float=str)  # with the paper's digits
     papers = content["papers"]
     return tuple(
         PublishedTest(
@@ -85,15 +88,16 @@ def published_tests() -> tuple[PublishedTest, ...]:
 
 
 def _row(entry: Mapping[str, Any], paper: Mapping[str, str]) -> Published:
-    figures = {name: entry[name] / 100 for name in ("rank1", "rank5", "rank10") if name in entry}
-    figures |= {name: entry[name] / 100 for name in ("gap_rank1", "gap_map") if name in entry}
+    names = ("rank1", "rank5", "rank10", "gap_rank1", "gap_map")
+    percent = {name: entry[name] for name in names if name in entry}
     source = paper["source"]
     if "table" in entry:
         source += f", table {entry['table']}"
     if "map" in entry:
-        figures[f"map_{paper['ap']}"] = entry["map"] / 100
+        percent[f"map_{paper['ap']}"] = entry["map"]
         source += f"; its mAP definition ({paper['ap']}) is inferred"
-    return Published(entry["method"], figures, source)
+    figures = {name: float(Decimal(text) / 100) for name, text in percent.items()}
+    return Published(entry["method"], figures, source, percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +137,7 @@ def published_table(report: EvalReport) -> str:
     if beside.test is None:
         return f"not comparable with the papers: {beside.why}"
     rows = [
-        [
-            one.method,
-            *(
-                f"{100 * one.figures[name]:.1f}" if name in one.figures else "-"
-                for name in COLUMNS.values()
-            ),
-        ]
+        [one.method, *(one.percent.get(name, "-") for name in COLUMNS.values())]
         for one in beside.test.rows
     ]
     sources = dict.fromkeys(one.source for one in beside.test.rows)

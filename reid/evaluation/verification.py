@@ -17,7 +17,7 @@ from reid.types import FloatArray, IntArray
 
 Shares = npt.NDArray[np.float64]
 
-FPRS = (1e-2, 1e-3, 1e-4)
+FPRS = (1e-1, 1e-2, 1e-3, 1e-4)
 """False positive rates at which the true positive rate is reported."""
 
 _DROPPED_BITS = 11
@@ -54,10 +54,22 @@ class Verification:
         None if there is no positive pair, or fewer than 1 / ``fpr`` negative pairs, because
         then no threshold can have that rate.
         """
+        found = self._last_bin(fpr)
+        return None if found is None else float(self.roc()[1][found])
+
+    def distance_at(self, fpr: float) -> float | None:
+        """The distance up to which pairs are accepted for the TPR of ``tpr_at``.
+
+        None where that is None, or if no limit has so low an FPR.
+        """
+        found = self._last_bin(fpr)
+        return float(self.limits[found - 1]) if found else None
+
+    def _last_bin(self, fpr: float) -> int | None:
+        """The number of bins that are accepted at ``fpr``; None as for ``tpr_at``."""
         if not self.positives.sum() or self.negatives.sum() * fpr < 1:
             return None
-        fprs, tprs = self.roc()
-        return float(tprs[np.searchsorted(fprs, fpr, side="right") - 1])
+        return int(np.searchsorted(self.roc()[0], fpr, side="right")) - 1
 
     def histogram(self, bins: int = 100) -> tuple[Shares, IntArray, IntArray]:
         """(edges (bins + 1,), positives (bins,), negatives (bins,)) in bins of equal width."""

@@ -210,8 +210,8 @@ def open_columns(
     """Open a file of this format, or of an ``earlier`` one, which had no checksums.
 
     Raises ModelFileError for a file that is not there, is cut short, not of this format, or whose
-    head is damaged; ``what`` it should be and the ``remedy`` are told. Columns are checked when
-    asked for. That a column is there, and of which kind and shape, is the caller's to check.
+    head is damaged; the message names ``what`` it should be and the ``remedy``. Columns are checked
+    when asked for. That a column is there, and of which kind and shape, is the caller's to check.
     """
     try:
         head, start, seal = _read_head(path, (format_name, *earlier), what, remedy)

@@ -112,7 +112,7 @@ def load_descriptions(
 ) -> DescribedImages[DescriptionT]:
     """Read a file made with ``matcher``'s model.
 
-    Raises ModelFileError for a file that is no such file, is cut short or damaged, or holds
+    Raises ModelFileError for another kind of file, one that is cut short or damaged, or holds
     descriptions of another model, precision or stored form, which cannot be compared.
     """
     stored = read_described(path, piece_size)

@@ -3,7 +3,7 @@
 A network's ``looks`` (``reid.models.description.Look``) provide the data; ``reid.report`` draws
 it. The kinds and what their functions return for images:
 
-feature_maps:   ``FeatureMaps`` of a query, its nearest correct match and nearest wrong image
+feature_maps:   ``FeatureMaps`` of a query, its nearest correct match and nearest false match
 patch_matches:  ``PatchMatches`` of the first of those with each of the other two
 parts:          ``PartsSeen`` of a query, the first image, and its nearest gallery images
 scales:         ``ScalesSeen`` of queries

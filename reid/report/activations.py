@@ -85,6 +85,6 @@ def _draw_scales(canvas: Image, left: int, top: int, run: Attention, image: Imag
     width = 2 * CELL_WIDTH + SCALE_GAP
     below = top + CELL_HEIGHT
     correlation = run.seen.agreement[i]
-    told = "a flat map" if np.isnan(correlation) else f"correlation {correlation:.2f}"
-    centred(canvas, told, left, below + 22, INK, width)
+    agreement = "a flat map" if np.isnan(correlation) else f"correlation {correlation:.2f}"
+    centred(canvas, agreement, left, below + 22, INK, width)
     centred(canvas, f"as class {run.seen.classes[i]}", left, below + 44, FAINT_INK, width)

@@ -66,7 +66,7 @@ class Trio(NamedTuple):
 def trio_of(evaluation: Evaluation, q: int) -> Trio | None:
     """Query ``q``'s trio, by the protocol's rules.
 
-    None without a correct match, or without a wrong image among the nearest kept.
+    None without a correct match, or without a false match among the nearest kept.
     """
     query, gallery = evaluation.split.query[q], evaluation.split.gallery
     rules = MarketRules(labels_from_records(gallery))

@@ -53,7 +53,8 @@ class Picture:
 
 def png_bytes(image: Image) -> bytes:
     """An image (H, W, 3) uint8 BGR as a PNG file's bytes."""
-    done, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    # Level 9 takes many times as long for a few percent: see tests/benchmarks/README.md.
+    done, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 4])
     if not done:
         raise ValueError(f"OpenCV cannot encode an image of shape {image.shape} as PNG")
     return encoded.tobytes()

@@ -17,6 +17,7 @@ from reid.report.eval_page_tables import (
     consistency,
     costs,
     differences,
+    files,
     published,
     retrieval,
     shortlists,
@@ -62,7 +63,7 @@ def eval_page(
     """The page's self-contained HTML; ``beside`` are the files listed on it."""
     parts = [
         *retrieval(reports, found["chance_rank1"]),
-        *differences(found.get("differences", ())),
+        *differences(found.get("differences", ()), reports),
         *published(reports[0], found.get("published")),
         *shortlists(reports, cascades),
         *consistency(found.get("map_consistency", ())),
@@ -71,13 +72,14 @@ def eval_page(
         *([("Not drawn", [paragraph(line) for line in not_drawn])] if not_drawn else []),
         *camera_pairs(reports),
         *costs(reports),
+        *files(reports),
     ]
     lead = heading(reports[0], None) + ([found["split"]] if found.get("split") else [])
-    files = f"Other files in this folder: {', '.join(beside)}. " if beside else ""
+    others = f"Other files in this folder: {', '.join(beside)}. " if beside else ""
     body = [
         paragraph("; ".join(lead), "lead"),
         *sections(parts),
-        paragraph(f"{files}reid {__version__}", "note"),
+        paragraph(f"{others}reid {__version__}", "note"),
     ]
     return page(f"Evaluation on {reports[0].dataset}", body)
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reid.evaluation.cascade import ShortlistReport, points
+from reid.evaluation.cascade import ShortlistReport
+from reid.evaluation.differences import signed
 from reid.evaluation.published import published_beside
-from reid.evaluation.tables import COLUMNS, row
+from reid.evaluation.tables import (
+    COLUMNS,
+    accepted,
+    cautions,
+    distance,
+    percent,
+    points,
+    row,
+    short_names,
+)
 from reid.report.html_page import folded, paragraph, table
 from reid.types import EvalReport
 
@@ -20,19 +30,21 @@ _NAMES = tuple(COLUMNS.values())
 def retrieval(reports: Sequence[EvalReport], chance: float) -> list[Part]:
     """The random ranking has its own row, with rank-1 only."""
     empty = ("",) * (len(COLUMNS) - 1)
-    rows = [*map(row, reports), ("random ranking", f"{100 * chance:.1f}", *empty)]
+    rows = [*map(row, reports), ("random ranking", percent(chance), *empty)]
     words = ["All results in percent."]
     words += [f"Re-ranked: {one}." for one in sorted({one.reranking for one in reports} - {""})]
-    notes = [paragraph(line, "note") for line in words]
+    notes = [paragraph(line, "no") for line in cautions(reports)]
+    notes += [paragraph(line, "note") for line in words]
     return [("Retrieval", [table(("model", *COLUMNS), rows), *notes])]
 
 
-def differences(found: Sequence[Mapping[str, Any]]) -> list[Part]:
+def differences(found: Sequence[Mapping[str, Any]], reports: Sequence[EvalReport]) -> list[Part]:
     """Every other model's results minus the first one's; nothing for a single model."""
     if not found:
         return []
-    rows = [(one["model"], *_cells(one, "+.2f")) for one in found]
-    note = f"In percentage points, compared with {found[0]['against']}."
+    names = {one.model: one.name for one in reports}
+    rows = [(names[one["model"]], *(signed(one, name) for name in _NAMES)) for one in found]
+    note = f"In percentage points, compared with {names[found[0]['against']]}."
     return [("Differences", [table(("model", *COLUMNS), rows), paragraph(note, "note")])]
 
 
@@ -42,40 +54,36 @@ def published(measured: EvalReport, asked: Mapping[str, Any] | None) -> list[Par
     if beside["refused"]:
         line = paragraph(f"Not comparable: {beside['refused']}.")
         return [("Published results", [line])] if asked else []
-    rows = [row(measured), *((one["method"], *_cells(one, ".1f")) for one in beside["rows"])]
+    rows = [row(measured)]
+    rows += [
+        [one["method"], *(one["percent"].get(name, "-") for name in _NAMES)]
+        for one in beside["rows"]
+    ]
     sources = dict.fromkeys(one["source"] for one in beside["rows"])
     notes = [paragraph(line, "note") for line in (beside["note"], *sources) if line]
     return [("Published results", [table(("model", *COLUMNS), rows), *notes])]
 
 
-def _cells(figures: Mapping[str, Any], form: str) -> list[str]:
-    """Each column's value in percent, zero without a sign."""
-    points = {name: round(100 * value, 2) for name, value in figures.items() if name in _NAMES}
-    return [
-        "-" if name not in points else format(points[name], form) if points[name] else "0.00"
-        for name in _NAMES
-    ]
-
-
 def verification(reports: Sequence[EvalReport]) -> list[Part]:
-    """Share of positive pairs accepted by a threshold; nothing if not measured."""
-    rates = list(reports[0].tpr)
-    if not rates:
-        return []
+    """Share of positive pairs accepted at a false positive rate, and the distance for it."""
     rows = [
-        (one.model, *("-" if rate is None else f"{100 * rate:.1f}" for rate in one.tpr.values()))
+        (one.name, f"{rate:g}", accepted(share), distance(one.distance_at.get(rate)))
         for one in reports
+        for rate, share in one.tpr.items()
     ]
-    head = ("model", *(f"at {rate:g}" for rate in rates))
+    if not rows:
+        return []
+    head = ("model", "false positive rate", "true positive rate, %", "distance at most")
     note = (
-        "Positive pairs accepted, in percent, by false positive rate; -: too few pairs to measure."
+        "Pairs up to that distance (minus the score, for a network that compares pairs) are "
+        "accepted as the same person; -: too few pairs to measure."
     )
     return [("Verification: the same person or not", [table(head, rows), paragraph(note, "note")])]
 
 
 def camera_pairs(reports: Sequence[EvalReport]) -> list[Part]:
     """Each model's results for each pair of cameras, collapsed."""
-    tables = [folded(one.model, [_cameras(one)]) for one in reports if one.camera_pairs]
+    tables = [folded(one.name, [_cameras(one)]) for one in reports if one.camera_pairs]
     note = "Each pair is evaluated separately, in the whole gallery of that camera."
     return [("Pairs of cameras", [paragraph(note, "note"), *tables])] if tables else []
 
@@ -85,7 +93,7 @@ def _cameras(report: EvalReport) -> str:
         (
             f"{pair.query_camera}, {pair.gallery_camera}",
             f"{pair.num_query:,}",
-            *(f"{100 * value:.1f}" for value in (pair.rank1, pair.map_step, pair.map_trapezoid)),
+            *map(percent, (pair.rank1, pair.map_step, pair.map_trapezoid)),
         )
         for pair in report.camera_pairs
     ]
@@ -101,9 +109,15 @@ def costs(reports: Sequence[EvalReport]) -> list[Part]:
         if one.num_compared:
             rate = one.num_compared / one.compare_s
             compared = (f"{one.num_compared:,}", f"{one.compare_s:.1f} s", f"{rate:,.0f}")
-        rows.append((one.model, f"{one.describe_s:.1f} s", *compared))
+        rows.append((one.name, f"{one.describe_s:.1f} s", *compared))
     head = ("model", "describing images", "pairs compared", "comparing pairs", "pairs/s")
     return [("Time", [table(head, rows)])]
+
+
+def files(reports: Sequence[EvalReport]) -> list[Part]:
+    """The path of each model that is shown by a shorter name."""
+    rows = [(one.name, one.model) for one in reports if one.name != one.model]
+    return [("Model files", [table(("model", "path"), rows)])] if rows else []
 
 
 def shortlists(reports: Sequence[EvalReport], cascades: Sequence[ShortlistReport]) -> list[Part]:
@@ -112,7 +126,7 @@ def shortlists(reports: Sequence[EvalReport], cascades: Sequence[ShortlistReport
     if cascades:
         rows = [
             (
-                one.short.model,
+                one.short.name,
                 points(one.rank1_lost),
                 points(one.map_step_lost),
                 f"{one.pairs_saved:.1%}",
@@ -134,9 +148,10 @@ def consistency(found: Sequence[Mapping[str, Any]]) -> list[Part]:
     """Agreement of the two scales' maps of each run; nothing if no run has two scales."""
     if not found:
         return []
+    names = short_names([one["model"] for one in found])
     rows = [
         (
-            one["model"],
+            names[one["model"]],
             "-" if one["mean_correlation"] is None else f"{one['mean_correlation']:.3f}",
             f"{one['num_images']:,}",
             f"{one['num_flat']:,}",

@@ -46,7 +46,7 @@ def draw_pictures(
             drawn = inside_pictures(network, of_network, rows[:INNER_ROWS])
             pictures += drawn
             if not drawn and what_is_shown(network):
-                why = "no query shown has a wrong image among the nearest"
+                why = "no query shown has a false match among the nearest"
                 not_drawn.append(f"{what_is_shown(network)}: {why}")
     with output_errors(folder):
         for name in NAMES:
@@ -79,7 +79,7 @@ def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
     return Picture(
         "ranked.png",
         "Query images and their nearest gallery images",
-        f"Ranked by {evaluation.report.model}; images that the protocol skips are left out.",
+        f"Ranked by {evaluation.report.name}; images that the protocol skips are left out.",
         ranked_list_picture(
             split.query,
             split.gallery,

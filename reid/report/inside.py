@@ -39,7 +39,7 @@ class OpenedRun:
 
     @property
     def name(self) -> str:
-        return self.evaluation.report.model
+        return self.evaluation.report.name
 
     def sees(self, look: Look) -> Callable[[list[Image]], Any]:
         """The data of ``look`` for images (H, W, 3) uint8 BGR; the type depends on its kind."""
@@ -50,7 +50,7 @@ class OpenedRun:
 def inside_pictures(network: str, runs: Sequence[OpenedRun], rows: Sequence[int]) -> list[Picture]:
     """The pictures of the runs of one network, for the queries ``rows`` (at least one).
 
-    Fewer if no query has both a correct match and a wrong image.
+    Fewer if no query has both a correct match and a false match.
     """
     drawn = (DRAWERS[look.kind](look, runs, rows) for look in network_named(network).looks)
     return [picture for picture in drawn if picture is not None]
@@ -135,4 +135,4 @@ DRAWERS: Mapping[str, Callable[[Look, Sequence[OpenedRun], Sequence[int]], Pictu
     "scales": _scales,
 }
 """Kind, one of ``reid.models.looks.KINDS`` -> its picture for all runs of a network in a report
-and the rows of the queries shown; None if no query has both a correct match and a wrong image."""
+and the rows of the queries shown; None if no query has both a correct match and a false match."""

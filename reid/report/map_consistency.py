@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from reid.evaluation.tables import short_names
 from reid.matching.describing import read_ahead
 from reid.matching.matcher import prepared_batches
 from reid.model_file.opening import ModelFile
@@ -24,11 +25,12 @@ from reid.types import ArraySpec, FloatArray, ImageRecord
 class MapConsistency:
     """Agreement of a run's two scales: the mean correlation of an image's two maps.
 
-    ``mean`` is in [-1, 1], over ``num_images``; another ``num_flat`` had a flat map. None if all
-    had.
+    ``name`` is the model's short name. ``mean`` is in [-1, 1], over ``num_images``; another
+    ``num_flat`` had a flat map. None if all had.
     """
 
     model: str
+    name: str
     mean: float | None
     num_images: int
     num_flat: int
@@ -38,7 +40,7 @@ class MapConsistency:
         flat = f" ({self.num_flat:,} with a flat map left out)" if self.num_flat else ""
         mean = "-" if self.mean is None else f"{self.mean:.3f}"
         return (
-            f"{self.model}: mean correlation {mean} of the two scales' activation maps, "
+            f"{self.name}: mean correlation {mean} of the two scales' activation maps, "
             f"{self.num_images:,} query images{flat}"
         )
 
@@ -70,6 +72,7 @@ def map_consistencies(
     raise.
     """
     found = []
+    names = short_names(list(map(str, models)))
     for model in models:
         file = ModelFile.at(model)
         if not file.is_checkpoint:
@@ -86,11 +89,11 @@ def map_consistencies(
         for batch in prepared_batches(manifest.preprocess, read_ahead(query), batch_size):
             values.append(runner.run({inputs[0].name: batch})["correlation"])
             advance(len(batch))
-        found.append(_consistency(str(model), np.concatenate(values)))
+        found.append(_consistency(str(model), names[str(model)], np.concatenate(values)))
     return found
 
 
-def _consistency(model: str, correlations: FloatArray) -> MapConsistency:
+def _consistency(model: str, name: str, correlations: FloatArray) -> MapConsistency:
     known = correlations[~np.isnan(correlations)]
     mean = float(known.mean()) if len(known) else None
-    return MapConsistency(model, mean, len(known), len(correlations) - len(known))
+    return MapConsistency(model, name, mean, len(known), len(correlations) - len(known))

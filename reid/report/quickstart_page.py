@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reid.evaluation.tables import percent
 from reid.files import write_text
 from reid.report.html_page import embedded_picture, links, page, paragraph, table
 
@@ -19,7 +20,7 @@ def write_page(path: Path, report: Mapping[str, Any], pictures: Mapping[str, Pat
     lead = (
         f"Trained for {report['train']['seconds']:.0f} s on {data['train_images']} synthetic "
         f"images of {data['train_identities']} people; tested on {data['test_identities']} others. "
-        f"Rank-1 {models[0]['cmc']['rank1']:.1%}; of a random ranking: {chance:.1%}. "
+        f"Rank-1 {percent(models[0]['cmc']['rank1'])} %; of a random ranking: {percent(chance)} %. "
         f"All steps together took {report['seconds']:.0f} s."
     )
     body = [
@@ -50,15 +51,13 @@ def _retrieval(models: Sequence[Mapping[str, Any]], chance: float) -> str:
     rows = [
         (
             Path(model["model"]).name,
-            *(f"{model['cmc'][f'rank{k}']:.1%}" for k in (1, 5, 10)),
-            f"{model['map_step']:.1%}",
-            f"{model['map_trapezoid']:.1%}",
-            f"{model['minp']:.1%}",
+            *(f"{percent(model['cmc'][f'rank{k}'])} %" for k in (1, 5, 10)),
+            *(f"{percent(model[name])} %" for name in ("map_step", "map_trapezoid", "minp")),
         )
         for model in models
     ]
     head = ("model", "rank-1", "rank-5", "rank-10", "mAP (step)", "mAP (trapezoid)", "mINP")
-    return table(head, [*rows, ("chance", f"{chance:.1%}", *5 * ("",))])
+    return table(head, [*rows, ("chance", f"{percent(chance)} %", *5 * ("",))])
 
 
 def _files(folder: Path, report: Mapping[str, Any]) -> str:

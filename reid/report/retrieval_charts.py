@@ -17,7 +17,7 @@ POSITIVE, NEGATIVE = "#2e9e54", "#d6343a"
 """The colours of positive and negative, as in the frames of ranked lists."""
 
 LINES = ("-", "--", ":", "-.")
-"""Line styles in turn, so that curves of models that agree can be told apart."""
+"""Line styles in turn, so that curves of models that agree can be distinguished."""
 
 NUM_BINS = 80
 
@@ -47,7 +47,7 @@ def curves_picture(evaluations: Sequence[Evaluation]) -> Image:
     cmc.locator_params(axis="x", integer=True)
     cmc.set_ylim(top=100)
     # Matplotlib leaves out a curve whose label begins with an underscore.
-    names = [short(one.report.model) for one in evaluations]
+    names = [short(one.report.name) for one in evaluations]
     legend = cmc.legend(curves, names, frameon=False, fontsize=9, loc="lower right")
     for words in legend.get_texts():
         words.set_parse_math(False)
@@ -76,7 +76,7 @@ def distances_picture(evaluations: Sequence[Evaluation]) -> Image:
 
 
 def _draw_distances(axis: Any, evaluation: Evaluation) -> None:
-    plain_axis(axis, short(evaluation.report.model))
+    plain_axis(axis, short(evaluation.report.name))
     edges, positives, negatives = evaluation.verification.histogram(NUM_BINS)
     for label, counts, colour in (("wrong", negatives, NEGATIVE), ("right", positives, POSITIVE)):
         total = int(counts.sum())

@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from reid.closing import Closeable
 from reid.errors import ModelFileError, ReidError
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import PARTNERS, ModelFile, Openable
@@ -26,10 +26,8 @@ OPENERS = {
 }
 """File suffix -> import string of its runner, imported on use: an edge device has no torch."""
 
-Opened = TypeVar("Opened", bound="Runner")
 
-
-class Runner(Protocol):
+class Runner(Closeable, Protocol):
     """An open model file; a context manager that closes it."""
 
     manifest: Manifest
@@ -58,17 +56,6 @@ class Runner(Protocol):
     def close(self) -> None:
         """Release the device and the file; may be called twice."""
         ...
-
-    def __enter__(self: Opened) -> Opened:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_runner(

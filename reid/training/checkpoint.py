@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from reid.config.settings import TrainConfig
 from reid.config.toml import config_from_toml, config_to_toml
+from reid.data.content import HASH_BYTES, TrainedImages
 from reid.errors import CheckpointError, ConfigError, ManifestError
 from reid.files import write_atomically
 from reid.model_file.manifest import Manifest, write_manifest
@@ -26,6 +27,9 @@ from reid.runtime.torch_runner import TorchRunner
 from reid.training.torch_files import load_without_code, misfit
 
 FORMAT = "reid-toolkit checkpoint 1"
+
+IMAGES, PEOPLE = "image_hashes", "people_hashes"
+"""What the training state calls the hashes of ``TrainedImages``: (N, HASH_BYTES) uint8 each."""
 
 MOST_IDENTITIES = 1_000_000
 """The largest accepted classifier, checked before its memory is allocated."""
@@ -49,6 +53,30 @@ class Checkpoint:
     step: int = 0
     position: tuple[int, int, int] = (0, 0, 0)
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trained_images(self) -> TrainedImages | None:
+        """Hashes of the images it was trained on; None in an older file, or one without training.
+
+        Raises CheckpointError for a damaged training state.
+        """
+        if IMAGES not in self.training:
+            return None
+        try:
+            return TrainedImages(*(_hashes(name, self.training[name]) for name in (IMAGES, PEOPLE)))
+        except DAMAGE as error:
+            raise CheckpointError(
+                f"the hashes of training images in the checkpoint are damaged: {one_line(error)}"
+            ) from None
+
+
+def _hashes(name: str, rows: Any) -> frozenset[bytes]:
+    """The rows of a tensor from a file. Raises ValueError unless they are (N, HASH_BYTES) bytes."""
+    size = (len(rows) if isinstance(rows, Tensor) and rows.dim() else 0, HASH_BYTES)
+    if problem := misfit(name, torch.empty(size, dtype=torch.uint8, device="meta"), rows):
+        raise ValueError(problem)
+    content = rows.contiguous().numpy().tobytes()
+    return frozenset(content[i : i + HASH_BYTES] for i in range(0, len(content), HASH_BYTES))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

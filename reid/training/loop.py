@@ -20,6 +20,7 @@ import torch
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data import load_split
+from reid.data.readers.division import OwnImages
 from reid.errors import TrainingError, few_of, output_errors
 from reid.files import write_text
 from reid.locks import locked
@@ -35,6 +36,7 @@ from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
 from reid.training.stopping import StopRequest
+from reid.training.trained_images import hashes_to_keep
 
 LOCK_NAME = ".training.lock"
 """Held by the one training that writes into a run folder."""
@@ -82,9 +84,7 @@ def train(
             num_test_identities=data.num_test_identities,
             split_seed=data.split_seed,
             validation=data.validation,
-            junk=data.junk,
-            distractors=data.distractors,
-            layout=data.layout,
+            own=OwnImages(data.junk, data.distractors, data.layout),
             for_training=True,
         )
         processes = open_things.enter_context(joined_processes(device))
@@ -100,6 +100,9 @@ def train(
             if log.num_damaged:
                 reporter.say(f"{log.path}: {log.num_damaged:,} damaged rows are left out")
             open_things.callback(log.close)
+            run.trained_images = hashes_to_keep(
+                split, data_root, checkpoint, run.pretrained, reporter
+            )
         if checkpoint is None:
             # What was measured at the start is kept, so that a restart goes on with the same.
             run.save(out)

@@ -58,6 +58,14 @@ class TrainingRun:
     batches: int = 0
     step: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    trained_images: dict[str, Tensor] = field(default_factory=dict)
+    """The hashes that the checkpoint keeps."""
+
+    @property
+    def pretrained(self) -> Path | None:
+        """The file that the weights began with, if any."""
+        backbone = _backbone(self.config, self.network)
+        return Path(backbone.file) if backbone is not None and backbone.file else None
 
     def stage_totals(self) -> list[int]:
         """Updates of each stage."""
@@ -120,6 +128,7 @@ class TrainingRun:
             "world_size": self.processes.world_size,
             "num_images": self.num_images,
             "losses": dict(self.losses),
+            **self.trained_images,
         }
         checkpoint = Checkpoint(
             config=self.config,
@@ -196,13 +205,19 @@ def start_run(
 
 def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
     """Load pretrained weights into the network's backbone; returns a line about the result."""
-    hook = network_named(config.network.name).pretrained
-    if not hook:
+    backbone = _backbone(config, network)
+    if backbone is None:
         return []
-    backbone: Backbone = part(hook)(network, config.network)
     if not backbone.file:
         return [backbone.how_to_obtain]
     return [load_pretrained(backbone.module, Path(backbone.file)).words()]
+
+
+def _backbone(config: TrainConfig, network: nn.Module) -> Backbone | None:
+    """The part of the network that can start from a file of weights, if there is one."""
+    hook = network_named(config.network.name).pretrained
+    found: Backbone | None = part(hook)(network, config.network) if hook else None
+    return found
 
 
 def _arithmetic(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
+
+from reid.closing import Closeable
 
 
-class StopRequest:
+class StopRequest(Closeable):
     """While open, the first SIGINT or SIGTERM sets ``requested``; a second one raises.
 
     Outside the main thread, where Python allows no handlers, it does nothing.
@@ -28,12 +30,8 @@ class StopRequest:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Restore the handlers that were there before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous.clear()

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import reid
+from tests.export.conftest import PairRun
+from tests.export.conftest import pair_run as pair_run
+from tests.made_once import made_once
 
 
 @pytest.fixture(scope="session")
@@ -15,15 +18,22 @@ def api_run(
     people: Path, tiny_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> reid.Run:
     """MSP-CNN, ten steps of 16x8 images."""
-    folder = tmp_path_factory.mktemp("api") / "run"
-    return reid.train("msp_cnn_synthetic", people, folder, overrides=tiny_overrides)
+    return made_once(
+        tmp_path_factory,
+        "api_run",
+        lambda folder: reid.train("msp_cnn_synthetic", people, folder, overrides=tiny_overrides),
+    )
 
 
 @pytest.fixture(scope="session")
 def api_onnx(api_run: reid.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as one ONNX file."""
-    with api_run.load(device="cpu") as model:
-        return model.export(tmp_path_factory.mktemp("exported"), fp16=False).onnx[0]
+
+    def make(folder: Path) -> Path:
+        with api_run.load(device="cpu") as model:
+            return model.export(folder, fp16=False).onnx[0]
+
+    return made_once(tmp_path_factory, "api_onnx", make)
 
 
 @pytest.fixture
@@ -34,13 +44,9 @@ def model(api_run: reid.Run) -> Iterator[reid.Model]:
 
 
 @pytest.fixture(scope="session")
-def pair_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair_files(pair_run: PairRun) -> Path:
     """CSN as a run, and in its folder ``out`` the graphs describe, compare and pair."""
-    from reid.model_file.preprocess import Preprocess
-    from tests.export.conftest import pair_run_of
-
-    preprocess = Preprocess(80, 40, 80, 40, std=(58.0, 57.0, 58.0))
-    return pair_run_of(tmp_path_factory.mktemp("csn"), (3,), preprocess, ("fp32",)).run
+    return pair_run.run
 
 
 @pytest.fixture(scope="session")

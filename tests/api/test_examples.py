@@ -14,6 +14,7 @@ import pytest
 import reid
 
 MODULES = (
+    "reid.api.describing",
     "reid.api.evaluation",
     "reid.api.features",
     "reid.api.listing",
@@ -23,7 +24,9 @@ MODULES = (
     "reid.api.training",
     "reid.errors",
     "reid.deploy.api.gallery",
+    "reid.deploy.api.searching",
     "reid.deploy.api.tracking",
+    "reid.deploy.api.watching",
     "reid.export.api",
     "reid.progress",
 )

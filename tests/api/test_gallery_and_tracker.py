@@ -1,4 +1,4 @@
-"""``reid.Gallery`` and ``reid.Tracker`` on drawn people."""
+"""``reid.Gallery`` and ``reid.Tracker`` on synthetic people."""
 
 from __future__ import annotations
 

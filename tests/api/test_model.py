@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -118,6 +119,37 @@ def test_figures_are_shares_of_one_and_those_of_the_evaluation(
     assert result.mAP == expected.report.map_step
     assert 0 <= result.rank1 <= result.cmc[5] <= 1
     assert result.report.model == str(api_run.folder)
+
+
+def test_images_that_were_trained_on_are_refused_unless_allowed(
+    model: reid.Model, people: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(people, tmp_path / "people")
+    trained = sorted((root / "bounding_box_train").glob("*.jpg"))[:3]
+    for number, image in enumerate(trained):
+        shutil.copy(image, root / "bounding_box_test" / f"0000_c1s1_09999{number}_00.jpg")
+    with pytest.raises(reid.errors.DataError, match=r"3 of the \d+ test images.*allow_trained_on"):
+        model.evaluate("synthetic", root)
+    result = model.evaluate("synthetic", root, allow_trained_on=True)
+    assert result.report.num_trained_on == 3
+    assert "trained on 3 of the test images" in result.to_text()
+    assert "trained on 3 of the test images" in result._repr_html_()
+    assert model.evaluate("synthetic", people).report.num_trained_on == 0
+
+
+def test_a_query_that_is_its_own_match_is_a_warning_in_python_too(
+    api_onnx: Path, people: Path, tmp_path: Path
+) -> None:
+    for folder in ("query", "gallery"):
+        for number, image in enumerate(sorted((people / "query").glob("*.jpg"))[:4]):
+            target = tmp_path / folder / f"person {image.name[:4]}" / f"{number}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, target)
+    told = pytest.warns(UserWarning, match="4 query images are in the gallery too")
+    with reid.load(api_onnx, device="cpu", threads=1) as model, told:
+        result = model.evaluate("folder", tmp_path)
+    assert len(result.report.warnings) == 1
+    assert result.report.num_trained_on is None
 
 
 def test_an_evaluation_can_be_re_ranked_and_shot(model: reid.Model, people: Path) -> None:

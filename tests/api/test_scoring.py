@@ -52,3 +52,18 @@ def test_single_shot_draws_one_image_of_each_person() -> None:
 def test_names_numbers_and_arrays_are_the_same() -> None:
     by_name = reid.score(TABLE, ["1", "1"], np.array(["1", "2", "1"]))
     assert by_name == reid.score(TABLE.tolist(), np.array([1, 1]), [1, 2, 1])
+
+
+def test_queries_that_are_in_the_gallery_are_told() -> None:
+    vectors = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    table = np.sqrt(np.maximum(0, 2 - 2 * vectors @ vectors.T))
+    people = [1, 1, 2, 2, 3, 3]
+    with pytest.warns(UserWarning, match="in the gallery itself"):
+        assert reid.score(table, people, people).rank1 == 1.0
+    with pytest.warns(UserWarning, match="in the gallery itself"):
+        reid.score(table[1:4], people[1:4], people)
+    cameras = [0, 1] * 3
+    reid.score(table, people, people, cameras, cameras)  # skips each image itself
+    reid.score(table + np.eye(6, dtype=np.float32), people, people)
+    reid.score(table, people, people[::-1])

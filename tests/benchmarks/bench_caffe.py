@@ -29,7 +29,7 @@ from reid.config.settings import TrainConfig
 from reid.export.caffe.graph import traced_layers
 from reid.export.caffe.importing import checkpoint_from_caffe
 from reid.export.caffe.writing import caffe_from_checkpoint
-from reid.export.pipeline import DRAWN, drawn_or_real, prove
+from reid.export.pipeline import SYNTHETIC, prove, synthetic_or_real
 from reid.files import write_text
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import ModelFile
@@ -114,7 +114,7 @@ def seconds(call: Callable[[], object]) -> float:
 def agreement(run: Path, folder: Path) -> Made:
     """Every blob in OpenCV against PyTorch, and every tensor there and back."""
     files = caffe_from_checkpoint(run, folder)
-    with drawn_or_real(DRAWN, None, run) as split:
+    with synthetic_or_real(SYNTHETIC, None, run) as split:
         report = prove(run, files.caffemodel, split, max_crops=CROPS).report
     back = folder / "back"
     imported = checkpoint_from_caffe(files.prototxt, files.caffemodel, back)

@@ -1,7 +1,7 @@
 """Memory of the paper's training step: python tests/benchmarks/bench_memory.py
 
 Trains a few steps of ``msp_cnn_market1501``'s second stage (softmax, Euclidean and
-cross-correlation loss) on drawn people at the paper's batch, 48 anchors each with a positive
+cross-correlation loss) on synthetic people at the paper's batch, 48 anchors each with a positive
 and two negatives, and prints the most memory that the process ever held, its libraries
 included: with ``--keep on`` that of a process that keeps the memory it frees. ``--record`` keeps
 the figures in tests/benchmarks/records/memory.json.

@@ -24,7 +24,7 @@ RECORD = Path(__file__).parent / "records" / "pairs.json"
 
 
 def fresh_run(folder: Path, recipe: str) -> Path:
-    """A run folder of ``recipe``'s network after one step on a few drawn people."""
+    """A run folder of ``recipe``'s network after one step on a few synthetic people."""
     overrides = [
         "data.name=synthetic",
         "data.num_test_identities=0",

@@ -249,7 +249,7 @@ def test_v1_layers_are_refused_in_both_forms(tmp_path: Path) -> None:
         read_weights(binary)
 
 
-def test_one_form_given_as_the_other_is_told(tmp_path: Path) -> None:
+def test_one_form_given_as_the_other_is_refused(tmp_path: Path) -> None:
     text, binary = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     write_net(text, small_net())
     write_weights(binary, small_net())
@@ -499,5 +499,5 @@ def test_comments_of_any_encoding_are_read(tmp_path: Path, comment: bytes) -> No
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (read_net, read_solver, read_weights):
-        with pytest.raises(CaffeError, match="it is no ordinary file"):
+        with pytest.raises(CaffeError, match="it is not a regular file"):
             read(tmp_path / "pipe")

@@ -12,7 +12,7 @@ import pytest
 import reid.training.loop
 from reid.caffe import reference
 from reid.caffe.schema import SolverParameter
-from reid.caffe.solver import settings_from_solver, settings_of_solver_file
+from reid.caffe.solver import settings_from_solver, settings_from_solver_file
 from reid.caffe.text import parse_into
 from reid.cli import main
 from reid.config.settings import StageConfig, TrainConfig
@@ -129,7 +129,7 @@ def test_a_solver_with_changed_bytes_is_followed_or_refused_in_one_line(tmp_path
             changed[rng.randrange(start, len(data))] = rng.randrange(256)
         path.write_bytes(changed)
         try:
-            settings_of_solver_file(path, lambda line: None)
+            settings_from_solver_file(path, lambda line: None)
         except CaffeError as error:
             refusals.append(str(error))
     assert 500 < len(refusals) < 1000

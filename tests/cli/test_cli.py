@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import click
 import pytest
@@ -144,6 +145,20 @@ def test_an_unknown_command_names_the_nearest(entries: dict[str, Entry], capsys:
 def test_a_command_like_no_other_gets_the_list(entries: dict[str, Entry], capsys: Capture) -> None:
     assert main(["qqq"], entries) == 2
     assert ", ".join(entries) in capsys.readouterr().err
+
+
+def test_an_interrupt_while_a_text_is_executed_is_130_too(tmp_path: Path) -> None:
+    # As in the making of a dataclass; CPython remembers it, and would end by the signal.
+    lines = [
+        "import sys",
+        "from reid import cli",
+        "cli._invoke = lambda *_: exec('raise KeyboardInterrupt')",
+        "sys.exit(cli.main([]))",
+    ]
+    (tmp_path / "interrupted.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (INTERRUPTED, "reid: interrupted")
 
 
 def test_an_interrupt_is_one_line_and_130(entries: dict[str, Entry], capsys: Capture) -> None:

@@ -53,7 +53,7 @@ def test_several_models_are_held_against_the_first(
     models: list[str], drawn: Path, capsys: Capture
 ) -> None:
     text = evaluated(models, drawn, capsys)
-    assert f"difference from {models[0]}, in points" in text
+    assert "difference from a.onnx, in points" in text
     found = as_json(models, drawn, capsys)
     (difference,) = found["differences"]
     assert (difference["model"], difference["against"]) == (models[1], models[0])
@@ -113,9 +113,13 @@ def test_shots_choose_the_protocol(models: list[str], drawn: Path, capsys: Captu
     for shots, name in (("1", "single_shot"), ("3", "multi_shot")):
         (found, _) = as_json(models, drawn, capsys, "--shots", shots)["models"]
         assert (found["protocol"], found["shots"], found["trials"]) == (name, int(shots), 10)
-    assert "the nearest of a person's 3 random images" in evaluated(
-        models, drawn, capsys, "--shots", "3"
-    )
+        words = " ".join(found["protocol_words"].split())
+        assert words.startswith(f"{name.replace('_', '-')} (CUHK's protocol)")
+        assert "no image of the query's own camera is ranked" in words
+        assert words in evaluated(models, drawn, capsys, "--shots", shots)
+    assert main(["eval", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "single-shot (1) or multi-shot (more) by CUHK's protocol" in shown
 
 
 def test_pairs_of_cameras_are_always_in_the_json_and_printed_when_asked(
@@ -128,7 +132,7 @@ def test_pairs_of_cameras_are_always_in_the_json_and_printed_when_asked(
     assert {"query_camera", "gallery_camera", "num_query", "rank1", "map_step"} <= set(
         found["camera_pairs"][0]
     )
-    assert set(found["tpr_at_fpr"]) == {"0.01", "0.001", "0.0001"}
+    assert set(found["tpr_at_fpr"]) == {"0.1", "0.01", "0.001", "0.0001"}
 
 
 def test_figures_of_the_papers_are_refused_beside_another_test(

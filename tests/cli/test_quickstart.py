@@ -26,6 +26,7 @@ from reid.api import quickstart
 from reid.api.quickstart import command_line
 from reid.cli import INTERRUPTED, main
 from reid.errors import BuildError
+from reid.evaluation.tables import percent
 from reid.training.checkpoint import load_checkpoint
 
 Capture = pytest.CaptureFixture[str]
@@ -55,8 +56,8 @@ def test_the_report_has_chance_and_each_model_s_rank_1(road: Any, report: dict[s
     assert [model["model"] for model in models] == names
     assert 0 < report["eval"]["chance_rank1"] < 0.5
     assert models[0]["cmc"]["rank1"] == models[1]["cmc"]["rank1"]
-    assert f"rank-1 {models[0]['cmc']['rank1']:.1%}" in road.stderr
-    assert f"random ranking: {report['eval']['chance_rank1']:.1%}" in road.stderr
+    assert f"rank-1 {percent(models[0]['cmc']['rank1'])} %" in road.stderr
+    assert f"random ranking: {percent(report['eval']['chance_rank1'])} %" in road.stderr
 
 
 def test_the_report_has_the_proofs_and_the_times(report: dict[str, Any]) -> None:
@@ -157,7 +158,7 @@ def test_a_folder_in_use_is_refused_in_one_line_and_left_alone(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["keep"]
 
 
-def test_a_misspelt_setting_is_told_before_anything_is_drawn(
+def test_a_misspelt_setting_is_refused_before_anything_is_drawn(
     tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "out"
@@ -169,7 +170,7 @@ def test_a_misspelt_setting_is_told_before_anything_is_drawn(
 
 
 @pytest.mark.parametrize("option", ["--people", "--train-identities"])
-def test_one_person_cannot_be_told_from_others(option: str, capsys: Capture) -> None:
+def test_one_person_cannot_be_distinguished_from_others(option: str, capsys: Capture) -> None:
     assert main(["quickstart", option, "1"]) == 2
     assert "not in the range x>=2" in capsys.readouterr().err
 
@@ -257,7 +258,7 @@ def test_an_engine_that_opens_here_is_ranked_proven_and_timed(
     assert dict(staged.calls)["bench"]["model"] == engine
 
 
-def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_is_told(
+def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_is_shown(
     staged: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     with_a_builder(monkeypatch)
@@ -276,7 +277,7 @@ def test_where_a_builder_is_installed_an_engine_is_built_and_why_it_cannot_run_i
     assert "exported/msp_cnn.rtx.engine" in Page(page).links
 
 
-def test_a_build_that_fails_is_told_and_the_road_goes_on(
+def test_a_build_that_fails_is_reported_and_the_rest_goes_on(
     staged: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     with_a_builder(monkeypatch)

@@ -11,6 +11,7 @@ import pytest
 from reid.cli import main
 from reid.config.settings import DataConfig, TrainConfig
 from reid.data import DATASETS
+from reid.data.readers.division import OwnImages
 from reid.errors import DataError
 from reid.training.loop import TrainResult
 from reid.types import Split
@@ -66,7 +67,7 @@ def test_cuhk03_trains_and_is_evaluated_on_the_test_set_it_was_trained_for(
     assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("single_shot", 4, 4)
 
 
-NOBODY = [
+MARKET_NAMES = [
     f"{person}/{camera}/1.png" for person in ("-1", "0000", "0002", "0003") for camera in "xy"
 ]
 SAID = ("--junk", "-1", "--distractors", "0000")
@@ -75,7 +76,7 @@ SAID = ("--junk", "-1", "--distractors", "0000")
 def test_a_check_names_the_options_of_junk_and_takes_them(
     write_pictures: Pictures, tmp_path: Path, capsys: Capture
 ) -> None:
-    check = ["data", "check", "folder", "--data-root", str(write_pictures(tmp_path, NOBODY))]
+    check = ["data", "check", "folder", "--data-root", str(write_pictures(tmp_path, MARKET_NAMES))]
     assert main(check) == 0
     assert "--junk -1 --distractors 0000" in capsys.readouterr().out
     assert main([*check, *SAID, "--all-test", "--layout", "person/camera", "--json"]) == 0
@@ -134,6 +135,4 @@ def test_evaluation_takes_the_options(
     words = [command, str(tmp_path / "m.onnx"), "--data", "folder", "--data-root", str(tmp_path)]
     words += ["--out", str(tmp_path / "o")] if command == "describe" else []
     assert main([*words, *SAID, "--layout", "person", "--all-test"]) == 1
-    assert taken[0]["junk"] == ("-1",)
-    assert taken[0]["distractors"] == ("0000",)
-    assert (taken[0]["layout"], taken[0]["all_test"]) == ("person", True)
+    assert taken[0]["own"] == OwnImages(("-1",), ("0000",), "person", all_test=True)

@@ -1,4 +1,4 @@
-"""How large an image is, told by its first bytes."""
+"""How large an image is, by its first bytes."""
 
 from __future__ import annotations
 

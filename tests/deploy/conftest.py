@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid.model_file.preprocess import Preprocess
+from tests.made_once import made_once
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,16 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     """For images of 40x16 out of 48x20, normalised by a mean and a scale per channel."""
+    return made_once(tmp_path_factory, "served", _served)
+
+
+def _served(folder: Path) -> Served:
     from reid.config.settings import TrainConfig
     from reid.export.pipeline import export_checkpoint
     from reid.model_file.manifest import Manifest
     from reid.training.checkpoint import Checkpoint, save_checkpoint
     from tests.export.conftest import lively_network
 
-    folder = tmp_path_factory.mktemp("served")
     preprocess = Preprocess(48, 20, 40, 16, "BGR", (102.0, 110.0, 95.0), (58.0, 57.0, 56.0))
     manifest = Manifest("msp_cnn", "train", preprocess, toolkit_version="0")
     config = TrainConfig(preprocess=preprocess)

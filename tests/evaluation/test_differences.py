@@ -11,7 +11,7 @@ from tests.evaluation.test_tables import report
 def test_each_figure_of_each_model_is_held_against_the_first() -> None:
     first, second = report("run"), report("half.onnx", map_step=0.6205, minp=0.31)
     (found,) = differences([first, second])
-    assert (found.model, found.against) == ("half.onnx", "run")
+    assert (found.report, found.first) == (second, first)
     assert found.figures["map_step"] == pytest.approx(-0.0003)
     assert found.figures["minp"] == pytest.approx(0.01)
     assert set(found.figures) == {

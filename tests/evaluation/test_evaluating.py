@@ -318,6 +318,7 @@ def test_an_evaluation_has_the_curves_and_the_table_of_cameras(split: Split) -> 
     assert found.verification.positives.sum() == positives
     assert found.report.tpr[1e-2] == found.verification.tpr_at(1e-2)
     assert found.report.tpr[1e-4] is None  # of some hundred pairs
+    assert found.report.distance_at[1e-2] == found.verification.distance_at(1e-2)
     cameras = [(one.query_camera, one.gallery_camera) for one in found.report.camera_pairs]
     assert cameras == [(1, 2), (1, 3)]
     assert {one.rank1 for one in found.report.camera_pairs} == {1.0}
@@ -340,7 +341,7 @@ def test_vectors_can_be_re_ranked_and_networks_of_pairs_cannot(
     monkeypatch.setattr(reid.evaluation.evaluating, "open_matcher", lambda *_: pairs)
     with pytest.raises(ConfigError, match="leave --rerank out"):
         evaluate_models([Path("run")], split, rerank=settings)
-    assert (pairs.num_described, pairs.shortlists) == (0, [])  # told before anything took long
+    assert (pairs.num_described, pairs.shortlists) == (0, [])  # refused before anything took long
     monkeypatch.setattr(reid.evaluation.evaluating, "open_matcher", lambda *_: colour_matcher())
     both = evaluate_models([Path("run")], split, rerank=settings)
     assert [one.report.model for one in both] == ["run", "run, re-ranked"]
@@ -445,7 +446,7 @@ def test_each_model_is_described_once_for_all_its_shortlists(
     assert matcher.shortlists == [0, 10, 5]
 
 
-def test_a_shortlist_that_cannot_be_is_told_before_anything_is_described(
+def test_a_shortlist_that_cannot_be_is_refused_before_anything_is_described(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matcher = HueMatcher()

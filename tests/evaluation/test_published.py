@@ -58,6 +58,21 @@ def test_the_papers_rows_stand_below_the_measured_one() -> None:
     assert (first["method"], first["rank1"]) == ("MSP-CNN", pytest.approx(0.819))
 
 
+def test_figures_of_the_papers_have_the_digits_that_were_printed() -> None:
+    (test,) = (one for one in published_tests() if one.dataset == "viper")
+    (row,) = (one for one in test.rows if one.method == "CSN (L2, L3, L4)")
+    assert [row.percent[name] for name in ("rank1", "rank5", "rank10")] == [
+        *("50.10", "73.10", "84.35")
+    ]
+    assert [row.figures[name] for name in ("rank1", "rank10")] == [0.501, 0.8435]
+    found = row.to_json()
+    assert (found["rank10"], found["percent"]["rank10"]) == (0.8435, "84.35")
+    cuhk01 = report(
+        "run", dataset="cuhk01", protocol=Protocol("single_shot", 10), num_identities=100
+    )
+    assert " 86.55 " in published_table(cuhk01)
+
+
 def test_what_cascading_adds_is_kept_beside_the_figures_of_one_scale() -> None:
     (test,) = (one for one in published_tests() if one.dataset == "msmt17")
     gaps = {row.method: row.figures.get("gap_map") for row in test.rows}

@@ -109,7 +109,7 @@ def test_junk_is_skipped_and_a_distractor_is_a_wrong_answer() -> None:
     assert market_ranks(lambda rows: matrix[rows], labels([7], [1]), gallery)[0].tolist() == [1]
 
 
-def test_a_distractor_is_no_right_answer_to_a_query_of_nobody() -> None:
+def test_a_distractor_is_no_correct_match_of_a_query_without_identity() -> None:
     gallery = labels([0, 7, -1], [2, 2, 2])
     for person in (0, -1):
         (ranks,) = market_ranks(

@@ -91,7 +91,7 @@ def test_fewer_images_than_neighbours_are_ranked_all_the_same() -> None:
     np.testing.assert_allclose(found, by_definition(query, gallery, Reranking()), atol=2e-6)
 
 
-def test_images_that_cannot_be_told_apart_have_distances_of_0_to_1() -> None:
+def test_images_that_cannot_be_distinguished_have_distances_of_0_to_1() -> None:
     vectors = np.tile(people(0, 1), (30, 1))
     found = reranked_tiles(vectors[:5], vectors, Reranking())(slice(0, 5))
     assert np.isfinite(found).all()

@@ -23,7 +23,7 @@ def labels(people: list[int], cameras: list[int]) -> Labels:
 
 @dataclass(frozen=True)
 class Described:
-    """Images as vectors, and whom they show."""
+    """Images as vectors, and the people they show."""
 
     vectors: FloatArray
     person_ids: IntArray

@@ -61,6 +61,10 @@ def test_rates_equal_a_loop_over_every_threshold(seed: int) -> None:
                 if sum(w <= t for w in wrong) / len(wrong) <= wanted:
                     best = sum(r <= t for r in right) / len(right)
             assert found.tpr_at(wanted) == best
+            limit = found.distance_at(wanted)
+            accepted = [t for t in thresholds if limit is not None and t <= limit]
+            assert sum(r in accepted for r in right) / len(right) == best
+            assert sum(w in accepted for w in wrong) / len(wrong) <= wanted
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, -3.0, 2e3])
@@ -93,6 +97,10 @@ def test_a_rate_is_less_than_the_exact_one_by_a_bin_at_most(seed: int) -> None:
         found = counted(matrix, query, gallery).tpr_at(fpr)
         assert found is not None
         assert (right < border * (1 - 2**-12)).mean() <= found <= exact
+        limit = counted(matrix, query, gallery).distance_at(fpr)
+        assert limit is not None
+        assert (right <= limit).mean() == found
+        assert (wrong <= limit).mean() <= fpr
 
 
 def test_negative_zero_is_zero() -> None:
@@ -113,12 +121,13 @@ def test_too_few_pairs_have_no_rate() -> None:
     query = Labels(np.array([1]), np.array([1]))
     gallery = Labels(np.array([1] + [2] * 99), np.full(100, 2))
     found = counted(matrix, query, gallery)
-    assert found.tpr_at(1e-2) is None
+    assert found.tpr_at(1e-2) is found.distance_at(1e-2) is None
     assert found.tpr_at(1 / 99) == 1.0
     strangers = Labels(np.full(100, 2), np.full(100, 2))
-    nobody = counted(matrix, query, strangers)
-    assert nobody.tpr_at(0.5) is None
-    fpr, tpr = nobody.roc()
+    no_match = counted(matrix, query, strangers)
+    assert no_match.tpr_at(0.5) is None
+    assert no_match.distance_at(0.5) is None
+    fpr, tpr = no_match.roc()
     assert (fpr[-1], tpr.max()) == (1.0, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""MSP-CNN exported once in each precision, and drawn people to try it on."""
+"""MSP-CNN exported once in each precision, and synthetic people to try it on."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from reid.models.msp_cnn.network import MspCnn
 from reid.runtime.torch_runner import TorchRunner
 from reid.training.checkpoint import Checkpoint, save_checkpoint
 from reid.types import Image
+from tests.made_once import made_once
 
 Change = Callable[[NetParameter], None]
 
@@ -72,7 +73,10 @@ def enlivened(network: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = tmp_path_factory.mktemp("exported")
+    return made_once(tmp_path_factory, "msp_cnn_files", _exported)
+
+
+def _exported(folder: Path) -> Exported:
     network = lively_network()
     manifest = Manifest("msp_cnn", "train", Preprocess(), file_sha256="c0ffee", dataset="drawn")
     state_before = copy.deepcopy(network.state_dict())
@@ -88,7 +92,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="session")
 def crops(people: Path) -> list[Image]:
-    """Sixteen drawn people, several images each."""
+    """Sixteen synthetic people, several images each."""
     paths = sorted((people / "bounding_box_train").glob("*.jpg"))[::3][:16]
     images = [np.asarray(cv2.imread(str(path)), np.uint8) for path in paths]
     assert len(images) == 16
@@ -139,7 +143,9 @@ def pair_run_of(
 def pair_run(tmp_path_factory: pytest.TempPathFactory) -> PairRun:
     """CSN of level 3 alone, for images of a quarter of the paper's size: seconds per graph."""
     preprocess = Preprocess(80, 40, 80, 40, std=(58.0, 57.0, 58.0))
-    return pair_run_of(tmp_path_factory.mktemp("csn"), (3,), preprocess)
+    return made_once(
+        tmp_path_factory, "csn_files", lambda folder: pair_run_of(folder, (3,), preprocess)
+    )
 
 
 @dataclass(frozen=True)
@@ -189,13 +195,18 @@ def exported_to_caffe(folder: Path, preprocess: Preprocess) -> CaffeRun:
 
 @pytest.fixture(scope="session")
 def caffe_run(tmp_path_factory: pytest.TempPathFactory) -> CaffeRun:
-    return exported_to_caffe(tmp_path_factory.mktemp("caffe"), Preprocess())
+    return made_once(
+        tmp_path_factory, "caffe_files", lambda folder: exported_to_caffe(folder, Preprocess())
+    )
 
 
 @pytest.fixture(scope="session")
 def small_caffe_run(tmp_path_factory: pytest.TempPathFactory) -> CaffeRun:
     """For crops of 72x28: a quarter of the work."""
-    return exported_to_caffe(tmp_path_factory.mktemp("small"), Preprocess(80, 32, 72, 28))
+    preprocess = Preprocess(80, 32, 72, 28)
+    return made_once(
+        tmp_path_factory, "small_caffe", lambda folder: exported_to_caffe(folder, preprocess)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -248,7 +248,7 @@ def test_parity_of_another_file_s_manifest_is_one_line_and_leaves_it(
         (["export", "a"], 2, "Missing option '--out'"),
     ],
 )
-def test_a_mistake_is_told_and_leaves_nothing(
+def test_a_mistake_is_reported_and_leaves_nothing(
     arguments: list[str],
     code: int,
     words: str,

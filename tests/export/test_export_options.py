@@ -82,7 +82,7 @@ def test_every_option_of_the_builder_reaches_it(built: list[EngineOptions]) -> N
         (["--profile", "1-1-1", "--maxBatch", "32"], 2, "--minBatch"),
     ],
 )
-def test_a_wrong_profile_is_told_before_anything_is_exported(
+def test_a_wrong_profile_is_refused_before_anything_is_exported(
     built: list[EngineOptions],
     capsys: pytest.CaptureFixture[str],
     options: list[str],

@@ -79,7 +79,7 @@ def test_files_are_named_by_stage_and_list_their_arrays(pair_run: Any) -> None:
     assert manifest.checkpoint_sha256 == sha256_of_file(pair_run.run / "checkpoint.pt")
 
 
-def test_the_size_of_a_stored_description_is_told(pair_run: Any) -> None:
+def test_the_size_of_a_stored_description_is_reported(pair_run: Any) -> None:
     describe, *others = pair_run.exported[:3]
     kept = 96 * 10 * 5 + 3 * 96 * 5 * 5 + 256
     assert describe.description_bytes == 4 * kept

@@ -17,11 +17,11 @@ from reid.data import load_split
 from reid.errors import DataError, ModelFileError, OutputError, ParityError, ReidError
 from reid.export.pipeline import (
     Proof,
-    drawn_or_real,
     export_checkpoint,
     prove,
-    prove_on_drawn,
+    prove_on_synthetic,
     spread,
+    synthetic_or_real,
 )
 from reid.model_file.manifest import manifest_path, read_manifest, write_manifest
 from reid.types import ImageRecord, Protocol, Split
@@ -66,7 +66,7 @@ def test_of_fewer_images_all_are_taken() -> None:
 
 
 def test_without_a_folder_people_are_drawn_and_gone_afterwards(road: Any) -> None:
-    with drawn_or_real("synthetic", None, road.run) as split:
+    with synthetic_or_real("synthetic", None, road.run) as split:
         paths = [record.path for record in (*split.query, *split.gallery)]
         assert all(path.is_file() for path in paths)
         assert len(split.query) == 64
@@ -77,10 +77,10 @@ def test_without_a_folder_people_are_drawn_and_gone_afterwards(road: Any) -> Non
     ("name", "words"),
     [("market1501", "--data-root"), ("syntetic", "did you mean 'synthetic'")],
 )
-def test_another_dataset_is_not_replaced_by_drawn_people(
+def test_another_dataset_is_not_replaced_by_synthetic_people(
     name: str, words: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=words), drawn_or_real(name, None, tmp_path):
+    with pytest.raises(DataError, match=words), synthetic_or_real(name, None, tmp_path):
         pytest.fail("a split was given")
 
 
@@ -95,7 +95,7 @@ def test_a_real_dataset_is_split_as_the_model_was_trained(
 
     monkeypatch.setattr("reid.evaluation.evaluating.load_split", load)
     monkeypatch.setattr("reid.evaluation.evaluating._trained_on", lambda model, name: (486, 3))
-    with drawn_or_real("cuhk01", tmp_path, road.run):
+    with synthetic_or_real("cuhk01", tmp_path, road.run):
         pass
     names = ("name", "root", "num_test_identities", "split_seed")
     assert {name: asked[name] for name in names} == {
@@ -136,7 +136,7 @@ def test_a_proof_is_shown_with_paths_and_kept_in_the_manifest(
 
 
 def test_files_just_made_are_proven_without_ranking(road: Any, tmp_path: Path) -> None:
-    (proof,) = prove_on_drawn(road.run, [road.onnx("fp32")])
+    (proof,) = prove_on_synthetic(road.run, [road.onnx("fp32")])
     assert (proof.report.num_crops, proof.report.passed) == (64, True)
     assert proof.report.found("rank1_change") is None
 

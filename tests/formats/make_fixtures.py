@@ -222,7 +222,7 @@ def make_gallery(model: Path, gallery: Path) -> None:
 
 def add_pictures(model: Path, gallery: Path) -> None:
     """Two people as a camera's frames give them: a box, a time, and a picture, but no file."""
-    # A little less than the query images: nobody's picture is a query itself.
+    # A little less than the query images: no entry's picture is a query itself.
     crops = [read_image(Path(path))[6:122, 4:60].copy() for path in queries("c2")[:2]]
     pictures = [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
     sightings = [

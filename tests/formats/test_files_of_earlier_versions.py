@@ -311,13 +311,13 @@ def test_features_of_an_earlier_file_are_refused_by_another_model(files: Path):
 
 
 @pytest.mark.parametrize("model", ["msp_cnn/run", str(MODELS["msp_cnn"])])
-def test_an_earlier_gallery_finds_whom_it_found(files: Path, answers: Any, model: str):
+def test_an_earlier_gallery_finds_the_people_it_found(files: Path, answers: Any, model: str):
     found = found_in(files / model, files / "msp_cnn" / "people.gallery")
     require_same(found, answers["msp_cnn"]["search"], TOLERANCE)
 
 
 @pytest.mark.parametrize("model", ["csn/run", str(MODELS["csn"])])
-def test_an_earlier_gallery_of_a_pair_network_finds_whom_it_found(
+def test_an_earlier_gallery_of_a_pair_network_finds_the_people_it_found(
     files: Path, answers: Any, model: str
 ):
     found = found_in(files / model, files / "csn" / "people.gallery")
@@ -376,7 +376,7 @@ def test_an_earlier_gallery_takes_images_and_finds_them(files: Path, answers: An
 def test_an_earlier_gallery_erases_images(files: Path, answers: Any, tmp_path: Path):
     model, gallery = MODELS["msp_cnn"], copied(files / "msp_cnn" / "people.gallery", tmp_path)
     confirmed = (gallery / "confirmed.json").read_bytes()
-    for condition, count in (("camera=hall", 2), ("person=nobody", 0), ("person=1", 4)):
+    for condition, count in (("camera=hall", 2), ("person=absent", 0), ("person=1", 4)):
         assert index(model, gallery, "--delete", condition)["deleted"] == count
     erased = {0, 1, 2, 3, 26, 27}
     for matches, earlier in zip(
@@ -437,7 +437,7 @@ def test_an_index_that_is_still_offered_is_not_built_anew(
 ):
     gallery = with_index(files, tmp_path, network, kind)
     before = index_of(gallery).stat().st_ino
-    index(MODELS[network], gallery, "--delete", "person=nobody", "--engine", kind)
+    index(MODELS[network], gallery, "--delete", "person=absent", "--engine", kind)
     assert index_of(gallery).stat().st_ino == before
     found = found_in(MODELS[network], gallery, "--engine", kind)
     require_same(found, answers[network]["search"], TOLERANCE)
@@ -446,7 +446,7 @@ def test_an_index_that_is_still_offered_is_not_built_anew(
 def test_another_index_takes_the_place_of_inverted_lists(files: Path, answers: Any, tmp_path: Path):
     gallery = with_index(files, tmp_path, "msp_cnn", "ivf")
     before = index_of(gallery).read_bytes()
-    index(MODELS["msp_cnn"], gallery, "--delete", "person=nobody", "--engine", "binary")
+    index(MODELS["msp_cnn"], gallery, "--delete", "person=absent", "--engine", "binary")
     assert index_of(gallery).read_bytes() != before
     found = found_in(MODELS["msp_cnn"], gallery, "--engine", "binary")
     require_same(found, answers["msp_cnn"]["search"], TOLERANCE)

@@ -39,11 +39,11 @@ def test_what_is_read_is_what_was_written_for_us_and_for_others(tmp_path: Path) 
 
 
 def test_a_part_is_read_when_it_is_its_turn_and_not_before(tmp_path: Path) -> None:
-    told: list[str] = []
+    checked: list[str] = []
 
     def part(name: str, value: int) -> Part:
         def read() -> np.ndarray:
-            told.append(name)
+            checked.append(name)
             return np.full((2, 3), value, np.int32)
 
         return Part(np.dtype(np.int32), (2, 3), read)
@@ -54,7 +54,7 @@ def test_a_part_is_read_when_it_is_its_turn_and_not_before(tmp_path: Path) -> No
     }
     path = tmp_path / "a.safetensors"
     write_columns(path, "test 1", {}, parts)
-    assert told == ["a0", "a1", "b1"]
+    assert checked == ["a0", "a1", "b1"]
     found = load_file(path)
     assert found["a"].tolist() == [[1] * 3] * 2 + [[2] * 3] * 2
     assert found["b"].tolist() == [[3] * 3] * 2

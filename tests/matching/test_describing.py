@@ -100,7 +100,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, **runners: Runner) -> None:
     monkeypatch.setattr(reid.matching, "open_runners", lambda *_: runners)
 
 
-def test_numbers_beyond_float16_are_told_what_helps_and_are_kept_in_float32(
+def test_numbers_beyond_float16_are_refused_with_the_remedy_and_are_kept_in_float32(
     people, tmp_path, monkeypatch
 ):
     opened(monkeypatch, describe=DescribeRunner(scale=1e6), compare=CompareRunner())
@@ -121,7 +121,7 @@ def test_numbers_beyond_float16_are_told_what_helps_and_are_kept_in_float32(
     assert describe_split(matcher, split, gallery_file=out).query.finite().all()
 
 
-def test_a_network_that_gives_no_numbers_is_not_told_to_keep_them_otherwise(
+def test_a_network_that_gives_no_numbers_is_not_advised_to_keep_them_otherwise(
     people, tmp_path, monkeypatch
 ):
     opened(monkeypatch, describe=DescribeRunner(scale=np.nan), compare=CompareRunner())

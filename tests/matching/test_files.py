@@ -116,7 +116,7 @@ def test_a_file_cut_short_tells_what_it_should_have_and_has(file, matcher, share
     [b"\x08\x0a\x12\x07pytorch\x1a\x052.8.0", b"%PDF-1.7 a text of any kind", bytes(100)],
     ids=["onnx", "text", "zeros"],
 )
-def test_a_file_of_another_kind_is_told_what_is_expected(tmp_path, matcher, content):
+def test_a_file_of_another_kind_is_refused_with_what_is_expected(tmp_path, matcher, content):
     path = tmp_path / "msp_cnn.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
@@ -199,7 +199,7 @@ def test_vectors_are_kept_in_no_form_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["7", '{"stored": ["float16"]}', '{"stored": "x"}', "{", None])
-def test_a_form_that_nobody_stores_is_none(tmp_path, model):
+def test_a_form_that_is_not_stored_is_refused(tmp_path, model):
     path = tmp_path / "gallery.safetensors"
     texts = {} if model is None else {"model": model}
     write_columns(path, FORMAT, texts, {"ids": [np.arange(3)]})

@@ -294,7 +294,7 @@ def test_only_a_runner_that_takes_float16_is_given_a_gallery_of_it(images, takes
     np.testing.assert_allclose(found, literal_distances(images, 1), rtol=3e-3)
 
 
-def test_images_that_are_not_finite_in_storage_are_told(images):
+def test_images_that_are_not_finite_in_storage_are_named(images):
     matcher = PairMatcher(DescribeRunner(scale=1e6), CompareRunner(), batch_size=4)
     assert not matcher.finite(matcher.describe(images)).any()  # beyond float16
     single = PairMatcher(DescribeRunner(scale=1e6), CompareRunner(), batch_size=4, half=False)

@@ -75,7 +75,7 @@ def test_what_a_graph_does_by_itself_reads_back_and_an_old_manifest_says_nothing
     assert Manifest.from_json(manifest.to_json(), "text") == manifest
     body = json.loads(MANIFEST.to_json())
     del body["inside"]
-    assert Manifest.from_json(json.dumps(body), "written before it was told") == MANIFEST
+    assert Manifest.from_json(json.dumps(body), "written by an earlier version") == MANIFEST
 
 
 def test_a_manifest_without_lists_of_arrays_takes_an_image_and_gives_a_vector() -> None:

@@ -74,7 +74,7 @@ def test_every_figure_of_every_model_is_on_the_page(tmp_path: Path) -> None:
     assert ["model", *COLUMNS] in rows
     for one in (WHOLE, SHORT, VECTORS):
         assert [one.model, *(figure(one, name) for name in COLUMNS.values())] in rows
-    assert next(row for row in rows if row[0] == "random ranking")[1] == "1.7"
+    assert next(row for row in rows if row[0] == "random ranking")[1] == "1.70"
     assert ["run & co", "12.3 s", "2,000", "8.0 s", "250"] in rows
     assert ["run & co, best 10", "12.3 s", "200", "2.5 s", "80"] in rows
     assert ["<i>other</i>", "12.3 s", "-", "-", "-"] in rows
@@ -86,8 +86,8 @@ def test_deviations_over_trials_are_on_the_page(tmp_path: Path) -> None:
         {"rank1": 0.012},
     )  # fmt: skip
     text = page_of(tmp_path, draws)
-    assert "50.0 ± 1.2" in next(row for row in rows_of(text) if row[0] == "run")
-    assert "single-shot, mean and std of 10 draws, seed 3" in text
+    assert "50.00 ± 1.20" in next(row for row in rows_of(text) if row[0] == "run")
+    assert "mean and std of 10 draws, seed 3" in text
 
 
 def test_the_protocol_and_the_counts_are_on_the_page(tmp_path: Path) -> None:
@@ -99,10 +99,10 @@ def test_the_protocol_and_the_counts_are_on_the_page(tmp_path: Path) -> None:
 
 def test_what_a_shortlist_loses_and_saves_is_on_the_page(tmp_path: Path) -> None:
     rows = rows_of(page_of(tmp_path, WHOLE, SHORT, shortlists=(0, 10)))
-    assert ["run & co, best 10", "1.8", "1.8", "90.0%", "5.5 s", "3.2"] in rows
+    assert ["run & co, best 10", "1.80", "1.80", "90.0%", "5.5 s", "3.2"] in rows
 
 
-def test_a_shortlist_alone_is_told_how_to_know_its_loss(tmp_path: Path) -> None:
+def test_a_shortlist_alone_says_how_to_know_its_loss(tmp_path: Path) -> None:
     assert "--shortlist 0" in page_of(tmp_path, SHORT, shortlists=(10,))
     assert "--shortlist" not in page_of(tmp_path, WHOLE, VECTORS, shortlists=(0,))
 
@@ -117,12 +117,20 @@ def test_names_from_outside_are_text_on_the_page(tmp_path: Path) -> None:
 
 def test_verification_and_re_ranking_are_on_the_page(tmp_path: Path) -> None:
     tpr = {0.01: 0.876, 0.001: 0.5, 0.0001: None}
-    again = dataclasses.replace(WHOLE, tpr=tpr, reranking="k1 3, k2 2, lambda 0.3")
+    limits = {0.01: 0.91234, 0.001: 0.5, 0.0001: None}
+    again = dataclasses.replace(
+        WHOLE, tpr=tpr, distance_at=limits, reranking="k1 3, k2 2, lambda 0.3"
+    )
     text = page_of(tmp_path, again)
     rows = rows_of(text)
-    assert rows[rows.index(["model", "at 0.01", "at 0.001", "at 0.0001"]) + 1] == [
-        *("run & co", "87.6", "50.0", "-")
+    head = ["model", "false positive rate", "true positive rate, %", "distance at most"]
+    first = rows.index(head) + 1
+    assert rows[first : first + 3] == [
+        ["run & co", "0.01", "87.60", "0.9123"],
+        ["run & co", "0.001", "50.00", "0.5000"],
+        ["run & co", "0.0001", "-", "-"],
     ]
+    assert again.to_json()["distance_at_fpr"] == {"0.01": 0.91234, "0.001": 0.5, "0.0001": None}
     assert "Re-ranked: k1 3, k2 2, lambda 0.3." in Page(text).words
     assert "The same person or not" not in page_of(tmp_path, WHOLE)
 
@@ -131,18 +139,19 @@ def test_pairs_of_cameras_are_on_the_page(tmp_path: Path) -> None:
     pairs = (CameraPair(1, 2, 1500, 0.5, 0.41, 0.4), CameraPair(2, 1, 7, 1.0, 0.9, 0.8))
     text = page_of(tmp_path, dataclasses.replace(WHOLE, camera_pairs=pairs), VECTORS)
     rows = rows_of(text)
-    assert ["1, 2", "1,500", "50.0", "41.0", "40.0"] in rows
-    assert ["2, 1", "7", "100.0", "90.0", "80.0"] in rows
+    assert ["1, 2", "1,500", "50.00", "41.00", "40.00"] in rows
+    assert ["2, 1", "7", "100.00", "90.00", "80.00"] in rows
     assert Page(text).tags.count("details") == 1
 
 
 def test_the_papers_figures_stand_beside_the_measured_ones_or_it_says_why_not(
     tmp_path: Path,
 ) -> None:
-    row = {"method": "Theirs", "rank1": 0.819, "map_step": 0.636, "source": "a paper, table 1"}
+    shown = {"rank1": "81.9", "map_step": "63.60"}
+    row = {"method": "Theirs", "source": "a paper, table 1", "percent": shown}
     beside = {"refused": "", "note": "single query", "rows": [row]}
     path = write_report(tmp_path, {**found_of(WHOLE), "published": beside}, [WHOLE])
-    assert ["Theirs", "81.9", "-", "-", "-", "63.6", "-", "-"] in rows_of(path.read_text())
+    assert ["Theirs", "81.9", "-", "-", "-", "63.60", "-", "-"] in rows_of(path.read_text())
     assert "a paper, table 1" in Page(path.read_text()).words
     refused = {"refused": "another protocol", "note": "", "rows": []}
     path = write_report(tmp_path, {**found_of(WHOLE), "published": refused}, [WHOLE])
@@ -156,6 +165,22 @@ def test_the_papers_figures_of_the_very_test_are_on_the_page_unasked(tmp_path: P
     )
     rows = rows_of(page_of(tmp_path, market))
     assert ["SiSNet, S+T", "94.8", "-", "-", "-", "84.7", "-", "-"] in rows
+
+
+def test_a_path_is_on_the_page_once_and_warnings_are_beside_the_results(tmp_path: Path) -> None:
+    one = dataclasses.replace(
+        WHOLE, model="/data/runs/market", short_name="market", num_trained_on=7, warnings=("so",)
+    )
+    other = dataclasses.replace(VECTORS, model="/data/b.onnx", short_name="b.onnx")
+    text = page_of(tmp_path, one, other)
+    rows = rows_of(text)
+    assert text.count("/data/runs/market") == 1
+    assert ["market", "/data/runs/market"] in rows
+    assert ["b.onnx", *["+9.00"] * 7] in rows
+    words = Page(text).words
+    assert "compared with market." in words
+    assert "market was trained on 7 of the test images" in words
+    assert "warning: so" in words
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -221,7 +246,7 @@ CONSISTENT = {
     "mean_correlation": 0.81239,
     "num_images": 1234,
     "num_flat": 2,
-    "class": "the class of whom",
+    "class": "the class of people",
 }
 
 
@@ -231,7 +256,7 @@ def test_the_consistency_of_the_two_scales_is_on_the_page_with_the_class(tmp_pat
     text = write_report(tmp_path, found, [WHOLE]).read_text()
     assert ["<sis>", "0.812", "1,234", "2"] in rows_of(text)
     assert ["flat", "-", "0", "2"] in rows_of(text)
-    assert "the class of whom" in Page(text).words
+    assert "the class of people" in Page(text).words
 
 
 def test_every_other_model_stands_against_the_first(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def msp_cnn_report(road: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder.mkdir(parents=True)
     for name in NAMES:
         (folder / name).write_bytes(b"of another model")
-    (folder / "mine.png").write_bytes(b"of nobody's")
+    (folder / "mine.png").write_bytes(b"not of the report")
     models = [str(road.run), str(road.onnx("fp32"))]
     with pytest.MonkeyPatch.context() as patched:
         said: list[str] = []
@@ -77,7 +77,7 @@ def test_a_run_of_msp_cnn_shows_its_maps_and_its_matches(
     read = page_of(folder)
     assert len(read.images) == 5
     assert "Not drawn" not in read.headings  # the exported file's run is there
-    assert read.words.count(f"Feature maps of {road.run}") == 1
+    assert read.words.count(f"Feature maps of {road.run.name} ") == 1
 
 
 def test_the_report_is_one_file_and_what_was_printed(msp_cnn_report: tuple[Path, str]) -> None:
@@ -133,7 +133,7 @@ def test_a_run_that_compares_pairs_has_its_similarities_and_its_shortlists_in_th
     whole, short = found["models"]
     assert saved["pairs_saved"] == 1 - short["num_compared"] / whole["num_compared"]
     assert saved["rank1_lost"] == whole["cmc"]["rank1"] - short["cmc"]["rank1"]
-    assert f"{run}, best 2: loses" in capsys.readouterr().out
+    assert f"\n{run.name}, best 2: loses" in capsys.readouterr().out
     assert "What was compared" in page_of(folder).headings
 
 
@@ -168,9 +168,9 @@ def test_runs_of_sisnet_stand_side_by_side_with_the_consistency_of_their_maps(
     assert [one["model"] for one in found] == models
     read = page_of(folder)
     for one in found:
-        told = f"{one['mean_correlation']:.3f}"
-        assert f"{one['model']}: mean correlation {told}" in printed
-        assert told in read.words
+        correlation = f"{one['mean_correlation']:.3f}"
+        assert f"\n{Path(one['model']).name}: mean correlation {correlation}" in printed
+        assert correlation in read.words
     assert "first scale's largest logit" in read.words
     assert len(read.images) == 4
 
@@ -181,13 +181,13 @@ def test_without_a_query_that_has_an_answer_the_report_says_so(
     people = tmp_path / "people"
     shutil.copytree(road.people, people)
     for image in (people / "query").iterdir():
-        image.rename(image.with_name(f"9{image.name[1:]}"))  # people whom the gallery has not
+        image.rename(image.with_name(f"9{image.name[1:]}"))  # people who are not in the gallery
     assert main(["eval", str(road.run), *data_of(people), "--report", str(tmp_path / "r")]) == 0
     assert files_in(tmp_path / "r") == ["curves.png", "distances.png", "index.html", "report.json"]
     assert "no query has a correct match" in page_of(tmp_path / "r").words
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_described(
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_described(
     road: Any, road_data: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "file").write_text("in the way")

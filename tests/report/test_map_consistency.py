@@ -125,7 +125,7 @@ def test_the_mean_over_the_queries_is_the_same_in_any_batches(
         assert found.mean == pytest.approx(expected, abs=1e-5)
         assert (found.num_images, found.num_flat) == (5, 0)
     assert counted == [2, 2, 1, 5]
-    assert f"{run}: mean correlation {found.mean:.3f} of the two" in found.words()
+    assert found.words().startswith(f"{run.name}: mean correlation {found.mean:.3f} of the two")
     assert "5 query images" in found.words()
 
 
@@ -138,8 +138,8 @@ def test_maps_that_are_flat_are_counted_and_have_no_mean(
     nn.init.zeros_(body["model"]["classifier.weight"])
     torch.save(body, file)
     (found,) = map_consistencies([run], query, device="cpu")
-    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert (told["mean_correlation"], told["num_images"], told["num_flat"]) == (None, 0, 5)
+    values = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert (values["mean_correlation"], values["num_images"], values["num_flat"]) == (None, 0, 5)
     assert "mean correlation - of" in found.words()
     assert "(5 with a flat map left out)" in found.words()
 

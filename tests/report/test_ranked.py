@@ -137,7 +137,7 @@ def test_an_image_that_cannot_be_read_is_named(gallery: list[ImageRecord]) -> No
         ranked_list_picture(query, gallery, ranking)
 
 
-def test_a_score_is_told_as_a_score_and_a_distance_as_a_distance() -> None:
+def test_a_score_is_shown_as_a_score_and_a_distance_as_a_distance() -> None:
     assert [closeness(value) for value in (-1.6874, 0.0, 0.5)] == [
         "score 1.687",
         "d 0.000",

@@ -339,7 +339,7 @@ class FakeContext(Gone):
         arrays = {}
         for name, shape in shapes.items():
             source = memory[self.addresses[name]][: int(np.prod(shape))]
-            assert not np.isnan(source).any(), "a row was run that nobody wrote"
+            assert not np.isnan(source).any(), "a row was run that was never written"
             arrays[name] = source.reshape(shape)
         for name, result in self.trt.computes(arrays).items():
             memory[self.addresses[name]][: result.size] = result.ravel()

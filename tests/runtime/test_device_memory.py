@@ -228,7 +228,7 @@ def test_pycuda_is_taken_before_cuda_python(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(open_device(), PyCudaDevice)
 
 
-def test_a_machine_without_a_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch)
     runtime = FakeRuntimeApi()
     runtime.code = 35

@@ -64,7 +64,7 @@ def test_the_manifest_beside_the_plan_says_where_it_runs_and_how_precision_was_p
         assert "not inspected" in manifest.engine.precision_proof
 
 
-def test_the_timing_cache_is_written_and_its_fate_told(
+def test_the_timing_cache_is_written_and_its_use_reported(
     engines: dict[str, Any], folder: Path
 ) -> None:
     assert (folder / "timing.cache").stat().st_size > 0

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from reid.config.settings import TrainConfig
+from reid.data.readers.division import AskedSplit
 from reid.errors import CheckpointError, ManifestError, ModelFileError, OutputError
 from reid.evaluation.evaluating import split_as_trained
 from reid.model_file.manifest import Manifest, read_manifest
@@ -73,7 +74,7 @@ def test_the_manifest_of_the_checkpoint_before_it_is_not_believed(
     assert load_checkpoint(path).manifest == trained[1]
     assert runner_from_checkpoint(path).manifest.split_seed == 2
     found, before, after = (
-        {record.path for record in split_as_trained(path, "folder", people, split_seed=seed).query}
+        {one.path for one in split_as_trained(path, "folder", people, AskedSplit(seed=seed)).query}
         for seed in (None, 1, 2)
     )
     assert found == after != before

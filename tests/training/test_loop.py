@@ -18,6 +18,7 @@ from torch import nn
 from reid.config.settings import TrainConfig
 from reid.config.toml import config_to_toml, resolve_config
 from reid.data import load_split
+from reid.data.content import image_hashes
 from reid.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from reid.locks import locked
 from reid.model_file.opening import ModelFile
@@ -67,6 +68,9 @@ def test_a_run_leaves_its_configuration_checkpoint_log_and_curves(
     checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
     assert checkpoint.config == config
     assert checkpoint.step == 10
+    trained = checkpoint.trained_images
+    assert trained is not None
+    assert trained.images == frozenset(image_hashes(load_split("synthetic", people).train))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -81,6 +85,8 @@ def test_stopping_and_resuming_gives_the_same_weights_bit_for_bit(
     resumed = train(config, people, tmp_path / "parts", resume=True)
     assert not resumed.interrupted
     assert equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
+    parts = [load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts")]
+    assert parts[0].trained_images == parts[1].trained_images is not None
     rows = rows_of(tmp_path / "parts")
     assert [int(row["step"]) for row in rows] == list(range(1, 11))
 

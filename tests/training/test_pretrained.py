@@ -255,7 +255,7 @@ def test_changed_or_cut_files_never_escape_as_another_error(tmp_path: Path) -> N
     assert 300 < refused < 400  # a changed number is still a number
 
 
-def test_a_run_without_weights_is_told_how_to_get_some() -> None:
+def test_a_run_without_weights_says_how_to_get_some() -> None:
     words = how_to_obtain(50)
     assert "torchvision.models.resnet50(weights=" in words
     assert "--set network.pretrained=resnet50.pth" in words

@@ -16,7 +16,7 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
         assert processes.of_first("mine") == "mine"
 
 
-def test_more_processes_than_gpus_are_told_before_they_wait_for_each_other(
+def test_more_processes_than_gpus_are_refused_before_they_wait_for_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")

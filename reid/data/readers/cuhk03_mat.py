@@ -131,7 +131,7 @@ def _opened(mat: Path) -> Iterator[Any]:
         raise missing("h5py", mat.name) from error
     with _reading(mat):
         if not is_regular(mat):  # HDF5 would wait for a pipe's writer
-            raise ValueError("it is no ordinary file")
+            raise ValueError("it is not a regular file")
         file = h5py.File(mat, "r")
     try:
         yield file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import reid.data.readers.market1501 as market1501
 import reid.data.readers.msmt17 as msmt17
 import reid.data.readers.viper as viper
 from reid.data.readers.csv_labels import list_csv, read_csv
-from reid.data.readers.division import VALIDATION, Choice
+from reid.data.readers.division import USUAL, VALIDATION, Choice, OwnImages
 from reid.data.readers.folders import Contents
 from reid.data.readers.person_folders import list_person_folders, read_person_folders
 from reid.errors import DataError, nearest
@@ -110,10 +110,7 @@ def load_split(
     num_test_identities: int = 0,
     split_seed: int = 0,
     validation: str = "auto",
-    junk: Sequence[str] = (),
-    distractors: Sequence[str] = (),
-    layout: str = "",
-    all_test: bool = False,
+    own: OwnImages = USUAL,
     for_training: bool = False,
 ) -> Split:
     """Read a dataset's split from the folder ``root``.
@@ -121,13 +118,11 @@ def load_split(
     ``num_test_identities`` and ``split_seed`` choose a random split if the dataset has no
     fixed one; for CUHK03 the seed is the number of the test set. ``validation`` says how to
     use a validation part, if the dataset has one: ``"train"`` trains on it, ``"apart"`` leaves
-    it out, ``"auto"`` trains on it for CUHK03 and leaves it out for MSMT17. For a user's own
-    images (``folder``, ``csv``) ``junk`` and ``distractors`` name people who are none,
-    ``layout`` says what the folders mean (``"camera/person"``), and ``all_test`` makes all images
-    test images. Training images may be missing, unless it is ``for_training``. Raises DataError
-    for an unknown name, a missing or empty folder, a single training identity, no query, an
-    option that the dataset does not have, or an impossible split; for CUHK03 also OutputError
-    and MissingPackageError.
+    it out, ``"auto"`` trains on it for CUHK03 and leaves it out for MSMT17. ``own`` is for a
+    user's own images (``folder``, ``csv``). Training images may be missing, unless it is
+    ``for_training``. Raises DataError for an unknown name, a missing or empty folder, a single
+    training identity, no query, an option that the dataset does not have, or an impossible split;
+    for CUHK03 also OutputError and MissingPackageError.
     """
     reader = reader_of(name)
     if reader.is_fixed and num_test_identities:
@@ -143,15 +138,7 @@ def load_split(
         )
     if validation != "auto" and not reader.has_validation:
         raise DataError(f"{name} has no validation part; leave validation at auto")
-    choice = Choice(
-        num_test_identities,
-        split_seed,
-        validation,
-        tuple(junk),
-        tuple(distractors),
-        layout,
-        all_test,
-    )
+    choice = Choice(num_test_identities, split_seed, validation, own)
     _check_own(name, choice)
     split = reader.read(Path(root), choice)
     if for_training and not split.train:
@@ -171,11 +158,12 @@ def list_dataset(name: str, root: str | Path, choice: Choice | None = None) -> C
 
 def _check_own(name: str, choice: Choice) -> None:
     """Raise DataError for an option of a user's own images with another dataset."""
+    own = choice.own
     given = {
-        "--junk": choice.junk,
-        "--distractors": choice.distractors,
-        "--layout": choice.layout,
-        "--all-test": choice.all_test,
+        "--junk": own.junk,
+        "--distractors": own.distractors,
+        "--layout": own.layout,
+        "--all-test": own.all_test,
     }
     asked = [option for option, value in given.items() if value]
     if asked and not reader_of(name).is_own:
@@ -183,7 +171,7 @@ def _check_own(name: str, choice: Choice) -> None:
             f"{name}: its file names and folders say everything; {', '.join(asked)} "
             f"{'is' if len(asked) == 1 else 'are'} for your own images (folder, csv)"
         )
-    if choice.layout and name == "csv":
+    if own.layout and name == "csv":
         raise DataError("csv: the columns say everything; --layout is for folder")
 
 

@@ -20,21 +20,47 @@ _QUERIES = 1
 
 
 @dataclass(frozen=True, slots=True)
+class OwnImages:
+    """How a user's own images (``folder``, ``csv``) are read.
+
+    ``junk`` and ``distractors`` are names of people that count as such, ``layout`` says what the
+    folders mean (``camera/person``; empty: recognised), and ``all_test`` makes all images test
+    images.
+    """
+
+    junk: tuple[str, ...] = ()
+    distractors: tuple[str, ...] = ()
+    layout: str = ""
+    all_test: bool = False
+
+
+USUAL = OwnImages()
+"""The defaults, which fit every other dataset."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSplit:
+    """The split to test on. None: as the model was trained."""
+
+    test_identities: int | None = None
+    seed: int | None = None
+    own: OwnImages = USUAL
+
+
+AS_TRAINED = AskedSplit()
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """How to read and split a dataset, if that is not fixed.
 
-    For a user's own images: ``junk`` and ``distractors`` are the names of people who are none,
-    ``layout`` says what the folders mean (``camera/person``; empty: recognised), ``all_test``
-    leaves nobody to train on. ``progress`` is called with (lines read, lines in all) of a list.
+    ``progress`` is called with (lines read, lines in all) of a list.
     """
 
     num_test_identities: int = 0
     seed: int = 0
     validation: str = "auto"
-    junk: tuple[str, ...] = ()
-    distractors: tuple[str, ...] = ()
-    layout: str = ""
-    all_test: bool = False
+    own: OwnImages = USUAL
     progress: Callable[[int, int], object] | None = field(default=None, compare=False)
 
 

@@ -67,7 +67,7 @@ def read_layout(dataset: str, home: Path, note: str = "split given by the folder
     """The split given by the folders, for the ``market`` protocol.
 
     The gallery keeps junk (``person_id`` -1) and distractors (0); training and query do not.
-    Without the training folder nobody is trained on. Raises DataError like ``list_layout``, and
+    Without the training folder ``train`` is empty. Raises DataError like ``list_layout``, and
     for fewer than two training identities or no query.
     """
     contents = list_layout(home)

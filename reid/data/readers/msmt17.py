@@ -69,7 +69,7 @@ def read_msmt17(version: Version, root: Path, choice: Choice) -> Split:
     """The published split, for the ``market`` protocol.
 
     ``list_val.txt`` is used for training if ``choice.validation`` is ``"train"``. Without the
-    folder of training images nobody is trained on. Raises DataError like
+    folder of training images ``train`` is empty. Raises DataError like
     ``list_msmt17``, and if an image is missing.
     """
     home = _home(version, root)

@@ -74,7 +74,7 @@ def without_identity(
 ) -> list[LabelledImage]:
     """The images with these people as junk and distractors.
 
-    Raises DataError for a name that nobody has, or that is in both.
+    Raises DataError for a name that no person has, or that is in both.
     """
     if not junk and not distractors:
         return list(images)
@@ -102,18 +102,18 @@ def without_identity(
 def junk_hint(images: Iterable[LabelledImage]) -> str:
     """A line on people called as Market-1501's junk and distractors are; empty if there are none.
 
-    Their images count like anybody's, which gives other figures than Market-1501's own layout.
+    Their images count like all others, which gives other figures than Market-1501's own layout.
     """
     names = {one.person for one in images if isinstance(one.person, str)}
     junk = "-1" if "-1" in names else ""
     is_market = junk or any(len(name) == _MARKET_DIGITS and name.isdecimal() for name in names)
-    nobody = next((name for name in ("0000", "0") if name in names), "")
-    if not is_market or (nobody == "0" and not junk):
-        nobody = ""
-    found = [name for name in (junk, nobody) if name]
+    distractor = next((name for name in ("0000", "0") if name in names), "")
+    if not is_market or (distractor == "0" and not junk):
+        distractor = ""
+    found = [name for name in (junk, distractor) if name]
     if not found:
         return ""
-    options = [f"--junk {junk}"] * bool(junk) + [f"--distractors {nobody}"] * bool(nobody)
+    options = [f"--junk {junk}"] * bool(junk) + [f"--distractors {distractor}"] * bool(distractor)
     return (
         f"{' and '.join(found)} {'are people' if len(found) > 1 else 'is a person'} here like any "
         f"other; as in Market-1501: {' '.join(options)}"
@@ -131,21 +131,21 @@ def number_images(
     1, 2, ... in the order of the names.
 
     Raises DataError if there is no image, if only some images have a camera, or for a name
-    among ``choice.junk`` and ``choice.distractors`` that nobody has.
+    of ``choice.own`` that no person has.
     """
     if not images:
         raise DataError(
             f"{root}: expected images as person/camera/image.jpg or person/image.jpg, or with "
             f"names such as 0002_c1_000451.jpg; found no such image{_first_skipped(skipped)}"
         )
-    images = without_identity(images, choice.junk, choice.distractors, root)
+    images = without_identity(images, choice.own.junk, choice.own.distractors, root)
     without = [image.path for image in images if image.camera is None]
     if 0 < len(without) < len(images):
         raise DataError(
             f"{root}: {len(without):,} of {len(images):,} images have no camera, the first is "
             f"{without[0]}; give every image a camera, or none"
         )
-    people = {name_key(one.person) for one in images if not _is_nobody(one)}
+    people = {name_key(one.person) for one in images if not _has_no_identity(one)}
     person_ids = _numbers(people)
     camera_ids = _numbers({name_key(one.camera) for one in images if one.camera is not None})
     subsets = _by_subset(images, person_ids, camera_ids, skipped)
@@ -170,8 +170,8 @@ def _first_skipped(skipped: Mapping[str, tuple[str, ...]]) -> str:
     return f" among {len(lines):,}; {lines[0]}" if lines else ""
 
 
-def _is_nobody(image: LabelledImage) -> bool:
-    """Whether the image is junk or a distractor; a person *called* 0 or -1 is somebody."""
+def _has_no_identity(image: LabelledImage) -> bool:
+    """Whether the image is junk or a distractor; a person *called* 0 or -1 is neither."""
     return image.person in (JUNK_ID, DISTRACTOR_ID)
 
 
@@ -183,8 +183,8 @@ def _by_subset(
 ) -> dict[str, Listing]:
     records: dict[str, list[ImageRecord]] = {}
     for one in images:
-        nobody = one.person if isinstance(one.person, int) and _is_nobody(one) else None
-        person = person_ids[name_key(one.person)] if nobody is None else nobody
+        number = one.person if isinstance(one.person, int) and _has_no_identity(one) else None
+        person = person_ids[name_key(one.person)] if number is None else number
         camera = QUERY_SIDE if one.camera is None else camera_ids[name_key(one.camera)]
         records.setdefault(one.subset, []).append(ImageRecord(one.path, person, camera))
     return {
@@ -203,7 +203,7 @@ def divide(dataset: str, contents: Contents, choice: Choice, where: Path) -> Spl
     found = {subset: one.records for subset, one in contents.subsets.items() if one.records}
     train: Sequence[ImageRecord] = ()
     words = "split given by the data"
-    if choice.all_test:
+    if choice.own.all_test:
         require_undivided(dataset, found, choice, where)
         query, gallery = query_and_gallery(found[UNDIVIDED], choice.seed)
         words = f"all images for testing, random queries with seed {choice.seed}"

@@ -1,6 +1,6 @@
 """What the folders of a user's images mean: person, camera, or nothing.
 
-Folders such as ``person/camera`` and ``camera/person`` look alike. Names decide where they tell
+Folders such as ``person/camera`` and ``camera/person`` look alike. Clear names decide
 (``cam1``, ``person007``, ``0007``); otherwise there should be fewer cameras than people. Where
 that is not so either, the user is asked: a camera that is taken for a person spoils everything.
 """
@@ -70,7 +70,7 @@ def roles_of(places: Collection[tuple[str, ...]], root: Path, *, is_whole: bool)
 
     ``is_whole``: nothing above them says what they are (no ``train``, no ``test``), so that a
     single folder may be an archive's. Raises DataError, with the option to give, if the names
-    do not tell.
+    are not clear.
     """
     if not places:
         return (PERSON, CAMERA)
@@ -132,8 +132,8 @@ def _roles_in_several(places: Collection[tuple[str, ...]], root: Path) -> Roles:
     if not cameras[0]:
         if all(_PERSON.fullmatch(one) or _IDENTITY.fullmatch(one) for one in tops):
             return (PERSON, CAMERA)
-        tell = any(_PERSON.fullmatch(one) or _IDENTITY.fullmatch(one) for one in seconds)
-        if len(seconds) <= len(tops) and not (tell and len(seconds) > 1):
+        named = any(_PERSON.fullmatch(one) or _IDENTITY.fullmatch(one) for one in seconds)
+        if len(seconds) <= len(tops) and not (named and len(seconds) > 1):
             return (PERSON, CAMERA)
     raise _question(root, tops, seconds)
 

@@ -1,7 +1,7 @@
 """A user's own images in folders. The layout is recognised from what the folder contains.
 
 Images are ``person/camera/image.jpg``, or ``person/image.jpg`` without cameras, or
-``camera/person/image.jpg`` where the names tell (see ``reid.data.readers.own_layouts``), or have
+``camera/person/image.jpg`` if the names are clear (``reid.data.readers.own_layouts``), or have
 names like Market-1501's, ``0002_c1s1_000451_03.jpg``, or MARS's, in any folder. Above them there
 may be ``train``, ``query`` and ``gallery``, or ``train`` and ``test``, or the names of Market-1501
 or MARS for these, and the folder of an archive. Without them the images are split at random (see
@@ -47,7 +47,7 @@ TWO_IDENTITIES = "folder and file name give different identities"
 NOT_READ = "an image format that is not read; convert it to JPEG or PNG"
 
 MAX_DEPTH = 16
-"""Levels of folders that are read; nobody sorts images deeper."""
+"""Levels of folders that are read; images are not sorted deeper."""
 
 _SUBSET_OF_FOLDER = {
     **{subset: subset for subset in SUBSETS},
@@ -76,7 +76,7 @@ class FolderImages:
     """The images of a folder with the user's labels, and everything else that was found there.
 
     ``unplaced`` and ``not_read`` (images in formats that are not read) are by subset;
-    ``other_files`` counts what is no image by suffix. ``notes`` say how the folders were
+    ``other_files`` counts other files by suffix. ``notes`` say how the folders were
     understood.
     """
 
@@ -108,10 +108,10 @@ class _Place(NamedTuple):
 def list_person_folders(root: Path, choice: Choice) -> Contents:
     """The images in ``root``, and notes on how the folder was interpreted.
 
-    Raises DataError if the folder is missing, if it cannot be told what its folders mean, or no
+    Raises DataError if the folder is missing, if the meaning of its folders is not clear, or no
     image has an identity.
     """
-    found = labelled_images(root, choice.layout)
+    found = labelled_images(root, choice.own.layout)
     return number_images(found.images, found.skipped(), found.notes, root, choice)
 
 
@@ -125,7 +125,7 @@ def labelled_images(root: Path, layout: str = "", *, everything: bool = False) -
 
     ``layout`` (``camera/person``) says what the folders mean; without it they are recognised.
     With ``everything`` also folders beside ``train`` and ``test`` are read. Raises DataError if
-    the folder is missing, or if it cannot be told what its folders mean.
+    the folder is missing, or if the meaning of its folders is not clear.
     """
     home = _home(root)
     folders, beside, notes = _subset_folders(home)
@@ -202,7 +202,7 @@ def _subset_folders(home: Path) -> tuple[dict[str, Path], list[str], list[str]]:
 
 
 def _places(folder: Path, subset: str, found: FolderImages) -> Iterator[_Place]:
-    """Every folder with images, from the top; what is no image is counted in ``found``."""
+    """Every folder with images, from the top; other files are counted in ``found``."""
     waiting: list[tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]]
     waiting = [(folder, (), frozenset())]
     while waiting:
@@ -224,7 +224,7 @@ def _places(folder: Path, subset: str, found: FolderImages) -> Iterator[_Place]:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """What tells a folder from others, by whatever name. Raises DataError if it is gone."""
+    """What identifies a folder, by whatever name. Raises DataError if it is gone."""
     try:
         status = os.stat(folder)
     except OSError as error:

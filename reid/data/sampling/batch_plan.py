@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from reid.config.settings import SamplerConfig
 from reid.errors import ConfigError, DataError
 from reid.types import ImageRecord, IntArray
 
@@ -39,13 +40,35 @@ class BatchPlan:
     image_seeds: SeedArray
 
 
-class Sampler(Protocol):
-    """What the loader needs from a sampler."""
+class Sampler(ABC):
+    """What the loader needs from a sampler: this rank's batches of each epoch.
+
+    Raises ConfigError for a negative seed, ValueError for a rank outside the world, DataError
+    for fewer than two identities, and what ``_prepare`` raises.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        config: SamplerConfig,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._labels = _checked_labels(records, seed, rank, world_size)
+        self._config, self._seed, self._rank, self._world = config, seed, rank, world_size
+        self._prepare(records)
+
+    @abstractmethod
+    def _prepare(self, records: Sequence[ImageRecord]) -> None:
+        """Group the images once, and check that there are enough of them."""
 
     @property
+    @abstractmethod
     def num_batches(self) -> int:
         """Batches per rank and epoch, the same for each rank and epoch."""
 
+    @abstractmethod
     def epoch(self, epoch: int) -> list[BatchPlan]:
         """This rank's batches of one epoch, in order."""
 
@@ -74,14 +97,10 @@ def plan_from_pairs(
     )
 
 
-def checked_labels(
+def _checked_labels(
     records: Sequence[ImageRecord], seed: int, rank: int, world_size: int
 ) -> IntArray:
-    """Class of each record, (N,).
-
-    Raises ConfigError for a negative seed, ValueError for a rank outside the world, DataError
-    for fewer than two identities.
-    """
+    """Class of each record, (N,)."""
     if seed < 0:
         raise ConfigError(f"run.seed must be 0 or above, found {seed}")
     if not 0 <= rank < world_size:

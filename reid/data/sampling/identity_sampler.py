@@ -8,12 +8,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from reid.config.settings import SamplerConfig
 from reid.data.sampling.batch_plan import (
     BATCH_STREAM,
     ORDER_STREAM,
     BatchPlan,
-    checked_labels,
+    Sampler,
     plan_from_pairs,
 )
 from reid.errors import ConfigError, DataError
@@ -22,7 +21,7 @@ from reid.types import ImageRecord
 Item = TypeVar("Item")
 
 
-class IdentitySampler:
+class IdentitySampler(Sampler):
     """P identities x K images; each image is an anchor, pairs are formed within the batch.
 
     Identities come in random order, each once before any is repeated. A person's K images are
@@ -36,17 +35,9 @@ class IdentitySampler:
     ``copies``, which is a setting of the pair sampler.
     """
 
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        config: SamplerConfig,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self._labels = checked_labels(records, seed, rank, world_size)
-        self._config, self._seed, self._rank, self._world = config, seed, rank, world_size
-        self._identities_per_step = config.identities_per_batch * world_size
+    def _prepare(self, records: Sequence[ImageRecord]) -> None:
+        config = self._config
+        self._identities_per_step = config.identities_per_batch * self._world
         if config.identities_per_batch < 2:
             raise ConfigError(
                 "sampler.identities_per_batch must be at least 2 (there are no negatives "
@@ -64,7 +55,7 @@ class IdentitySampler:
         self._cameras = [list(cameras[label].values()) for label in range(len(cameras))]
         if len(cameras) < self._identities_per_step:
             raise DataError(
-                f"batches of {config.identities_per_batch} identities on {world_size} "
+                f"batches of {config.identities_per_batch} identities on {self._world} "
                 f"process(es) need {self._identities_per_step} training identities, found "
                 f"{len(cameras)}; lower sampler.identities_per_batch"
             )

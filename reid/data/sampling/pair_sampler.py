@@ -7,19 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reid.config.settings import SamplerConfig
 from reid.data.sampling.batch_plan import (
     BATCH_STREAM,
     ORDER_STREAM,
     BatchPlan,
-    checked_labels,
+    Sampler,
     plan_from_pairs,
 )
 from reid.errors import DataError
 from reid.types import ImageRecord, IntArray
 
 
-class PairSampler:
+class PairSampler(Sampler):
     """Anchors, each with one positive and ``negatives_per_positive`` negatives.
 
     In an epoch every image is an anchor ``copies`` times, in one random order; the last
@@ -35,23 +34,16 @@ class PairSampler:
     for fewer than two identities or fewer images than ranks.
     """
 
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        config: SamplerConfig,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self._labels = checked_labels(records, seed, rank, world_size)
-        self._config, self._seed, self._rank, self._world = config, seed, rank, world_size
-        self._num_anchors = len(records) * config.copies
-        if len(records) < world_size:
+    def _prepare(self, records: Sequence[ImageRecord]) -> None:
+        self._num_anchors = len(records) * self._config.copies
+        if len(records) < self._world:
             raise DataError(
-                f"{world_size} processes need at least {world_size} training images, found "
+                f"{self._world} processes need at least {self._world} training images, found "
                 f"{len(records)}; start fewer processes"
             )
-        self._anchors_per_batch = min(config.anchors_per_batch, self._num_anchors // world_size)
+        self._anchors_per_batch = min(
+            self._config.anchors_per_batch, self._num_anchors // self._world
+        )
         self._positives = _positives(records, self._labels)
         self._by_class = np.argsort(self._labels, kind="stable").astype(np.int64)
         self._class_size = np.bincount(self._labels).astype(np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reid.config.settings import SamplerConfig
+from reid.data.sampling.batch_plan import Sampler
 from reid.data.sampling.identity_sampler import IdentitySampler
 from reid.data.sampling.pair_sampler import PairSampler
 from reid.types import ImageRecord
@@ -20,7 +21,7 @@ def sampler_from_config(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
-) -> PairSampler | IdentitySampler:
+) -> Sampler:
     """The sampler that ``config.kind`` names. Raises as the samplers do."""
     kind = PairSampler if config.kind == "pairs" else IdentitySampler
     return kind(records, config, seed, rank, world_size)

@@ -1,1 +1,1 @@
-"""Drawn pedestrians: who they are, what a camera sees of them, and the files."""
+"""Synthetic people: who they are, what a camera sees of them, and the files."""

@@ -77,7 +77,7 @@ def write_synthetic(
     The first image of each test (identity, camera) is a query; the rest form the gallery,
     with distractors (``0000``) and junk (``-1``). The same seed gives the same bytes.
     The folders appear once all images are written; an interrupted run leaves none.
-    ``reporter`` hears of each image. Raises DataError for counts too small or too
+    ``reporter`` counts the images. Raises DataError for counts too small or too
     large, OutputError if ``root`` already has these folders or cannot be written.
     """
     _check(num_train_identities, num_test_identities, cameras, images_per_camera)

@@ -57,11 +57,11 @@ def layer_maps(network: nn.Module, images: Tensor, layers: Sequence[str]) -> dic
 
     Hooks record them while the whole network runs as at test.
     """
-    heard: dict[str, FloatArray] = {}
+    kept: dict[str, FloatArray] = {}
 
     def listen(name: str) -> torch.utils.hooks.RemovableHandle:
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            heard[name] = output.float().numpy().copy()  # the next layer may work in place
+            kept[name] = output.float().numpy().copy()  # the next layer may work in place
 
         return network.get_submodule(name).register_forward_hook(keep)
 
@@ -72,7 +72,7 @@ def layer_maps(network: nn.Module, images: Tensor, layers: Sequence[str]) -> dic
     finally:
         for handle in handles:
             handle.remove()
-    return heard
+    return kept
 
 
 def strongest_matches(

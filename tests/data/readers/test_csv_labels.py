@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid.data import inspect_dataset, load_split
+from reid.data.readers.division import OwnImages
 from reid.errors import DataError
 from tests.heard import Heard
 
@@ -147,14 +148,15 @@ def test_a_row_that_would_be_misread_is_named(root: Path, row: str, reason: str)
         load_split("csv", _write(root, PEOPLE + row))
 
 
-def test_ids_of_nobody_in_a_list_are_people_until_it_is_said(root: Path) -> None:
+def test_ids_of_junk_in_a_list_are_people_without_the_options(root: Path) -> None:
     text = PEOPLE.replace(",p0,", ",-1,").replace(",p3,", ",0,")
     found = inspect_dataset("csv", _write(root, text))
     assert found.subsets["all"].identities == 4
     assert any("--junk -1 --distractors 0" in note for note in found.notes)
-    told = inspect_dataset("csv", root, junk=["-1"], distractors=["0"])
-    assert (told.subsets["all"].junk, told.subsets["all"].distractors) == (2, 2)
-    assert len(load_split("csv", root, junk=["-1"], all_test=True).query) == 3
+    own = OwnImages(junk=("-1",), distractors=("0",))
+    counts = inspect_dataset("csv", root, own=own).subsets["all"]
+    assert (counts.junk, counts.distractors) == (2, 2)
+    assert len(load_split("csv", root, own=OwnImages(("-1",), all_test=True)).query) == 3
 
 
 def test_a_long_list_shows_its_progress(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +169,6 @@ def test_a_long_list_shows_its_progress(root: Path, monkeypatch: pytest.MonkeyPa
 
 def test_options_of_own_images_are_refused_elsewhere(root: Path) -> None:
     with pytest.raises(DataError, match=r"market1501: .*--junk, --all-test are for your own"):
-        load_split("market1501", root, junk=["-1"], all_test=True)
+        load_split("market1501", root, own=OwnImages(("-1",), all_test=True))
     with pytest.raises(DataError, match="--layout is for folder"):
-        load_split("csv", _write(root, PEOPLE), layout="person")
+        load_split("csv", _write(root, PEOPLE), own=OwnImages(layout="person"))

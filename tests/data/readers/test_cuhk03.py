@@ -221,5 +221,5 @@ def test_without_h5py_it_says_what_to_install(root: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cuhk-03.mat")
-    with pytest.raises(DataError, match="it is no ordinary file"):
+    with pytest.raises(DataError, match="it is not a regular file"):
         load_split("cuhk03_labeled", tmp_path)

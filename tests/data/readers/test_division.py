@@ -27,7 +27,7 @@ def test_of_two_only_images_the_first_camera_asks() -> None:
     assert [record.camera_id for record in gallery] == [2]
 
 
-def test_nobody_is_never_a_query() -> None:
+def test_junk_is_never_a_query() -> None:
     query, gallery = query_and_gallery(_records([(0, 1), (0, 1), (-1, 2), (-1, 2)]), seed=0)
     assert (len(query), len(gallery)) == (0, 4)
 

@@ -70,8 +70,8 @@ def test_the_gallery_keeps_junk_and_distractors_in_the_order_of_names(tmp_path: 
 
 
 def test_training_images_and_queries_always_show_somebody(tmp_path: Path) -> None:
-    nobody = ("-1_c1s1_000001_00.jpg", "0000_c1s1_000001_00.jpg")
-    split = load_split("market1501", _layout(tmp_path, (*TRAIN, *nobody), (*QUERY, *nobody)))
+    others = ("-1_c1s1_000001_00.jpg", "0000_c1s1_000001_00.jpg")
+    split = load_split("market1501", _layout(tmp_path, (*TRAIN, *others), (*QUERY, *others)))
     assert {record.person_id for record in split.train} == {2, 7}
     assert {record.person_id for record in split.query} == {3}
 
@@ -163,7 +163,7 @@ def test_multiple_queries_are_the_boxes_of_a_querys_identity_and_camera(tmp_path
 
 
 @pytest.mark.parametrize("folder", ["images", "distractors_500k", "distractors_500k/images"])
-def test_the_distractors_are_nobody_whatever_their_names(tmp_path: Path, folder: str) -> None:
+def test_the_distractors_have_no_identity_whatever_their_names(tmp_path: Path, folder: str) -> None:
     root = _layout(tmp_path / "Market-1501-v15.09.15").parent
     with pytest.raises(DataError, match=r"expected distractors_500k\.zip unpacked beside"):
         load_split("market1501_500k", root)

@@ -6,11 +6,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reid.data import IMAGE_SUFFIXES, inspect_dataset, load_split
+from reid.data.readers.division import USUAL, OwnImages
 from reid.data.readers.person_folders import labelled_images
 from reid.errors import DataError
 from reid.evaluation.scoring import measure
@@ -129,7 +129,7 @@ def test_numbers_from_zero_are_people_too(write_pictures: Pictures, tmp_path: Pa
     assert "identities: numbered in the order of their names, 1 = 0 to 12 = 11" in found.notes
 
 
-def test_what_cannot_be_placed_is_told_with_the_reason(
+def test_what_cannot_be_placed_is_named_with_the_reason(
     write_pictures: Pictures, tmp_path: Path
 ) -> None:
     odd = ["0002/0003_c1_1.jpg", "holiday.jpg", "0002/c1/deep/1.jpg", "0001_c1_0002_c1.jpg"]
@@ -146,13 +146,13 @@ def test_what_cannot_be_placed_is_told_with_the_reason(
     )
 
 
-def test_people_in_train_and_test_are_told(write_pictures: Pictures, tmp_path: Path) -> None:
+def test_people_in_train_and_test_are_named(write_pictures: Pictures, tmp_path: Path) -> None:
     names = ["train/a/c1/1.jpg", "train/b/c1/1.jpg", "query/a/c1/2.jpg", "gallery/a/c2/1.jpg"]
     found = inspect_dataset("folder", write_pictures(tmp_path, names))
     assert any("1 identities are in both train and test" in note for note in found.notes)
 
 
-def test_folders_that_are_not_read_are_told(write_pictures: Pictures, tmp_path: Path) -> None:
+def test_folders_that_are_not_read_are_named(write_pictures: Pictures, tmp_path: Path) -> None:
     names = ["Train/a/1.jpg", "Train/b/1.jpg", "probe/c/1.jpg", "gallery/c/2.jpg", "val/d/1.jpg"]
     found = inspect_dataset("folder", write_pictures(tmp_path / "unpacked", names).parent)
     assert found.subsets["train"].images == 2
@@ -283,7 +283,9 @@ def test_folders_that_do_not_tell_are_asked_about(
     assert _who(tmp_path, layout="*/person")[names[0]] == (lower, None)
 
 
-def test_a_folder_of_cameras_alone_names_nobody(write_pictures: Pictures, tmp_path: Path) -> None:
+def test_a_folder_of_cameras_alone_names_no_person(
+    write_pictures: Pictures, tmp_path: Path
+) -> None:
     write_pictures(tmp_path, ["cam1/1.jpg", "cam2/2.jpg"])
     found = labelled_images(tmp_path)
     assert found.images == []
@@ -296,7 +298,7 @@ def test_a_malformed_layout_is_one_line(
 ) -> None:
     write_pictures(tmp_path, NAMES)
     with pytest.raises(DataError, match=r"layout .*person.* camera.*; found"):
-        load_split("folder", tmp_path, layout=layout)
+        load_split("folder", tmp_path, own=OwnImages(layout=layout))
 
 
 def test_every_suffix_that_is_decoded_is_listed_and_others_are_named(
@@ -344,8 +346,8 @@ PLAIN_FOLDERS = [
 ]
 
 
-def _shape(root: Path, **options: Any) -> tuple[object, ...]:
-    split = load_split("folder", root, **options)
+def _shape(root: Path, own: OwnImages = USUAL) -> tuple[object, ...]:
+    split = load_split("folder", root, own=own)
     sides = (split.train, split.query, split.gallery)
     return tuple(Counter((one.person_id, one.camera_id) for one in side) for side in sides)
 
@@ -361,7 +363,7 @@ def test_markets_file_names_mean_the_same_in_any_folder(
     assert _shape(roots[0]) == _shape(roots[1]) == _shape(roots[2])
 
 
-def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
+def test_folders_called_as_markets_junk_are_people_without_the_options(
     write_pictures: Pictures, tmp_path: Path
 ) -> None:
     write_pictures(tmp_path / "flat", MARKET)
@@ -372,38 +374,38 @@ def test_folders_called_as_markets_nobody_are_people_until_it_is_said(
     hint = "--junk -1 --distractors 0000"
     assert any(hint in line for line in found.lines())
     assert hint in load_split("folder", tmp_path / "plain").note
-    said: dict[str, Any] = {"junk": ["-1"], "distractors": ["0000"]}
-    assert _shape(tmp_path / "plain", **said) == _shape(tmp_path / "flat")
-    told = inspect_dataset("folder", tmp_path / "plain", **said)
-    assert (told.subsets["all"].junk, told.subsets["all"].distractors) == (2, 2)
-    assert not any(hint in line for line in told.lines())
+    own = OwnImages(junk=("-1",), distractors=("0000",))
+    assert _shape(tmp_path / "plain", own) == _shape(tmp_path / "flat")
+    named = inspect_dataset("folder", tmp_path / "plain", own=own)
+    assert (named.subsets["all"].junk, named.subsets["all"].distractors) == (2, 2)
+    assert not any(hint in line for line in named.lines())
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("own", "reason"),
     [
-        ({"junk": ["dvae"]}, "--junk dvae: no person has this name.*did you mean 'dave'"),
-        ({"junk": ["bob"], "distractors": ["bob"]}, "bob is given as junk and as distractors"),
+        (OwnImages(("dvae",)), "--junk dvae: no person has this name.*did you mean 'dave'"),
+        (OwnImages(("bob",), ("bob",)), "bob is given as junk and as distractors"),
     ],
 )
-def test_junk_that_nobody_is_called_is_one_line(
-    write_pictures: Pictures, tmp_path: Path, said: dict[str, Any], reason: str
+def test_junk_that_no_person_is_called_is_one_line(
+    write_pictures: Pictures, tmp_path: Path, own: OwnImages, reason: str
 ) -> None:
     with pytest.raises(DataError, match=reason):
-        load_split("folder", write_pictures(tmp_path, NAMES), **said)
+        load_split("folder", write_pictures(tmp_path, NAMES), own=own)
 
 
 def test_all_images_can_be_test_images(write_pictures: Pictures, tmp_path: Path) -> None:
-    split = load_split("folder", write_pictures(tmp_path, NAMES), all_test=True)
+    split = load_split("folder", write_pictures(tmp_path, NAMES), own=OwnImages(all_test=True))
     assert split.train == ()
     assert _ids(split.query) == {1, 2, 3, 4}
     assert len(split.query) + len(split.gallery) == len(NAMES)
     assert split.note.startswith("0/4 identities, all images for testing")
     with pytest.raises(DataError, match="--all-test or --test-identities"):
-        load_split("folder", tmp_path, all_test=True, num_test_identities=2)
+        load_split("folder", tmp_path, own=OwnImages(all_test=True), num_test_identities=2)
     write_pictures(tmp_path / "divided", [f"test/{name}" for name in NAMES])
     with pytest.raises(DataError, match=r"a split of its own .*leave --all-test out"):
-        load_split("folder", tmp_path / "divided", all_test=True)
+        load_split("folder", tmp_path / "divided", own=OwnImages(all_test=True))
 
 
 def test_a_split_names_its_people(write_pictures: Pictures, tmp_path: Path) -> None:

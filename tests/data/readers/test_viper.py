@@ -28,7 +28,7 @@ def test_half_of_the_identities_are_tested_and_the_other_half_trains(tmp_path: P
     assert len(train) == len(test) == 5
     assert not train & test
     assert len(split.train) == len(split.query) == 10
-    assert min(train | test) == 1  # file 000 is person 1: 0 would be nobody
+    assert min(train | test) == 1  # file 000 is person 1: 0 would be a distractor
     assert split.note == "5/5 identities, random split with seed 0, both directions"
 
 

@@ -146,7 +146,7 @@ def test_a_query_is_the_median_and_its_widening_is_known(
     assert f"{DESCRIBE_BATCH + 36} pairs in 2.00 s" in report.to_text()
 
 
-def test_of_a_network_that_reads_float16_itself_no_widening_is_told(
+def test_of_a_network_that_reads_float16_itself_no_widening_is_reported(
     model: Path, runners: dict[str, FakeRunner]
 ) -> None:
     runners["compare"].takes_half = True
@@ -277,12 +277,12 @@ def test_csn_itself_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert report.naive.seconds > report.compare.seconds
 
 
-def test_gpu_memory_that_was_not_told_each_time_is_left_out(
+def test_gpu_memory_that_was_not_measured_each_time_is_left_out(
     model: Path, runners: dict[str, FakeRunner]
 ) -> None:
     report = bench_pairs(model, 20, seconds=1e-9)
-    told = dataclasses.replace(report.compare, gpu_mb=512.0)
+    measured = dataclasses.replace(report.compare, gpu_mb=512.0)
     silent = dataclasses.replace(report.describe, gpu_mb=None)
-    lines = dataclasses.replace(report, compare=told, describe=silent, naive=None).to_text()
+    lines = dataclasses.replace(report, compare=measured, describe=silent, naive=None).to_text()
     assert lines.endswith("GPU memory in use, by all processes: comparing 512 MB")
     assert runners["compare"].closed

@@ -91,12 +91,12 @@ def test_a_file_that_fails_is_named_and_the_others_go_on(error: Exception) -> No
     assert [(one.camera, one.state) for one in news if one.state == "failed"] == [("a", "failed")]
 
 
-def test_what_nobody_expects_in_a_thread_is_raised_by_the_rounds() -> None:
+def test_an_unexpected_error_in_a_thread_is_raised_by_the_rounds() -> None:
     with pytest.raises(ZeroDivisionError):
         watch(Cameras([file("a"), stream("b")], reading({"a": [ZeroDivisionError()], "b": []})))
 
 
-def test_what_nobody_expects_is_raised_though_all_have_ended(
+def test_an_unexpected_error_is_raised_though_all_have_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = CameraThread.run
@@ -136,7 +136,7 @@ def test_files_stay_in_step_beside_a_live_source() -> None:
     assert [one for one in rounds if one] == [[("fast", n), ("slow", n)] for n in range(3)]
 
 
-def test_the_end_of_a_file_is_told_after_its_last_frame_was_taken() -> None:
+def test_the_end_of_a_file_is_reported_after_its_last_frame_was_taken() -> None:
     arrived, news = threading.Condition(), deque[News]()
     camera = CameraThread(file("a"), arrived, news, reading({"a": decoded(1)}))
     thread = threading.Thread(target=camera.run)
@@ -156,7 +156,7 @@ def test_a_live_source_keeps_its_newest_frame_and_counts_the_others() -> None:
     camera = CameraThread(
         stream("a"), arrived, deque(), reading({"a": decoded(10)}), wait=lambda seconds: True
     )
-    camera.run()  # nobody takes a frame meanwhile; the first wait stops it
+    camera.run()  # no frame is taken meanwhile; the first wait stops it
     frame = camera.take()
     assert frame is not None
     assert frame.number == 9
@@ -261,7 +261,7 @@ def test_a_live_source_waits_for_no_file() -> None:
     assert [frame.camera for frame in first] == ["a"]
 
 
-def test_stopping_does_not_wait_for_frames_that_nobody_takes() -> None:
+def test_stopping_does_not_wait_for_frames_that_are_not_taken() -> None:
     with Cameras([file("a")], reading({"a": decoded(1000)})) as cameras:
         next(cameras.rounds())
     assert cameras.counts["a"].frames <= 1

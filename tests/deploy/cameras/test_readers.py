@@ -180,6 +180,6 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
 def test_a_pipe_in_a_video_s_place_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
     source = CameraSource("a", "video", str(tmp_path / "a.mp4"), "a.mp4", live=False)
-    with pytest.raises(DataError, match=r"a \(a\.mp4\) is not there, or is no regular file"):
+    with pytest.raises(DataError, match=r"a \(a\.mp4\) is not there, or is not a regular file"):
         next(read_source(source))
     assert frame_rate(source) == 0

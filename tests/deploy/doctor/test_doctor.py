@@ -232,7 +232,7 @@ def test_a_manifest_of_another_preprocessing_is_named(
     assert words in found
 
 
-def test_fp32_where_fp16_was_asked_for_is_told_by_the_numbers(
+def test_fp32_where_fp16_was_asked_for_is_found_by_the_numbers(
     bundle: Callable[..., Path],
 ) -> None:
     model = bundle("fp32")
@@ -246,14 +246,14 @@ def test_fp32_where_fp16_was_asked_for_is_told_by_the_numbers(
     assert "computes in FP32" in words
 
 
-def test_fp16_where_fp32_was_asked_for_is_told_too(bundle: Callable[..., Path]) -> None:
+def test_fp16_where_fp32_was_asked_for_is_found_too(bundle: Callable[..., Path]) -> None:
     model = bundle("fp16")
     manifest = dataclasses.replace(read_manifest(model), precision="fp32", file_sha256="")
     write_manifest(model, manifest)
     assert findings(model)["precision"][0] == "fault"
 
 
-def test_other_weights_are_told_by_the_checkpoint_and_the_answers(
+def test_other_weights_are_found_by_the_checkpoint_and_the_answers(
     bundle: Callable[..., Path], golden: Golden
 ) -> None:
     model = bundle()
@@ -264,7 +264,7 @@ def test_other_weights_are_told_by_the_checkpoint_and_the_answers(
     assert "come from beef" in found["checkpoint"][1]
 
 
-def test_an_engine_that_is_wrong_in_larger_batches_is_told(
+def test_an_engine_that_is_wrong_in_larger_batches_is_reported(
     bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = bundle()
@@ -291,7 +291,7 @@ def test_an_engine_that_is_wrong_in_larger_batches_is_told(
         (("10.13.0", (8, 7)), "10.13"),
     ],
 )
-def test_an_engine_of_another_gpu_or_version_is_told(
+def test_an_engine_of_another_gpu_or_version_is_reported(
     bundle: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     here: tuple[str, tuple[int, int]],
@@ -340,7 +340,7 @@ def test_a_jetson_is_known_by_its_release(tmp_path: Path, release: str, jetpack:
     assert "apt-get install" in machine.install_line("tensorrt")
 
 
-def test_a_workstation_is_told_what_pip_installs(tmp_path: Path) -> None:
+def test_a_workstation_is_shown_what_pip_installs(tmp_path: Path) -> None:
     plain = this_machine(tmp_path / "none", tmp_path / "none", "x86_64")
     assert plain.install_line("onnxruntime") == "pip install onnxruntime"
     assert "no NVIDIA driver" in plain.words()

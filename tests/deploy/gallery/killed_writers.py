@@ -28,7 +28,7 @@ LONGEST_S = 0.08
 
 
 def batch(number: int, count: int = BATCH) -> tuple[FloatArray, list[GalleryEntry]]:
-    """The images of batch ``number``: they can be told from their own vectors."""
+    """The images of batch ``number``: they are known by their own vectors."""
     vectors = np.random.default_rng(number + 1).standard_normal((count, DIM)).astype(np.float32)
     said = str(number)
     return vectors, [GalleryEntry(f"{said}/{i}", said, content=f"{said}.{i}") for i in range(count)]
@@ -51,10 +51,10 @@ def num_files(name: str) -> int:
     return sum(entry.endswith((".safetensors", ".part")) for entry in os.listdir(name))
 
 
-def check(name: str, told: str) -> None:
+def check(name: str, report: str) -> None:
     """All that was said to be done is done, and nothing by halves."""
     gallery = open_gallery(name, vector_matcher())
-    state = {line[1:]: line[0] for line in told.splitlines()}
+    state = {line[1:]: line[0] for line in report.splitlines()}
     there = set(gallery.summary().people)
     assert {number for number, what in state.items() if what == "+"} <= there
     assert not {number for number, what in state.items() if what == "-"} & there
@@ -70,7 +70,7 @@ def main(name: str) -> None:
     random.seed(0)
     # The parent has done everything once, so that its children lose no time with imports.
     open_gallery(name, vector_matcher(), create=True).add(*batch(-1))
-    told, unfinished = "+-1\n", 0
+    report, unfinished = "+-1\n", 0
     for number in range(ROUNDS):
         reads, writes = os.pipe()
         child = os.fork()
@@ -81,10 +81,12 @@ def main(name: str) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(reads) as pipe:
-            told += pipe.read()
+            report += pipe.read()
         unfinished += num_files(name) > len(Store(Path(name)).segments)
-        check(name, told)
-    print(f"{ROUNDS} writers killed, {unfinished} while they wrote a file; {told.count('+')} said")
+        check(name, report)
+    print(
+        f"{ROUNDS} writers killed, {unfinished} while they wrote a file; {report.count('+')} said"
+    )
 
 
 if __name__ == "__main__":

@@ -402,8 +402,8 @@ def test_a_gallery_is_for_its_owner_or_for_a_group(
     open_gallery(str(tmp_path / "shared"), matcher).add(VECTORS[:5] / 2, entries_of(5, 50))
     assert set(modes(tmp_path / "shared").values()) == {0o2770, 0o640, 0o660}
     with (
-        pytest.raises(ConfigError, match="no group 'nobody-has-this'"),
-        shared_with("nobody-has-this"),
+        pytest.raises(ConfigError, match="no group 'absent-group'"),
+        shared_with("absent-group"),
     ):
         pass
 

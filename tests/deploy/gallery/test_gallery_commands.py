@@ -296,7 +296,7 @@ def test_indexing_asks_which_folders_are_people(run: Run, images: Path, tmp_path
     assert "18 images, 18 added" in out
 
 
-def test_indexing_takes_junk_as_nobody(run: Run, images: Path, tmp_path: Path) -> None:
+def test_indexing_gives_junk_no_name(run: Run, images: Path, tmp_path: Path) -> None:
     (images / "alice").rename(images / "-1")
     index = ("index", "m.onnx", images, "--gallery", tmp_path / "g")
     code, _, said = run(*index, "--junk", "-1")

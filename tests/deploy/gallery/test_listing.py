@@ -32,7 +32,7 @@ def test_folders_tell_person_and_camera(tmp_path: Path) -> None:
     }
 
 
-def test_names_as_market1501_s_tell_it_too_and_nobody_is_nobody(tmp_path: Path) -> None:
+def test_names_as_market1501_s_tell_it_too_and_junk_has_no_name(tmp_path: Path) -> None:
     put(tmp_path, "0002_c1s1_000451_03.jpg", "-1_c3s1_000551_00.jpg", "0000_c2s1_1_00.jpg")
     assert labels(list_images([tmp_path]), tmp_path) == {
         "-1_c3s1_000551_00.jpg": ("", "3"),
@@ -41,7 +41,7 @@ def test_names_as_market1501_s_tell_it_too_and_nobody_is_nobody(tmp_path: Path) 
     }
 
 
-def test_images_of_nobody_known_are_taken_all_the_same(tmp_path: Path) -> None:
+def test_images_without_an_identity_are_taken_all_the_same(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "b.png", "._a.jpg", "Thumbs.db")
     assert labels(list_images([tmp_path]), tmp_path) == {"a.jpg": ("", ""), "b.png": ("", "")}
 
@@ -136,7 +136,7 @@ def test_what_is_no_time_is_one_line(text: str) -> None:
         seconds_from_text(text)
 
 
-def test_a_time_beyond_the_calendar_is_still_told() -> None:
+def test_a_time_beyond_the_calendar_is_still_shown() -> None:
     assert text_from_seconds(9e11) == "900000000000"
     assert text_from_seconds(None) == ""
 
@@ -197,7 +197,7 @@ def test_number_zero_is_a_person_and_a_camera(tmp_path: Path) -> None:
     assert (entry.person, entry.camera) == ("0", "0")
 
 
-def test_people_called_as_markets_nobody_are_asked_about(tmp_path: Path) -> None:
+def test_people_called_as_markets_junk_are_asked_about(tmp_path: Path) -> None:
     put(tmp_path, "-1/1.jpg", "0000/2.jpg", "0002/3.jpg")
     said: list[str] = []
     found = labels(list_images([tmp_path], say=said.append), tmp_path)

@@ -76,7 +76,7 @@ FILTERS = [
     Where(cameras=("c2",)),
     Where(since_s=600.0, until_s=1200.0),
     Where(people=("p1",), cameras=("c0", "c1"), since_s=700.0),
-    Where(people=("nobody",)),
+    Where(people=("no one",)),
 ]
 
 
@@ -210,7 +210,7 @@ def test_a_folder_of_other_files_is_not_made_a_gallery(
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
-def test_a_writer_is_told_who_writes_already(
+def test_a_writer_learns_who_writes_already(
     gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reid.locks.PATIENCE_S", 0.05)

@@ -97,7 +97,7 @@ def test_rows_that_came_or_went_since_are_right_at_once(full: str, matcher: Vect
     queries = np.concatenate([VECTORS[[0, 700, 1499, 55]], late[20:21]])
     for reader in (gallery, open_gallery(full, matcher, index=KIND)):
         exact = open_gallery(full, matcher, index="exact").search(queries, 10)
-        # Lower than elsewhere: some queries show people of whom nothing is left.
+        # Lower than elsewhere: some queries show people without an image left.
         assert recall(reader.search(queries, 10), exact) >= 0.85
         gone = {"p0", "p70", "p149"}
         found = {m.entry.person for matches in reader.search(queries, 30) for m in matches}
@@ -109,7 +109,7 @@ def test_codes_of_what_was_deleted_are_on_the_disk_no_more(
 ) -> None:
     gallery = open_gallery(full, matcher, index="binary")
     gallery.prepare()
-    gallery.delete(Where(people=("nobody",)))
+    gallery.delete(Where(people=("no one",)))
     assert index_file(full).exists()
     gallery.delete(Where(people=("p3",)))
     assert not index_file(full).exists()
@@ -335,7 +335,7 @@ def test_an_index_that_another_process_built_is_taken_up(full: str, matcher: Vec
     assert said == []
 
 
-def test_a_filter_for_a_camera_of_another_light_misses_nobody() -> None:
+def test_a_filter_for_a_camera_of_another_light_misses_no_one() -> None:
     rng = np.random.default_rng(1)
     light = 0.9 * rng.standard_normal((2, 1, 1, 32))
     images = light + rng.standard_normal((1, 150, 1, 32)) + rng.normal(0, 0.5, (2, 150, 5, 32))

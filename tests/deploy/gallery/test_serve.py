@@ -342,7 +342,7 @@ def test_another_site_s_page_cannot_ask_through_a_browser(
     assert site.ask("POST", "/api/search", png(person(1)), **headers)[0] == status
 
 
-def test_with_a_token_nothing_but_the_empty_page_is_told_without_it(
+def test_with_a_token_nothing_but_the_empty_page_is_shown_without_it(
     filled: GalleryStore, matcher: VectorMatcher
 ) -> None:
     with running(filled, matcher, Access("0.0.0.0", TOKEN)) as site:

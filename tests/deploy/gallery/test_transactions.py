@@ -49,7 +49,7 @@ def test_fifty_killed_writers_leave_all_that_was_committed_and_nothing_else(
 
 
 def small_disk() -> list[str]:
-    """A command's beginning: a file system of 5 MB for it alone, seen by nobody else."""
+    """A command's beginning: a file system of 5 MB for it alone, hidden from all others."""
     return ["unshare", "--user", "--map-root-user", "--mount"]
 
 

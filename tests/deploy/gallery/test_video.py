@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_listed_is_named(
         videos_and_stills([tmp_path / "in"])
 
 
-def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_told(
+def test_people_behind_a_restart_of_the_clock_are_found_and_lost_frames_are_reported(
     matcher: VectorMatcher, tmp_path: Path
 ) -> None:
     part = tmp_path / "part.mpg"

@@ -11,6 +11,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from reid.deploy.people.yolox import num_cells
+
 
 def write_detector(
     path: Path,
@@ -41,6 +43,13 @@ def write_detector(
     helper.set_model_props(model, dict(metadata or {}))
     onnx.save(model, path)
     return path
+
+
+def write_person_detector(path: Path, height: int, width: int) -> Path:
+    """Of YOLOX's form: one person of 20 x 50 at (60, 20), in every frame of this size."""
+    output = np.zeros((1, num_cells(height, width), 85), np.float32)
+    output[0, 0, :6] = [70 / 8, 45 / 8, np.log(20 / 8), np.log(50 / 8), 0.9, 1.0]
+    return write_detector(path, {"output": output}, (1, 3, height, width))
 
 
 @pytest.fixture

@@ -91,6 +91,6 @@ def test_a_score_that_is_no_number_drops_its_box() -> None:
     assert not len(tidy(odd, 100, 50, 16).scores)
 
 
-def test_nobody_is_nobody_after_everything() -> None:
+def test_no_people_stay_no_people_after_everything() -> None:
     assert tidy(suppress(no_people(), 0.5), 100, 50, 16).boxes.shape == (0, 4)
     assert overlaps(no_people().boxes, boxes((0, 0, 1, 1))).shape == (0, 1)

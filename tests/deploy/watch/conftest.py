@@ -1,16 +1,21 @@
-"""A matcher that sees colours only, people of one colour, and frames of them."""
+"""Matchers that see colours only, people of one colour, and frames of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from reid.deploy.people.boxes import People, no_people
 from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.matching import unit_vectors
+from reid.model_file.manifest import Manifest, write_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.types import BoolArray, FloatArray, Image
 
 Colour = tuple[int, int, int]
@@ -83,6 +88,20 @@ class ColourDetector:
         if not found:
             return no_people()
         return People(np.array(found, np.float32), np.full(len(found), 0.9, np.float32))
+
+
+def write_model(folder: Path) -> Path:
+    """An exported file of the smallest kind: each image's mean of each channel."""
+    manifest = Manifest("msp_cnn", "embed", Preprocess(), output_dim=3, normalised=False)
+    images = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N", 3, 144, 56])
+    means = helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["N", 3])
+    mean = helper.make_node("ReduceMean", ["data"], ["embedding"], axes=[2, 3], keepdims=0)
+    graph = helper.make_graph([mean], "mean_colour", [images], [means])
+    path = folder / "mean.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    write_manifest(path, manifest)
+    return path
 
 
 def frame_of(people: Mapping[Colour, int], width: int = 160, height: int = 80) -> Image:

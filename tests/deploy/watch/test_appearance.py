@@ -121,7 +121,7 @@ def test_of_many_looks_a_pair_network_compares_a_shortlist(
     found = pairs.distances(described[:1], described)
     assert compare.compared == 2
     assert (found < 0).sum() == 2
-    assert (pairs.relative(found) > 1e3).sum() == 4  # the others are nobody
+    assert (pairs.relative(found) > 1e3).sum() == 4  # the others are no match
 
 
 def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: AppearanceModel) -> None:

@@ -48,6 +48,6 @@ def test_a_chain_of_second_choices_is_found() -> None:
     assert assign(costs, LIMIT) == [(0, 1), (1, 2), (2, 0)]
 
 
-def test_nobody_has_no_partner() -> None:
+def test_no_people_have_no_partner() -> None:
     assert assign(np.zeros((0, 3), np.float32), LIMIT) == []
     assert assign(np.full((2, 2), np.inf, np.float32), LIMIT) == []

@@ -126,41 +126,41 @@ class Disk:
 REAL_WRITE = os.write
 
 
-def test_a_full_disk_is_told_once_retried_and_nothing_is_lost_or_torn(
+def test_a_full_disk_is_reported_once_retried_and_nothing_is_lost_or_torn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk, told, clock = Disk(30), [], [0.0]
+    disk, said, clock = Disk(30), [], [0.0]
     monkeypatch.setattr(os, "write", disk.write)
     path = tmp_path / "events.jsonl"
     lines = [f"line {number} of the day\n" for number in range(20)]
-    with EventLog(path, told.append, lambda: clock[0]) as log:
+    with EventLog(path, said.append, lambda: clock[0]) as log:
         for line in lines[:10]:
             log.write(line)
         calls = disk.calls
         log.write(lines[10])
         assert disk.calls == calls  # not before its time
-        assert len(told) == 1
-        assert "the disk is full" in told[0]
+        assert len(said) == 1
+        assert "the disk is full" in said[0]
         clock[0] += RETRY_S
         log.write(lines[11])
-        assert (disk.calls, len(told)) == (calls + 1, 1)
+        assert (disk.calls, len(said)) == (calls + 1, 1)
         disk.room = 1000
         clock[0] += RETRY_S
         for line in lines[12:]:
             log.write(line)
     assert path.read_text() == "".join(lines)
-    assert told[1:] == [f"reid: {path}: events are written again"]
+    assert said[1:] == [f"reid: {path}: events are written again"]
     assert log.lost == 0
 
 
 def test_lines_that_find_no_room_at_all_are_counted_and_the_newest_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk, told = Disk(5), []
+    disk, said = Disk(5), []
     monkeypatch.setattr(os, "write", disk.write)
     monkeypatch.setattr(event_log, "MOST_WAITING", 100)
     path = tmp_path / "events.jsonl"
-    with EventLog(path, told.append, lambda: 0.0) as log:
+    with EventLog(path, said.append, lambda: 0.0) as log:
         for number in range(50):
             log.write(f"line {number:04}\n")
         disk.room = 1000
@@ -168,8 +168,8 @@ def test_lines_that_find_no_room_at_all_are_counted_and_the_newest_kept(
     assert lines[0] == "line 0000"  # half of it was on the disk already
     assert lines[-1] == "line 0049"
     assert log.lost == 50 - len(lines) > 30
-    assert len(told) == 2
-    with EventLog(Path("/dev/full"), told.append) as log:
+    assert len(said) == 2
+    with EventLog(Path("/dev/full"), said.append) as log:
         log.write("a\nb\n")
     assert log.lost == 2
 

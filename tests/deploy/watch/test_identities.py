@@ -60,7 +60,7 @@ def test_two_people_in_one_frame_are_two_however_alike(model: AppearanceModel) -
     ]
 
 
-def test_who_is_in_the_picture_is_nobody_who_comes_in(model: AppearanceModel) -> None:
+def test_a_person_in_the_picture_is_not_one_who_comes_in(model: AppearanceModel) -> None:
     identities = Identities(model)
     red = track_of(*RED)
     named(identities, [red])
@@ -115,7 +115,7 @@ def test_an_identity_stays_whatever_comes_later(model: AppearanceModel) -> None:
 def test_all_newcomers_are_named_together_at_the_least_distance(model: AppearanceModel) -> None:
     identities = Identities(model)
     named(identities, [track_of(*RED), track_of(*ORANGE)])
-    # Each newcomer is nearest to RED; the second has nobody else.
+    # Each newcomer is nearest to RED; the second has no other.
     first, second = (0.95, 0.2, 0.1), (1, 0, -0.5)
     assert named(identities, [], [track_of(*first), track_of(*second)]) == [[], [2, 1]]
 
@@ -128,7 +128,7 @@ def test_a_track_gets_its_identity_when_it_was_described_often_enough(
     assert named(identities, [red]) == [[None]]
     red.appearance.add(appearance_of(*RED))
     assert named(identities, [red]) == [[1]]
-    assert red.distance is None  # nobody was recognised
+    assert red.distance is None  # no one was recognised
     again = track_of(*ORANGE)
     named(identities, [], [again])
     assert again.distance == pytest.approx(float(np.linalg.norm(vector(*ORANGE) - vector(*RED))))
@@ -197,7 +197,7 @@ def gallery(model: AppearanceModel) -> Any:
     )
 
 
-def test_whom_the_gallery_knows_has_its_name_and_one_number(
+def test_a_person_of_the_gallery_has_its_name_and_one_number(
     model: AppearanceModel, gallery: Any
 ) -> None:
     identities = Identities(model, gallery)
@@ -207,10 +207,10 @@ def test_whom_the_gallery_knows_has_its_name_and_one_number(
     assert orange.identity.person == "anna"
     assert orange.distance == pytest.approx(float(np.linalg.norm(vector(*ORANGE) - vector(*RED))))
     assert green.identity is not None
-    assert green.identity.person == ""  # an image without a name tells nobody's
+    assert green.identity.person == ""  # an image without a name gives none
 
 
-def test_two_tracks_of_a_frame_are_not_both_whom_the_gallery_knows(
+def test_two_tracks_of_a_frame_are_not_both_one_person_of_the_gallery(
     model: AppearanceModel, gallery: Any
 ) -> None:
     first, second = track_of(*RED), track_of(*ORANGE)
@@ -218,7 +218,7 @@ def test_two_tracks_of_a_frame_are_not_both_whom_the_gallery_knows(
     assert [track.identity.person for track in (first, second) if track.identity] == ["anna", ""]
 
 
-def test_of_two_whom_the_gallery_takes_for_one_the_likest_is(
+def test_of_two_tracks_that_match_one_person_of_the_gallery_the_nearer_is_it(
     model: AppearanceModel, gallery: Any
 ) -> None:
     like, likest = track_of(*ORANGE), track_of(*RED)

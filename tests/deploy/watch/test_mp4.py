@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -24,8 +25,8 @@ def picture(number: int) -> np.ndarray:  # type: ignore[type-arg]
     return np.full((48, 64, 3), 2 * number, np.uint8)
 
 
-def write(path: Path, count: int, told: list[str] | None = None) -> Mp4Writer:
-    with Mp4Writer(path, 64, 48, FPS, [].append if told is None else told.append) as writer:
+def write(path: Path, count: int, said: list[str] | None = None) -> Mp4Writer:
+    with Mp4Writer(path, 64, 48, FPS, [].append if said is None else said.append) as writer:
         for number in range(count):
             writer.write(picture(number))
     return writer
@@ -67,11 +68,14 @@ def test_a_killed_video_is_played_up_to_there(tmp_path: Path, frames: int) -> No
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
+        # All but what the encoder and the newest fragment hold; a busy machine takes its time.
+        deadline = time.monotonic() + 60
+        while len(greys_of(path)) < max(1, frames - 2 * mp4.FRAGMENT_FRAMES):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         process.kill()
     greys = greys_of(path)
-    # All but what the encoder and the newest fragment held.
-    assert frames - 2 * mp4.FRAGMENT_FRAMES <= len(greys) <= frames
-    assert len(greys) >= 1
+    assert max(1, frames - 2 * mp4.FRAGMENT_FRAMES) <= len(greys) <= frames
     assert greys == pytest.approx([2 * number for number in range(len(greys))], abs=4)
     assert [one.name for one in tmp_path.iterdir()] == ["out.mp4"]
     assert write(path, 5).lost == 0  # and the next run writes it anew
@@ -130,17 +134,17 @@ class Disk:
         return self.write(file, data, place)
 
 
-def test_a_full_disk_is_told_once_and_the_video_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_once_and_the_video_goes_on_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk, told = Disk(), []
+    disk, said = Disk(), []
     monkeypatch.setattr(os, "pwrite", disk)
     fragments = mp4._Fragments(
         os.open(tmp_path / "out.mp4", os.O_RDWR | os.O_CREAT),
         tmp_path / "out.mp4",
         (64, 48),
         10,
-        told.append,
+        said.append,
     )
     head = b"\0\0\1\xb0config"
     key, other = head + b"\0\0\1\xb6\x10key", b"\0\0\1\xb6\x50other"
@@ -151,20 +155,20 @@ def test_a_full_disk_is_told_once_and_the_video_goes_on_when_there_is_room(
             fragments.add(packet)
     fragments.finish(4 * len(group))
     assert fragments.lost == 2 * len(group)
-    assert len(told) == 2
-    assert "No space left on device; the cameras go on" in told[0]
-    assert f"written again; {fragments.lost} frames lost" in told[1]
+    assert len(said) == 2
+    assert "No space left on device; the cameras go on" in said[0]
+    assert f"written again; {fragments.lost} frames lost" in said[1]
     assert len(fragments._sizes) == 2 * len(group)
 
 
 def test_frames_that_refer_to_a_lost_one_are_left_out_up_to_the_next_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk, told = Disk(), []
+    disk, said = Disk(), []
     monkeypatch.setattr(os, "pwrite", disk)
     monkeypatch.setattr(mp4, "FRAGMENT_FRAMES", 2)
     file = os.open(tmp_path / "out.mp4", os.O_RDWR | os.O_CREAT)
-    fragments = mp4._Fragments(file, tmp_path / "out.mp4", (64, 48), 10, told.append)
+    fragments = mp4._Fragments(file, tmp_path / "out.mp4", (64, 48), 10, said.append)
     key, other = b"\0\0\1\xb0\0\0\1\xb6\x10", b"\0\0\1\xb6\x50"
     for number, packet in enumerate([key, other, other, other, other, other, key, other]):
         disk.full = number == 3

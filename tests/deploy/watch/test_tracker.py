@@ -134,7 +134,7 @@ def test_who_leaves_the_picture_is_forgotten_at_once(model: AppearanceModel) -> 
     assert tracker.tracks == []
 
 
-def test_a_box_of_one_frame_is_nobody(model: AppearanceModel) -> None:
+def test_a_box_of_one_frame_is_not_a_person(model: AppearanceModel) -> None:
     shown, tracker = follow([[person(RED, 100)], [], [person(RED, 400)], [], []], model)
     assert shown == [{}] * 5
     assert tracker.tracks == []

@@ -13,18 +13,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 
 from reid.cli import main
+from reid.deploy.api.model_to_open import ModelToOpen
+from reid.deploy.api.watching import WatchSettings, watch_cameras
 from reid.deploy.gallery import GalleryEntry
-from reid.deploy.people.yolox import num_cells
 from reid.matching import PairMatcher, open_matcher
-from reid.model_file.manifest import Manifest, write_manifest
-from reid.model_file.preprocess import Preprocess
-from tests.deploy.people.conftest import write_detector
-from tests.deploy.watch.conftest import RED, frame_of
+from tests.deploy.people.conftest import write_person_detector
+from tests.deploy.watch.conftest import RED, frame_of, write_model
+from tests.heard import Heard
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 ABSENT = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboardX", "h5py")
@@ -36,25 +34,12 @@ NUM_FRAMES = 12
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """An exported file of the smallest kind: each image's mean of each channel."""
-    manifest = Manifest("msp_cnn", "embed", Preprocess(), output_dim=3, normalised=False)
-    images = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N", 3, 144, 56])
-    means = helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["N", 3])
-    mean = helper.make_node("ReduceMean", ["data"], ["embedding"], axes=[2, 3], keepdims=0)
-    graph = helper.make_graph([mean], "mean_colour", [images], [means])
-    path = tmp_path / "mean.onnx"
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    write_manifest(path, manifest)
-    return path
+    return write_model(tmp_path)
 
 
 @pytest.fixture
 def detector(tmp_path: Path) -> Path:
-    """Of YOLOX's form: one person of 20 x 50 at (60, 20), in every frame of 160 x 80."""
-    output = np.zeros((1, num_cells(HEIGHT, WIDTH), 85), np.float32)
-    output[0, 0, :6] = [70 / 8, 45 / 8, np.log(20 / 8), np.log(50 / 8), 0.9, 1.0]
-    return write_detector(tmp_path / "people.onnx", {"output": output}, (1, 3, HEIGHT, WIDTH))
+    return write_person_detector(tmp_path / "people.onnx", HEIGHT, WIDTH)
 
 
 @pytest.fixture
@@ -112,6 +97,20 @@ def test_two_cameras_are_watched_without_torch(
         2 * WIDTH,
     )
     assert "reid: door: ended: " in done.stderr
+
+
+def test_watching_from_python_returns_its_counts_and_prints_nothing(
+    model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard, events = Heard(), tmp_path / "events.jsonl"
+    settings = WatchSettings((str(video),), detector=detector, events=events, max_rounds=5)
+    found = watch_cameras(ModelToOpen(model, "cpu"), settings, heard)
+    assert (found.report.frames, found.detector) == (5, "people.onnx")
+    assert (found.events_lost, found.video_frames_lost) == (0, 0)
+    found.check_complete()
+    assert len(events.read_text().splitlines()) == 3
+    assert sum(heard.done["watch"]) == 5
+    assert capsys.readouterr() == ("", "")
 
 
 def test_events_on_stdout_end_with_the_summary(
@@ -295,7 +294,7 @@ def test_ctrl_c_ends_with_all_files_complete(
     assert capture.read()[0]
 
 
-def test_whom_a_gallery_knows_is_called_by_name(
+def test_a_person_of_the_gallery_is_called_by_name(
     model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("faiss", reason="needs faiss-cpu: install [cpu] or [edge]")

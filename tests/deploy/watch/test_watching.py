@@ -36,13 +36,13 @@ class Notebook:
 
     def __init__(self) -> None:
         self.people: list[dict[str, Any]] = []
-        self.told: list[News] = []
+        self.said: list[News] = []
 
     def frames(self, seen: Sequence[TrackedFrame]) -> None:
         self.people += [person_event(one.frame, track) for one in seen for track in one.tracks]
 
     def news(self, news: News) -> None:
-        self.told.append(news)
+        self.said.append(news)
 
     def of(self, camera: str, key: str) -> list[Any]:
         return [event[key] for event in self.people if event["camera"] == camera]
@@ -130,7 +130,7 @@ def test_a_source_that_fails_is_news_and_the_others_go_on() -> None:
     scenes = {"a": [frame_of({}), DataError("a broke")], "b": walk((RED, lambda n: n))}
     report, notebook, _ = look(scenes)
     assert report.frames == 13
-    assert {(news.camera, news.state) for news in notebook.told} == {
+    assert {(news.camera, news.state) for news in notebook.said} == {
         ("a", "failed"),
         ("b", "ended"),
     }
@@ -140,13 +140,13 @@ def test_a_source_that_fails_is_news_and_the_others_go_on() -> None:
 def test_a_source_that_fails_beside_one_without_a_frame_is_news() -> None:
     report, notebook, _ = look({"a": [DataError("a is gone")], "b": [3]})
     assert report.frames == 0
-    assert {(news.camera, news.state) for news in notebook.told} == {
+    assert {(news.camera, news.state) for news in notebook.said} == {
         ("a", "failed"),
         ("b", "ended"),
     }
 
 
-def test_what_happens_to_a_source_is_told_after_its_frames() -> None:
+def test_what_happens_to_a_source_is_reported_after_its_frames() -> None:
     class Diary(Notebook):
         """Remembers the order."""
 

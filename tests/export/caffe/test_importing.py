@@ -243,7 +243,7 @@ def test_a_scale_of_any_name_is_found_by_what_goes_into_it(caffe_run: Any, tmp_p
         assert torch.equal(state[key], value), key
 
 
-def test_a_scale_that_is_missing_is_told_by_the_file_s_own_name(
+def test_a_scale_that_is_missing_is_reported_by_the_file_s_own_name(
     caffe_run: Any, tmp_path: Path
 ) -> None:
     def other_name(net: NetParameter) -> None:

@@ -298,20 +298,20 @@ CHANGES_OF_THE_GRAPH = {
     "conv3_bn: eps is 1e-05, expected 0.001": another_eps,
     "conv1: shape is (32, 144, 56), expected (32, 128, 56)": another_crop,
 }
-"""What is told first -> the change of the prototxt."""
+"""What is reported first -> the change of the prototxt."""
 
 
 @pytest.mark.parametrize("stage", FILES)
-@pytest.mark.parametrize("told", CHANGES_OF_THE_GRAPH)
+@pytest.mark.parametrize("problem", CHANGES_OF_THE_GRAPH)
 def test_a_change_of_the_prototxt_is_seen(
-    told: str,
+    problem: str,
     stage: str,
     nets: dict[str, NetParameter],
     traced: dict[str, tuple[CaffeLayer, ...]],
 ) -> None:
     net = copy.deepcopy(nets[stage])
-    CHANGES_OF_THE_GRAPH[told](net)
-    assert problems(net, traced[stage], stage)[0].startswith(told)
+    CHANGES_OF_THE_GRAPH[problem](net)
+    assert problems(net, traced[stage], stage)[0].startswith(problem)
 
 
 def rate(net: NetParameter) -> None:
@@ -357,8 +357,8 @@ def test_another_dropout_of_the_prototxt_is_seen(
 ) -> None:
     net = copy.deepcopy(nets["train"])
     layer_named(net, "fc7_dropout").dropout_param.dropout_ratio = 0.4
-    told = ["fc7_dropout: dropout_ratio is 0.5, expected 0.4"]
-    assert problems(net, traced["train"], "train") == told
+    problem = ["fc7_dropout: dropout_ratio is 0.5, expected 0.4"]
+    assert problems(net, traced["train"], "train") == problem
 
 
 def module_pool_type(network: Any) -> None:
@@ -401,7 +401,7 @@ def module_weights(network: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "problem"),
     [
         (module_pool_type, "pool1: pool is AVE, expected MAX"),
         (module_forward_pad, "inception_3b/pool: kernel is (2, 2), expected (3, 3)"),
@@ -414,11 +414,13 @@ def module_weights(network: Any) -> None:
     ],
 )
 def test_a_change_of_the_module_is_seen(
-    change: Callable[[Any], None], told: str, nets: dict[str, NetParameter], network: nn.Module
+    change: Callable[[Any], None], problem: str, nets: dict[str, NetParameter], network: nn.Module
 ) -> None:
     changed = copy.deepcopy(network)
     change(changed)
-    assert problems(nets["train"], traced_layers(changed, SHAPE, ENDS["train"]), "train")[0] == told
+    assert (
+        problems(nets["train"], traced_layers(changed, SHAPE, ENDS["train"]), "train")[0] == problem
+    )
 
 
 def test_a_changed_pad_of_the_module_is_seen(
@@ -433,8 +435,8 @@ def test_a_changed_pad_of_the_module_is_seen(
 def test_blobs_of_another_shape_are_seen(traced: dict[str, tuple[CaffeLayer, ...]]) -> None:
     layer = next(layer for layer in traced["embed"] if layer.name == "fc7")
     turned = dataclasses.replace(layer, blob_shapes=((1536, 256), (256,)))
-    told = "blob shapes is ((256, 1536), (256,)), expected ((1536, 256), (256,))"
-    assert difference(turned, layer) == told
+    problem = "blob shapes is ((256, 1536), (256,)), expected ((1536, 256), (256,))"
+    assert difference(turned, layer) == problem
 
 
 def test_another_rate_or_average_of_the_module_is_seen(

@@ -327,7 +327,7 @@ def test_nothing_compared_is_no_pass() -> None:
     assert not report_of().passed
 
 
-def test_a_crop_that_opencv_cannot_pool_is_told_before_it_runs(
+def test_a_crop_that_opencv_cannot_pool_is_refused_before_it_runs(
     tiny_run: Path, crops: list[Image], tmp_path: Path
 ) -> None:
     files = caffe_from_checkpoint(tiny_run, tmp_path)

@@ -20,7 +20,7 @@ class Finding(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
-def told(
+def summary(
     reports: Sequence[EvalReport],
     cascades: Sequence[ShortlistReport],
     consistencies: Sequence[Finding],

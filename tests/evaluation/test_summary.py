@@ -1,10 +1,10 @@
-"""What an evaluation tells, as values and as words: the one says what the other does."""
+"""The summary of an evaluation: its values and its text have the same results."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from reid.evaluation.telling import told
+from reid.evaluation.summary import summary
 from tests.evaluation.test_tables import report
 
 
@@ -16,8 +16,8 @@ class Consistent:
         return {"correlation": 0.5}
 
 
-def test_nothing_is_told_that_was_not_asked_for() -> None:
-    found, words = told([report("run"), report("file")], [], [], chance=0.01)
+def test_nothing_is_reported_that_was_not_asked_for() -> None:
+    found, words = summary([report("run"), report("file")], [], [], chance=0.01)
     assert [one["model"] for one in found["models"]] == ["run", "file"]
     assert found["differences"] == found["shortlists"] == found["map_consistency"] == []
     assert "published" not in found
@@ -27,7 +27,7 @@ def test_nothing_is_told_that_was_not_asked_for() -> None:
 
 
 def test_everything_asked_for_stands_in_both() -> None:
-    found, words = told(
+    found, words = summary(
         [report("run"), report("file")],
         [],
         [Consistent()],

@@ -1,0 +1,49 @@
+"""The hashes of training images that a checkpoint keeps, so that evaluation knows them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid.data.content import HASH_BYTES, TrainedImages, image_hashes, people_hashes
+from reid.errors import CheckpointError
+from reid.progress import Reporter, counted
+from reid.training.checkpoint import IMAGES, PEOPLE, Checkpoint, load_checkpoint
+from reid.types import Split
+
+
+def hashes_to_keep(
+    split: Split,
+    root: Path,
+    checkpoint: Checkpoint | None,
+    pretrained: Path | None,
+    reporter: Reporter,
+) -> dict[str, Tensor]:
+    """What goes into the training state: that of ``checkpoint``, or hashes of the split's images.
+
+    Those of a checkpoint that the weights begin with, ``pretrained``, are added. Each is
+    (N, HASH_BYTES) uint8. Raises DataError for an image that cannot be read.
+    """
+    if checkpoint is not None and checkpoint.trained_images is not None:
+        return {name: checkpoint.training[name] for name in (IMAGES, PEOPLE)}
+    images = set(image_hashes(split.train, counted(reporter, "hashing training images")))
+    if pretrained is not None:
+        images |= _hashes_in(pretrained).images
+    return {IMAGES: _rows(images), PEOPLE: _rows(people_hashes(split, split.train, root))}
+
+
+def _hashes_in(path: Path) -> TrainedImages:
+    """Those of a checkpoint of this toolkit; none in a file of another kind."""
+    with suppress(CheckpointError):
+        return load_checkpoint(path).trained_images or TrainedImages()
+    return TrainedImages()
+
+
+def _rows(hashes: Iterable[bytes]) -> Tensor:
+    array = np.frombuffer(b"".join(sorted(hashes)), np.uint8)
+    return torch.from_numpy(array.reshape(-1, HASH_BYTES).copy())
