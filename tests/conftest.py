@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.made_once import made_once
-
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 """Programs that the tests can drive as a browser; `.ci/services` looks for the same."""
@@ -194,6 +192,8 @@ class Road:
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     """The whole road once: people, a trained run, both exports, their proofs and times."""
+    from tests.made_once import made_once
+
     return made_once(tmp_path_factory, "road", lambda folder: _road(folder / "out"))
 
 

@@ -226,7 +226,7 @@ def export(folder: Path) -> Kind:
     whole = folder / "whole.json"
 
     def run() -> int:
-        return reid(["export", str(trained), "--out", str(out), "--fp16"])
+        return reid(["export", str(trained), "--out", str(out)])
 
     def after_kill() -> None:
         from reid.runtime.onnx_runner import OnnxRunner

@@ -123,7 +123,8 @@ def test_eval_has_the_run_the_checkpoint_and_both_exports_in_one_table(
     shown = capsys.readouterr()
     heading, *rows = shown.out.split("\n\n")[1].splitlines()
     assert heading.split()[:3] == ["model", "rank-1", "rank-5"]
-    assert [row.split()[0] for row in rows] == [str(model) for model in models]
+    ends = ["run", "run/checkpoint.pt", "msp_cnn.fp32.onnx", "msp_cnn.fp16.onnx"]
+    assert [row.split()[0] for row in rows] == ends
     assert rows[0].split()[1:] == rows[1].split()[1:]
     assert "rank-1 of a random ranking: " in shown.out
     assert f"wrote {picture}" in shown.err
