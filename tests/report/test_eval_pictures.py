@@ -60,7 +60,7 @@ def msp_cnn_report(road: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple
     models = [str(road.run), str(road.onnx("fp32"))]
     with pytest.MonkeyPatch.context() as patched:
         said: list[str] = []
-        patched.setattr("reid.cli.evaluate.click.echo", said.append)
+        patched.setattr("reid.cli.evaluate.show", said.append)
         data = data_of(road.people)
         assert main(["eval", *models, *data, "--json", "--report", str(folder)]) == 0
     return folder, said[0]
