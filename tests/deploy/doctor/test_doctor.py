@@ -303,7 +303,7 @@ def test_an_engine_of_another_gpu_or_version_is_reported(
     info = EngineInfo("sm87", "10.3.0", "tensorrt", 1, 8, 32)
     write_manifest(engine, dataclasses.replace(read_manifest(model), engine=info, file_sha256=""))
     version, capability = here
-    device = SimpleNamespace(compute_capability=capability, name="a GPU", close=lambda: None)
+    device = SimpleNamespace(compute_capability=capability, name="a GPU")
     monkeypatch.setattr(examination, "missing", lambda *_: [])
     monkeypatch.setattr(
         tensorrt_runner, "load_tensorrt", lambda _: SimpleNamespace(__version__=version)
