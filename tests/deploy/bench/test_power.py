@@ -193,7 +193,9 @@ def test_no_line_of_nvidia_smi_is_lost_when_it_is_ended(tmp_path: Path) -> None:
     """Into a file or a pipe, a program writes in blocks of some kilobytes."""
     smi = tmp_path / "smi"
     smi.write_text(
-        f"#!{sys.executable}\nimport sys, time\nprint('80.0, 1980, 2619')\n"
+        f"#!{sys.executable}\nimport sys, time\n"
+        "output = open(1, 'w')  # by lines into a terminal, by blocks elsewhere\n"
+        "print('80.0, 1980, 2619', file=output)\n"
         f"open({str(tmp_path / 'written')!r}, 'w').close()\n"
         "time.sleep(60 * ('--loop-ms=100' in sys.argv))\n"
     )
