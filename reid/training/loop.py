@@ -3,7 +3,8 @@
     run folder: config.toml  checkpoint.pt(.json)  log.csv  events.*  curves.png
 
 Everything random is a function of (seed, step), so a run that was killed at any moment
-and resumed from its checkpoint ends with the same weights as one that was not.
+and resumed from its checkpoint ends with the same weights as one that was not. On CUDA this
+holds with ``run.deterministic`` only (``reid.training.determinism``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from reid.losses.batch import Batch
 from reid.progress import SILENT, Reporter
 from reid.training.arithmetic import choose_device
 from reid.training.curves import write_curves
+from reid.training.determinism import cuda_order
 from reid.training.freed_memory import keep_freed_memory
 from reid.training.objectives import active_losses
 from reid.training.processes import is_first_process, joined_processes, leaving_after_errors
@@ -87,6 +89,7 @@ def train(
     with leaving_after_errors(), ExitStack() as open_things:
         if is_first_process():
             open_things.enter_context(_only_writer(out))
+        open_things.enter_context(cuda_order(config, device))
         checkpoint, changes = checkpoint_to_resume(config, out, resume)
         split = load_split(
             data.name,
