@@ -33,7 +33,7 @@ from reid.training.curves import write_curves
 from reid.training.determinism import cuda_order
 from reid.training.freed_memory import keep_freed_memory
 from reid.training.objectives import active_losses
-from reid.training.processes import is_first_process, joined_processes, leaving_after_errors
+from reid.training.processes import LeavingAfterErrors, is_first_process, joined_processes
 from reid.training.resume import checkpoint_to_resume
 from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
@@ -86,7 +86,7 @@ def train(
     data, device = config.data, choose_device(config.run.device)
     if device == "cpu":
         keep_freed_memory(config.run.keep_freed_memory)
-    with leaving_after_errors(), ExitStack() as open_things:
+    with LeavingAfterErrors(), ExitStack() as open_things:
         if is_first_process():
             open_things.enter_context(_only_writer(out))
         open_things.enter_context(cuda_order(config, device))

@@ -123,7 +123,7 @@ def joined_processes(device: str) -> Iterator[Processes]:
 
     With ``device`` ``cuda`` each process takes the GPU of its local rank; with ``cpu`` no GPU is
     used. After an error the group is left as it is, because ending it waits for the others: see
-    ``leaving_after_errors``. Raises ConfigError for more processes than GPUs.
+    ``LeavingAfterErrors``. Raises ConfigError for more processes than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -143,20 +143,22 @@ def joined_processes(device: str) -> Iterator[Processes]:
     dist.destroy_process_group()
 
 
-@contextmanager
-def leaving_after_errors() -> Iterator[None]:
+class LeavingAfterErrors:
     """End this process at an error if it is one of several: the others wait for it.
 
     Its message goes to stderr first. An orderly end would wait for the others, which wait for a
     sum that never comes; once this process is gone, they end too.
     """
-    try:
-        yield
-    except BaseException as error:
-        if not dist.is_initialized():
-            raise
-        _say_last(error)
-        os._exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: object
+    ) -> None:
+        if error is not None and dist.is_initialized():
+            _say_last(error)
+            os._exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
 
 
 def _say_last(error: BaseException) -> None:

@@ -15,9 +15,9 @@ import torch
 from reid.errors import ConfigError, DataError
 from reid.training.processes import (
     GROUP_TIMEOUT,
+    LeavingAfterErrors,
     Processes,
     joined_processes,
-    leaving_after_errors,
 )
 
 
@@ -45,8 +45,8 @@ def test_a_process_that_fails_ends_the_others_within_seconds_and_its_error_is_sh
     script = (
         "import time\n"
         "from reid.errors import DataError\n"
-        "from reid.training.processes import joined_processes, leaving_after_errors\n"
-        "with leaving_after_errors(), joined_processes('cpu') as processes:\n"
+        "from reid.training.processes import joined_processes, LeavingAfterErrors\n"
+        "with LeavingAfterErrors(), joined_processes('cpu') as processes:\n"
         "    processes.any_true(True)\n"
         "    print(time.time(), flush=True)\n"
         "    if not processes.is_first:\n"
@@ -93,5 +93,5 @@ def test_a_group_is_ended_after_success_only_and_waits_for_a_limited_time(
 
 
 def test_a_process_alone_raises_its_error() -> None:
-    with pytest.raises(DataError), leaving_after_errors():
+    with pytest.raises(DataError), LeavingAfterErrors():
         raise DataError("door.jpg")
