@@ -245,12 +245,9 @@ def _losses_are_finite(
         raise _scale_too_small(run, stage)
     if finite or (scaled and run.steps_lost < MAX_STEPS_LOST):
         return finite
-    if bad:
-        raise _not_finite(run, stage, values[bad[0]], passes[bad[0]][0])
-    raise TrainingError(
-        f"process {run.processes.rank + 1} of {run.processes.world_size} stops: the loss of "
-        f"another one in step {run.step + 1} is not finite, and its message names the images"
-    )
+    own = _not_finite(run, stage, values[bad[0]], passes[bad[0]][0]) if bad else ""
+    # All say the same: whichever ends first, torchrun may kill the others before they say anything.
+    raise TrainingError(run.processes.first_text(own))
 
 
 def _weights(stage: StageConfig) -> list[tuple[str, float]]:
@@ -259,8 +256,8 @@ def _weights(stage: StageConfig) -> list[tuple[str, float]]:
 
 def _not_finite(
     run: TrainingRun, stage: StageConfig, values: dict[str, float], batch: Batch
-) -> TrainingError:
-    """The error for a loss that is NaN or infinite: the step, the losses, the images."""
+) -> str:
+    """The message about a loss that is NaN or infinite: the step, the losses, the images."""
     shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
     broken = [
         name
@@ -268,7 +265,7 @@ def _not_finite(
         if not bool(torch.isfinite(image).all())
     ]
     named = broken or list(batch.names)
-    return TrainingError(
+    return (
         f"the loss of step {run.step + 1} (stage {stage.name}) is not finite: {shown}; images: "
         f"{few_of(named, _NAMED_IMAGES)}. The last checkpoint is kept; lower base_lr "
         "or check these images, and resume"

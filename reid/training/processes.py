@@ -91,6 +91,15 @@ class Processes:
             dist.broadcast_object_list(values)
         return values[0]
 
+    def first_text(self, text: str) -> str:
+        """The first text of all processes that is not empty, in all of them."""
+        if self.world_size == 1:
+            return text
+        texts = [""] * self.world_size
+        with self._with_others():
+            dist.all_gather_object(texts, text)
+        return next(filter(None, texts), "")
+
     def _combine(self, flag: bool) -> bool:
         if self.world_size == 1:
             return flag

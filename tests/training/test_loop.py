@@ -232,6 +232,9 @@ class LosingProcess(Processes):
     def any_true(self, flag: bool) -> bool:
         return True
 
+    def first_text(self, text: str) -> str:
+        return text or "door.jpg of another process"
+
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_all(
     people: Path,
@@ -245,7 +248,7 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_all(
         return run, words
 
     monkeypatch.setattr("reid.training.loop.start_run", start)
-    with pytest.raises(TrainingError, match=r"process 2 of 2.*step 1 "):
+    with pytest.raises(TrainingError, match="of another process"):
         train(tiny(tiny_overrides), people, tmp_path)
 
 
