@@ -14,11 +14,15 @@ ABSENT = ("torch", "onnx", "onnxscript", "matplotlib", "tensorboardX", "h5py")
 """What ``[cpu]`` installs and ``[edge]`` does not."""
 
 
+def without_torch() -> str:
+    """A program: the ``reid`` command where the absent packages cannot be imported."""
+    blocked = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
+    return f"{blocked}from reid.cli import main\nsys.exit(main(sys.argv[1:]))"
+
+
 def reid_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``reid ARGUMENTS`` in an interpreter in which the absent packages cannot be imported."""
-    blocked = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
-    start = "from reid.cli import main\nsys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", f"{blocked}{start}", *arguments]
+    command = [sys.executable, "-c", without_torch(), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -199,8 +199,8 @@ def _precision(runner: Runner, golden: Golden, error: float) -> CheckResult:
     if asked == "fp16" and error < SINGLE_PRECISION:
         words = (
             f"the manifest says fp16, and the answers match FP32 within {error:.0e}: the file "
-            "computes in FP32; build it strongly typed from the fp16 ONNX file (reid export --fp16 "
-            "--trt)"
+            "computes in FP32; build it strongly typed from the fp16 ONNX file (reid build "
+            "FILE.onnx --fp16)"
         )
         return CheckResult("precision", "fault", words)
     if asked == "fp32" and error > 10 * SINGLE_PRECISION:

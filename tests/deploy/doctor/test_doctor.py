@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from reid.cli import main
+from reid.data.golden_crops import golden_crops
 from reid.deploy.bundle.golden import (
     FOLDER,
     Golden,
     answers_of,
-    golden_crops,
     golden_of,
     save_golden,
 )
@@ -312,7 +312,7 @@ def test_an_engine_of_another_gpu_or_version_is_reported(
     found = examine(engine)
     assert not found.healthy
     assert words in found.findings[-1].words
-    assert "reid export" in found.findings[-1].words
+    assert "reid build" in found.findings[-1].words
 
 
 def test_a_library_that_is_missing_is_named_with_its_install_line(
