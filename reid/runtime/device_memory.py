@@ -18,9 +18,8 @@ import numpy as np
 
 from reid.errors import MissingPackageError, ModelFileError
 from reid.runtime.cuda_graphs import CudaGraphs
+from reid.runtime.driver import this_driver
 from reid.types import FloatArray
-
-INSTALL_LINES = "pip install pycuda (needs CUDA's headers) or pip install cuda-python (wheels)"
 
 _FLOAT_BYTES = 4
 
@@ -93,7 +92,10 @@ def open_device() -> Device:
             f"no NVIDIA GPU can be used here ({'; '.join(reasons)}); "
             "install the driver, or run on a machine that has one"
         )
-    raise MissingPackageError(f"no package for GPU memory is installed; {INSTALL_LINES}")
+    raise MissingPackageError(
+        "no package for GPU memory is installed; pip install pycuda (needs CUDA's headers) or "
+        f"pip install {this_driver().cuda_python} (wheels)"
+    )
 
 
 def _no_gpu(reason: object) -> ModelFileError:
