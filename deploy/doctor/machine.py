@@ -65,6 +65,8 @@ class Machine:
 
         JetPack's driver and its TensorRT come together.
         """
+        if 0 < self.jetpack < min(_CUDA_PYTHON):
+            return f"JetPack {self.jetpack} has TensorRT 8, expected 10.3 or newer; update JetPack"
         if self.jetpack or not self.driver.version:
             return ""
         if self.driver.fault() or not self.driver.is_old:

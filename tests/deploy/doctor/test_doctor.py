@@ -407,6 +407,11 @@ def test_a_jetson_has_jetpacks_driver_whatever_its_number() -> None:
     assert orin.driver_fault(versions(cuda_bindings="13.0.1")) == ""
 
 
+def test_a_jetpack_with_too_old_a_tensorrt_is_named() -> None:
+    xavier = Machine("aarch64", "3.10", 5, True)
+    assert "JetPack 5" in xavier.driver_fault(versions())
+
+
 def test_the_driver_is_examined_with_an_engine(
     bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
