@@ -69,6 +69,14 @@ def test_a_bundle_is_written_and_examined_without_torch(road: Any, tmp_path: Pat
     assert found == dict.fromkeys(("libraries", "file", "checkpoint", "answers", "precision"), "ok")
 
 
+def test_a_build_is_begun_without_torch(road: Any) -> None:
+    """``tests/tensorrt`` has whole ones."""
+    refused = reid_without_torch("build", str(road.onnx("fp32")), "--fp16")
+    assert refused.returncode == 1
+    assert str(road.onnx("fp16")) in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_checkpoint_on_an_edge_box_says_what_to_install(road: Any, road_data: list[str]) -> None:
     refused = reid_without_torch("eval", str(road.run), *road_data)
     assert refused.returncode == 1
