@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from reid.api.results import ExportedFiles
-from reid.errors import ConfigError, nearest
 from reid.model_file.opening import ModelFile
 from reid.packages import named_packages
 from reid.progress import SILENT, Reporter, reporting
@@ -28,7 +25,7 @@ from .pipeline import (
     synthetic_or_real,
 )
 from .pipeline import prove as prove_files
-from .tensorrt.options import EngineOptions
+from .tensorrt.options import EngineOptions, engine_options_from
 
 
 def prove(
@@ -95,7 +92,7 @@ def export_model(
     reporter: Reporter = SILENT,
 ) -> ExportedFiles:
     """See ``reid.Model.export``; ``reporter`` gets a line for each file made and checked."""
-    options = _engine_options(engine_options)
+    options = engine_options_from(engine_options)
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     made: list[Exported] = []
     for exported in export_checkpoint(run, out, precisions, also, pixels, reporter):
@@ -111,9 +108,7 @@ def export_model(
     engines = []
     for built in build_engines(files, out, options, reporter) if trt else ():
         engines.append(built.path)
-        reporter.say(f"{built.path}  {built.seconds:.1f} s")
-        for note in built.notes:
-            reporter.say(f"  {note}")
+        reporter.say(built.words())
     return ExportedFiles(
         onnx=tuple(files),
         engines=tuple(engines),
@@ -122,20 +117,6 @@ def export_model(
         deployed=next((one.path for one in reversed(made) if not one.on_request), None),
         description_bytes=max((one.description_bytes for one in made), default=0),
     )
-
-
-def _engine_options(given: Mapping[str, object] | EngineOptions | None) -> EngineOptions:
-    """Raises ConfigError for an unknown field and names the nearest."""
-    if isinstance(given, EngineOptions):
-        return given
-    known = [field.name for field in dataclasses.fields(EngineOptions)]
-    for name in given or ():
-        if name not in known:
-            raise ConfigError(
-                f"unknown engine option {name!r}{nearest(name, known)}; options: {', '.join(known)}"
-            )
-    values: dict[str, Any] = dict(given or {})
-    return EngineOptions(**values)
 
 
 def _caffe_files(run: ModelFile, out: Path, reporter: Reporter) -> list[Path]:

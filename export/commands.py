@@ -1,9 +1,11 @@
-"""The commands ``reid export``, ``reid parity`` and ``reid import-caffe``."""
+"""The commands ``reid export``, ``build``, ``parity`` and ``import-caffe``."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -11,6 +13,107 @@ from click.core import ParameterSource
 from reid.cli import options
 from reid.printing import json_text, show
 from reid.progress import progress_bar, say
+
+if TYPE_CHECKING:
+    from .tensorrt.options import EngineOptions
+
+
+_ENGINE_FLAGS = (
+    click.option("--minBatch", "min_batch", type=options.BATCH, default=1, show_default=True),
+    click.option("--optBatch", "opt_batch", type=options.BATCH, default=8, show_default=True),
+    click.option("--maxBatch", "max_batch", type=options.BATCH, default=32, show_default=True),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="MIN-OPT-MAX",
+        help="Batch sizes of an optimisation profile, instead of the three options above. Repeat "
+        "for several profiles; the first is trtexec's --profile=0.",
+    ),
+    click.option(
+        "--timingCacheFile",
+        "timing_cache",
+        type=options.FILE,
+        help="Timing cache to read and update.",
+    ),
+    click.option("--builderOptimizationLevel", "level", type=click.IntRange(0, 5)),
+    click.option("--memPoolSize", "workspace_mib", type=int, help="Workspace in MiB."),
+    click.option(
+        "--hardwareCompatibilityLevel",
+        "hardware",
+        type=click.Choice(["none", "ampere+", "sameComputeCapability"]),
+        default="none",
+        show_default=True,
+    ),
+    click.option("--versionCompatible", "version_compatible", is_flag=True),
+    click.option("--stripWeights", "strip_weights", is_flag=True),
+    click.option(
+        "--noTF32/--TF32",
+        "no_tf32",
+        default=True,
+        help="FP32 engines compute in FP32 (TensorRT's default is TF32, which fails parity).",
+    ),
+    click.option(
+        "--flavour",
+        type=click.Choice(["auto", "tensorrt", "tensorrt_rtx"]),
+        default="auto",
+        show_default=True,
+        help="Which TensorRT to build with; tensorrt_rtx needs no GPU.",
+    ),
+)
+
+
+def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of an engine build, which the command gets as ``builder_options``."""
+
+    @functools.wraps(command)
+    def with_options(
+        *,
+        min_batch: int,
+        opt_batch: int,
+        max_batch: int,
+        profiles: tuple[str, ...],
+        timing_cache: Path | None,
+        level: int | None,
+        workspace_mib: int | None,
+        hardware: str,
+        version_compatible: bool,
+        strip_weights: bool,
+        no_tf32: bool,
+        flavour: str,
+        **others: Any,
+    ) -> Any:
+        from .tensorrt.options import EngineOptions, profile_from_text
+
+        if profiles and _given("min_batch", "opt_batch", "max_batch"):
+            raise click.UsageError(
+                "--profile replaces --minBatch, --optBatch and --maxBatch; give one kind"
+            )
+        asked = profiles or [f"{min_batch}-{opt_batch}-{max_batch}"]
+        first, *more = map(profile_from_text, asked)
+        builder_options = EngineOptions(
+            *first,
+            more_profiles=tuple(more),
+            timing_cache_file=timing_cache,
+            builder_optimization_level=level,
+            mem_pool_size_mib=workspace_mib,
+            hardware_compatibility_level=hardware,
+            version_compatible=version_compatible,
+            strip_weights=strip_weights,
+            no_tf32=no_tf32,
+            flavour=flavour,
+        )
+        return command(builder_options=builder_options, **others)
+
+    for flag in reversed(_ENGINE_FLAGS):
+        with_options = flag(with_options)
+    return with_options
+
+
+def _given(*names: str) -> bool:
+    """Whether one of these parameters was given on the command line."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 @click.command()
@@ -37,44 +140,7 @@ from reid.progress import progress_bar, say
 @click.option(
     "--no-parity", is_flag=True, help="Skip the parity check of the ONNX files on synthetic people."
 )
-@click.option("--minBatch", "min_batch", type=options.BATCH, default=1, show_default=True)
-@click.option("--optBatch", "opt_batch", type=options.BATCH, default=8, show_default=True)
-@click.option("--maxBatch", "max_batch", type=options.BATCH, default=32, show_default=True)
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    metavar="MIN-OPT-MAX",
-    help="Batch sizes of an optimisation profile, instead of the three options above. Repeat for "
-    "several profiles; the first is trtexec's --profile=0.",
-)
-@click.option(
-    "--timingCacheFile", "timing_cache", type=options.FILE, help="Timing cache to read and update."
-)
-@click.option("--builderOptimizationLevel", "level", type=click.IntRange(0, 5))
-@click.option("--memPoolSize", "workspace_mib", type=int, help="Workspace in MiB.")
-@click.option(
-    "--hardwareCompatibilityLevel",
-    "hardware",
-    type=click.Choice(["none", "ampere+", "sameComputeCapability"]),
-    default="none",
-    show_default=True,
-)
-@click.option("--versionCompatible", "version_compatible", is_flag=True)
-@click.option("--stripWeights", "strip_weights", is_flag=True)
-@click.option(
-    "--noTF32/--TF32",
-    "no_tf32",
-    default=True,
-    help="FP32 engines compute in FP32 (TensorRT's default is TF32, which fails parity).",
-)
-@click.option(
-    "--flavour",
-    type=click.Choice(["auto", "tensorrt", "tensorrt_rtx"]),
-    default="auto",
-    show_default=True,
-    help="Which TensorRT to build with; tensorrt_rtx needs no GPU.",
-)
+@_engine_options
 @options.as_json
 def export(
     run: Path,
@@ -85,18 +151,7 @@ def export(
     trt: bool,
     caffe: bool,
     no_parity: bool,
-    min_batch: int,
-    opt_batch: int,
-    max_batch: int,
-    profiles: tuple[str, ...],
-    timing_cache: Path | None,
-    level: int | None,
-    workspace_mib: int | None,
-    hardware: str,
-    version_compatible: bool,
-    strip_weights: bool,
-    no_tf32: bool,
-    flavour: str,
+    builder_options: EngineOptions,
     as_json: bool,
 ) -> dict[str, Any]:
     """Export RUN (a run folder or checkpoint) to ONNX; with --trt and --caffe also to those.
@@ -107,26 +162,7 @@ def export(
     from reid.model_file.opening import ModelFile
 
     from .api import export_model
-    from .tensorrt.options import EngineOptions, profile_from_text
 
-    if profiles and _given("min_batch", "opt_batch", "max_batch"):
-        raise click.UsageError(
-            "--profile replaces --minBatch, --optBatch and --maxBatch; give one kind"
-        )
-    asked = profiles or [f"{min_batch}-{opt_batch}-{max_batch}"]
-    first, *more = map(profile_from_text, asked)
-    builder_options = EngineOptions(
-        *first,
-        more_profiles=tuple(more),
-        timing_cache_file=timing_cache,
-        builder_optimization_level=level,
-        mem_pool_size_mib=workspace_mib,
-        hardware_compatibility_level=hardware,
-        version_compatible=version_compatible,
-        strip_weights=strip_weights,
-        no_tf32=no_tf32,
-        flavour=flavour,
-    )
     with progress_bar("exporting") as bar:
         files = export_model(
             ModelFile.at(run),
@@ -149,10 +185,44 @@ def export(
     return found
 
 
-def _given(*names: str) -> bool:
-    """Whether one of these parameters was given on the command line."""
-    context = click.get_current_context()
-    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
+@click.command()
+@click.argument("file", type=options.MODEL, metavar="FILE.onnx")
+@click.option("--out", type=options.FOLDER, help="The folder to write into (default: FILE's).")
+@click.option(
+    "--fp16",
+    is_flag=True,
+    help="Require an FP16 file. An engine always has the precision of its ONNX file.",
+)
+@click.option("--no-parity", is_flag=True, help="Skip the parity check on golden crops.")
+@_engine_options
+@options.as_json
+def build(
+    file: Path,
+    out: Path | None,
+    fp16: bool,
+    no_parity: bool,
+    builder_options: EngineOptions,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Build the TensorRT engine of FILE.onnx, which `reid export` wrote; needs no PyTorch.
+
+    Writes the engine with its manifest, proves its precision, and compares it with FILE.onnx in
+    ONNX Runtime on golden crops; exit code 3 if it differs. Where the engine cannot run, as on a
+    machine without a GPU, a line says that parity was not checked. Of a network that compares
+    pairs, name either file: both are built. The names of batch sizes, timing cache and builder
+    options are trtexec's.
+    """
+    from .building import build as build_file
+
+    found = build_file(
+        file, out, fp16=fp16, prove=not no_parity, engine_options=builder_options, progress=True
+    )
+    if as_json:
+        show(json_text(found.to_json()))
+    else:
+        show("\n".join(map(str, found)))
+        say(f"next: reid bench {found.engines[0]}")
+    return found.to_json()
 
 
 @click.command()

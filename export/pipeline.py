@@ -22,7 +22,6 @@ from reid.evaluation.evaluating import evaluate, split_as_trained
 from reid.model_file.opening import ModelFile
 from reid.models.graphs import Graph
 from reid.progress import SILENT, Reporter
-from reid.runtime import Runner, open_runners
 from reid.types import ImageRecord, Split
 
 from .caffe.parity import MAX_CROPS as MAX_LAYER_CROPS
@@ -32,8 +31,7 @@ from .file_names import onnx_file_name
 from .onnx import export_graph, from_pixels, prepared_graphs
 from .parity.answers import subject_of
 from .parity.comparison import compare, with_evaluations
-from .parity.proof import Proof
-from .parity.report import Hashes
+from .parity.proof import Proof, opened, proof_of
 from .tensorrt.engine import BuiltEngine, build_engine
 from .tensorrt.options import EngineOptions
 
@@ -193,7 +191,7 @@ def prove(
     if layers:
         return prove_layers(reference, candidate, images, advance)
     with ExitStack() as stack:
-        first, second = (_opened(stack, path, device) for path in (reference, candidate))
+        first, second = (opened(stack, path, device) for path in (reference, candidate))
         subjects = subject_of(first, second), subject_of(second, first)
         report = compare(*subjects, images)
         advance(len(images))
@@ -203,26 +201,8 @@ def prove(
                 evaluate(m, split, best=best, reporter=reporter).report for m in matchers
             )
             report = with_evaluations(report, (before, after))
-        manifest, *others = (runner.manifest for runner in second.values())
-    file = ModelFile.at(candidate)
-    hashes = Hashes(ModelFile.at(reference).hashes(), file.hashes())
-    report = dataclasses.replace(report, hashes=hashes)
-    shown = dataclasses.replace(report, reference=_name(reference), candidate=str(candidate))
-    other = None if file.is_checkpoint else file.partner(manifest.stage)
-    return Proof(shown, report, file.path, manifest, (other, others[0]) if other else None)
-
-
-def _name(model: Path | ModelFile) -> str:
-    """A model's path as text."""
-    return str(model.path if isinstance(model, ModelFile) else model)
-
-
-def _opened(stack: ExitStack, path: Path | ModelFile, device: str) -> dict[str, Runner]:
-    """The graphs of a model, that of the named file first; closed with ``stack``."""
-    runners = open_runners(path, device)
-    for runner in runners.values():
-        stack.enter_context(runner)
-    return runners
+        manifests = [runner.manifest for runner in second.values()]
+    return proof_of(report, reference, candidate, manifests)
 
 
 def prove_on_synthetic(

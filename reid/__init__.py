@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from reid.deploy.api.gallery import Gallery as Gallery
     from reid.deploy.api.tracking import Tracker as Tracker
     from reid.export.api import prove as prove
+    from reid.export.building import build as build
 
 __version__ = "0.1.0"
 """The toolkit's version; the distribution's metadata is read from here."""
@@ -62,6 +63,7 @@ _LAZY: Mapping[str, str] = {
     "Model": "reid.api.model:Model",
     "Run": "reid.api.training:Run",
     "Tracker": "reid.deploy.api.tracking:Tracker",
+    "build": "reid.export.building:build",
     "datasets": "reid.api.listing:datasets",
     "load": "reid.api.model:load",
     "prove": "reid.export.api:prove",
@@ -100,6 +102,7 @@ __all__ = [
     "Tracker",
     "TrainingError",
     "__version__",
+    "build",
     "datasets",
     "errors",
     "load",

@@ -14,11 +14,15 @@ ABSENT = ("torch", "onnx", "onnxscript", "matplotlib", "tensorboardX", "h5py")
 """What ``[cpu]`` installs and ``[edge]`` does not."""
 
 
+def without_torch() -> str:
+    """A program: the ``reid`` command where the absent packages cannot be imported."""
+    blocked = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
+    return f"{blocked}from reid.cli import main\nsys.exit(main(sys.argv[1:]))"
+
+
 def reid_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``reid ARGUMENTS`` in an interpreter in which the absent packages cannot be imported."""
-    blocked = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
-    start = "from reid.cli import main\nsys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", f"{blocked}{start}", *arguments]
+    command = [sys.executable, "-c", without_torch(), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -63,6 +67,14 @@ def test_a_bundle_is_written_and_examined_without_torch(road: Any, tmp_path: Pat
     assert examined.returncode == 0, examined.stderr
     found = {one["check"]: one["status"] for one in json.loads(examined.stdout)["findings"]}
     assert found == dict.fromkeys(("libraries", "file", "checkpoint", "answers", "precision"), "ok")
+
+
+def test_a_build_is_begun_without_torch(road: Any) -> None:
+    """``tests/tensorrt`` has whole ones."""
+    refused = reid_without_torch("build", str(road.onnx("fp32")), "--fp16")
+    assert refused.returncode == 1
+    assert str(road.onnx("fp16")) in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_checkpoint_on_an_edge_box_says_what_to_install(road: Any, road_data: list[str]) -> None:

@@ -42,7 +42,10 @@ STEPS = {
 }
 """Room or module of the ground floor -> its step; it imports lower ones, or others of step 0."""
 
-NO_TORCH = ("reid.deploy", "reid.runtime.onnx_runner", "reid.runtime.tensorrt_runner")
+NO_TORCH = (
+    *("reid.deploy", "reid.runtime.onnx_runner", "reid.runtime.tensorrt_runner"),
+    "reid.export.building",
+)
 TORCH = ("torch", "torchvision")
 
 BANNED = {

@@ -19,7 +19,8 @@ import torch
 from reid.caffe.files import read_weights, write_weights
 from reid.caffe.schema import NetParameter
 from reid.config.settings import TrainConfig
-from reid.deploy.bundle.golden import Golden, golden_crops, load_golden, save_golden
+from reid.data.golden_crops import golden_crops
+from reid.deploy.bundle.golden import Golden, load_golden, save_golden
 from reid.deploy.gallery import Confirmation, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ReidError

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from reid.data.golden_crops import NUM_CROPS
 from reid.errors import DataError, ModelFileError
 from reid.files import write_atomically
 from reid.matching.columns import Column, open_columns, write_columns
@@ -21,8 +22,6 @@ FILE = "golden.safetensors"
 FORMAT = "reid-toolkit golden crops 2"
 EARLIER = ("reid-toolkit golden crops 1",)
 """Formats without checksums."""
-
-NUM_CROPS = 12
 
 _ANSWERS, _CROP = "answers", "crop_"
 
@@ -47,27 +46,6 @@ class Golden:
         """The median distance of an answer from the mean answer: errors are relative to it."""
         distances = np.linalg.norm(self.answers - self.answers.mean(axis=0), axis=1)
         return float(np.median(distances))
-
-
-def golden_crops(count: int = NUM_CROPS, seed: int = 1) -> list[Image]:
-    """Crops that show every mistake in preprocessing: (H, W, 3) uint8 BGR.
-
-    Patches of colour, none grey, under fine stripes; 90 to 400 pixels high, so that they are
-    enlarged and reduced, and 0.3 to 0.7 as wide, so that stretching differs from padding.
-    """
-    rng = np.random.default_rng(seed)
-    crops = []
-    for height, aspect in zip(
-        rng.integers(90, 401, count), rng.uniform(0.3, 0.7, count), strict=True
-    ):
-        width = int(height * aspect)
-        patches = rng.integers(20, 236, (6, 3, 3))
-        rows, columns = np.arange(height), np.arange(width)
-        colours = patches[rows * 6 // height][:, columns * 3 // width]
-        period = rng.integers(2, 7, 2)
-        stripes = 40.0 * ((rows[:, None] // period[0] + columns // period[1]) % 2) - 20
-        crops.append(np.clip(colours + stripes[..., None], 0, 255).astype(np.uint8))
-    return crops
 
 
 def answers_of(runner: Runner, inputs: FloatArray, batch_size: int = NUM_CROPS) -> FloatArray:

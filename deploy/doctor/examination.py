@@ -20,6 +20,8 @@ from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread,
 from .machine import Machine, missing, this_machine
 from .streams import find_streams
 
+ENGINE_SUFFIXES = (".engine", ".plan")
+
 BATCHES = (1, 5, 64)
 """Batch sizes for the crops: one by one, in uneven pieces, all at once."""
 
@@ -70,6 +72,8 @@ def examine(
     findings: list[CheckResult] = []
     if other := clash():
         findings.append(CheckResult("installation", "fault", other))
+    if ModelFile.at(model).suffix in ENGINE_SUFFIXES and (fault := machine.driver_fault()):
+        findings.append(CheckResult("driver", "fault", fault))
     lacking = _missing(model)
     for module in lacking:
         line = machine.install_line(module)
@@ -112,7 +116,7 @@ def _golden(model: Path, golden_file: Path | None) -> Golden | None:
 def _missing(model: Path) -> list[str]:
     file = ModelFile.at(model)
     flavour = "tensorrt"
-    if file.suffix in (".engine", ".plan") and file.has_manifest_beside:
+    if file.suffix in ENGINE_SUFFIXES and file.has_manifest_beside:
         try:
             engine = file.unchecked_manifest.engine
             flavour = engine.flavour if engine else flavour
@@ -199,8 +203,8 @@ def _precision(runner: Runner, golden: Golden, error: float) -> CheckResult:
     if asked == "fp16" and error < SINGLE_PRECISION:
         words = (
             f"the manifest says fp16, and the answers match FP32 within {error:.0e}: the file "
-            "computes in FP32; build it strongly typed from the fp16 ONNX file (reid export --fp16 "
-            "--trt)"
+            "computes in FP32; build it strongly typed from the fp16 ONNX file (reid build "
+            "FILE.onnx --fp16)"
         )
         return CheckResult("precision", "fault", words)
     if asked == "fp32" and error > 10 * SINGLE_PRECISION:

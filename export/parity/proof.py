@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reid.model_file.manifest import Manifest, manifest_path, write_manifest
+from reid.model_file.opening import ModelFile
+from reid.runtime import Runner, open_runners
 
 from .comparison import record, require
-from .report import Report
+from .report import Hashes, ParityReport, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 
@@ -65,3 +69,28 @@ class Proof(Generic[AnyReport]):
             self.keep()
         finally:
             require(self.report)
+
+
+def opened(stack: ExitStack, model: Path | ModelFile, device: str) -> dict[str, Runner]:
+    """The graphs of a model, that of the named file first; closed with ``stack``."""
+    runners = open_runners(model, device)
+    for runner in runners.values():
+        stack.enter_context(runner)
+    return runners
+
+
+def proof_of(
+    report: ParityReport,
+    reference: Path | ModelFile,
+    candidate: Path,
+    manifests: Sequence[Manifest],
+) -> Proof[Any]:
+    """The verdict with the files' names and hashes; ``manifests`` are of the candidate's graphs."""
+    file = ModelFile.at(candidate)
+    hashes = Hashes(ModelFile.at(reference).hashes(), file.hashes())
+    report = dataclasses.replace(report, hashes=hashes)
+    name = str(reference.path if isinstance(reference, ModelFile) else reference)
+    shown = dataclasses.replace(report, reference=name, candidate=str(candidate))
+    manifest, *others = manifests
+    other = None if file.is_checkpoint else file.partner(manifest.stage)
+    return Proof(shown, report, file.path, manifest, (other, others[0]) if other else None)

@@ -54,17 +54,23 @@ class BuiltEngine:
     seconds: float
     notes: tuple[str, ...] = ()
 
+    def words(self) -> str:
+        """The file and its time, then a line for each note."""
+        return "\n  ".join((f"{self.path}  {self.seconds:.1f} s", *self.notes))
+
 
 def build_engine(
     onnx_path: Path,
     target: Path,
     options: EngineOptions | None = None,
     reporter: Reporter = SILENT,
+    source: Manifest | None = None,
 ) -> BuiltEngine:
     """Build ``onnx_path`` into ``target``: an ``.engine`` or ``.plan`` file, or a folder.
 
     In a folder the file is named by ``engine_file_name``. The engine is written as TensorRT
-    serialized it, with its manifest beside it. Raises MissingPackageError without TensorRT,
+    serialized it, with its manifest beside it. ``source`` is the ONNX file's manifest, by default
+    the one beside it. Raises MissingPackageError without TensorRT,
     ManifestError for an ONNX file without its manifest, BuildError if there is no GPU to
     build for, the ONNX file cannot be parsed, the build fails, or the precision is not the
     manifest's, and OutputError, before the build, if the result cannot be written.
@@ -73,7 +79,7 @@ def build_engine(
     options = options or EngineOptions()
     if not onnx_path.is_file():
         raise BuildError(f"{onnx_path}: no such file; export the checkpoint to ONNX first")
-    source = read_manifest(onnx_path)
+    source = source or read_manifest(onnx_path)
     trt, info = _builder_here(options)
     log = captured_log(trt)
     builder = _new_builder(trt)

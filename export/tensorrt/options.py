@@ -17,8 +17,10 @@ There is no ``--fp16``: the precision is that of the ONNX graph (``--stronglyTyp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from reid.errors import ConfigError, nearest
 from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest
@@ -91,6 +93,20 @@ class EngineOptions:
                 "--hardwareCompatibilityLevel has no effect with tensorrt_rtx, whose engines run "
                 "on every GPU it supports; leave it out"
             )
+
+
+def engine_options_from(given: Mapping[str, object] | EngineOptions | None) -> EngineOptions:
+    """The options, or those of a mapping of fields. Raises ConfigError for an unknown field."""
+    if isinstance(given, EngineOptions):
+        return given
+    known = [field.name for field in fields(EngineOptions)]
+    for name in given or ():
+        if name not in known:
+            raise ConfigError(
+                f"unknown engine option {name!r}{nearest(name, known)}; options: {', '.join(known)}"
+            )
+    values: dict[str, Any] = dict(given or {})
+    return EngineOptions(**values)
 
 
 def _one_of(what: str, word: str, known: tuple[str, ...] | dict[str, str]) -> None:

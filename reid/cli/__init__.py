@@ -58,6 +58,9 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry(
         "reid.export.commands:export", "Export a checkpoint to ONNX, TensorRT or Caffe."
     ),
+    "build": Entry(
+        "reid.export.commands:build", "Build an ONNX file's TensorRT engine, without PyTorch."
+    ),
     "import-caffe": Entry(
         "reid.export.commands:import_caffe", "Make a run folder from Caffe weights."
     ),

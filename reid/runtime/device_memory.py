@@ -20,10 +20,8 @@ import numpy as np
 
 from reid.errors import ConfigError, MissingPackageError, ModelFileError
 from reid.runtime.cuda_graphs import CudaGraphs
-from reid.runtime.driver import driver_words
+from reid.runtime.driver import driver_words, this_driver
 from reid.types import FloatArray
-
-INSTALL_LINES = "pip install cuda-python (wheels) or pip install pycuda (needs CUDA's headers)"
 
 PACKAGE_VARIABLE = "REID_CUDA_PACKAGE"
 """Environment variable with the package to use; without it cuda-python is tried first."""
@@ -98,9 +96,14 @@ def open_device(environment: Mapping[str, str] = os.environ) -> Device:
         raise _no_gpu("; ".join(reasons))
     if package:
         raise MissingPackageError(
-            f"{PACKAGE_VARIABLE} names {package}, which is not installed; {INSTALL_LINES}"
+            f"{PACKAGE_VARIABLE} names {package}, which is not installed; {_install_lines()}"
         )
-    raise MissingPackageError(f"no package for GPU memory is installed; {INSTALL_LINES}")
+    raise MissingPackageError(f"no package for GPU memory is installed; {_install_lines()}")
+
+
+def _install_lines() -> str:
+    wheels = this_driver().cuda_python
+    return f"pip install {wheels} (wheels) or pip install pycuda (needs CUDA's headers)"
 
 
 def _modules(package: str) -> list[tuple[str, Any]]:

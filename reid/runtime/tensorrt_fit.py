@@ -8,7 +8,7 @@ from reid.errors import EngineMismatchError, ModelFileError
 from reid.model_file.manifest import EngineInfo, Manifest
 from reid.runtime.device_memory import Device
 
-REBUILD = "build the engine here again from its ONNX: reid export RUN --out DIR --trt"
+REBUILD = "build the engine here again from its ONNX file: reid build FILE.onnx"
 
 
 def engine_info(manifest: Manifest, path: Path) -> EngineInfo:

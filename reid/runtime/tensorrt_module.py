@@ -14,14 +14,16 @@ from collections.abc import Callable
 from typing import Any
 
 from reid.errors import MissingPackageError, ModelFileError
-from reid.runtime.driver import driver_words
+from reid.runtime.driver import driver_words, this_driver
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 
-INSTALL_LINES = {
-    "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack)",
-    "tensorrt_rtx": "pip install tensorrt-rtx",
-}
+
+def install_line(flavour: str) -> str:
+    """How to install a flavour here; TensorRT for CUDA 13 needs a new driver."""
+    if flavour == "tensorrt_rtx":
+        return "pip install tensorrt-rtx"
+    return f"pip install {this_driver().tensorrt} (on a Jetson it comes with JetPack)"
 
 
 def load_tensorrt(flavour: str) -> Any:
@@ -35,7 +37,7 @@ def load_tensorrt(flavour: str) -> Any:
         if error.name != flavour:
             raise ModelFileError(f"{flavour} is installed but does not load: {error}") from error
         raise MissingPackageError(
-            f"{flavour} is not installed here; {INSTALL_LINES[flavour]}"
+            f"{flavour} is not installed here; {install_line(flavour)}"
         ) from None
     except (ImportError, OSError) as error:
         raise ModelFileError(f"{flavour} is installed but does not load: {error}") from error

@@ -9,7 +9,6 @@ import pytest
 
 from reid.errors import ModelFileError
 from reid.runtime import tensorrt_module
-from reid.runtime.driver import driver_words
 from reid.runtime.tensorrt_runner import TensorRtRunner
 from tests.runtime.tensorrt_fakes import (
     FakeContext,
@@ -121,17 +120,3 @@ def test_a_driver_too_old_for_tensorrt_is_one_line_that_names_it(
     assert "error: 35" in words
     assert "\n" not in words
     assert trt.device.leaks() == (0, 0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22", "550.54.14"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.65.06  Rel", "580.65.06"),
-    ],
-)
-def test_the_drivers_version_is_the_kernels(tmp_path: Path, text: str, version: str) -> None:
-    file = tmp_path / "version"
-    assert str(file) in driver_words(file)
-    file.write_text(f"{text}\nGCC version:  gcc version 11.4.0\n")
-    assert f" {version};" in driver_words(file)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from reid.cli import main
+from reid.data.golden_crops import golden_crops
 from reid.deploy.bundle.deepstream import affine, infer_file, tracker_block
-from reid.deploy.bundle.golden import golden_crops
 from reid.deploy.bundle.writing import bundle_deepstream, bundle_triton
 from reid.errors import ConfigError, ModelFileError
 from reid.model_file.manifest import EngineInfo, Manifest, read_manifest, write_manifest

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from reid.data.golden_crops import golden_crops
 from reid.deploy.bundle.golden import (
     EARLIER,
     FILE,
@@ -19,7 +20,6 @@ from reid.deploy.bundle.golden import (
     Golden,
     answers_of,
     find_golden,
-    golden_crops,
     golden_of,
     load_golden,
     save_golden,

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +18,11 @@ import numpy as np
 import pytest
 
 from reid.cli import main
+from reid.data.golden_crops import golden_crops
 from reid.deploy.bundle.golden import (
     FOLDER,
     Golden,
     answers_of,
-    golden_crops,
     golden_of,
     save_golden,
 )
@@ -33,6 +34,7 @@ from reid.errors import DataError
 from reid.model_file.manifest import EngineInfo, read_manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runner, tensorrt_module, tensorrt_runner
+from reid.runtime.driver import Driver
 from reid.types import FloatArray, Image
 from tests.deploy.conftest import Served
 from tests.runtime.tensorrt_fakes import FakeDevice, FakeTensorRt
@@ -313,7 +315,7 @@ def test_an_engine_of_another_gpu_or_version_is_reported(
     found = examine(engine)
     assert not found.healthy
     assert words in found.findings[-1].words
-    assert "reid export" in found.findings[-1].words
+    assert "reid build" in found.findings[-1].words
 
 
 def test_a_driver_too_old_for_tensorrt_is_a_finding(
@@ -358,20 +360,93 @@ def test_a_library_that_is_missing_is_named_with_its_install_line(
 def test_a_jetson_is_known_by_its_release(tmp_path: Path, release: str, jetpack: int) -> None:
     file = tmp_path / "nv_tegra_release"
     file.write_text(f"# {release}, GCID: 1\n")
-    machine = this_machine(file, tmp_path / "none", "aarch64")
+    machine = this_machine(file, Driver(), "aarch64")
     assert (machine.jetpack, machine.has_gpu) == (jetpack, True)
     assert "apt-get install" in machine.install_line("tensorrt")
 
 
 def test_a_workstation_is_shown_what_pip_installs(tmp_path: Path) -> None:
-    plain = this_machine(tmp_path / "none", tmp_path / "none", "x86_64")
+    plain = this_machine(tmp_path / "none", Driver(), "x86_64")
     assert plain.install_line("onnxruntime") == "pip install onnxruntime"
     assert "no NVIDIA driver" in plain.words()
-    driver = tmp_path / "version"
-    driver.write_text("NVRM version")
-    gpu = this_machine(tmp_path / "none", driver, "x86_64")
+    gpu = this_machine(tmp_path / "none", Driver("580.65.06", 13), "x86_64")
     assert gpu.install_line("onnxruntime") == "pip install onnxruntime-gpu"
-    assert "tensorrt" in gpu.install_line("cuda")
+    assert gpu.install_line("cuda").startswith("pip install tensorrt cuda-python ")
+    assert "580.65.06" in gpu.words()
+
+
+def test_a_driver_before_cuda_13_gets_the_packages_for_cuda_12(tmp_path: Path) -> None:
+    old = this_machine(tmp_path / "none", Driver("550.54.14", 12), "x86_64")
+    for module in ("tensorrt", "cuda"):
+        assert 'tensorrt-cu12 "cuda-python<13"' in old.install_line(module)
+
+
+def versions(**installed: str) -> Callable[[str], str]:
+    """``importlib.metadata.version`` where only these distributions are installed."""
+
+    def version_of(name: str) -> str:
+        if name.replace("-", "_") not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name.replace("-", "_")]
+
+    return version_of
+
+
+@pytest.mark.parametrize(
+    ("driver", "installed", "named"),
+    [
+        (Driver("580.65.06", 13), {"tensorrt_cu13_bindings": "11.4.0"}, []),
+        (Driver("550.54.14", 12), {"tensorrt_cu12_bindings": "10.13.3"}, []),
+        (Driver("550.54.14", 12), {"cuda_bindings": "12.9.0"}, []),
+        (Driver(), {"tensorrt_cu13_bindings": "11.4.0"}, []),
+        (
+            Driver("550.54.14", 12),
+            {"tensorrt_cu13_bindings": "11.4.0", "cuda_bindings": "12.9.0"},
+            [
+                "580",
+                "550.54.14",
+                "pip uninstall tensorrt tensorrt-cu13 ",
+                "pip install tensorrt-cu12",
+            ],
+        ),
+        (
+            Driver("550.54.14", 12),
+            {"tensorrt_cu12_bindings": "10.13.3", "cuda_bindings": "13.0.1"},
+            ["580", "cuda-bindings 13.0.1", '"cuda-python<13"'],
+        ),
+        (Driver("470.256.02", 11), {}, ["535", "470.256.02"]),
+    ],
+)
+def test_packages_that_the_driver_cannot_run_are_named(
+    driver: Driver, installed: dict[str, str], named: list[str]
+) -> None:
+    found = Machine("x86_64", "3.12", 0, True, driver).driver_fault(versions(**installed))
+    assert bool(found) == bool(named)
+    assert all(words in found for words in named)
+
+
+def test_a_jetson_has_jetpacks_driver_whatever_its_number() -> None:
+    orin = Machine("aarch64", "3.10", 6, True, Driver("540.4.0", 12))
+    assert orin.driver_fault(versions(cuda_bindings="13.0.1")) == ""
+
+
+def test_a_jetpack_with_too_old_a_tensorrt_is_named() -> None:
+    xavier = Machine("aarch64", "3.10", 5, True)
+    assert "JetPack 5" in xavier.driver_fault(versions())
+
+
+def test_the_driver_is_examined_with_an_engine(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bundle()
+    engine = model.with_name("model.engine")
+    engine.write_bytes(b"plan")
+    monkeypatch.setattr(examination, "missing", lambda *_: ["tensorrt"])
+    old = Machine("x86_64", "3.12", 0, True, Driver("470.256.02", 11))
+    checks = [
+        [one.check for one in examine(file, machine=old).findings] for file in (engine, model)
+    ]
+    assert checks == [["driver", "libraries"], ["libraries"]]
 
 
 def test_what_is_missing_depends_on_the_file() -> None:
