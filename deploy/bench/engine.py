@@ -17,7 +17,7 @@ TRTEXEC = (
 )
 """How the rows compare with trtexec's, on one line."""
 
-NO_GRAPHS = "no CUDA graphs: they need a TensorRT engine, and cuda-python without pycuda"
+NO_GRAPHS = "no CUDA graphs: they need a TensorRT engine, and cuda-python instead of pycuda"
 
 
 def notes_on(runner: Runner, *, no_graphs: bool) -> tuple[str, ...]:

@@ -1,25 +1,29 @@
 """Power and clocks during a benchmark, if the machine reports them.
 
-A Jetson's power rails are in the kernel's hwmon files (INA3221); a desktop GPU is read through
-nvidia-smi. Any other machine has no meter, and its power stays unknown.
+A Jetson's power rails are in the kernel's hwmon files (INA3221). Of a desktop GPU the energy
+counter is read (see ``nvml``), or nvidia-smi if it has none. Any other machine has no meter, and
+its power stays unknown.
 """
 
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
+from .nvml import NvmlGpu
+
 HWMON = Path("/sys/class/hwmon")
 SAMPLE_S = 0.1
-"""Interval between two samples, of the rails and of nvidia-smi."""
+"""Interval between two samples, of the rails, of the GPU's clocks and of nvidia-smi."""
 
 TOTAL_RAILS = ("VDD_IN", "VIN")
 """The rail of a Jetson module's whole input, if it has one: Orin Nano and NX, Thor [inferred]."""
@@ -30,7 +34,8 @@ FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 NOT_CONNECTED = "NC"
 """Name of two unconnected channels of AGX Orin's second chip."""
 
-_QUERY = "power.draw,clocks.sm,clocks.mem"
+POWER_FIELDS = ("power.draw.instant", "power.draw")
+"""nvidia-smi's names of the power: now (drivers from about 530 on), or a mean over a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,12 @@ def measured(meter: Meter | None) -> Iterator[Power]:
         power.meter, power.samples = meter.name, meter.stop()
 
 
-def open_meter(on_gpu: bool, hwmon: Path = HWMON, nvidia_smi: str = "nvidia-smi") -> Meter | None:
+def open_meter(
+    on_gpu: bool,
+    hwmon: Path = HWMON,
+    nvidia_smi: str = "nvidia-smi",
+    open_gpu: Callable[[str], NvmlGpu] = NvmlGpu,
+) -> Meter | None:
     """The machine's power meter; None if it has none that works.
 
     A Jetson's rails cover CPU and GPU; a card's own meter only work ``on_gpu``.
@@ -101,8 +111,11 @@ def open_meter(on_gpu: bool, hwmon: Path = HWMON, nvidia_smi: str = "nvidia-smi"
         return RailMeter(rails)
     if not on_gpu:
         return None
-    meter = SmiMeter(nvidia_smi, first_visible())
-    return meter if meter.answers() else None
+    gpu = first_visible()
+    with suppress(OSError):
+        return EnergyMeter(open_gpu(gpu))
+    meters = (SmiMeter(nvidia_smi, gpu, power) for power in POWER_FIELDS)
+    return next((meter for meter in meters if meter.answers()), None)
 
 
 Rail = tuple[Path, Path]
@@ -135,40 +148,82 @@ def _text(file: Path) -> str:
         return ""
 
 
-class RailMeter:
-    """A Jetson's power rails, read in a thread; the watts are their sum."""
+class Sampler:
+    """Calls ``read`` in a thread, at once and then every ``SAMPLE_S``; None is no sample."""
 
-    def __init__(self, rails: dict[str, Rail]) -> None:
-        self._rails = rails
-        self.name = "rails " + ", ".join(rails)
+    def __init__(self, read: Callable[[], Sample | None]) -> None:
+        self._read = read
         self._ended = threading.Event()
         self._samples: list[Sample] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def start(self) -> None:
-        self._ended.clear()
-        self._samples = []
-        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            sample = self._read()
+            if sample is not None:
+                self._samples.append(sample)
+            if self._ended.wait(SAMPLE_S):
+                return
 
     def stop(self) -> list[Sample]:
         self._ended.set()
         self._thread.join()
         return self._samples
 
-    def _watch(self) -> None:
-        while True:
-            try:
-                watts = sum(
+
+class RailMeter:
+    """A Jetson's power rails; the watts are their sum."""
+
+    def __init__(self, rails: dict[str, Rail]) -> None:
+        self._rails = rails
+        self.name = "rails " + ", ".join(rails)
+
+    def start(self) -> None:
+        self._sampler = Sampler(self._sample)
+
+    def stop(self) -> list[Sample]:
+        return self._sampler.stop()
+
+    def _sample(self) -> Sample | None:
+        try:
+            return Sample(
+                sum(
                     float(_text(volts)) * float(_text(amperes)) / 1e6
                     for volts, amperes in self._rails.values()
                 )
-            except ValueError:
-                pass  # a rail without a reading this time
-            else:
-                self._samples.append(Sample(watts))
-            if self._ended.wait(SAMPLE_S):
-                return
+            )
+        except ValueError:
+            return None  # a rail without a reading this time
+
+
+class EnergyMeter:
+    """A GPU's energy counter; every sample has the mean power of the whole block."""
+
+    name = "NVML energy counter"
+
+    def __init__(self, gpu: NvmlGpu) -> None:
+        self._gpu = gpu
+
+    def start(self) -> None:
+        self._sampler = Sampler(self._clocks)
+        self._started, self._joules = time.perf_counter(), self._gpu.joules()
+
+    def stop(self) -> list[Sample]:
+        try:
+            joules = self._gpu.joules() - self._joules
+        except OSError:
+            joules = 0.0
+        watts = joules / (time.perf_counter() - self._started)
+        clocks = self._sampler.stop()
+        # A block shorter than the counter's step has no figure.
+        return [replace(sample, watts=watts) for sample in clocks] if joules > 0 else []
+
+    def _clocks(self) -> Sample:
+        try:
+            return Sample(0.0, *self._gpu.clocks_mhz())
+        except OSError:
+            return Sample(0.0)
 
 
 def first_visible(environment: Mapping[str, str] = os.environ) -> str:
@@ -183,16 +238,18 @@ def first_visible(environment: Mapping[str, str] = os.environ) -> str:
 class SmiMeter:
     """One GPU, read through nvidia-smi."""
 
-    def __init__(self, nvidia_smi: str = "nvidia-smi", gpu: str = "0") -> None:
-        self.name = "nvidia-smi"
+    name = "nvidia-smi"
+
+    def __init__(
+        self, nvidia_smi: str = "nvidia-smi", gpu: str = "0", power: str = "power.draw"
+    ) -> None:
         self._command = [
             nvidia_smi,
             f"--id={gpu}",
-            f"--query-gpu={_QUERY}",
+            f"--query-gpu={power},clocks.sm,clocks.mem",
             "--format=csv,noheader,nounits",
         ]
-        self._process: subprocess.Popen[str] | None = None
-        self._open = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
 
     def answers(self) -> bool:
         """Whether nvidia-smi is there and reports power."""
@@ -205,16 +262,26 @@ class SmiMeter:
         return bool(_samples(found.stdout))
 
     def start(self) -> None:
-        with ExitStack() as stack:
-            # A file, because a pipe would fill up after some minutes and block nvidia-smi.
-            self._output = stack.enter_context(tempfile.TemporaryFile("w+"))
+        # A terminal: into a file or a pipe it may write in large blocks, lost when it is ended.
+        self._output, terminal = pty.openpty()
+        try:
             self._process = subprocess.Popen(
                 [*self._command, f"--loop-ms={int(1000 * SAMPLE_S)}"],
-                stdout=self._output,
+                stdin=subprocess.DEVNULL,
+                stdout=terminal,
                 stderr=subprocess.DEVNULL,
-                text=True,
             )
-            self._open = stack.pop_all()
+        finally:
+            os.close(terminal)
+        self._text = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        # Linux ends a terminal that has no writer any more with an error.
+        with suppress(OSError):
+            while block := os.read(self._output, 4096):
+                self._text += block
 
     def stop(self) -> list[Sample]:
         if self._process is None:
@@ -222,9 +289,9 @@ class SmiMeter:
         self._process.terminate()
         self._process.wait()
         self._process = None
-        with self._open:
-            self._output.seek(0)
-            return _samples(self._output.read())
+        self._reader.join()
+        os.close(self._output)
+        return _samples(self._text.decode(errors="replace"))
 
 
 def _samples(lines: str) -> list[Sample]:

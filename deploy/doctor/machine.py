@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reid.runtime.driver import VERSION_FILE
+
 TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 """``# R36 (release), REVISION: 4.3, ...`` on a Jetson."""
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 _JETPACK_OF_RELEASE = {35: 5, 36: 6, 38: 7, 39: 7}
 _JETSON_WHEELS = {
@@ -68,7 +69,7 @@ class Machine:
 
 
 def this_machine(
-    tegra: Path = TEGRA_RELEASE, driver: Path = NVIDIA_DRIVER, architecture: str = ""
+    tegra: Path = TEGRA_RELEASE, driver: Path = VERSION_FILE, architecture: str = ""
 ) -> Machine:
     """Read from the kernel's and NVIDIA's files."""
     jetpack = 0

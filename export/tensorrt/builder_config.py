@@ -23,8 +23,12 @@ def builder_config(trt: Any, builder: Any, network: Any, options: EngineOptions)
             first, *row = tuple(tensor.shape)
             if first == DYNAMIC:
                 profile.set_shape(tensor.name, (smallest, *row), (usual, *row), (largest, *row))
-        config.add_optimization_profile(profile)
-    # Without it the inspector shows only names, from which the precision cannot be checked.
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError(
+                f"TensorRT rejected the batch sizes {smallest}-{usual}-{largest}; choose others"
+            )
+    # Without it the inspector shows only names, from which the precision cannot be checked. It
+    # costs time in a run; our runs turn it off (see ``nvtx_verbosity``).
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.mem_pool_size_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.mem_pool_size_mib << 20)

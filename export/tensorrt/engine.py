@@ -22,6 +22,7 @@ from reid.runtime.tensorrt_module import (
     captured_log,
     last_line,
     load_tensorrt,
+    started,
     version_of,
 )
 
@@ -75,7 +76,7 @@ def build_engine(
     source = read_manifest(onnx_path)
     trt, info = _builder_here(options)
     log = captured_log(trt)
-    builder = _new_builder(trt, log)
+    builder = _new_builder(trt)
     network, parser = _parsed(trt, builder, log, onnx_path)
     _check_network(trt, network, source, onnx_path)
     parsed = parsed_network(trt, network)
@@ -146,22 +147,16 @@ def _target_of(trt: Any, flavour: str, options: EngineOptions) -> EngineInfo:
 def _compute_capability() -> tuple[int, int]:
     """Compute capability of the GPU on which the builder times kernels."""
     try:
-        device = open_device()
+        return open_device().compute_capability
     except ModelFileError as error:
         raise BuildError(f"{NO_GPU} ({error})") from error
-    try:
-        return device.compute_capability
-    finally:
-        device.close()
 
 
-def _new_builder(trt: Any, log: Any) -> Any:
-    log.take()
+def _new_builder(trt: Any) -> Any:
     try:
-        return trt.Builder(log)
-    except (TypeError, RuntimeError) as error:
-        # Without a driver the C++ factory returns null, which the bindings report this way.
-        raise BuildError(f"{NO_GPU} ({last_line(log, str(error))})") from error
+        return started(trt, trt.Builder)
+    except ModelFileError as error:
+        raise BuildError(str(error)) from error
 
 
 def _parsed(trt: Any, builder: Any, log: Any, onnx_path: Path) -> tuple[Any, Any]:
@@ -244,14 +239,17 @@ def _proof(
 def _inspected(trt: Any, plan: bytes, source: Manifest, options: EngineOptions) -> str:
     """The inspector's evidence; empty if the engine cannot be opened on this machine."""
     log = captured_log(trt)
-    runtime = trt.Runtime(log)
+    try:
+        runtime = started(trt, trt.Runtime)
+    except ModelFileError:
+        return ""
     if options.version_compatible:
         runtime.engine_host_code_allowed = True  # safe: we have just built this plan
     engine = runtime.deserialize_cuda_engine(plan)
+    inspector = engine and engine.create_engine_inspector()
     log.take()
-    if engine is None:
+    if not inspector:
         return ""
-    inspector = engine.create_engine_inspector()
     return check_inspected_precision(
         inspector.get_engine_information(trt.LayerInformationFormat.JSON),
         source.precision,

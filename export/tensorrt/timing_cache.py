@@ -44,6 +44,7 @@ def attach_timing_cache(trt: Any, config: Any, path: Path, log: Any) -> str:
 def save_timing_cache(config: Any, path: Path) -> None:
     """Write the cache, including the timings of this build. Raises OutputError."""
     cache = config.get_timing_cache()
-    if cache is not None:
-        stored = bytes(cache.serialize())
+    serialized = None if cache is None else cache.serialize()
+    if serialized is not None:
+        stored = bytes(serialized)
         write_atomically(path, lambda file: file.write(stored))

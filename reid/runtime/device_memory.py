@@ -1,32 +1,42 @@
 """Device memory, pinned memory and streams: the few CUDA calls that a runner needs.
 
-One interface to two packages, whichever is installed: pycuda (built from source, needs CUDA's
-headers) or NVIDIA's cuda-python (wheels, ``cuda.bindings``; ``cuda.cudart`` before 12.8).
-Addresses and streams are plain integers, as TensorRT takes them.
+One interface to two packages: NVIDIA's cuda-python (wheels, ``cuda.bindings``; ``cuda.cudart``
+before 12.8), or pycuda (built from source, needs CUDA's headers) where it is the only one or is
+asked for. Addresses and streams are plain integers, as TensorRT takes them.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
-from reid.errors import MissingPackageError, ModelFileError
+from reid.errors import ConfigError, MissingPackageError, ModelFileError
 from reid.runtime.cuda_graphs import CudaGraphs
+from reid.runtime.driver import driver_words
 from reid.types import FloatArray
 
-INSTALL_LINES = "pip install pycuda (needs CUDA's headers) or pip install cuda-python (wheels)"
+INSTALL_LINES = "pip install cuda-python (wheels) or pip install pycuda (needs CUDA's headers)"
+
+PACKAGE_VARIABLE = "REID_CUDA_PACKAGE"
+"""Environment variable with the package to use; without it cuda-python is tried first."""
 
 _FLOAT_BYTES = 4
 
 
 class Device(Protocol):
-    """The first visible GPU. Every call must happen inside ``with device.active():``."""
+    """The first visible GPU. Every call must happen inside ``with device.active():``.
+
+    Opening one makes no CUDA context; ``active`` makes the primary one, which lives as long as the
+    process because TensorRT and PyTorch use it too.
+    """
 
     name: str
     compute_capability: tuple[int, int]
@@ -65,20 +75,16 @@ class Device(Protocol):
         """Wait until everything queued on ``stream`` is done."""
         ...
 
-    def close(self) -> None: ...
 
+def open_device(environment: Mapping[str, str] = os.environ) -> Device:
+    """The first visible GPU, through cuda-python or else pycuda.
 
-def open_device() -> Device:
-    """The first visible GPU, through pycuda or else cuda-python.
-
-    Raises MissingPackageError if neither is installed, ModelFileError if no GPU can be used.
+    Raises MissingPackageError if neither is installed, ModelFileError if no GPU can be used,
+    ConfigError for an unknown package in ``REID_CUDA_PACKAGE``.
     """
     reasons: list[str] = []
-    for module, device in (
-        ("pycuda.driver", PyCudaDevice),
-        ("cuda.bindings.runtime", CudaPythonDevice),
-        ("cuda.cudart", CudaPythonDevice),
-    ):
+    package = environment.get(PACKAGE_VARIABLE, "")
+    for module, device in _modules(package):
         try:
             cuda = importlib.import_module(module)
         except ModuleNotFoundError:
@@ -89,17 +95,30 @@ def open_device() -> Device:
         opened: Device = device(cuda)
         return opened
     if reasons:
-        raise ModelFileError(
-            f"no NVIDIA GPU can be used here ({'; '.join(reasons)}); "
-            "install the driver, or run on a machine that has one"
+        raise _no_gpu("; ".join(reasons))
+    if package:
+        raise MissingPackageError(
+            f"{PACKAGE_VARIABLE} names {package}, which is not installed; {INSTALL_LINES}"
         )
     raise MissingPackageError(f"no package for GPU memory is installed; {INSTALL_LINES}")
 
 
+def _modules(package: str) -> list[tuple[str, Any]]:
+    """The modules of ``package``, of every package if it is empty, in the order to try them."""
+    known: dict[str, list[tuple[str, Any]]] = {
+        "cuda-python": [
+            ("cuda.bindings.runtime", CudaPythonDevice),
+            ("cuda.cudart", CudaPythonDevice),
+        ],
+        "pycuda": [("pycuda.driver", PyCudaDevice)],
+    }
+    if package and package not in known:
+        raise ConfigError(f"{PACKAGE_VARIABLE} must be {' or '.join(known)}, found {package!r}")
+    return [module for name in known if package in ("", name) for module in known[name]]
+
+
 def _no_gpu(reason: object) -> ModelFileError:
-    return ModelFileError(
-        f"no NVIDIA GPU can be used here ({reason}); run on a machine that has one"
-    )
+    return ModelFileError(f"no NVIDIA GPU can be used here ({reason}); {driver_words()}")
 
 
 class PyCudaDevice:
@@ -115,22 +134,23 @@ class PyCudaDevice:
         try:
             cuda.init()
             gpu = cuda.Device(0)
-            self._context = gpu.retain_primary_context()
+            self.name = str(gpu.name())
+            major, minor = gpu.compute_capability()
         except cuda.Error as error:
             raise _no_gpu(error) from error
-        self.name = str(gpu.name())
-        major, minor = gpu.compute_capability()
         self.compute_capability = (int(major), int(minor))
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        self._context.push()
         try:
-            yield
+            context = _primary_context(self._cuda)
+            context.push()
+            try:
+                yield
+            finally:
+                context.pop()
         except self._cuda.Error as error:
             raise ModelFileError(f"the GPU {self.name} failed: {error}") from error
-        finally:
-            self._context.pop()
 
     def allocate(self, num_bytes: int) -> int:
         memory = self._cuda.mem_alloc(num_bytes)
@@ -166,8 +186,15 @@ class PyCudaDevice:
     def synchronise(self, stream: int) -> None:
         self._streams[stream].synchronize()
 
-    def close(self) -> None:
-        self._context.detach()
+
+@functools.cache
+def _primary_context(cuda: Any) -> Any:
+    """The primary context, retained once per process and never detached.
+
+    pycuda's ``detach`` releases it while it is current and leaves it on the driver's stack; the
+    last release resets the device for everything else in the process.
+    """
+    return cuda.Device(0).retain_primary_context()
 
 
 class CudaPythonDevice:
@@ -178,7 +205,6 @@ class CudaPythonDevice:
         self.graphs: CudaGraphs | None = CudaGraphs(cuda, self._checked)
         self.name = "GPU 0"
         try:
-            self._call("cudaSetDevice", 0)
             attributes = cuda.cudaDeviceAttr
             major = self._call(
                 "cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMajor, 0
@@ -245,6 +271,3 @@ class CudaPythonDevice:
 
     def synchronise(self, stream: int) -> None:
         self._call("cudaStreamSynchronize", stream)
-
-    def close(self) -> None:
-        """Nothing to release: the primary context lives as long as the process."""

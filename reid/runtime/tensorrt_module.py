@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from reid.errors import MissingPackageError, ModelFileError
+from reid.runtime.driver import driver_words
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 
@@ -75,3 +77,20 @@ def last_line(log: Any, otherwise: str) -> str:
     """TensorRT's last warning or error, on one line; ``otherwise`` if there is none."""
     lines = log.take()
     return " ".join(lines[-1].split()) if lines else otherwise
+
+
+def started(trt: Any, factory: Callable[[Any], Any]) -> Any:
+    """``trt.Runtime`` or ``trt.Builder``, made with the captured log.
+
+    Raises ModelFileError where TensorRT cannot start, with the version of the driver.
+    """
+    log = captured_log(trt)
+    log.take()
+    try:
+        return factory(log)
+    except (TypeError, RuntimeError) as error:
+        # Without a driver for its CUDA the C++ factory returns null; the bindings raise TypeError.
+        raise ModelFileError(
+            f"{trt.__name__} {version_of(trt)} cannot start ({last_line(log, str(error))}); "
+            f"{driver_words()}"
+        ) from error

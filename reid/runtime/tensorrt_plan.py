@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from reid.errors import ModelFileError
 from reid.model_file.manifest import BatchProfile, EngineInfo
 from reid.runtime.tensorrt_fit import REBUILD
-from reid.runtime.tensorrt_module import captured_log, last_line
+from reid.runtime.tensorrt_module import captured_log, last_line, started
 
 
 class Plan:
@@ -33,10 +33,10 @@ class Plan:
         self._engine: Any = None
 
     def open(self, info: EngineInfo) -> None:
-        """Raises ModelFileError if TensorRT rejects the plan, or for inputs that do not fit."""
+        """Raises ModelFileError if TensorRT does not start or rejects the plan, or for inputs that
+        do not fit."""
         trt, log = self._trt, captured_log(self._trt)
-        log.take()
-        self._runtime = trt.Runtime(log)
+        self._runtime = started(trt, trt.Runtime)
         if info.version_compatible:
             # Such a plan contains the runtime of its version, which is code; its hash was
             # compared with the manifest's.
@@ -97,6 +97,11 @@ class Plan:
         """A new execution context, None if TensorRT has no memory for it."""
         return self._engine.create_execution_context()
 
+    @property
+    def quiet(self) -> Any:
+        """The verbosity of a run that nothing profiles."""
+        return self._trt.ProfilingVerbosity.NONE
+
     def reason(self, otherwise: str) -> str:
         """TensorRT's last warning or error."""
         return last_line(captured_log(self._trt), otherwise)
@@ -122,10 +127,23 @@ class Execution:
             raise ModelFileError(
                 f"{plan.path}: no execution context: {plan.reason('out of GPU memory?')}"
             )
+        # The details that prove the precision would cost time in every run.
+        self._context.nvtx_verbosity = plan.quiet
         # A new context is on profile 0.
-        if profile and not self._context.set_optimization_profile_async(profile, stream):
-            self.close()
-            self._refused(f"no profile {profile}")
+        if profile:
+            self._choose(profile)
+
+    def _choose(self, profile: int) -> None:
+        """Raises ModelFileError if TensorRT rejects the profile: its call raises, or is True."""
+        try:
+            self._context.set_optimization_profile_async(profile, self._stream)
+            return
+        except RuntimeError as error:
+            # Only the text: the error itself would keep the context alive.
+            otherwise = str(error)
+        self.close()
+        reason = self._plan.reason(otherwise)
+        raise ModelFileError(f"{self._plan.path}: no profile {profile}: {reason}")
 
     def bind(self, name: str, address: int) -> None:
         """Set the address of a tensor on the device. Raises ModelFileError."""

@@ -60,19 +60,16 @@ class TensorRtRunner(Runner):
         check_version(info, version_of(trt), self._path)
         batched = frozenset(spec.name for spec in self.manifest.input_arrays if spec.batched)
         self._plan = Plan(trt, self._path, batched)
-        with ExitStack() as stack:
-            self._device: Device = open_device()
-            stack.callback(self._device.close)
-            check_architecture(info, self._device, self._path)
-            # After a failure, free what was opened while the device is still current.
-            with self._device.active(), ExitStack() as opened:
-                opened.callback(self._plan.close)
-                self._plan.open(info)
-                opened.callback(self._close_lanes)
-                self._add_lane()
-                self._check_tensors()
-                self._stack = opened.pop_all()
-            stack.pop_all()
+        self._device: Device = open_device()
+        check_architecture(info, self._device, self._path)
+        # After a failure, free what was opened while the device is still current.
+        with self._device.active(), ExitStack() as opened:
+            opened.callback(self._plan.close)
+            self._plan.open(info)
+            opened.callback(self._close_lanes)
+            self._add_lane()
+            self._check_tensors()
+            self._stack = opened.pop_all()
         self.backend = f"{info.flavour} {version_of(trt)} on {self._device.name}"
 
     def _add_lane(self) -> None:
@@ -160,7 +157,7 @@ class TensorRtRunner(Runner):
             raise ModelFileError(f"{self._path}: the engine is closed; open the file again")
 
     def close(self) -> None:
-        """Free buffers, contexts, streams, engine, runtime and device, in this order."""
+        """Free buffers, contexts, streams, engine and runtime, in this order."""
         if self._closed:
             return
         self._closed = True
@@ -169,7 +166,6 @@ class TensorRtRunner(Runner):
                 self._stack.close()
         finally:
             self._lanes.clear()
-            self._device.close()
 
 
 def _listed(tensors: Mapping[str, tuple[bool, tuple[int, ...]]]) -> str:

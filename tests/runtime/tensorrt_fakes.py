@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -159,9 +161,6 @@ class FakeDevice:
         while self.queues[stream]:
             self.queues[stream].pop(0)()
 
-    def close(self) -> None:
-        self.events.append("close_device")
-
     def leaks(self) -> tuple[int, int, int, int]:
         graphs = len(self.graphs.recorded) if self.graphs else 0
         return len(self.memory), len(self.pinned_blocks), len(self.queues), graphs
@@ -186,6 +185,11 @@ class FakeTensorRt(ModuleType):
         FLOAT = 0
         HALF = 1
 
+    class ProfilingVerbosity(IntEnum):
+        LAYER_NAMES_ONLY = 0
+        NONE = 1
+        DETAILED = 2
+
     def __init__(self, device: FakeDevice, version: str) -> None:
         super().__init__("tensorrt")
         self.__version__ = version
@@ -196,6 +200,7 @@ class FakeTensorRt(ModuleType):
         self.unbatched: set[str] = set()
         self.computes: Computes = lambda arrays: {"embedding": described(arrays["data"])}
         self.output_type = self.DataType.FLOAT
+        self.starts = True
         self.opens = True
         self.fails_to_run = False
         self.can_be_recorded = True
@@ -203,17 +208,54 @@ class FakeTensorRt(ModuleType):
         self.batches: list[int] = []
         self.used_profiles: list[int] = []
         self.num_contexts = 0
+        self.verbosities: list[FakeTensorRt.ProfilingVerbosity] = []
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:
         return self.inputs | self.outputs
 
-    def Runtime(self, log: Any) -> FakeRuntime:
-        return FakeRuntime(self, log)
+    def Runtime(self, logger: Any) -> FakeRuntime:
+        if not self.starts:
+            logger.log(self.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        return FakeRuntime(self, logger)
+
+
+KINDS: dict[str, type] = {"int": int, "str": str, "bytes": bytes, "tuple": tuple}
+"""First word of a parameter's annotation -> the class that the bindings accept."""
+
+
+def _strict(method: Callable[..., Any]) -> Callable[..., Any]:
+    """``method`` with the type error of pybind11 for an argument of another class."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        for name, value in signature.bind(*arguments, **keywords).arguments.items():
+            kind = KINDS.get(str(signature.parameters[name].annotation).partition("[")[0])
+            if kind and not isinstance(value, kind):
+                raise TypeError(f"{method.__name__}(): incompatible function arguments: {value!r}")
+        return method(*arguments, **keywords)
+
+    return call
 
 
 class Gone:
-    """Writes down when the last reference to a TensorRT object goes."""
+    """A TensorRT object: its last reference is written down, its methods check their arguments.
+
+    The public methods have the signatures of the class ``real``; a test compares them with the
+    bindings.
+    """
+
+    real: ClassVar[str]
+    strict: ClassVar[dict[str, Callable[..., Any]]]
+
+    def __init_subclass__(cls, real: str) -> None:
+        cls.real = real
+        public = {name: value for name, value in vars(cls).items() if name[0] != "_"}
+        cls.strict = {name: _strict(value) for name, value in public.items() if callable(value)}
+        for name, method in cls.strict.items():
+            setattr(cls, name, method)
 
     def __init__(self, trt: FakeTensorRt) -> None:
         self.trt = trt
@@ -222,15 +264,15 @@ class Gone:
         self.trt.device.events.append(f"del {type(self).__name__.removeprefix('Fake').lower()}")
 
 
-class FakeRuntime(Gone):
+class FakeRuntime(Gone, real="Runtime"):
     engine_host_code_allowed = False
 
     def __init__(self, trt: FakeTensorRt, log: Any) -> None:
         super().__init__(trt)
         self.log = log
 
-    def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
-        assert plan == b"plan"
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> FakeEngine | None:
+        assert serialized_engine == b"plan"
         self.trt.host_code_allowed = self.engine_host_code_allowed
         if not self.trt.opens:
             self.log.log(self.trt.ILogger.Severity.INFO, "never mind")
@@ -239,7 +281,7 @@ class FakeRuntime(Gone):
         return FakeEngine(self.trt)
 
 
-class FakeEngine(Gone):
+class FakeEngine(Gone, real="ICudaEngine"):
     @property
     def num_io_tensors(self) -> int:
         return len(self.trt.tensors)
@@ -261,15 +303,15 @@ class FakeEngine(Gone):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return (1 if name in self.trt.unbatched else -1, *self.trt.tensors[name])
 
-    def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         assert name in self.trt.inputs.keys() - self.trt.unbatched
-        return [(size, *self.trt.tensors[name]) for size in self.trt.profiles[index]]
+        return [(size, *self.trt.tensors[name]) for size in self.trt.profiles[profile_index]]
 
-    def create_execution_context(self) -> FakeContext:
+    def create_execution_context(self) -> FakeContext | None:
         return FakeContext(self.trt)
 
 
-class FakeContext(Gone):
+class FakeContext(Gone, real="IExecutionContext"):
     """A context: once a graph was recorded of it, nothing in it may change."""
 
     def __init__(self, trt: FakeTensorRt) -> None:
@@ -279,13 +321,16 @@ class FakeContext(Gone):
         self.prepared: dict[str, int] = {}
         self.addresses: dict[str, int] = {}
         self.is_recorded = False
+        self.nvtx_verbosity = trt.ProfilingVerbosity.DETAILED  # as the engine was built
         trt.num_contexts += 1
 
-    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         assert not self.is_recorded
-        assert stream in self.trt.device.queues
-        self.profile, self.sizes = index, {}
-        return index < len(self.trt.profiles)
+        assert stream_handle in self.trt.device.queues
+        if profile_index >= len(self.trt.profiles):
+            raise RuntimeError("Error in set optimization profile async.")
+        self.profile, self.sizes = profile_index, {}
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert not self.is_recorded, "a recorded context was given another shape"
@@ -296,45 +341,46 @@ class FakeContext(Gone):
         self.prepared = {}
         return True
 
-    def batch(self) -> int:
+    def _batch(self) -> int:
         (size,) = {self.sizes[name] for name in self.trt.inputs.keys() - self.trt.unbatched}
         smallest, _, largest = self.trt.profiles[self.profile]
         assert smallest <= size <= largest, "a batch outside the profile"
         return size
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        size = self.sizes[name] if name in self.trt.inputs else self.batch()
+        size = self.sizes[name] if name in self.trt.inputs else self._batch()
         return (size, *self.trt.tensors[name])
 
-    def set_tensor_address(self, name: str, address: int) -> bool:
+    def set_tensor_address(self, name: str, memory: int) -> bool:
         assert not self.is_recorded, "a recorded context was given another address"
-        self.addresses[name] = address
+        self.addresses[name] = memory
         return True
 
-    def execute_async_v3(self, stream: int) -> bool:
+    def execute_async_v3(self, stream_handle: int) -> bool:
         device = self.trt.device
+        self.trt.verbosities.append(self.nvtx_verbosity)
         if device.recording is not None:
             assert self.prepared == self.sizes, "recorded before it ran once with these shapes"
             self.is_recorded = True
         if self.trt.fails_to_run or (device.recording is not None and not self.trt.can_be_recorded):
             return False
-        batch = self.batch()
+        batch = self._batch()
         shapes = {name: self.get_tensor_shape(name) for name in self.trt.inputs}
         alive = weakref.ref(self)
 
         def work() -> None:
             context = alive()
             assert context is not None, "the context went before its work was done"
-            context.compute(shapes)
+            context._compute(shapes)
             self_trt.batches.append(batch)
             self_trt.used_profiles.append(context.profile)
 
         self_trt = self.trt
-        device.order.append(f"run {stream}")
-        device.queue(stream, work)
+        device.order.append(f"run {stream_handle}")
+        device.queue(stream_handle, work)
         return True
 
-    def compute(self, shapes: dict[str, tuple[int, ...]]) -> None:
+    def _compute(self, shapes: dict[str, tuple[int, ...]]) -> None:
         memory = self.trt.device.memory
         arrays = {}
         for name, shape in shapes.items():

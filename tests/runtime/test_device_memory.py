@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.errors import MissingPackageError, ModelFileError
-from reid.runtime.device_memory import CudaPythonDevice, PyCudaDevice, open_device
+from reid.errors import ConfigError, MissingPackageError, ModelFileError
+from reid.runtime.device_memory import (
+    PACKAGE_VARIABLE,
+    CudaPythonDevice,
+    PyCudaDevice,
+    open_device,
+)
 
 
 class FakeRuntimeApi(ModuleType):
@@ -30,10 +35,13 @@ class FakeRuntimeApi(ModuleType):
     def __init__(self) -> None:
         super().__init__("cuda.bindings.runtime")
         self.code = 0
+        self.num_contexts = 0
         self.blocks: dict[int, Any] = {}
         self.streams: list[int] = []
 
     def cudaSetDevice(self, index: int) -> tuple[int]:
+        """It makes the primary context, from CUDA 12 on."""
+        self.num_contexts += 1
         return (self.code,)
 
     def cudaDeviceGetAttribute(self, attribute: int, index: int) -> tuple[int, int]:
@@ -79,33 +87,43 @@ class FakeRuntimeApi(ModuleType):
 
 
 class FakeDriverApi(ModuleType):
-    """``pycuda.driver`` where device memory is host memory."""
+    """``pycuda.driver`` where device memory is host memory.
+
+    As in its sources: pycuda keeps a stack of its own, and only its top is on the driver's.
+    ``detach`` pushes a context that is not current before it releases it, and the driver does not
+    pop on a release; at the last one it resets the context.
+    """
 
     class Error(Exception): ...
 
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
-        self.contexts: list[str] = []
+        self.stack: list[Context] = []
+        self.drivers_stack: list[Context] = []
+        self.references = 0
+        self.resets = 0
+        self.is_initialised = False
         self.memory: dict[int, Any] = {}
-        self.detached = False
         self.freed: list[str] = []
 
-    def init(self) -> None: ...
+    def init(self) -> None:
+        self.is_initialised = True
 
     def Device(self, index: int) -> SimpleNamespace:
+        assert self.is_initialised
         assert index == 0
-        context = SimpleNamespace(
-            push=lambda: self.contexts.append("primary"),
-            pop=lambda: self.contexts.pop(),
-            detach=lambda: setattr(self, "detached", True),
-        )
         return SimpleNamespace(
             name=lambda: "Orin",
             compute_capability=lambda: (8, 7),
-            retain_primary_context=lambda: context,
+            retain_primary_context=lambda: Context(self),
         )
 
+    def current(self) -> None:
+        if not self.drivers_stack or not self.references:
+            raise self.Error("cuMemAlloc failed: invalid device context")
+
     def mem_alloc(self, size: int) -> Any:
+        self.current()
         if size > 1 << 30:
             raise self.Error("cuMemAlloc failed: out of memory")
         block = ctypes.create_string_buffer(size)
@@ -122,6 +140,7 @@ class FakeDriverApi(ModuleType):
         return Allocation()
 
     def pagelocked_empty(self, shape: tuple[int, ...], dtype: type) -> Any:
+        self.current()
         freed = self.freed
 
         class Block(np.ndarray):
@@ -131,6 +150,7 @@ class FakeDriverApi(ModuleType):
         return np.empty(shape, dtype).view(Block)[...].view(np.ndarray)
 
     def Stream(self) -> SimpleNamespace:
+        self.current()
         return SimpleNamespace(handle=5, synchronize=lambda: None)
 
     def memcpy_htod_async(self, to: int, source: Any, stream: Any) -> None:
@@ -140,6 +160,40 @@ class FakeDriverApi(ModuleType):
     def memcpy_dtoh_async(self, to: Any, source: int, stream: Any) -> None:
         assert stream.handle == 5
         ctypes.memmove(to.ctypes.data, source, to.nbytes)
+
+
+class Context:
+    """The primary context of a FakeDriverApi, retained once more."""
+
+    def __init__(self, api: FakeDriverApi) -> None:
+        self.api, self.is_valid = api, True
+        api.references += 1
+
+    def _off_the_driver(self) -> None:
+        if self.api.stack:
+            self.api.drivers_stack.pop()
+
+    def push(self) -> None:
+        self._off_the_driver()
+        self.api.drivers_stack.append(self)
+        self.api.stack.append(self)
+
+    def pop(self) -> None:
+        """A static method in pycuda: it pops whatever is on top."""
+        self._off_the_driver()
+        if not self.api.stack:
+            raise self.api.Error("cannot pop non-current context")
+        self.api.stack.pop()
+        self.api.drivers_stack += self.api.stack[-1:]
+
+    def detach(self) -> None:
+        if not self.is_valid:
+            raise self.api.Error("cannot detach from invalid context")
+        if self.api.stack[-1:] != [self]:
+            self.api.drivers_stack.append(self)
+        self.is_valid = False
+        self.api.references -= 1
+        self.api.resets += not self.api.references
 
 
 @pytest.mark.parametrize(
@@ -166,7 +220,6 @@ def test_what_is_copied_to_the_device_comes_back(
         gpu.free_pinned(host)
         gpu.free(address)
         gpu.close_stream(stream)
-    gpu.close()
 
 
 def test_cuda_python_leaves_nothing_behind() -> None:
@@ -179,16 +232,37 @@ def test_cuda_python_leaves_nothing_behind() -> None:
     assert (api.blocks, api.streams) == ({}, [])
 
 
-def test_pycuda_leaves_nothing_behind_and_its_context_is_current_only_inside() -> None:
+def test_pycuda_retains_the_primary_context_once_and_leaves_it_balanced() -> None:
     api = FakeDriverApi()
-    gpu = PyCudaDevice(api)
-    with gpu.active():
-        assert api.contexts == ["primary"]
-        host, address = gpu.pinned((4,)), gpu.allocate(16)
-        gpu.free_pinned(host)
-        gpu.free(address)
-    gpu.close()
-    assert (api.contexts, api.memory, api.freed, api.detached) == ([], {}, ["pinned"], True)
+    for _ in range(2):
+        gpu = PyCudaDevice(api)
+        with gpu.active():
+            assert api.drivers_stack == api.stack
+            host, address = gpu.pinned((4,)), gpu.allocate(16)
+            with gpu.active():
+                stream = gpu.open_stream()
+            gpu.close_stream(stream)
+            gpu.free_pinned(host)
+            gpu.free(address)
+    assert (api.stack, api.drivers_stack, api.references, api.resets) == ([], [], 1, 0)
+    assert (api.memory, api.freed) == ({}, ["pinned"] * 2)
+
+
+def test_detaching_a_context_that_is_not_current_is_what_must_not_happen() -> None:
+    """The stand-in is as unforgiving as pycuda."""
+    api = FakeDriverApi()
+    context = Context(api)
+    context.push()
+    context.pop()
+    context.detach()
+    assert (api.drivers_stack, api.references, api.resets) == ([context], 0, 1)
+
+
+def test_the_compute_capability_is_read_without_a_context() -> None:
+    driver, runtime = FakeDriverApi(), FakeRuntimeApi()
+    assert PyCudaDevice(driver).compute_capability == (8, 7)
+    assert CudaPythonDevice(runtime).compute_capability == (8, 7)
+    assert (driver.references, runtime.num_contexts) == (0, 0)
 
 
 def test_a_failing_call_is_one_line_of_ours() -> None:
@@ -201,7 +275,7 @@ def test_a_failing_call_is_one_line_of_ours() -> None:
     other = PyCudaDevice(driver)
     with pytest.raises(ModelFileError, match="out of memory"), other.active():
         other.allocate(1 << 40)
-    assert driver.contexts == []
+    assert driver.drivers_stack == []
 
 
 def hide(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,20 +286,28 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_package_both_install_lines_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch)
-    with pytest.raises(MissingPackageError, match=r"pip install pycuda .* pip install cuda-python"):
+    with pytest.raises(MissingPackageError, match=r"pip install cuda-python .* pip install pycuda"):
         open_device()
 
 
-def test_pycuda_is_taken_before_cuda_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_python_is_taken_before_pycuda_unless_pycuda_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hide(monkeypatch)
     runtime, driver = FakeRuntimeApi(), FakeDriverApi()
+    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    assert isinstance(open_device({}), PyCudaDevice)
     monkeypatch.setitem(sys.modules, "cuda.bindings", ModuleType("cuda.bindings"))
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
     monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
-    assert isinstance(open_device(), CudaPythonDevice)
-    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    assert isinstance(open_device(), PyCudaDevice)
+    assert isinstance(open_device({}), CudaPythonDevice)
+    assert isinstance(open_device({PACKAGE_VARIABLE: "pycuda"}), PyCudaDevice)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    with pytest.raises(MissingPackageError, match=rf"{PACKAGE_VARIABLE} names pycuda"):
+        open_device({PACKAGE_VARIABLE: "pycuda"})
+    with pytest.raises(ConfigError, match=rf"{PACKAGE_VARIABLE} .*cuda-python or pycuda.*'cupy'"):
+        open_device({PACKAGE_VARIABLE: "cupy"})
 
 
 def test_a_machine_without_a_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,10 +326,10 @@ def test_a_package_that_cannot_load_the_driver_is_a_machine_without_a_gpu(
     hide(monkeypatch)
     runtime = FakeRuntimeApi()
 
-    def no_driver(index: int) -> tuple[int]:
+    def no_driver(attribute: int, index: int) -> tuple[int]:
         raise RuntimeError("Failed to dlopen libcuda.so.1")
 
-    monkeypatch.setattr(runtime, "cudaSetDevice", no_driver)
+    monkeypatch.setattr(runtime, "cudaDeviceGetAttribute", no_driver)
     monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
     monkeypatch.setitem(sys.modules, "cuda.cudart", runtime)
     with pytest.raises(ModelFileError, match=r"no NVIDIA GPU can be used here .*libcuda"):

@@ -83,7 +83,7 @@ def test_contexts_go_before_the_device_while_a_failure_is_on_its_way(
     with pytest.raises(ModelFileError, match="did not run"):
         open_and_fail()
     assert trt.device.events.count("del context") == trt.num_contexts == 2
-    assert trt.device.events[-1] == "close_device"
+    assert trt.device.events[-1] == "del runtime"
 
 
 @pytest.mark.parametrize("profiles", [[(1, 4, 8)], [(4, 4, 8)], [(1, 1, 1), (2, 8, 8)]])

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 
 from reid.errors import ModelFileError
+from reid.runtime import tensorrt_module
+from reid.runtime.driver import driver_words
 from reid.runtime.tensorrt_runner import TensorRtRunner
-from tests.runtime.tensorrt_fakes import FakeContext, FakeTensorRt, described, engine_file, images
+from tests.runtime.tensorrt_fakes import (
+    FakeContext,
+    FakeEngine,
+    FakeTensorRt,
+    described,
+    engine_file,
+    images,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +53,15 @@ def test_a_request_above_the_largest_profile_ends_on_the_profile_of_the_rest(
 def test_a_profile_that_tensorrt_refuses_is_an_error(
     tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The bindings raise; they never return False."""
     trt.profiles = [(1, 1, 1), (2, 4, 8)]
-    monkeypatch.setattr(FakeContext, "set_optimization_profile_async", lambda *_: False)
-    with pytest.raises(ModelFileError, match="no profile 1"):
+    choose = FakeContext.set_optimization_profile_async
+    monkeypatch.setattr(
+        FakeContext,
+        "set_optimization_profile_async",
+        lambda self, _, stream: choose(self, 9, stream),
+    )
+    with pytest.raises(ModelFileError, match="no profile 1: Error in set optimization profile"):
         TensorRtRunner(engine_file(tmp_path))
     assert trt.device.leaks() == (0, 0, 0, 0)
     assert trt.device.events[0] == "del context"
@@ -71,3 +86,52 @@ def test_an_address_that_tensorrt_refuses_is_an_error(
     with pytest.raises(ModelFileError, match="no address for tensor 'data'"):
         TensorRtRunner(engine_file(tmp_path))
     assert trt.device.leaks() == (0, 0, 0, 0)
+
+
+def test_no_memory_for_a_context_is_an_error(
+    tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEngine, "create_execution_context", lambda _: None)
+    with pytest.raises(ModelFileError, match="no execution context"):
+        TensorRtRunner(engine_file(tmp_path))
+    assert trt.device.leaks() == (0, 0, 0, 0)
+
+
+def test_no_run_pays_for_the_details_that_prove_the_precision(
+    tmp_path: Path, trt: FakeTensorRt
+) -> None:
+    trt.profiles = [(1, 1, 1), (2, 4, 8)]
+    with TensorRtRunner(engine_file(tmp_path)) as runner:
+        for graphs in (False, True):
+            runner.use_cuda_graphs(graphs)
+            runner.run({"data": images(1)})
+            runner.run({"data": images(4)})
+    assert set(trt.verbosities) == {trt.ProfilingVerbosity.NONE}
+
+
+def test_a_driver_too_old_for_tensorrt_is_one_line_that_names_it(
+    tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt.starts = False
+    monkeypatch.setattr(tensorrt_module, "driver_words", lambda: "the driver here is 550.54.14")
+    with pytest.raises(ModelFileError) as refusal:
+        TensorRtRunner(engine_file(tmp_path))
+    words = str(refusal.value)
+    assert "550.54.14" in words
+    assert "error: 35" in words
+    assert "\n" not in words
+    assert trt.device.leaks() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22", "550.54.14"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.65.06  Rel", "580.65.06"),
+    ],
+)
+def test_the_drivers_version_is_the_kernels(tmp_path: Path, text: str, version: str) -> None:
+    file = tmp_path / "version"
+    assert str(file) in driver_words(file)
+    file.write_text(f"{text}\nGCC version:  gcc version 11.4.0\n")
+    assert f" {version};" in driver_words(file)

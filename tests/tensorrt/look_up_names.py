@@ -15,6 +15,14 @@ import tensorrt_bindings as trt
 Signature = list[tuple[str, bool]]
 """A parameter's name and whether it has a default, without ``self``."""
 
+TYPES = {
+    "buffer": "bytes",
+    "typing_extensions.Buffer": "bytes",
+    "typing.SupportsInt": "int",
+    "List[Dims]": "list[Dims]",
+}
+"""A type in a docstring, without the module's name -> the one that a stand-in says."""
+
 
 def resolve(chain: list[str]) -> Any:
     """``["LayerType", "CONSTANT"]`` -> the value. Raises AttributeError."""
@@ -26,11 +34,31 @@ def resolve(chain: list[str]) -> Any:
 
 def signatures(function: Any) -> list[Signature]:
     """The overloads in a docstring of pybind11."""
+    return [[_parameter(part) for part in parts] for parts, _ in _overloads(function)]
+
+
+def typed_signatures(function: Any) -> list[list[str]]:
+    """The overloads as ``["name: int", ..., "bool"]``: the parameters, then what is returned."""
+    return [
+        [*(f"{_parameter(part)[0]}: {_type(part)}" for part in parts), _type(f"_: {returned}")]
+        for parts, returned in _overloads(function)
+    ]
+
+
+def _type(text: str) -> str:
+    """``self: tensorrt_bindings.tensorrt.Dims = 1`` -> ``Dims``."""
+    words = text.partition(":")[2].partition(" = ")[0].strip()
+    words = words.replace("tensorrt_bindings.tensorrt.", "")
+    return TYPES.get(words, words)
+
+
+def _overloads(function: Any) -> list[tuple[list[str], str]]:
+    """Parameters without ``self``, and what is returned."""
     found = []
     for line in (function.__doc__ or "").splitlines():
-        match = re.match(r"\s*(?:\d+\. )?\w+\((self: .*)\) ->", line)
+        match = re.match(r"\s*(?:\d+\. )?\w+\((self: .*)\) -> (.*)", line)
         if match:
-            found.append([_parameter(part) for part in _split(match[1])[1:]])
+            found.append((_split(match[1])[1:], match[2]))
     return found
 
 
@@ -63,6 +91,9 @@ def problem_of(use: dict[str, Any]) -> str:
         value = resolve(use["chain"])
     except AttributeError:
         return f"{name} does not exist"
+    if use["kind"] == "stand-in":
+        typed = typed_signatures(value)
+        return "" if use["signature"] in typed else f"{name} is {typed}, not {use['signature']}"
     known = signatures(value.__init__ if isinstance(value, type) else value)
     if use["kind"] == "call" and not any(
         accepts(signature, use["positional"], use["keywords"]) for signature in known

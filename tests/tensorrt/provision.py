@@ -7,7 +7,8 @@ does not support this; it shows that graphs parse and build and that calls exist
 nothing about speed or about the numbers that an engine computes.
 
 The bindings of TensorRT 10.3 (JetPack 6) load over the same libraries, but only to be looked
-at: parsing with them crashes.
+at: parsing with them crashes. NVIDIA's bindings of CUDA need no library: without a driver every
+call of theirs returns an error code.
 
 ``python tests/tensorrt/provision.py`` prints the folder to put on PYTHONPATH.
 """
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,27 @@ BINDINGS = {
     },
 }
 """(package, version) -> Python version -> SHA-256 of its x86-64 Linux wheel."""
+
+CUDA_BINDINGS = {
+    ("cuda-bindings", "12.9.10"): {
+        (3, 10): "1d44cabbc32a8da34d40aa1d7f4167fb50d17a8acfaf8ff889174ec009d63899",
+        (3, 11): "1d6a8a4d17fbf5e448de0c0729ab6fde46fc5b9211b96a575d45d8686b6a9707",
+        (3, 12): "420e44cfcd939cd69d6cfe8efc5f08b44850994cae399a49b9299a464324ce97",
+        (3, 13): "761589eb7fdc585d8bc496bff6185c8828c1b1e151e3769ac05824512e883dbd",
+    },
+    ("cuda-bindings", "13.4.4"): {
+        (3, 10): "85d961133658fff3167cfcf69de1beac8e46453c15fd4bcaa4a96d3ef1110c69",
+        (3, 11): "e1cef1eaf5a08cc3bf3675ca9d3f97f3fc7085998556c848b4053e74ba4ba392",
+        (3, 12): "433efa31e33c2868621b5f6036bd3bf5de9c45c5546cb1361a5f6ff3415b8bb5",
+        (3, 13): "5d6adc44f098472d8ac2d6211923eea6081830521852dc77f8c9237bf9320a59",
+    },
+}
+CUDA_PATHFINDER = (
+    "cuda-pathfinder",
+    "1.9.1",
+    "b743c132f90ad2d1e71d43fd28f31ebcde518f943e50fd44aca62b2a80d5230d",
+)
+"""What both versions of the bindings import."""
 
 DOWNLOAD_TIMEOUT_S = 300
 
@@ -77,18 +100,43 @@ class Bench:
 def provision(cache: Path | None = None, python: tuple[int, int] | None = None) -> Bench:
     """The test bench, made on first use. Raises CannotProvision."""
     python = python or sys.version_info[:2]
-    machine = (platform.system(), platform.machine())
-    if machine != ("Linux", "x86_64"):
-        raise CannotProvision(f"the wheels are for Linux on x86-64, this is {' '.join(machine)}")
+    _check_machine()
     known = {package: hashes[python] for package, hashes in BINDINGS.items() if python in hashes}
     if not any(version.startswith("11.") for _, version in known):
         raise CannotProvision(f"no TensorRT 11.4 bindings for Python {python[0]}.{python[1]}")
     cache = cache or _default_cache()
     folder = cache / f"tensorrt-py{python[0]}{python[1]}-{_key(known)}"
     if not folder.is_dir():
-        _make(folder, known)
+        _make(folder, lambda made, wheels: _fill(made, wheels, known))
     bindings = {version: folder / version for _, version in known}
     return Bench(next(p for v, p in bindings.items() if v.startswith("11.")), bindings)
+
+
+def provision_cuda(version: str, cache: Path | None = None) -> Path:
+    """A folder with NVIDIA's bindings of CUDA, made on first use. Raises CannotProvision."""
+    python = sys.version_info[:2]
+    _check_machine()
+    wheels = CUDA_BINDINGS["cuda-bindings", version]
+    if python not in wheels:
+        raise CannotProvision(f"no cuda-bindings {version} for Python {python[0]}.{python[1]}")
+    chosen = [("cuda-bindings", version, wheels[python]), CUDA_PATHFINDER]
+    key = hashlib.sha256("".join(wheel[2] for wheel in chosen).encode()).hexdigest()[:12]
+    folder = (cache or _default_cache()) / f"cuda-py{python[0]}{python[1]}-{version}-{key}"
+    if not folder.is_dir():
+        _make(folder, lambda made, place: _unpack_cuda(chosen, made, place))
+    return folder
+
+
+def _unpack_cuda(wheels: list[tuple[str, str, str]], made: Path, place: Path) -> None:
+    for package, version, sha256 in wheels:
+        with zipfile.ZipFile(_download(package, version, sha256, place)) as archive:
+            archive.extractall(made)
+
+
+def _check_machine() -> None:
+    machine = (platform.system(), platform.machine())
+    if machine != ("Linux", "x86_64"):
+        raise CannotProvision(f"the wheels are for Linux on x86-64, this is {' '.join(machine)}")
 
 
 def _default_cache() -> Path:
@@ -102,18 +150,16 @@ def _key(known: dict[tuple[str, str], str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _make(folder: Path, known: dict[tuple[str, str], str]) -> None:
-    """Build beside ``folder`` and rename: a run that is cut short leaves nothing half made."""
+def _make(folder: Path, fill: Callable[[Path, Path], None]) -> None:
+    """Build beside ``folder`` and rename: a run that is cut short leaves nothing half made.
+
+    ``fill`` gets the folder to fill, and one for wheels.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
             made = Path(scratch) / "made"
-            wheels = Path(scratch) / "wheels"
-            shared = _unpack(_download(*LIBRARIES, wheels), made / "libraries")
-            for (package, version), sha256 in known.items():
-                place = _unpack(_download(package, version, sha256, wheels), made / version)
-                _link_libraries(shared, place / "tensorrt_bindings", version.partition(".")[0])
-            _write_package(made)
+            fill(made, Path(scratch) / "wheels")
             try:
                 made.rename(folder)
             except OSError:
@@ -121,6 +167,15 @@ def _make(folder: Path, known: dict[tuple[str, str], str]) -> None:
                     raise
     except OSError as error:
         raise CannotProvision(f"cannot write the cache {folder.parent}: {error}") from error
+
+
+def _fill(made: Path, wheels: Path, known: dict[tuple[str, str], str]) -> None:
+    """The libraries, and every version of the bindings over them."""
+    shared = _unpack(_download(*LIBRARIES, wheels), made / "libraries")
+    for (package, version), sha256 in known.items():
+        place = _unpack(_download(package, version, sha256, wheels), made / version)
+        _link_libraries(shared, place / "tensorrt_bindings", version.partition(".")[0])
+    _write_package(made)
 
 
 def _download(package: str, version: str, sha256: str, wheels: Path) -> Path:

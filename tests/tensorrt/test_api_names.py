@@ -7,11 +7,22 @@ holds (``builder``, ``config`` ...) stands for that class.
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.runtime.tensorrt_fakes import (
+    FIRST_STREAM,
+    FakeContext,
+    FakeDevice,
+    FakeEngine,
+    FakeRuntime,
+    FakeTensorRt,
+    Gone,
+)
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -194,3 +205,68 @@ def test_the_weak_typing_that_tensorrt_11_removed_is_found_missing(look: Look) -
     source = "config.set_flag(trt.BuilderFlag.FP16)"
     assert look("10.3.0", uses_in(source))["problems"] == []
     assert look("11.4.0.106", uses_in(source))["problems"] == ["BuilderFlag.FP16 does not exist"]
+
+
+STAND_INS: tuple[type[Gone], ...] = (FakeRuntime, FakeEngine, FakeContext)
+
+WRITTEN = {
+    "tuple[int, ...]": "tuple",
+    "list[tuple[int, ...]]": "list[Dims]",
+    **{stand_in.__name__: stand_in.real for stand_in in STAND_INS},
+}
+"""An annotation of a stand-in -> the type in the docstrings."""
+
+
+def stand_in_uses(stand_in: type[Gone]) -> list[Use]:
+    """The public methods with their types, and the names of the other members."""
+    uses: list[Use] = []
+    for name, method in stand_in.strict.items():
+        if name == "create_execution_context":
+            continue  # all its parameters have defaults, of classes that no stand-in has
+        described = inspect.signature(method)
+        written = [
+            f"{parameter.name}: {_written(parameter.annotation)}"
+            for parameter in list(described.parameters.values())[1:]
+        ]
+        # Sizes are given as a tuple; those returned are of a class of TensorRT's.
+        returned = _written(described.return_annotation).replace("tuple", "Dims")
+        chain = [stand_in.real, name]
+        uses.append({"chain": chain, "kind": "stand-in", "signature": [*written, returned]})
+    others = {name for name in vars(stand_in) if name[0] != "_"} - {"real", "strict"}
+    return uses + [
+        {"chain": [stand_in.real, name], "kind": "name", "positional": 0, "keywords": []}
+        for name in sorted(others - set(stand_in.strict))
+    ]
+
+
+def _written(annotation: str) -> str:
+    words = annotation.removesuffix(" | None")
+    return WRITTEN.get(words, words.rpartition(".")[2] if "[" not in words else words)
+
+
+@pytest.mark.tensorrt
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_stand_ins_of_the_runtime_have_the_signatures_of(version: str, look: Look) -> None:
+    uses = [use for stand_in in STAND_INS for use in stand_in_uses(stand_in)]
+    assert len(uses) >= 14
+    assert not look(version, uses)["problems"]
+
+
+@pytest.mark.tensorrt
+def test_a_stand_in_with_another_signature_is_found(look: Look) -> None:
+    chain = ["IExecutionContext", "set_tensor_address"]
+    for signature in (["name: str", "address: int", "bool"], ["name: str", "memory: str", "bool"]):
+        use = {"chain": chain, "kind": "stand-in", "signature": signature}
+        assert len(look("10.3.0", [use])["problems"]) == 1
+
+
+def test_the_stand_ins_refuse_what_the_bindings_refuse() -> None:
+    trt = FakeTensorRt(FakeDevice(), "10.3.0")
+    context = FakeContext(trt)
+    with pytest.raises(TypeError, match="set_tensor_address"):
+        context.set_tensor_address("data", None)
+    with pytest.raises(TypeError, match="set_input_shape"):
+        context.set_input_shape("data", iter((1, 3)))
+    trt.device.open_stream()
+    with pytest.raises(RuntimeError):
+        context.set_optimization_profile_async(5, FIRST_STREAM)

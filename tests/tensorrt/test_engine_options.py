@@ -33,6 +33,8 @@ from reid.export.tensorrt.precision import (
 from reid.export.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
 from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
+from reid.runtime import tensorrt_module
+from tests.runtime.tensorrt_fakes import FakeDevice, FakeEngine, FakeTensorRt
 
 JETSON = EngineInfo("sm87", "10.3.0", "tensorrt", min_batch=1, opt_batch=8, max_batch=32)
 
@@ -288,7 +290,13 @@ class Recorder(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith(("set_", "add_", "clear_")):
             raise AttributeError(name)
-        return lambda *arguments: self.__dict__.setdefault("calls", []).append((name, *arguments))
+
+        def record(*arguments: Any) -> int:
+            calls = self.__dict__.setdefault("calls", [])
+            calls.append((name, *arguments))
+            return len(calls) - 1
+
+        return record
 
 
 def fake_builder_parts() -> tuple[Any, Any, Any, Recorder, Recorder]:
@@ -402,3 +410,43 @@ def test_plain_tensorrt_without_a_gpu_is_refused_in_one_line(
         with pytest.raises(BuildError, match=r"no GPU found: .*tensorrt-rtx") as e:
             build_engine(onnx_file, tmp_path, EngineOptions(flavour=flavour))
         assert "\n" not in str(e.value)
+
+
+def factory_without_a_driver(log: Any) -> None:
+    raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def test_a_driver_too_old_for_the_builder_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, onnx_file: Path, tmp_path: Path
+) -> None:
+    trt = FakeTensorRt(FakeDevice(), "11.4.0")
+    trt.Builder = factory_without_a_driver
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setattr(engine_module, "open_device", FakeDevice)
+    monkeypatch.setattr(tensorrt_module, "driver_words", lambda: "the driver here is 550.54.14")
+    with pytest.raises(BuildError, match=r"tensorrt 11\.4\.0 .*550\.54\.14") as refusal:
+        build_engine(onnx_file, tmp_path, EngineOptions(flavour="tensorrt"))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("which", ["runtime", "engine", "inspector"])
+def test_an_engine_that_cannot_be_inspected_here_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    trt = FakeTensorRt(FakeDevice(), "11.4.0")
+    trt.starts, trt.opens = which != "runtime", which != "engine"
+    monkeypatch.setattr(FakeEngine, "create_engine_inspector", lambda _: None, raising=False)
+    assert engine_module._inspected(trt, b"plan", manifest(), EngineOptions()) == ""
+
+
+def test_a_profile_that_tensorrt_rejects_is_refused_in_one_line() -> None:
+    trt, builder, network, config, _ = fake_builder_parts()
+    config.add_optimization_profile = lambda _: -1
+    with pytest.raises(BuildError, match="1-8-32"):
+        builder_config(trt, builder, network, EngineOptions())
+
+
+def test_a_timing_cache_that_tensorrt_does_not_give_is_not_written(tmp_path: Path) -> None:
+    cache = SimpleNamespace(serialize=lambda: None)
+    save_timing_cache(SimpleNamespace(get_timing_cache=lambda: cache), tmp_path / "timing.cache")
+    assert not (tmp_path / "timing.cache").exists()

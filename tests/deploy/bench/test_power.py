@@ -1,17 +1,69 @@
-"""Power from a Jetson's rails and from nvidia-smi, both stood in for by files."""
+"""Power from a Jetson's rails, NVML's counter and nvidia-smi, all of them stood in for."""
 
 from __future__ import annotations
 
+import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reid.deploy.bench import latency as bench_module
 from reid.deploy.bench.latency import bench
-from reid.deploy.bench.power import RailMeter, Sample, SmiMeter, measured, open_meter
+from reid.deploy.bench.nvml import NvmlGpu
+from reid.deploy.bench.power import EnergyMeter, RailMeter, Sample, SmiMeter, measured
+from reid.deploy.bench.power import open_meter as open_any_meter
 from reid.runtime.tensorrt_runner import TensorRtRunner
 from tests.deploy.bench.test_latency import CountingRunner
+
+
+def no_counter(gpu: str) -> NvmlGpu:
+    raise OSError("libnvidia-ml.so.1: no such file")
+
+
+open_meter = partial(open_any_meter, open_gpu=no_counter)
+"""On a machine with a GPU too, these tests see none."""
+
+
+class FakeNvml:
+    """As much of libnvidia-ml as is used: functions that return a code and write at a pointer."""
+
+    def __init__(self, lacks: str = "", **codes: int) -> None:
+        self.codes, self.lacks = codes, lacks
+        self.asked: list[Any] = []
+        self.millijoules = 5_000_000
+
+    def __getattr__(self, name: str) -> Any:
+        if name[0] == "_" or name == self.lacks:
+            raise AttributeError(name)
+
+        def function(*arguments: Any) -> int:
+            code = self.codes.get(name, 0)
+            if code == 0:
+                getattr(self, f"_{name}")(*arguments)
+            return code
+
+        return function
+
+    def _nvmlInit_v2(self) -> None: ...
+
+    def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, device: Any) -> None:
+        self.asked.append(index.value)
+        device._obj.value = 0xABCD
+
+    def _nvmlDeviceGetHandleByUUID(self, uuid: bytes, device: Any) -> None:
+        self.asked.append(uuid)
+        device._obj.value = 0xABCD
+
+    def _nvmlDeviceGetTotalEnergyConsumption(self, device: Any, counter: Any) -> None:
+        assert device.value == 0xABCD
+        counter._obj.value = self.millijoules
+
+    def _nvmlDeviceGetClockInfo(self, device: Any, kind: Any, mhz: Any) -> None:
+        assert device.value == 0xABCD
+        mhz._obj.value = {1: 1980, 2: 2619}[kind.value]
 
 
 def rails_in(folder: Path, **rails: tuple[int, int]) -> Path:
@@ -84,6 +136,76 @@ def test_the_gpu_that_cuda_sees_first_is_asked(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     smi = script(tmp_path / "smi", f'[ "$1" = "--id={gpu}" ] && echo "70.5, 210, 405"')
     assert isinstance(open_meter(True, tmp_path / "none", smi), SmiMeter)
+
+
+@pytest.mark.parametrize(("gpu", "asked"), [("1", 1), ("GPU-5fb8", b"GPU-5fb8")])
+def test_the_energy_counter_gives_the_mean_power_of_a_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str, asked: int | bytes
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpu)
+    nvml = FakeNvml()
+    meter = open_meter(
+        True, tmp_path, str(tmp_path / "none"), open_gpu=lambda name: NvmlGpu(name, nvml)
+    )
+    assert isinstance(meter, EnergyMeter)
+    assert nvml.asked == [asked]
+    began = time.perf_counter()
+    with measured(meter) as power:
+        time.sleep(0.05)
+        nvml.millijoules += 4000
+    seconds = time.perf_counter() - began
+    assert power.watts is not None
+    assert 4 / seconds <= power.watts <= 4 / 0.05
+    assert (power.gpu_mhz, power.memory_mhz) == (1980, 2619)
+    with measured(meter) as still:  # the counter has not moved
+        pass
+    assert still.watts is None
+
+
+@pytest.mark.parametrize(
+    "nvml",
+    [
+        FakeNvml(nvmlInit_v2=9),
+        FakeNvml(nvmlDeviceGetTotalEnergyConsumption=3),  # not supported before Volta
+        FakeNvml(lacks="nvmlDeviceGetTotalEnergyConsumption"),
+    ],
+)
+def test_without_an_energy_counter_nvidia_smi_is_asked_for_the_power_now(
+    tmp_path: Path, nvml: FakeNvml
+) -> None:
+    smi = script(
+        tmp_path / "smi", 'case "$2" in *=power.draw.instant,*) echo "70, 210, 405";; esac'
+    )
+    meter = open_meter(True, tmp_path / "none", smi, open_gpu=lambda name: NvmlGpu(name, nvml))
+    assert isinstance(meter, SmiMeter)
+
+
+def test_a_driver_that_does_not_know_the_power_now_gives_its_mean(tmp_path: Path) -> None:
+    smi = script(
+        tmp_path / "smi",
+        'case "$2" in *instant*) echo "Field is not a valid field"; exit 2;; '
+        '*) echo "70, 210, 405";; esac',
+    )
+    assert isinstance(open_meter(True, tmp_path / "none", smi), SmiMeter)
+
+
+def test_no_line_of_nvidia_smi_is_lost_when_it_is_ended(tmp_path: Path) -> None:
+    """Into a file or a pipe, a program writes in blocks of some kilobytes."""
+    smi = tmp_path / "smi"
+    smi.write_text(
+        f"#!{sys.executable}\nimport sys, time\n"
+        "output = open(1, 'w')  # by lines into a terminal, by blocks elsewhere\n"
+        "print('80.0, 1980, 2619', file=output)\n"
+        f"open({str(tmp_path / 'written')!r}, 'w').close()\n"
+        "time.sleep(60 * ('--loop-ms=100' in sys.argv))\n"
+    )
+    smi.chmod(0o755)
+    meter = SmiMeter(str(smi))
+    with measured(meter) as power:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not (tmp_path / "written").exists():
+            time.sleep(0.01)
+    assert power.watts == pytest.approx(80.0)
 
 
 def test_nvidia_smi_is_asked_again_and_again(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ from reid.deploy.doctor.machine import Machine, is_installed, missing, this_mach
 from reid.errors import DataError
 from reid.model_file.manifest import EngineInfo, read_manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
-from reid.runtime import open_runner, tensorrt_runner
+from reid.runtime import open_runner, tensorrt_module, tensorrt_runner
 from reid.types import FloatArray, Image
 from tests.deploy.conftest import Served
+from tests.runtime.tensorrt_fakes import FakeDevice, FakeTensorRt
 
 Capture = pytest.CaptureFixture[str]
 Pipeline = Callable[[Preprocess, Sequence[Image]], FloatArray]
@@ -303,7 +304,7 @@ def test_an_engine_of_another_gpu_or_version_is_reported(
     info = EngineInfo("sm87", "10.3.0", "tensorrt", 1, 8, 32)
     write_manifest(engine, dataclasses.replace(read_manifest(model), engine=info, file_sha256=""))
     version, capability = here
-    device = SimpleNamespace(compute_capability=capability, name="a GPU", close=lambda: None)
+    device = SimpleNamespace(compute_capability=capability, name="a GPU")
     monkeypatch.setattr(examination, "missing", lambda *_: [])
     monkeypatch.setattr(
         tensorrt_runner, "load_tensorrt", lambda _: SimpleNamespace(__version__=version)
@@ -313,6 +314,28 @@ def test_an_engine_of_another_gpu_or_version_is_reported(
     assert not found.healthy
     assert words in found.findings[-1].words
     assert "reid export" in found.findings[-1].words
+
+
+def test_a_driver_too_old_for_tensorrt_is_a_finding(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bundle("fp16").with_name("msp_cnn.engine")
+    engine.write_bytes(b"plan")
+    info = EngineInfo("sm87", "10.3.0", "tensorrt", 1, 8, 32)
+    manifest = read_manifest(next(engine.parent.glob("*.onnx")))
+    write_manifest(engine, dataclasses.replace(manifest, engine=info, file_sha256=""))
+    device = FakeDevice()
+    trt = FakeTensorRt(device, "10.3.0")
+    trt.starts = False
+    monkeypatch.setattr(examination, "missing", lambda *_: [])
+    monkeypatch.setattr(tensorrt_runner, "load_tensorrt", lambda _: trt)
+    monkeypatch.setattr(tensorrt_runner, "open_device", lambda: device)
+    monkeypatch.setattr(tensorrt_module, "driver_words", lambda: "the driver here is 550.54.14")
+    found = examine(engine)
+    assert not found.healthy
+    assert (found.findings[-1].check, found.findings[-1].status) == ("file", "fault")
+    assert "550.54.14" in found.findings[-1].words
+    assert device.leaks() == (0, 0, 0, 0)
 
 
 def test_a_library_that_is_missing_is_named_with_its_install_line(
