@@ -117,9 +117,7 @@ def check_inspected_precision(report: str, precision: str, islands: Sequence[str
     wrong = [
         str(entry.get("Name", "?"))
         for entry in layers
-        if _computes(entry)
-        and _types_of(entry) == {"fp32"}
-        and not _layers_in(str(entry.get("Name", ""))) & {*islands}
+        if _computes(entry) and _types_of(entry) == {"fp32"} and not _in_islands(entry, islands)
     ]
     if wrong or not half:
         first = f" (first: {wrong[0]})" if wrong else ""
@@ -131,9 +129,31 @@ def check_inspected_precision(report: str, precision: str, islands: Sequence[str
     return f"inspector: {half} of {len(layers)} layers use FP16, no FP32 product{where}"
 
 
-def _layers_in(name: str) -> set[str]:
-    """The graph's layers in an engine layer: ``conv1/Conv + relu1/Relu`` is conv1 and relu1."""
-    return {node.partition("/")[0] for node in re.split(r"[^\w./:-]+", name)}
+def _in_islands(entry: dict[str, Any], islands: Sequence[str]) -> bool:
+    """Whether an engine layer's convolutions and matrix products are all of FP32 islands.
+
+    Where no node is known as a product, one node of an island is enough.
+    """
+    nodes = [node.partition("/") for node in _nodes_in(entry)]
+    products = [layer for layer, _, operator in nodes if _is_product(operator)]
+    if products:
+        return {*products} <= {*islands}
+    return any(layer in islands for layer, _, _ in nodes)
+
+
+def _nodes_in(entry: dict[str, Any]) -> list[str]:
+    """The ONNX nodes in an engine layer: those of its metadata, else those of its name.
+
+    ``[ONNX Layer: conv1/Conv]\\x1f[ONNX Layer: relu1/Relu]`` and ``conv1/Conv + relu1/Relu`` are
+    the same two. Myelin, TensorRT's compiler of fused layers, makes up names of its own, such as
+    ``__myl_MulAdd_myl0_3``, so that only the metadata tells what is inside.
+    """
+    named = re.findall(r"\[ONNX Layer: ([^\]]+)\]", str(entry.get("Metadata", "")))
+    return named or re.split(r"[^\w./:-]+", str(entry.get("Name", "")))
+
+
+def _is_product(operator: str) -> bool:
+    return operator.lower().startswith((*_COMPUTE_WORDS, "einsum"))
 
 
 def _computes(entry: dict[str, Any]) -> bool:

@@ -198,6 +198,8 @@ class RunConfig:
     device: str = "auto"  # cpu, cuda; auto: CUDA if there is a GPU
     # on a CPU: on, off (faster, more memory); auto: on if there is room
     keep_freed_memory: str = "auto"
+    # on CUDA: the same weights in every run, slower, MSP-CNN only; a CPU always gives them
+    deterministic: bool = False
     checkpoint_every_s: float = 300.0  # seconds between checkpoints
     log_every: int = 10  # iterations between rows of the log
 

@@ -12,7 +12,7 @@ and only the gradient on the maps is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,8 +30,16 @@ from reid.losses.settings import DEFAULTS
 CHUNK_PAIRS_CPU = 1
 """Pairs at a time on a CPU: least memory; more are not faster."""
 
-CHUNK_PAIRS_ACCELERATOR = 8
-"""Pairs at a time on other devices, for fewer kernel launches."""
+CHUNK_PAIRS_FIXED = 8
+"""Pairs at a time on other devices whose free memory is unknown, or must not decide: sums in
+another order differ in their last bits, and ``run.deterministic`` forbids that."""
+
+FREE_SHARE = 0.5
+"""On CUDA as many pairs at a time as this share of the free memory holds: each chunk launches the
+same kernels, whatever its size."""
+
+_MOST_ELEMENTS = 2**31 - 1  # of one array: more need slower 64-bit indices
+_SMALL_ARRAYS = 30  # arrays of a map's size, beside the patches and scores
 
 
 def cross_correlation_loss(
@@ -86,7 +94,7 @@ def cross_correlation_loss(
         if size < least or size % 2 == 0:
             raise ValueError(f"{name} must be odd and at least {least}, found {size}")
     if chunk_pairs is None:
-        chunk_pairs = CHUNK_PAIRS_CPU if pool1.device.type == "cpu" else CHUNK_PAIRS_ACCELERATOR
+        chunk_pairs = pairs_at_a_time(pool1, Search(patch, rows, sigma_eps, outside_rows))
     if chunk_pairs < 1:
         raise ValueError(f"chunk_pairs must be at least 1, found {chunk_pairs}")
     if symmetric:
@@ -117,6 +125,32 @@ def cross_correlation_loss(
         )
         # mean(1 - R) over the kept scores is 1 - mean(R), but 0 instead of 1 if none is kept.
         return (num_pulled > 0).to(pulled.dtype) - pulled + pushed
+
+
+def pairs_at_a_time(maps: Tensor, search: Search) -> int:
+    """How many pairs of (N, C, H, W) maps to compute at once on their device."""
+    if maps.device.type == "cpu":
+        return CHUNK_PAIRS_CPU
+    if maps.device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
+        return CHUNK_PAIRS_FIXED
+    # The caching allocator's spare memory is free too, though the driver counts it as taken.
+    spare = torch.cuda.memory_reserved(maps.device) - torch.cuda.memory_allocated(maps.device)
+    free_bytes = torch.cuda.mem_get_info(maps.device)[0] + spare
+    return pairs_that_fit(maps.shape, search, free_bytes // max(4, maps.element_size()))
+
+
+def pairs_that_fit(shape: Sequence[int], search: Search, free_elements: int) -> int:
+    """How many pairs of (N, C, H, W) maps ``FREE_SHARE`` of so much memory holds; at least 1.
+
+    Per location: two patches, the rows of candidates that the product copies, and their scores.
+    """
+    _, channels, height, width = shape
+    size, rows = search.patch**2, search.rows
+    largest = channels * height * width * rows * max(size, width)
+    patches = channels * width * size * (2 * height + rows)
+    elements = patches + channels * height * width * (rows * (size + width) + _SMALL_ARRAYS)
+    fitting = int(FREE_SHARE * free_elements / elements)
+    return max(1, min(fitting, _MOST_ELEMENTS // largest))
 
 
 def _kept_mean(

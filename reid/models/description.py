@@ -98,6 +98,7 @@ class Network:
     graphs:           (module, input shape, normalise) -> its graphs, see ``reid.models.graphs``
     min_size:         height and width of the smallest image that it takes
     looks:            pictures of what it sees
+    no_fixed_order:   an operation of its training that has no deterministic form on CUDA
     scale_agreement:  (module) -> a module that returns, for images, how well its two scales agree
     pretrained:       (module, settings) -> the ``Backbone`` that loads pretrained weights
     caffe_face:       names of its parts in Caffe's files; None if Caffe has no equivalent layers
@@ -112,6 +113,7 @@ class Network:
     graphs: str = "reid.models.graphs:vector_graphs"
     min_size: tuple[int, int] = (1, 1)
     looks: tuple[Look, ...] = ()
+    no_fixed_order: str = ""
     scale_agreement: str = ""
     pretrained: str = ""
     caffe_face: CaffeFace | None = None

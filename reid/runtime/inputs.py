@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,26 @@ def batch_size(arrays: Mapping[str, FloatArray], manifest: Manifest) -> int:
     """The N of checked inputs; 1 for a graph without a batched input."""
     sizes = [len(arrays[spec.name]) for spec in manifest.input_arrays if spec.batched]
     return sizes[0] if sizes else 1
+
+
+def padded_inputs(
+    arrays: Mapping[str, FloatArray], manifest: Manifest, sizes: Sequence[int]
+) -> dict[str, FloatArray]:
+    """Checked inputs with rows of zeros up to the next of ascending ``sizes``; a batch above all of
+    them stays as it is."""
+    count = batch_size(arrays, manifest)
+    size = next((size for size in sizes if size >= count), count)
+    batched = {spec.name for spec in manifest.input_arrays if spec.batched}
+    return {
+        name: _with_zeros(array, size - count) if name in batched else array
+        for name, array in arrays.items()
+    }
+
+
+def _with_zeros(array: FloatArray, more: int) -> FloatArray:
+    if not more:
+        return array
+    return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
 
 
 def empty_outputs(manifest: Manifest) -> dict[str, FloatArray]:

@@ -15,7 +15,13 @@ from reid.model_file.onnx_seal import SEALED_KEY, damaged, has_intact_seal
 from reid.model_file.opening import ModelFile, Openable
 from reid.packages import missing
 from reid.runtime import Runner
-from reid.runtime.inputs import batch_size, check_device, checked_inputs, empty_outputs
+from reid.runtime.inputs import (
+    batch_size,
+    check_device,
+    checked_inputs,
+    empty_outputs,
+    padded_inputs,
+)
 from reid.types import FloatArray
 
 try:
@@ -43,6 +49,10 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     getattr(_state, name) for name in _ERROR_NAMES if hasattr(_state, name)
 )
 """ONNX Runtime's own exceptions: they have no common parent, and some are new in later releases."""
+
+SIZES_ON_GPU = (1, 2, 4, 8, 16, 32)
+"""Batch sizes on CUDA, up to the last one: ONNX Runtime and cuDNN prepare anew for each size that
+they have not seen, and the number of people changes from frame to frame."""
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -88,14 +98,20 @@ class OnnxRunner(Runner):
         if self._session is None:
             raise ModelFileError(f"{self._path}: the runner is closed; open the file again")
         arrays = checked_inputs(inputs, self.manifest)
-        if not batch_size(arrays, self.manifest):
+        count = batch_size(arrays, self.manifest)
+        if not count:
             return empty_outputs(self.manifest)
-        names = [spec.name for spec in self.manifest.output_arrays]
+        if self.on_gpu:
+            arrays = padded_inputs(arrays, self.manifest, SIZES_ON_GPU)
+        specs = self.manifest.output_arrays
         try:
-            outputs = self._session.run(names, arrays)
+            outputs = self._session.run([spec.name for spec in specs], arrays)
         except ORT_ERRORS as error:
             raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
-        return dict(zip(names, outputs, strict=True))
+        return {
+            spec.name: output[:count] if spec.batched else output
+            for spec, output in zip(specs, outputs, strict=True)
+        }
 
     def close(self) -> None:
         """Release the session; may be called twice."""
@@ -117,7 +133,11 @@ def _session(path: Path, device: str, threads: int) -> Any:
 
 
 def _providers(device: str) -> list[Any]:
-    """CUDA with full float32 products: TF32's 10 bits are less than parity needs."""
+    """CUDA with full float32 products: TF32's 10 bits are less than parity needs.
+
+    cuDNN is asked for its algorithms instead of timing all of them, which takes longer than
+    hundreds of batches and happens for each batch size.
+    """
     check_device(device)
     if device == "cpu":
         return [_CPU]
@@ -131,7 +151,7 @@ def _providers(device: str) -> list[Any]:
     if hasattr(onnxruntime, "preload_dlls"):  # CUDA's libraries from wheels, since 1.21
         with contextlib.redirect_stdout(sys.stderr):
             onnxruntime.preload_dlls()
-    return [(_CUDA, {"use_tf32": "0"}), _CPU]
+    return [(_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
 
 
 def _has_intact_seal(path: Path) -> bool:

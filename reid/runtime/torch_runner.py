@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,9 +134,21 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _full_float32(device: torch.device) -> Iterator[None]:
-    """On CUDA, convolutions without TF32: its 10 bits are less than parity needs."""
+    """On CUDA, convolutions and matrix products without TF32: its 10 bits are less than parity
+    needs, and the process may have turned it on.
+
+    PyTorch's newer settings: reading the older ``allow_tf32`` raises where a process set the newer.
+    """
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    cudnn: Any = torch.backends.cudnn  # PyTorch's annotations lack its two parts
+    settings = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
         yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision

@@ -3,7 +3,8 @@
     run folder: config.toml  checkpoint.pt(.json)  log.csv  events.*  curves.png
 
 Everything random is a function of (seed, step), so a run that was killed at any moment
-and resumed from its checkpoint ends with the same weights as one that was not.
+and resumed from its checkpoint ends with the same weights as one that was not. On CUDA this
+holds with ``run.deterministic`` only (``reid.training.determinism``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
@@ -28,9 +30,10 @@ from reid.losses.batch import Batch
 from reid.progress import SILENT, Reporter
 from reid.training.arithmetic import choose_device
 from reid.training.curves import write_curves
+from reid.training.determinism import cuda_order
 from reid.training.freed_memory import keep_freed_memory
 from reid.training.objectives import active_losses
-from reid.training.processes import is_first_process, joined_processes
+from reid.training.processes import LeavingAfterErrors, is_first_process, joined_processes
 from reid.training.resume import checkpoint_to_resume
 from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
@@ -40,6 +43,14 @@ from reid.training.trained_images import hashes_to_keep
 
 LOCK_NAME = ".training.lock"
 """Held by the one training that writes into a run folder."""
+
+MIN_SCALE = 1.0
+"""fp16: training stops when the scale of the loss falls below this. It begins at 65536, and each
+step with gradients too large for fp16 is skipped and halves it."""
+
+MAX_STEPS_LOST = 8
+"""fp16: training stops when the loss itself is not finite in so many steps in a row. Fewer are
+skipped like overflowing gradients: a lower scale or other images may mend them."""
 
 _NAMED_IMAGES = 4
 
@@ -69,14 +80,16 @@ def train(
 
     ``resume`` continues from the checkpoint in ``out`` (or starts, if there is none).
     Raises ConfigError, DataError, OutputError, CheckpointError, and TrainingError when a
-    loss is not finite.
+    loss is not finite. One of several processes that have joined ends at an error instead, after
+    its message, so that the others do not wait for it.
     """
     data, device = config.data, choose_device(config.run.device)
     if device == "cpu":
         keep_freed_memory(config.run.keep_freed_memory)
-    with ExitStack() as open_things:
+    with LeavingAfterErrors(), ExitStack() as open_things:
         if is_first_process():
             open_things.enter_context(_only_writer(out))
+        open_things.enter_context(cuda_order(config, device))
         checkpoint, changes = checkpoint_to_resume(config, out, resume)
         split = load_split(
             data.name,
@@ -180,8 +193,9 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
     run.seed_step()
     run.solver.set_rate(rate)
     run.solver.zero_grad(set_to_none=True)
-    means: dict[str, float] = {}
-    images = 0
+    passes: list[tuple[Batch, dict[str, Tensor]]] = []
+    # A forward pass that overflows in fp16 spoils them, though its step is skipped.
+    statistics = [b.clone() for b in run.network.buffers()] if run.scaler.is_enabled() else []
     for _ in range(iter_size):
         batch = next(batches).to(run.arithmetic.device)
         batch = batch._replace(images=run.arithmetic.layout(batch.images))
@@ -189,24 +203,51 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
             losses = run.objective(run.network, batch, run.config.losses, active_losses(stage))
         losses = {name: loss.float() for name, loss in losses.items()}
         losses["loss"] = torch.stack([w * losses[n] for n, w in _weights(stage)]).sum()
-        values = {name: loss.item() for name, loss in losses.items()}
-        if not math.isfinite(values["loss"]):
-            raise _not_finite(run, stage, values, batch)
         torch.autograd.backward(run.scaler.scale(losses["loss"] / iter_size))
-        means = {name: means.get(name, 0.0) + v / iter_size for name, v in values.items()}
-        images += len(batch.images)
+        passes.append((batch, {name: loss.detach() for name, loss in losses.items()}))
         run.batches += 1
-    # Averaged before the scale is removed, so that all processes see an overflow in one of them and
-    # all skip this step.
-    run.processes.average_gradients(run.network)
-    run.scaler.unscale_(run.solver)
-    run.scaler.step(run.solver)
-    run.scaler.update()
-    run.processes.average_statistics(run.network)
-    run.losses = means
+    if _losses_are_finite(run, stage, passes):
+        # Averaged before the scale is removed, so that all processes see an overflow in one of them
+        # and all skip this step.
+        run.processes.average_gradients(run.network)
+        run.scaler.unscale_(run.solver)
+        run.scaler.step(run.solver)
+        run.scaler.update()
+        run.processes.average_statistics(run.network)
+    else:
+        run.scaler.update(run.scaler.get_scale() * run.scaler.get_backoff_factor())
+        for buffer, before in zip(run.network.buffers(), statistics, strict=True):
+            buffer.copy_(before)
     run.iteration += 1
     run.step += 1
-    return images * run.processes.world_size
+    return sum(len(batch.images) for batch, _ in passes) * run.processes.world_size
+
+
+def _losses_are_finite(
+    run: TrainingRun, stage: StageConfig, passes: list[tuple[Batch, dict[str, Tensor]]]
+) -> bool:
+    """Read the step's losses, in one copy from the device, into ``run.losses``.
+
+    Returns whether the step can be taken: False, in all processes, if a loss of one of them is not
+    finite and fp16 may be the reason. Raises TrainingError, in all processes, if it is not.
+    """
+    names = list(passes[0][1])
+    table = torch.stack([torch.stack([found[name] for name in names]) for _, found in passes])
+    values = [dict(zip(names, row, strict=True)) for row in table.tolist()]
+    run.losses = dict.fromkeys(names, 0.0)
+    for row in values:
+        run.losses = {name: run.losses[name] + row[name] / len(values) for name in names}
+    bad = [index for index, row in enumerate(values) if not math.isfinite(row["loss"])]
+    finite = not run.processes.any_true(bool(bad))
+    run.steps_lost = 0 if finite else run.steps_lost + 1
+    scaled = run.scaler.is_enabled()
+    if scaled and run.scaler.get_scale() < MIN_SCALE:
+        raise _scale_too_small(run, stage)
+    if finite or (scaled and run.steps_lost < MAX_STEPS_LOST):
+        return finite
+    own = _not_finite(run, stage, values[bad[0]], passes[bad[0]][0]) if bad else ""
+    # All say the same: whichever ends first, torchrun may kill the others before they say anything.
+    raise TrainingError(run.processes.first_text(own))
 
 
 def _weights(stage: StageConfig) -> list[tuple[str, float]]:
@@ -215,8 +256,8 @@ def _weights(stage: StageConfig) -> list[tuple[str, float]]:
 
 def _not_finite(
     run: TrainingRun, stage: StageConfig, values: dict[str, float], batch: Batch
-) -> TrainingError:
-    """The error for a loss that is NaN or infinite: the step, the losses, the images."""
+) -> str:
+    """The message about a loss that is NaN or infinite: the step, the losses, the images."""
     shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
     broken = [
         name
@@ -224,10 +265,18 @@ def _not_finite(
         if not bool(torch.isfinite(image).all())
     ]
     named = broken or list(batch.names)
-    return TrainingError(
+    return (
         f"the loss of step {run.step + 1} (stage {stage.name}) is not finite: {shown}; images: "
         f"{few_of(named, _NAMED_IMAGES)}. The last checkpoint is kept; lower base_lr "
         "or check these images, and resume"
+    )
+
+
+def _scale_too_small(run: TrainingRun, stage: StageConfig) -> TrainingError:
+    return TrainingError(
+        f"the gradients of step {run.step} (stage {stage.name}) do not fit into fp16, even times "
+        f"{run.scaler.get_scale():g}, where {MIN_SCALE:g} is the least. The last checkpoint is "
+        "kept; lower base_lr and resume, or train with run.precision bf16 or fp32"
     )
 
 

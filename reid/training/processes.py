@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from reid.errors import ConfigError
+from reid.errors import ConfigError, ReidError, TrainingError
+from reid.printing import write_to
 
 T = TypeVar("T")
+
+GROUP_TIMEOUT = timedelta(minutes=15)
+"""How long a process waits for the others: longer than the first process, alone, takes to read and
+hash the training images at the start."""
+
+_FAILED, _INTERRUPTED = 1, 130  # the exit codes of ``reid.cli``
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,8 @@ class Processes:
             return
         parts = list(tensors)
         flat = torch.cat([part.reshape(-1) for part in parts])
-        dist.all_reduce(flat)
+        with self._with_others():
+            dist.all_reduce(flat)
         flat /= self.world_size
         means = torch.split(flat, [part.numel() for part in parts])
         for part, mean in zip(parts, means, strict=True):
@@ -76,15 +87,38 @@ class Processes:
         if self.world_size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values)
+        with self._with_others():
+            dist.broadcast_object_list(values)
         return values[0]
+
+    def first_text(self, text: str) -> str:
+        """The first text of all processes that is not empty, in all of them."""
+        if self.world_size == 1:
+            return text
+        texts = [""] * self.world_size
+        with self._with_others():
+            dist.all_gather_object(texts, text)
+        return next(filter(None, texts), "")
 
     def _combine(self, flag: bool) -> bool:
         if self.world_size == 1:
             return flag
         value = torch.tensor([float(flag)])
-        dist.all_reduce(value)
+        with self._with_others():
+            dist.all_reduce(value)
         return bool(value.item() > 0)
+
+    @contextmanager
+    def _with_others(self) -> Iterator[None]:
+        """Turn the error of a process that waited for one that ended into a TrainingError."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise TrainingError(
+                f"process {self.rank + 1} of {self.world_size} stops, because it lost another one. "
+                "The message of the one that failed says why; without any, it was killed, its "
+                f"machine was lost, or it did not answer for {GROUP_TIMEOUT}"
+            ) from error
 
 
 def is_first_process() -> bool:
@@ -97,7 +131,8 @@ def joined_processes(device: str) -> Iterator[Processes]:
     """Join the group that ``torchrun`` describes in the environment, if there is one.
 
     With ``device`` ``cuda`` each process takes the GPU of its local rank; with ``cpu`` no GPU is
-    used. Raises ConfigError for more processes than GPUs.
+    used. After an error the group is left as it is, because ending it waits for the others: see
+    ``LeavingAfterErrors``. Raises ConfigError for more processes than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -111,8 +146,38 @@ def joined_processes(device: str) -> Iterator[Processes]:
                 f"for process {local_rank + 1} of this machine; start fewer processes"
             )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
-    try:
-        yield Processes(dist.get_rank(), world_size, local_rank)
-    finally:
-        dist.destroy_process_group()
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
+    yield Processes(dist.get_rank(), world_size, local_rank)
+    dist.destroy_process_group()
+
+
+class LeavingAfterErrors:
+    """End this process at an error if it is one of several: the others wait for it.
+
+    Its message goes to stderr first. An orderly end would wait for the others, which wait for a
+    sum that never comes; once this process is gone, they end too.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: object
+    ) -> None:
+        if error is not None and dist.is_initialized():
+            _say_last(error)
+            os._exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
+
+
+def _say_last(error: BaseException) -> None:
+    if isinstance(error, ReidError):
+        text = f"reid: error: {' '.join(str(error).split())}\n"
+    elif isinstance(error, KeyboardInterrupt):
+        text = "reid: interrupted\n"
+    else:
+        text = "".join(traceback.format_exception(error))
+    with suppress(OSError, ValueError, AttributeError):  # a closed stderr is no reason to stay
+        write_to(sys.stderr, text)
+        sys.stderr.flush()
+        sys.stdout.flush()

@@ -57,6 +57,8 @@ class TrainingRun:
     iteration: int = 0
     batches: int = 0
     step: int = 0
+    steps_lost: int = 0
+    """Steps in a row, up to the last one, in which a loss was not finite."""
     losses: dict[str, float] = field(default_factory=dict)
     trained_images: dict[str, Tensor] = field(default_factory=dict)
     """The hashes that the checkpoint keeps."""

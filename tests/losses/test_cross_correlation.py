@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from reid.losses.cross_correlation import cross_correlation_loss
+from reid.losses.cross_correlation import (
+    CHUNK_PAIRS_FIXED,
+    cross_correlation_loss,
+    pairs_at_a_time,
+    pairs_that_fit,
+)
+from reid.losses.patch_matching import Search
 
 FIRST = torch.tensor([0, 0, 0, 1])
 SECOND = torch.tensor([1, 2, 3, 2])
@@ -156,6 +163,35 @@ def test_a_step_against_the_gradient_raises_a_positive_pairs_score() -> None:
     (gradient,) = torch.autograd.grad(before, maps)
     after = cross_correlation_loss(maps - 0.5 * gradient, *pair, **ALL)
     assert after.item() < before.item()
+
+
+def test_free_memory_chooses_how_many_pairs_a_gpu_computes_at_once() -> None:
+    search = Search(patch=5, rows=5, sigma_eps=0.01, outside_rows=True)
+    shape = (192, 32, 72, 28)  # Pool1 of the paper's images
+    gib = 2**30 // 4
+    assert [pairs_that_fit(shape, search, free) for free in (0, 4 * gib, 8 * gib)] == [1, 24, 48]
+    # However much is free, no array gets more elements than 32 bits count.
+    largest = 32 * 72 * 28 * 5 * 28
+    assert pairs_that_fit(shape, search, 1000 * gib) == (2**31 - 1) // largest
+
+
+def test_free_memory_does_not_choose_where_it_must_not_change_the_last_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OnGpu:
+        device, shape = torch.device("cuda"), (192, 32, 72, 28)
+
+        def element_size(self) -> int:
+            return 4
+
+    search = Search(patch=5, rows=5, sigma_eps=0.01, outside_rows=True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * 2**30, 16 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5 * 2**30)
+    maps: Any = OnGpu()
+    assert pairs_at_a_time(maps, search) == 48
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert pairs_at_a_time(maps, search) == CHUNK_PAIRS_FIXED
 
 
 @pytest.mark.parametrize("chunk_pairs", [1, 2, 3, 50])

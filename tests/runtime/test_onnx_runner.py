@@ -17,10 +17,12 @@ from reid.errors import ManifestError, MissingPackageError, ModelFileError
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, write_manifest
 from reid.model_file.onnx_seal import SEAL_BYTES, SEALED_KEY, SEALED_VALUE, seal_of
 from reid.model_file.preprocess import Preprocess
-from reid.runtime import open_runner
+from reid.runtime import onnx_runner, open_runner
+from reid.runtime.inputs import padded_inputs
 from reid.runtime.onnx_runner import OnnxRunner
 
 PREPROCESS = Preprocess(resize_height=6, resize_width=4, crop_height=6, crop_width=4)
+CUDA = "CUDAExecutionProvider"
 MANIFEST = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=3)
 DATA = np.random.default_rng(0).normal(size=(5, 3, 6, 4)).astype(np.float32)
 
@@ -86,6 +88,45 @@ def test_rows_are_the_graphs_at_any_batch_size(model, size):
     assert list(found) == ["embedding"]
     assert found["embedding"].dtype == np.float32
     assert np.allclose(found["embedding"], DATA[:size].mean(axis=(2, 3)), atol=1e-6)
+
+
+def test_batches_on_cuda_have_few_sizes_and_their_rows_are_those_without_padding(model):
+    with OnnxRunner(model, device="cpu") as runner:
+        session, sizes = runner._session, []
+
+        class OnGpu:
+            def run(self, names, arrays):
+                sizes.append(len(arrays["data"]))
+                return session.run(names, arrays)
+
+        runner._session, runner.on_gpu = OnGpu(), True
+        for size in (1, 3, 5, 33):
+            data = np.resize(DATA, (size, *DATA.shape[1:]))
+            found = runner.run({"data": data})["embedding"]
+            assert np.allclose(found, data.mean(axis=(2, 3)), atol=1e-6)
+    assert sizes == [1, 4, 8, 33]
+
+
+def test_only_batched_inputs_are_padded(comparison):
+    inputs = {"query": np.ones((1, 2, 3)), "gallery": np.ones((3, 2, 3)), "weight": np.ones(3)}
+    padded = padded_inputs(inputs, comparison.manifest, (1, 2, 4))
+    assert {name: len(array) for name, array in padded.items()} == {
+        "query": 1,
+        "gallery": 4,
+        "weight": 4,
+    }
+    assert padded["query"] is inputs["query"]
+
+
+def test_cuda_computes_full_float32_and_does_not_time_convolutions(monkeypatch):
+    monkeypatch.setattr(onnx_runner.onnxruntime, "get_available_providers", lambda: [CUDA])
+    monkeypatch.setattr(onnx_runner.onnxruntime, "preload_dlls", lambda: None, raising=False)
+    name, options = onnx_runner._providers("cuda")[0]
+    assert (name, options["use_tf32"], options["cudnn_conv_algo_search"]) == (
+        CUDA,
+        "0",
+        "HEURISTIC",
+    )
 
 
 def test_empty_batch_gives_no_rows(model):

@@ -11,7 +11,7 @@ from reid.errors import ModelFileError
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
 from reid.models.embedding import EmbeddingNetwork
-from reid.runtime.torch_runner import PIECE, TorchRunner
+from reid.runtime.torch_runner import PIECE, TorchRunner, _full_float32
 
 PREPROCESS = Preprocess(resize_height=6, resize_width=4, crop_height=6, crop_width=4)
 MANIFEST = Manifest("msp_cnn", "embed", PREPROCESS, output_dim=5)
@@ -205,3 +205,18 @@ def test_zero_embedding_stays_zero():
 def test_network_without_embed_is_refused():
     with pytest.raises(TypeError, match="Linear has no embed"):
         EmbeddingNetwork(nn.Linear(2, 2))
+
+
+def test_on_cuda_neither_products_nor_convolutions_use_tf32_whatever_the_process_chose():
+    """The settings exist without a GPU."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision
+    try:
+        torch.set_float32_matmul_precision("high")
+        with _full_float32(torch.device("cuda")):
+            assert (matmul.fp32_precision, conv.fp32_precision) == ("ieee", "ieee")
+        assert (matmul.allow_tf32, torch.get_float32_matmul_precision()) == (True, "high")
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        matmul.fp32_precision = before

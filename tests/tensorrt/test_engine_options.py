@@ -180,6 +180,29 @@ def test_the_inspector_leaves_a_product_of_a_named_island_in_fp32() -> None:
         check_inspected_precision(report, "fp16", ("stn",))
 
 
+def myelin(*nodes: str) -> str:
+    """The report of a half precision product, and of an FP32 one that Myelin fused of nodes."""
+    body = json.loads(inspected(("gemm", HALF, HALF), ("gemm", FLOAT, FLOAT)))
+    layers = body["Layers"]
+    layers[0] |= {"Name": "__mye1_myl0_1", "Metadata": "[ONNX Layer: fc7/Gemm]"}
+    metadata = "\x1f".join(f"[ONNX Layer: {node}]" for node in nodes)
+    layers[1] |= {"Name": "stn.theta/Gemm_myl0_2", "Metadata": metadata}
+    return json.dumps(body)
+
+
+def test_the_inspector_finds_islands_by_metadata_where_myelin_renamed_their_layers() -> None:
+    report = myelin("stn.theta/Gemm", "stn.tanh/Tanh")
+    assert "no FP32 product" in check_inspected_precision(report, "fp16", ("stn.theta",))
+    report = myelin("stn.theta/Reshape", "stn.tanh/Tanh")
+    assert "no FP32 product" in check_inspected_precision(report, "fp16", ("stn.tanh",))
+
+
+def test_a_product_outside_is_not_excused_by_an_island_in_the_same_layer_or_its_name() -> None:
+    for nodes in (["fc7/Gemm"], ["stn.theta/Gemm", "fc7/MatMul"], ["fc7/Gemm", "stn.theta/Tanh"]):
+        with pytest.raises(BuildError, match=r"1 of its .* FP32"):
+            check_inspected_precision(myelin(*nodes), "fp16", ("stn.theta",))
+
+
 def test_the_inspector_refuses_half_in_an_fp32_engine() -> None:
     report = inspected(("CaskConvolution", FLOAT, FLOAT))
     assert check_inspected_precision(report, "fp32") == "inspector: 1 layers, none FP16"

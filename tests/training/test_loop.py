@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from reid.config.settings import TrainConfig
 from reid.config.toml import config_to_toml, resolve_config
@@ -24,8 +23,6 @@ from reid.locks import locked
 from reid.model_file.opening import ModelFile
 from reid.training.checkpoint import load_checkpoint, save_checkpoint
 from reid.training.loop import _update, train
-from reid.training.processes import Processes
-from reid.training.run import TrainingRun, start_run
 from reid.types import Split
 from tests.heard import Heard, Interruption
 
@@ -137,35 +134,6 @@ def test_gradients_accumulate_over_iter_size_passes(
     train(tiny(tiny_overrides, "optimizer.iter_size=2"), people, tmp_path)
     checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
     assert (checkpoint.step, checkpoint.position[2]) == (10, 20)
-
-
-class AnotherProcess(Processes):
-    """Beside this process another one, one of whose gradients overflowed."""
-
-    def average_gradients(self, network: nn.Module) -> None:
-        next(p.grad for p in network.parameters() if p.grad is not None).view(-1)[0] = torch.inf
-
-
-def test_a_step_whose_gradients_overflow_in_another_process_is_left_out_in_this_one(
-    people: Path,
-    tiny_overrides: tuple[str, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[tuple[TrainingRun, list[torch.Tensor]]] = []
-
-    def start(*args: Any) -> tuple[TrainingRun, str]:
-        run, words = start_run(*args)
-        run.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-        run.processes = AnotherProcess()
-        seen.append((run, [p.detach().clone() for p in run.network.parameters()]))
-        return run, words
-
-    monkeypatch.setattr("reid.training.loop.start_run", start)
-    train(tiny(tiny_overrides, "stages.0.iterations=1", "stages.1.iterations=1"), people, tmp_path)
-    ((run, before),) = seen
-    assert all(map(torch.equal, run.network.parameters(), before))
-    assert run.scaler.get_scale() == 2.0
 
 
 def test_data_without_anybody_to_train_on_is_refused_before_anything_is_measured(

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
 import pytest
 import torch
 
-from reid.errors import ConfigError
-from reid.training.processes import Processes, joined_processes
+from reid.errors import ConfigError, DataError
+from reid.training.processes import (
+    GROUP_TIMEOUT,
+    LeavingAfterErrors,
+    Processes,
+    joined_processes,
+)
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +39,59 @@ def test_more_processes_than_gpus_are_refused_before_they_wait_for_each_other(
         joined_processes("cuda"),
     ):
         pass
+
+
+def test_a_process_that_fails_ends_the_others_within_seconds_and_its_error_is_shown() -> None:
+    script = (
+        "import time\n"
+        "from reid.errors import DataError\n"
+        "from reid.training.processes import joined_processes, LeavingAfterErrors\n"
+        "with LeavingAfterErrors(), joined_processes('cpu') as processes:\n"
+        "    assert processes.first_text('' if processes.is_first else 'me') == 'me'\n"
+        "    print(time.time(), flush=True)\n"
+        "    if not processes.is_first:\n"
+        "        raise DataError('door.jpg is no image')\n"
+        "    processes.any_true(True)\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**os.environ, **group, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (joined, waiting), (_, failed) = (process.communicate(timeout=120) for process in both)
+    assert time.time() - float(joined) < 20
+    assert [process.returncode for process in both] == [1, 1]
+    assert failed == "reid: error: door.jpg is no image\n"
+    assert "process 1 of 2" in waiting
+    assert "Traceback" not in waiting
+
+
+def test_a_group_is_ended_after_success_only_and_waits_for_a_limited_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[Any] = []
+    group = "reid.training.processes.dist."
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(group + "init_process_group", lambda *a, **named: calls.append(named))
+    monkeypatch.setattr(group + "get_rank", lambda: 1)
+    monkeypatch.setattr(group + "destroy_process_group", lambda: calls.append("ended"))
+    with pytest.raises(DataError), joined_processes("cpu"):
+        raise DataError("door.jpg")
+    assert calls == [{"timeout": GROUP_TIMEOUT}]
+    with joined_processes("cpu"):
+        pass
+    assert calls[2:] == ["ended"]
+
+
+def test_a_process_alone_raises_its_error() -> None:
+    with pytest.raises(DataError), LeavingAfterErrors():
+        raise DataError("door.jpg")

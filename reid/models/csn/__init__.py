@@ -12,6 +12,7 @@ CSN = Network(
     losses=("classification", "contrastive", "transform_prior"),
     graphs="reid.models.csn.graphs:pair_graphs",
     min_size=MIN_SIZE,
+    no_fixed_order="the gradient of grid_sample",
     looks=(
         Look(
             "parts",

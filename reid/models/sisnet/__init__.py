@@ -12,6 +12,7 @@ SISNET = Network(
     losses=("softmax", "triplet", "drc"),
     graphs="reid.models.sisnet.graphs:scale_graphs",
     min_size=MIN_SIZE,
+    no_fixed_order="the gradient of bilinear interpolation",
     looks=(Look("scales", "activation maps", "reid.models.sisnet.activation_maps:scales_seen"),),
     scale_agreement="reid.models.sisnet.activation_maps:MapCorrelation",
     pretrained="reid.models.sisnet.network:pretrained_backbone",
