@@ -165,7 +165,7 @@ class LeavingAfterErrors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: object
     ) -> None:
-        if error is not None and dist.is_initialized():
+        if error is not None and dist.is_initialized() and dist.get_world_size() > 1:
             _say_last(error)
             os._exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
 
