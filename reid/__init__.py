@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from reid.api.training import train as train
     from reid.deploy.api.gallery import Gallery as Gallery
     from reid.deploy.api.tracking import Tracker as Tracker
+    from reid.export.adopting.writing import adopt as adopt
     from reid.export.api import prove as prove
     from reid.export.building import build as build
 
@@ -63,6 +64,7 @@ _LAZY: Mapping[str, str] = {
     "Model": "reid.api.model:Model",
     "Run": "reid.api.training:Run",
     "Tracker": "reid.deploy.api.tracking:Tracker",
+    "adopt": "reid.export.adopting.writing:adopt",
     "build": "reid.export.building:build",
     "datasets": "reid.api.listing:datasets",
     "load": "reid.api.model:load",
@@ -102,6 +104,7 @@ __all__ = [
     "Tracker",
     "TrainingError",
     "__version__",
+    "adopt",
     "build",
     "datasets",
     "errors",

@@ -20,11 +20,11 @@ from reid.caffe.files import read_weights, write_weights
 from reid.caffe.schema import NetParameter
 from reid.config.settings import TrainConfig
 from reid.data.golden_crops import golden_crops
-from reid.deploy.bundle.golden import Golden, load_golden, save_golden
 from reid.deploy.gallery import Confirmation, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ReidError
 from reid.matching.files import load_descriptions, save_descriptions
+from reid.matching.golden import Golden, load_golden, save_golden
 from reid.model_file.manifest import (
     METADATA_KEY,
     Manifest,

@@ -11,14 +11,14 @@ from pathlib import Path
 from reid.data.golden_crops import golden_crops
 from reid.errors import ConfigError, ModelFileError, ReidError
 from reid.files import atomic_path, write_text
+from reid.matching.golden import FILE as GOLDEN_FILE
+from reid.matching.golden import FOLDER, Golden, golden_of, save_golden
 from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.opening import ModelFile
 from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
 
 from .deepstream import INFER_FILE, INFER_MODE, TRACKER_FILE, affine, infer_file, tracker_block
-from .golden import FILE as GOLDEN_FILE
-from .golden import FOLDER, Golden, golden_of, save_golden
 from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
 
 DEFAULT_BATCH = 16

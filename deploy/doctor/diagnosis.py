@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reid.matching.golden import Golden, answers_of
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray
 
-from ..bundle.golden import Golden, answers_of
 from .faults import preparations
 
 HEALTHY = 0.02

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from reid.errors import DataError, ReidError
+from reid.matching.golden import Golden, answers_of, find_golden, load_golden
 from reid.model_file.opening import ModelFile
 from reid.packages import clash
 from reid.runtime import Runner, open_runner
 from reid.types import FloatArray
 
-from ..bundle.golden import Golden, answers_of, find_golden, load_golden
 from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
 from .machine import Machine, missing, this_machine
 from .streams import find_streams

@@ -136,7 +136,7 @@ def identity_of(manifest: Manifest) -> Mapping[str, str]:
     branch = "" if manifest.stage in _USUAL_GRAPHS else f", {manifest.stage}"
     return {
         "network": manifest.network,
-        "checkpoint": manifest.checkpoint_sha256[:16] or "unknown",
+        "checkpoint": manifest.model_sha256[:16] or "unknown",
         "precision": manifest.precision,
         "output": manifest.output_meaning + branch,
         "preprocess": (

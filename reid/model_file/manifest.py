@@ -81,8 +81,9 @@ class Manifest:
     ``outputs``. ``dataset``, ``num_test_identities`` and ``split_seed`` are the split used for
     training. ``output_meaning`` and ``normalised`` describe the vector; ``precision`` is the
     graph's arithmetic (fp32, fp16). ``source_sha256`` is the hash of the file it was made from,
-    ``checkpoint_sha256`` that of the original checkpoint, and ``file_sha256`` that of the
-    described file itself, each empty if unknown.
+    ``checkpoint_sha256`` that of the original checkpoint (of a network of another program: of the
+    file that was imported), and ``file_sha256`` that of the described file itself, each empty if
+    unknown. ``static_batch`` is the batch size that the graph is fixed to; 0: any.
     """
 
     network: str
@@ -98,6 +99,7 @@ class Manifest:
     precision: str = "fp32"
     fp32_islands: tuple[str, ...] = ()
     opset: int = 0
+    static_batch: int = 0
     dataset: str = ""
     num_test_identities: int = 0
     split_seed: int = 0
@@ -110,6 +112,11 @@ class Manifest:
     """Preprocessing inside the graph (``--pixels``), which callers must not apply again."""
     parity: dict[str, Any] = field(default_factory=dict)
     """The report of the last parity run; empty if not checked."""
+
+    @property
+    def model_sha256(self) -> str:
+        """The hash that says which model it is: the checkpoint's, or else the file's own."""
+        return self.checkpoint_sha256 or self.file_sha256
 
     @property
     def input_arrays(self) -> tuple[ArraySpec, ...]:
@@ -182,8 +189,11 @@ class Manifest:
             body["engine"] = _engine_info(engine) if engine else None
             manifest = _typed(Manifest(**body))
             _require_names(manifest)
-            if manifest.output_dim < 1:
-                raise TypeError(f"output_dim must be above 0, found {manifest.output_dim}")
+            if manifest.output_dim < 1 or manifest.static_batch < 0:
+                raise TypeError(
+                    f"output_dim must be above 0 and static_batch at least 0, found "
+                    f"{manifest.output_dim} and {manifest.static_batch}"
+                )
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise ManifestError(
                 f"{where} is not a valid manifest ({error}); export the model again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,20 @@ class ModelFile:
     def sha256(self) -> str:
         """The SHA-256 of the file."""
         return sha256_of_file(self.path)
+
+    def identified(self, manifest: Manifest) -> Manifest:
+        """This file's manifest, with the file's hash if no hash says which model it is.
+
+        So two files whose manifests were written by hand are two models. Raises ModelFileError.
+        """
+        if manifest.model_sha256:
+            return manifest
+        try:
+            return dataclasses.replace(manifest, file_sha256=self.sha256)
+        except OSError as error:
+            raise ModelFileError(
+                f"{self.path} cannot be read: {error.strerror or error}"
+            ) from error
 
     def hashes(self) -> dict[str, str]:
         """File name -> SHA-256: of this file, and of the other graph of a network of pairs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -57,6 +57,19 @@ def padded_inputs(
         name: _with_zeros(array, size - count) if name in batched else array
         for name, array in arrays.items()
     }
+
+
+def batches_of(
+    arrays: Mapping[str, FloatArray], manifest: Manifest, size: int
+) -> Iterator[dict[str, FloatArray]]:
+    """Checked inputs in batches of exactly ``size`` images, the last with rows of zeros."""
+    batched = {spec.name for spec in manifest.input_arrays if spec.batched}
+    for start in range(0, batch_size(arrays, manifest), size):
+        part = {
+            name: array[start : start + size] if name in batched else array
+            for name, array in arrays.items()
+        }
+        yield padded_inputs(part, manifest, (size,))
 
 
 def _with_zeros(array: FloatArray, more: int) -> FloatArray:

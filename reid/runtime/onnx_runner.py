@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reid.errors import ManifestError, ModelFileError
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path
 from reid.model_file.onnx_seal import SEALED_KEY, damaged, has_intact_seal
@@ -17,12 +19,13 @@ from reid.packages import missing
 from reid.runtime import Runner
 from reid.runtime.inputs import (
     batch_size,
+    batches_of,
     check_device,
     checked_inputs,
     empty_outputs,
     padded_inputs,
 )
-from reid.types import FloatArray
+from reid.types import ArraySpec, FloatArray
 
 try:
     import onnxruntime
@@ -75,10 +78,11 @@ class OnnxRunner(Runner):
         path = file.path
         beside = file.manifest if file.has_manifest_beside else None
         checked = bool(beside and beside.file_sha256) or _has_intact_seal(path)
-        self._session: Any = _session(path, device, threads)
+        self._session: Any = open_session(path, device, threads)
         if not checked:
             _require_no_lost_seal(self._session, path)
-        self.manifest: Manifest = beside or _manifest_inside(self._session, path)
+        found = beside or _manifest_inside(self._session, path)
+        self.manifest: Manifest = file.identified(found)
         _check_graph(self._session, self.manifest, path)
         provider = self._session.get_providers()[0]
         if device == "cuda" and provider != _CUDA:
@@ -88,6 +92,8 @@ class OnnxRunner(Runner):
             )
         self.on_gpu = provider == _CUDA
         self.backend: str = f"onnxruntime {onnxruntime.__version__} {provider}"
+        if self.manifest.static_batch:
+            self.backend += f", {self.manifest.static_batch} image(s) at a time"
         self._path = path
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -101,24 +107,34 @@ class OnnxRunner(Runner):
         count = batch_size(arrays, self.manifest)
         if not count:
             return empty_outputs(self.manifest)
-        if self.on_gpu:
-            arrays = padded_inputs(arrays, self.manifest, SIZES_ON_GPU)
-        specs = self.manifest.output_arrays
-        try:
-            outputs = self._session.run([spec.name for spec in specs], arrays)
-        except ORT_ERRORS as error:
-            raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
+        if size := self.manifest.static_batch:
+            parts = batches_of(arrays, self.manifest, size)
+            outputs = [np.concatenate(rows) for rows in zip(*map(self._run, parts), strict=True)]
+        elif self.on_gpu:
+            outputs = self._run(padded_inputs(arrays, self.manifest, SIZES_ON_GPU))
+        else:
+            outputs = self._run(arrays)
         return {
             spec.name: output[:count] if spec.batched else output
-            for spec, output in zip(specs, outputs, strict=True)
+            for spec, output in zip(self.manifest.output_arrays, outputs, strict=True)
         }
+
+    def _run(self, arrays: Mapping[str, FloatArray]) -> list[FloatArray]:
+        """The manifest's outputs, in order; the graph may have others. Raises ModelFileError."""
+        names = [spec.name for spec in self.manifest.output_arrays]
+        try:
+            found: list[FloatArray] = self._session.run(names, dict(arrays))
+        except ORT_ERRORS as error:
+            raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
+        return found
 
     def close(self) -> None:
         """Release the session; may be called twice."""
         self._session = None
 
 
-def _session(path: Path, device: str, threads: int) -> Any:
+def open_session(path: Path, device: str, threads: int) -> Any:
+    """ONNX Runtime's session of any ONNX file. Raises ModelFileError."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads
@@ -181,26 +197,52 @@ def _manifest_inside(session: Any, path: Path) -> Manifest:
     if text is None:
         raise ManifestError(
             f"{path} was not exported by this toolkit: no {manifest_path(path).name} beside it "
-            "and no manifest inside it; export it with `reid export`"
+            "and no manifest inside it; export it with `reid export`, or take a network of another "
+            "program in with `reid import-onnx`"
         )
     return Manifest.from_json(text, f"the manifest inside {path}")
 
 
 def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
-    """Check that the manifest describes the graph's arrays. Raises ManifestError."""
-    expected = {
-        spec.name: (spec.batched, [*spec.shape])
-        for spec in (*manifest.input_arrays, *manifest.output_arrays)
-    }
+    """Check that the graph has the manifest's arrays; it may have other outputs.
+
+    Raises ManifestError.
+    """
+    inputs, outputs = (
+        {value.name: [*value.shape] for value in values}
+        for values in (session.get_inputs(), session.get_outputs())
+    )
+    wanted = {spec.name for spec in manifest.output_arrays}
+    shapes = inputs | {name: shape for name, shape in outputs.items() if name in wanted}
+    specs = (*manifest.input_arrays, *manifest.output_arrays)
+    if {spec.name for spec in specs} == shapes.keys() and all(
+        _has_form(shapes[spec.name], spec, manifest.static_batch) for spec in specs
+    ):
+        return
+    expected = {spec.name: (spec.batched, [*spec.shape]) for spec in specs}
     found = {
-        value.name: (not isinstance([*value.shape, 1][0], int), [*value.shape][1:])
-        for value in (*session.get_inputs(), *session.get_outputs())
+        name: (not isinstance([*shape, 1][0], int), shape[1:])
+        for name, shape in {**inputs, **outputs}.items()
     }
-    if found != expected:
-        raise ManifestError(
-            f"{path}: the manifest describes {_listed(expected)}, the graph has "
-            f"{_listed(found)}; copy the file and its .json together, or export again"
+    raise ManifestError(
+        f"{path}: the manifest describes {_listed(expected)}, the graph has "
+        f"{_listed(found)}; copy the file and its .json together, or export again"
+    )
+
+
+def _has_form(shape: list[Any], spec: ArraySpec, static_batch: int) -> bool:
+    """Whether a graph's array of this shape, with names for free sizes, can be ``spec``'s."""
+    first, sizes = [*shape, 1][0], shape[1:]
+    fixed = isinstance(first, int)
+    batch_fits = fixed != spec.batched or (spec.batched and first == static_batch)
+    return (
+        batch_fits
+        and len(sizes) == len(spec.shape)
+        and all(
+            size == own or not isinstance(size, int)
+            for size, own in zip(sizes, spec.shape, strict=True)
         )
+    )
 
 
 def _listed(shapes: Mapping[str, tuple[bool, list[int]]]) -> str:

@@ -48,7 +48,7 @@ class TensorRtRunner(Runner):
         self._closed = False
         self._graphs = False
         self._lanes: list[Lane] = []
-        self.manifest = file.manifest
+        self.manifest = file.identified(file.manifest)
         self._info = info = engine_info(self.manifest, self._path)
         check_device(device)
         if device == "cpu":

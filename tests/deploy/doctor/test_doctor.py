@@ -19,18 +19,18 @@ import pytest
 
 from reid.cli import main
 from reid.data.golden_crops import golden_crops
-from reid.deploy.bundle.golden import (
+from reid.deploy.doctor import examination
+from reid.deploy.doctor.diagnosis import error_of, worst
+from reid.deploy.doctor.examination import examine, load_answers
+from reid.deploy.doctor.machine import Machine, is_installed, missing, this_machine
+from reid.errors import DataError
+from reid.matching.golden import (
     FOLDER,
     Golden,
     answers_of,
     golden_of,
     save_golden,
 )
-from reid.deploy.doctor import examination
-from reid.deploy.doctor.diagnosis import error_of, worst
-from reid.deploy.doctor.examination import examine, load_answers
-from reid.deploy.doctor.machine import Machine, is_installed, missing, this_machine
-from reid.errors import DataError
 from reid.model_file.manifest import EngineInfo, read_manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runner, tensorrt_module, tensorrt_runner
@@ -528,8 +528,8 @@ def test_answers_that_are_no_array_are_one_line(
 def test_without_opencv_the_command_gives_the_line_that_installs_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    for name in ("doctor.examination", "bundle.golden"):
-        monkeypatch.delitem(sys.modules, f"reid.deploy.{name}")
+    for name in ("deploy.doctor.examination", "matching.golden"):
+        monkeypatch.delitem(sys.modules, f"reid.{name}")
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert main(["doctor", str(served.file())]) == 1
     assert 'cv2 is not installed: pip install "opencv-python' in capsys.readouterr().err

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from reid.data.golden_crops import golden_crops
-from reid.deploy.bundle.golden import (
+from reid.errors import DataError, ModelFileError
+from reid.matching.golden import (
     EARLIER,
     FILE,
     FOLDER,
@@ -24,7 +25,6 @@ from reid.deploy.bundle.golden import (
     load_golden,
     save_golden,
 )
-from reid.errors import DataError, ModelFileError
 from reid.runtime import open_runner
 from reid.types import ArraySpec
 from tests.deploy.conftest import Served
