@@ -65,6 +65,7 @@ def build(
     with reporting(progress) as reporter, named_packages(), ExitStack() as stack:
         reference = opened(stack, source, "cpu")
         files = _files_of(source, reference)
+        _refuse_static(files)
         if len(files) > 1 and folder.suffix.lower() in ENGINE_SUFFIXES:
             raise BuildError(
                 f"{source.path} is one of two files, which are both built; expected a folder to "
@@ -88,7 +89,7 @@ def build(
 
 def _onnx_file(path: Path) -> ModelFile:
     """The ONNX file at ``path``. Raises BuildError for anything else."""
-    expected = "expected an .onnx file that `reid export` wrote"
+    expected = "expected an .onnx file that `reid export` or `reid import-onnx` wrote"
     suffix = path.suffix.lower()
     if suffix in ENGINE_SUFFIXES:
         raise BuildError(f"{path} is an engine already; {expected}, to build an engine from")
@@ -110,6 +111,16 @@ def _files_of(source: ModelFile, reference: Mapping[str, Runner]) -> dict[Path, 
     paths = [source.path, source.partner(graph)]
     manifests = [runner.manifest for runner in reference.values()]
     return {path: found for path, found in zip(paths, manifests, strict=False) if path is not None}
+
+
+def _refuse_static(files: Mapping[Path, Manifest]) -> None:
+    """Raise BuildError for a graph with a fixed batch size: an engine's profile gives a range."""
+    for path, manifest in files.items():
+        if manifest.static_batch:
+            raise BuildError(
+                f"{path} is fixed to batches of {manifest.static_batch}; export the network with a "
+                "dynamic batch where it was trained, and import that file: reid import-onnx"
+            )
 
 
 def _require_fp16(files: Mapping[Path, Manifest]) -> None:

@@ -45,6 +45,7 @@ STEPS = {
 NO_TORCH = (
     *("reid.deploy", "reid.runtime.onnx_runner", "reid.runtime.tensorrt_runner"),
     "reid.export.building",
+    "reid.export.adopting",
 )
 TORCH = ("torch", "torchvision")
 

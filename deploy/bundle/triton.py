@@ -78,12 +78,12 @@ def model_name(manifest: Manifest) -> str:
 def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str:
     """``config.pbtxt``, protobuf text of inference.ModelConfig.
 
-    A graph with an array without a batch axis (the query of ``compare``) is configured without
-    Triton's batching, with explicit sizes.
+    A graph with an array without a batch axis (the query of ``compare``), or with a fixed batch
+    size, is configured without Triton's batching, with explicit sizes.
     """
     manifest = models[0].manifest
     specs = (*manifest.input_arrays, *manifest.output_arrays)
-    batching = all(spec.batched for spec in specs)
+    batching = all(spec.batched for spec in specs) and not manifest.static_batch
     kind = "plan" if manifest.engine else "onnx"
     lines = [
         f"name: {_quoted(name)}",
@@ -92,7 +92,7 @@ def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str
         f"default_model_filename: {_quoted(models[0].name)}",
     ]
     for field, arrays in (("input", manifest.input_arrays), ("output", manifest.output_arrays)):
-        lines += [_array(field, spec, batching) for spec in arrays]
+        lines += [_array(field, spec, batching, manifest.static_batch) for spec in arrays]
     if batching:
         lines.append(_dynamic_batching(manifest, max_batch))
     profiles = _profiles(manifest)
@@ -119,10 +119,10 @@ def _instance_group(profiles: int) -> str:
     return f"instance_group {{ count: 1 kind: KIND_GPU profile: [ {indices} ] }}"
 
 
-def _array(field: str, spec: ArraySpec, batching: bool) -> str:
+def _array(field: str, spec: ArraySpec, batching: bool, static_batch: int) -> str:
     sizes = list(spec.shape)
     if not batching:
-        sizes.insert(0, -1 if spec.batched else 1)
+        sizes.insert(0, (static_batch or -1) if spec.batched else 1)
     # A scalar per image has no dimension, and Triton needs one.
     reshape = ""
     if not sizes:

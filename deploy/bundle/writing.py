@@ -154,7 +154,13 @@ def _opened(model: Path) -> tuple[Path, Manifest]:
 
 
 def _batch(manifest: Manifest, asked: int | None) -> int:
-    """The largest batch. Raises ConfigError for more than an engine takes."""
+    """The largest batch. Raises ConfigError for more than an engine or a graph takes."""
+    if static := manifest.static_batch:
+        if asked not in (None, static):
+            raise ConfigError(
+                f"the graph is fixed to batches of {static}, found --batch {asked}; leave it out"
+            )
+        return static
     largest = manifest.engine.largest_batch if manifest.engine else asked or DEFAULT_BATCH
     if asked is not None and asked > largest:
         raise ConfigError(

@@ -49,9 +49,9 @@ def content_of(path: Path, input_name: str) -> Content:
                         nodes.append(_node(_part(part)))
                     elif inner == _INITIALIZER:
                         half = half or (2, _FLOAT16) in _fields(_part(part))
+        return Content(opset, "fp16" if half else "fp32", _first(nodes, input_name))
     except (IndexError, OSError, UnicodeDecodeError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read as an ONNX file: {error}") from error
-    return Content(opset, "fp16" if half else "fp32", _first(nodes, input_name))
 
 
 def _first(nodes: list[tuple[str, list[str], list[str]]], name: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from reid.data.synthetic.people import random_appearance
@@ -17,10 +19,11 @@ LOWEST = 0.65
 ``separation``. OSNet x0.25 has 0.80, and 0.43 to 0.48 with mean or std of another range."""
 
 
-def synthetic_people(seed: int = 3) -> list[Image]:
+@cache
+def synthetic_people(seed: int = 3) -> tuple[Image, ...]:
     """Each of ``PEOPLE`` in each of ``CAMERAS``, person by person: (H, W, 3) uint8 BGR."""
     cameras = make_cameras(CAMERAS, np.random.default_rng(seed))
-    return [
+    return tuple(
         photograph(
             camera,
             random_appearance(np.random.default_rng((seed, person))),
@@ -28,7 +31,7 @@ def synthetic_people(seed: int = 3) -> list[Image]:
         )
         for person in range(PEOPLE)
         for number, camera in enumerate(cameras)
-    ]
+    )
 
 
 def separation(vectors: FloatArray) -> float:

@@ -249,7 +249,7 @@ def _stage(source: Path, model: Path, manifest: Manifest) -> tuple[float, list[s
 
 def _separation(runner: Runner, preprocess: Preprocess) -> float:
     manifest = runner.manifest
-    outputs = runner.run({manifest.input_name: preprocess.batch(synthetic_people())})
+    outputs = runner.run({manifest.input_name: preprocess.batch([*synthetic_people()])})
     return separation(outputs[manifest.output_name])
 
 
@@ -272,7 +272,10 @@ def _mend(runner: Runner, share: float) -> str:
 
 
 def _move(staging: Path, folder: Path) -> None:
-    """Move what was staged into the folder, the manifest last: no reader sees one of another."""
+    """Move what was staged into the folder, the manifest last.
+
+    Where it stops half-way, the manifest there is an earlier one, whose hash refuses the file.
+    """
     golden = folder / GOLDEN_FOLDER
     golden.mkdir(exist_ok=True)
     paths: Sequence[Path] = sorted((staging / GOLDEN_FOLDER).iterdir())

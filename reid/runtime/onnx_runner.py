@@ -212,17 +212,21 @@ def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
         {value.name: [*value.shape] for value in values}
         for values in (session.get_inputs(), session.get_outputs())
     )
-    wanted = {spec.name for spec in manifest.output_arrays}
-    shapes = inputs | {name: shape for name, shape in outputs.items() if name in wanted}
-    specs = (*manifest.input_arrays, *manifest.output_arrays)
-    if {spec.name for spec in specs} == shapes.keys() and all(
-        _has_form(shapes[spec.name], spec, manifest.static_batch) for spec in specs
+    takes, gives = manifest.input_arrays, manifest.output_arrays
+    static = manifest.static_batch
+    if (
+        {spec.name for spec in takes} == inputs.keys()
+        and {spec.name for spec in gives} <= outputs.keys()
+        and all(_fits(inputs[spec.name], spec, static) for spec in takes)
+        and all(_may_give(outputs[spec.name], spec) for spec in gives)
     ):
         return
-    expected = {spec.name: (spec.batched, [*spec.shape]) for spec in specs}
+    expected = {
+        spec.name: (spec.batched and not static, [*spec.shape]) for spec in (*takes, *gives)
+    }
     found = {
         name: (not isinstance([*shape, 1][0], int), shape[1:])
-        for name, shape in {**inputs, **outputs}.items()
+        for name, shape in (inputs | outputs).items()
     }
     raise ManifestError(
         f"{path}: the manifest describes {_listed(expected)}, the graph has "
@@ -230,11 +234,13 @@ def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
     )
 
 
-def _has_form(shape: list[Any], spec: ArraySpec, static_batch: int) -> bool:
+def _fits(shape: list[Any], spec: ArraySpec, static_batch: int = 0) -> bool:
     """Whether a graph's array of this shape, with names for free sizes, can be ``spec``'s."""
     first, sizes = [*shape, 1][0], shape[1:]
-    fixed = isinstance(first, int)
-    batch_fits = fixed != spec.batched or (spec.batched and first == static_batch)
+    if not isinstance(first, int):
+        batch_fits = spec.batched
+    else:
+        batch_fits = first == static_batch if spec.batched else True
     return (
         batch_fits
         and len(sizes) == len(spec.shape)
@@ -243,6 +249,12 @@ def _has_form(shape: list[Any], spec: ArraySpec, static_batch: int) -> bool:
             for size, own in zip(sizes, spec.shape, strict=True)
         )
     )
+
+
+def _may_give(shape: list[Any], spec: ArraySpec) -> bool:
+    """The same for an output, whose shape and batch a program may have written down wrongly or not
+    at all: what counts there is what a run gives."""
+    return not shape or _fits(["N" if spec.batched else shape[0], *shape[1:]], spec)
 
 
 def _listed(shapes: Mapping[str, tuple[bool, list[int]]]) -> str:
