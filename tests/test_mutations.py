@@ -25,13 +25,7 @@ from reid.deploy.gallery.opening import open_gallery
 from reid.errors import ReidError
 from reid.matching.files import load_descriptions, save_descriptions
 from reid.matching.golden import Golden, load_golden, save_golden
-from reid.model_file.manifest import (
-    METADATA_KEY,
-    Manifest,
-    manifest_path,
-    read_manifest,
-    write_manifest,
-)
+from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
 from reid.model_file.onnx_seal import SEALED_KEY, SEALED_VALUE, seal_of
 from reid.model_file.preprocess import Preprocess
 from reid.runtime.onnx_runner import OnnxRunner
@@ -179,14 +173,6 @@ def onnx_alone(folder: Path) -> Kind:
     return Kind(file, read)
 
 
-def manifest(folder: Path) -> Kind:
-    file = folder / "model.onnx"
-    file.write_bytes(b"graph")
-    preprocess = Preprocess(mean=(1.5, 2.25, 100.0))
-    write_manifest(file, Manifest("msp_cnn", "embed", preprocess, dataset="folder", split_seed=3))
-    return Kind(manifest_path(file), lambda: digest(read_manifest(file)))
-
-
 def caffemodel(folder: Path) -> Kind:
     net = NetParameter(name="small")
     layer = net.layer.add(name="fc", type="InnerProduct", bottom=["data"], top=["fc"])
@@ -228,7 +214,7 @@ def checkpoint(folder: Path) -> Kind:
 
 KINDS = (
     *(segment, head, confirmations, index, features),
-    *(checkpoint, onnx_alone, manifest, caffemodel, golden),
+    *(checkpoint, onnx_alone, caffemodel, golden),
 )
 
 

@@ -52,7 +52,9 @@ def image_hashes(
 
 @dataclass(frozen=True, slots=True)
 class TrainedImages:
-    """Hashes that a model keeps of its training images; no image or name can be read from them.
+    """Hashes that a model keeps of its training images and people, in place of bytes and names.
+
+    Who has an image or a name can find out whether it was trained on; nothing else can be read.
 
     ``images`` are hashes of files, ``people`` those of ``people_hashes``.
     """

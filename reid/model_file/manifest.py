@@ -7,7 +7,6 @@ contract: a program needs nothing else to use the file correctly.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,6 @@ from reid.types import ArraySpec
 FORMAT_VERSION = 1
 METADATA_KEY = "reid.manifest"
 """Key of the JSON in an ONNX file's ``metadata_props``."""
-CONTENT_SHA256 = "content_sha256"
-"""Key of the hash of all else, in the JSON beside a file; one written by hand has none."""
 
 
 class BatchProfile(NamedTuple):
@@ -148,10 +145,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """Stable, indented JSON."""
-        return _text(self._body())
-
-    def _body(self) -> dict[str, Any]:
-        return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        body = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(body, indent=2, sort_keys=False) + "\n"
 
     @staticmethod
     def from_json(text: str, where: str) -> Manifest:
@@ -165,8 +160,6 @@ class Manifest:
                 f"{where}: expected a JSON object, found {type(body).__name__}; export the model "
                 "again"
             )
-        stated = body.pop(CONTENT_SHA256, None)
-        found = _hash_of(body) if stated is not None else None
         version = body.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ManifestError(
@@ -191,34 +184,14 @@ class Manifest:
             _require_names(manifest)
             if manifest.output_dim < 1 or manifest.static_batch < 0:
                 raise TypeError(
-                    f"output_dim must be above 0 and static_batch at least 0, found "
+                    "output_dim must be above 0 and static_batch at least 0, found "
                     f"{manifest.output_dim} and {manifest.static_batch}"
                 )
+            return manifest
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise ManifestError(
                 f"{where} is not a valid manifest ({error}); export the model again"
             ) from None
-        if stated != found:
-            raise ManifestError(
-                f"{where} was changed after it was written: its {CONTENT_SHA256} is "
-                f"{printable(stated)[:12]}..., which its content has not; restore it or export the "
-                f"model again; if you changed it on purpose, remove its line {CONTENT_SHA256}"
-            )
-        return manifest
-
-
-def _text(body: dict[str, Any]) -> str:
-    return json.dumps(body, indent=2, sort_keys=False) + "\n"
-
-
-def _hash_of(body: dict[str, Any]) -> str:
-    """Of the values, however their JSON is laid out."""
-    try:
-        as_read = json.loads(json.dumps(body))
-        text = json.dumps(as_read, sort_keys=True, separators=(",", ":"))
-    except RecursionError:
-        text = ""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _preprocess(item: Any) -> Preprocess:
@@ -274,13 +247,9 @@ def manifest_path(model_path: Path) -> Path:
 
 
 def write_manifest(model_path: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest beside ``model_path``, with the file's hash; return that manifest.
-
-    The JSON ends with a hash of its own content.
-    """
+    """Write the manifest beside ``model_path``, with the file's hash; return that manifest."""
     stamped = dataclasses.replace(manifest, file_sha256=sha256_of_file(model_path))
-    body = stamped._body()
-    write_text(manifest_path(model_path), _text({**body, CONTENT_SHA256: _hash_of(body)}))
+    write_text(manifest_path(model_path), stamped.to_json())
     return stamped
 
 

@@ -243,19 +243,3 @@ def test_the_manifest_of_the_file_before_is_recognised_and_writing_again_mends_i
     assert read_manifest(file, check_hash=False).network == MANIFEST.network
     write_manifest(file, MANIFEST)
     assert read_manifest(file).network == MANIFEST.network
-
-
-def test_a_value_changed_by_hand_is_refused_until_the_hash_is_removed(tmp_path: Path) -> None:
-    file = tmp_path / "model.onnx"
-    file.write_bytes(b"model")
-    write_manifest(file, MANIFEST)
-    body = json.loads(manifest_path(file).read_text())
-    manifest_path(file).write_text(json.dumps(body, separators=(",", ":")))
-    assert read_manifest(file).split_seed == 3  # laid out otherwise, which changes nothing
-    body["split_seed"] = 4
-    manifest_path(file).write_text(json.dumps(body))
-    with pytest.raises(ManifestError, match=r"model\.onnx\.json .*remove its line content_sha256"):
-        read_manifest(file)
-    del body["content_sha256"]
-    manifest_path(file).write_text(json.dumps(body))
-    assert read_manifest(file).split_seed == 4
