@@ -62,7 +62,7 @@ COMMANDS: Mapping[str, Entry] = {
         "reid.export.commands:build", "Build an ONNX file's TensorRT engine, without PyTorch."
     ),
     "import-onnx": Entry(
-        "reid.export.commands:import_onnx", "Take in an ONNX file of another program."
+        "reid.export.adopting.commands:import_onnx", "Take in an ONNX file of another program."
     ),
     "import-caffe": Entry(
         "reid.export.commands:import_caffe", "Make a run folder from Caffe weights."
