@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reid.errors import ConfigError, nearest
 from reid.model_file.preprocess import MAX_EDGE, Preprocess
@@ -39,6 +40,13 @@ class Wanted:
     resize: str | Size = ""
     crop: str | Size = ""
     interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "resize", "crop"):
+            value: Any = getattr(self, name)
+            if not isinstance(value, str):  # lists and arrays too, or one number
+                plain = tuple(value) if isinstance(value, Iterable) else (value,)
+                object.__setattr__(self, name, plain)
 
 
 def chosen_preprocess(
