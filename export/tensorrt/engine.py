@@ -242,7 +242,8 @@ def _proof(
     # sizes prove nothing.
     weighable = not (options.version_compatible or options.strip_weights)
     if not inspected and weighable:
-        words.append(check_plan_size(len(plan), num_weights, source.precision))
+        num_profiles = len(options.profiles)
+        words.append(check_plan_size(len(plan), num_weights, source.precision, num_profiles))
     words.append(inspected or NOT_INSPECTED)
     return "; ".join(word for word in words if word)
 

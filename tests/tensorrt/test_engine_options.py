@@ -221,6 +221,8 @@ def test_a_plan_as_heavy_as_fp32_weights_is_not_fp16() -> None:
     with pytest.raises(BuildError, match="FP32 weights"):
         check_plan_size(27_749_108, weights, "fp16")
     assert check_plan_size(10**8, 1000, "fp16") == ""
+    # 10 MiB in FP32: the code of two profiles may take as much.
+    assert check_plan_size(10 << 20, (10 << 20) // 4, "fp16", num_profiles=2) == ""
 
 
 def test_progress_of_nested_phases_only_grows() -> None:
