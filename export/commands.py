@@ -28,7 +28,8 @@ _ENGINE_FLAGS = (
         multiple=True,
         metavar="MIN-OPT-MAX",
         help="Batch sizes of an optimisation profile, instead of the three options above. Repeat "
-        "for several profiles; the first is trtexec's --profile=0.",
+        "for several profiles; the first is trtexec's --profile=0.  [default: 1-8-32 and "
+        "33-128-256; on a Jetson 1-8-32]",
     ),
     click.option(
         "--timingCacheFile",
@@ -85,7 +86,8 @@ def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from .tensorrt.options import EngineOptions, profile_from_text
 
-        if profiles and _given("min_batch", "opt_batch", "max_batch"):
+        sizes_given = _given("min_batch", "opt_batch", "max_batch")
+        if profiles and sizes_given:
             raise click.UsageError(
                 "--profile replaces --minBatch, --optBatch and --maxBatch; give one kind"
             )
@@ -93,7 +95,7 @@ def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         first, *more = map(profile_from_text, asked)
         builder_options = EngineOptions(
             *first,
-            more_profiles=tuple(more),
+            more_profiles=tuple(more) if profiles or sizes_given else None,
             timing_cache_file=timing_cache,
             builder_optimization_level=level,
             mem_pool_size_mib=workspace_mib,

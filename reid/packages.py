@@ -19,7 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("cpu", "gpu"),
     "onnxruntime": ("cpu", "gpu", "edge"),
     "onnxscript": ("cpu", "gpu"),
-    "pycuda": ("gpu",),
+    "pycuda": ("pycuda",),
     "pymilvus": ("milvus",),
     "safetensors": ("cpu", "gpu", "edge"),
     "tensorboardX": ("cpu", "gpu"),

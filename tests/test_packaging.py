@@ -97,6 +97,15 @@ def test_the_edge_and_the_base_install_bring_no_torch(pyproject: dict[str, Any])
     assert not any(line.startswith("torch") for line in pyproject["project"]["dependencies"])
 
 
+def test_cuda_python_comes_with_the_gpu_install_and_pycuda_only_where_it_is_asked_for(
+    pyproject: dict[str, Any],
+) -> None:
+    """pycuda has no wheels: an install of [gpu] needs no compiler."""
+    extras = pyproject["project"]["optional-dependencies"]
+    assert "cuda-python" in requirements("gpu", pyproject)
+    assert [extra for extra in extras if "pycuda" in requirements(extra, pyproject)] == ["pycuda"]
+
+
 def test_the_extra_named_for_a_missing_package_has_it(pyproject: dict[str, Any]) -> None:
     for package, extras in EXTRAS.items():
         name = {**OPENCV, **DISTRIBUTIONS}.get(package, package)

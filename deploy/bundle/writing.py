@@ -53,7 +53,8 @@ def bundle_deepstream(
             f"{manifest.precision!r}; export it again"
         )
     affine(manifest.preprocess)
-    size = _batch(manifest, batch)
+    # nvinfer and the tracker run an engine on its first optimisation profile only.
+    size = _batch(manifest, manifest.engine.max_batch if manifest.engine else None, batch)
     golden = golden_of_model(file, manifest, reference)
     told_of = [out / name for name in (TRACKER_FILE, INFER_FILE)] + [out / FOLDER / GOLDEN_FILE]
     copied = _copied(file, manifest, out / file.name, told_of)
@@ -81,7 +82,7 @@ def bundle_triton(
     """
     named = triton_models([_opened(model) for model in models])
     manifest = named[0].manifest
-    size = min(_batch(one.manifest, batch) for one in named)
+    size = min(_batch(one.manifest, _largest(one.manifest), batch) for one in named)
     name = name or model_name(manifest)
     if Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"a model's name is the name of one folder, found {name!r}")
@@ -153,7 +154,11 @@ def _opened(model: Path) -> tuple[Path, Manifest]:
     return file.path, manifest
 
 
-def _batch(manifest: Manifest, asked: int | None) -> int:
+def _largest(manifest: Manifest) -> int | None:
+    return manifest.engine.largest_batch if manifest.engine else None
+
+
+def _batch(manifest: Manifest, of_engine: int | None, asked: int | None) -> int:
     """The largest batch. Raises ConfigError for more than an engine or a graph takes."""
     if static := manifest.static_batch:
         if asked not in (None, static):
@@ -161,7 +166,7 @@ def _batch(manifest: Manifest, asked: int | None) -> int:
                 f"the graph is fixed to batches of {static}, found --batch {asked}; leave it out"
             )
         return static
-    largest = manifest.engine.largest_batch if manifest.engine else asked or DEFAULT_BATCH
+    largest = of_engine or asked or DEFAULT_BATCH
     if asked is not None and asked > largest:
         raise ConfigError(
             f"the engine takes batches of {largest} at most, found --batch {asked}; build it with "

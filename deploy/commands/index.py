@@ -64,7 +64,8 @@ if TYPE_CHECKING:
 @click.option(
     "--batch",
     type=options.BATCH,
-    help="Images per call of the network (default: 64, or 128 for one that compares pairs).",
+    help="Images per call of the network (default: 64, or 128 for one that compares pairs; with an "
+    "engine for larger batches its largest, up to 256).",
 )
 @options.device
 @options.threads

@@ -16,7 +16,7 @@ from reid.errors import BuildError, MissingPackageError, ModelFileError, ReidErr
 from reid.files import check_writable, sha256_of_file, write_atomically
 from reid.model_file.manifest import EngineInfo, Manifest, read_manifest, write_manifest
 from reid.progress import SILENT, Reporter
-from reid.runtime.device_memory import open_device
+from reid.runtime.device_memory import Device, open_device
 from reid.runtime.tensorrt_module import (
     FLAVOURS,
     captured_log,
@@ -81,6 +81,7 @@ def build_engine(
         raise BuildError(f"{onnx_path}: no such file; export the checkpoint to ONNX first")
     source = source or read_manifest(onnx_path)
     trt, info = _builder_here(options)
+    options = dataclasses.replace(options, more_profiles=info.more_profiles)
     log = captured_log(trt)
     builder = _new_builder(trt)
     network, parser = _parsed(trt, builder, log, onnx_path)
@@ -134,7 +135,11 @@ def _target_of(trt: Any, flavour: str, options: EngineOptions) -> EngineInfo:
     if flavour == "tensorrt_rtx":
         architecture = "rtx"
     else:
-        major, minor = _compute_capability()
+        gpu = _gpu()
+        if gpu.integrated and options.more_profiles is None:
+            # Large batches gain little on a small GPU, and take memory that the CPU needs.
+            options = dataclasses.replace(options, more_profiles=())
+        major, minor = gpu.compute_capability
         architecture = "ampere_plus" if level == "ampere+" else f"sm{major}{minor}"
     return EngineInfo(
         gpu_architecture=architecture,
@@ -146,14 +151,14 @@ def _target_of(trt: Any, flavour: str, options: EngineOptions) -> EngineInfo:
         hardware_compatible=level != "none",
         version_compatible=options.version_compatible,
         stripped=options.strip_weights,
-        more_profiles=options.more_profiles,
+        more_profiles=options.profiles[1:],
     )
 
 
-def _compute_capability() -> tuple[int, int]:
-    """Compute capability of the GPU on which the builder times kernels."""
+def _gpu() -> Device:
+    """The GPU on which the builder times kernels."""
     try:
-        return open_device().compute_capability
+        return open_device()
     except ModelFileError as error:
         raise BuildError(f"{NO_GPU} ({error})") from error
 
@@ -237,7 +242,8 @@ def _proof(
     # sizes prove nothing.
     weighable = not (options.version_compatible or options.strip_weights)
     if not inspected and weighable:
-        words.append(check_plan_size(len(plan), num_weights, source.precision))
+        num_profiles = len(options.profiles)
+        words.append(check_plan_size(len(plan), num_weights, source.precision, num_profiles))
     words.append(inspected or NOT_INSPECTED)
     return "; ".join(word for word in words if word)
 

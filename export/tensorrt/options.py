@@ -38,6 +38,10 @@ TensorRT 11."""
 
 MAX_BUILDER_LEVEL = 5
 
+DEFAULT_PROFILE = BatchProfile(1, 8, 32)
+LARGE_PROFILE = BatchProfile(33, 128, 256)
+"""The second profile by default: what one for 8 images at once leaves unused of a large GPU."""
+
 SUFFIXES = (".engine", ".plan")
 
 
@@ -48,12 +52,14 @@ class EngineOptions:
     ``flavour`` is ``auto``, ``tensorrt`` (for this machine's GPU) or ``tensorrt_rtx`` (ahead of
     time, no GPU needed). ``no_tf32`` keeps the products of an FP32 engine at full precision, as
     the FP32 parity limits require; TensorRT's own default is TF32 (10 bits of mantissa, as
-    FP16) if the GPU supports it. Raises ConfigError for a value out of range.
+    FP16) if the GPU supports it. ``more_profiles`` None is ``LARGE_PROFILE`` beside the default
+    batch sizes, except on a GPU that uses the CPU's memory, and none beside others. Raises
+    ConfigError for a value out of range.
     """
 
-    min_batch: int = 1
-    opt_batch: int = 8
-    max_batch: int = 32
+    min_batch: int = DEFAULT_PROFILE.min_batch
+    opt_batch: int = DEFAULT_PROFILE.opt_batch
+    max_batch: int = DEFAULT_PROFILE.max_batch
     timing_cache_file: Path | None = None
     builder_optimization_level: int | None = None
     mem_pool_size_mib: int | None = None
@@ -62,12 +68,14 @@ class EngineOptions:
     strip_weights: bool = False
     no_tf32: bool = True
     flavour: str = "auto"
-    more_profiles: tuple[BatchProfile, ...] = ()
+    more_profiles: tuple[BatchProfile, ...] | None = None
 
     @property
     def profiles(self) -> tuple[BatchProfile, ...]:
         """All optimisation profiles; the first is ``min_batch``, ``opt_batch``, ``max_batch``."""
         first = BatchProfile(self.min_batch, self.opt_batch, self.max_batch)
+        if self.more_profiles is None:
+            return (first, LARGE_PROFILE) if first == DEFAULT_PROFILE else (first,)
         return (first, *self.more_profiles)
 
     def __post_init__(self) -> None:

@@ -20,8 +20,8 @@ TYPE_NAMES = {"fp32": "FLOAT", "fp16": "HALF"}
 """Precision in the manifest -> name in ``tensorrt.DataType``."""
 
 MIN_TELLING_BYTES = 8 << 20
-"""Below this size of the FP32 weights the plan's size proves nothing, because the plan's code is
-as large."""
+"""Below this size of the FP32 weights, for each profile, the plan's size proves nothing, because
+the plan's code is as large."""
 
 MAX_FP16_SHARE = 0.8
 """Limit on an FP16 plan's size as a share of the FP32 weights: FP16 weights are 0.5, and the
@@ -182,14 +182,15 @@ def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, list) else ()
 
 
-def check_plan_size(num_bytes: int, num_weights: int, precision: str) -> str:
+def check_plan_size(num_bytes: int, num_weights: int, precision: str, num_profiles: int = 1) -> str:
     """Compare a plan's size with that of its weights in FP32; return the evidence as text.
 
-    Empty if there are too few weights to decide. Raises BuildError if an FP16 plan is as large
+    Empty if there are too few weights to decide: each optimisation profile has code of its own,
+    while they share the weights. Raises BuildError if an FP16 plan is as large
     as FP32 weights.
     """
     fp32_bytes = 4 * num_weights
-    if fp32_bytes < MIN_TELLING_BYTES:
+    if fp32_bytes < MIN_TELLING_BYTES * num_profiles:
         return ""
     share = num_bytes / fp32_bytes
     if precision == "fp16" and share > MAX_FP16_SHARE:

@@ -43,7 +43,8 @@ def load(
 
     ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` is the number of CPU threads, 0 for
     the backend's choice; ``batch_size`` images go through the network at once (default 64, or 128
-    for a network that compares pairs); ``graph`` chooses among the embedding graphs of a run that
+    for a network that compares pairs; with an engine for larger batches its largest, up to 256);
+    ``graph`` chooses among the embedding graphs of a run that
     has several (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
 
     Raises ModelFileError for a path that is not a model, a file that scores two images at once,

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 @click.option(
     "--batch",
     type=options.BATCH,
-    help="Images per call of the network (default: 64; 128 if the network compares pairs).",
+    help="Images per call of the network (default: 64; 128 if the network compares pairs; with an "
+    "engine for larger batches its largest, up to 256).",
 )
 @options.shortlist(None, multiple=True)
 @click.option(

@@ -13,7 +13,7 @@ class Batch(NamedTuple):
     """One training batch of N images, A anchors and P pairs."""
 
     images: Tensor
-    """(N, 3, H, W) float32, normalised."""
+    """(N, 3, H, W) float32, normalised; on its way to a GPU (N, H, W, 3) uint8 BGR."""
     labels: Tensor
     """(N,) int64: training class 0..M-1."""
     anchors: Tensor

@@ -42,6 +42,7 @@ class PairDescriptions:
         self.pieces: list[Mapping[str, Stored]] = []
         self._file: IO[bytes] | None = None
         self._starts = [0]
+        self._views: dict[tuple[str, int, int], Stored] = {}
         self.num_bytes = 0
         self.overflowed: list[int] = []
         """Numbers of the images whose arrays were finite before their conversion to float16."""
@@ -74,6 +75,7 @@ class PairDescriptions:
 
     def keep(self, piece: Mapping[str, Stored]) -> None:
         """Add the next images, already in stored form."""
+        self._views.clear()
         self.pieces.append(piece)
         self._starts.append(len(self) + layout(piece, next(iter(piece)))[1][0])
         self.num_bytes += _num_bytes(piece)
@@ -83,8 +85,9 @@ class PairDescriptions:
     ) -> Iterator[tuple[slice, dict[str, Stored]]]:
         """All images in order, ``num_images`` at a time: their slice, and their arrays.
 
-        Arrays are float32 or, with ``half``, in stored form. Do not write to them; the next ones
-        may reuse their memory, because allocating takes as long as reading.
+        Arrays are float32 or, with ``half``, in stored form, and read-only. The next ones may reuse
+        their memory, because allocating takes as long as reading. What is not copied is the same
+        object each time, so that a runner can keep its own copy of it on a GPU.
         """
         buffers: dict[str, Stored] = {}
         for start in range(0, len(self), num_images):
@@ -101,7 +104,7 @@ class PairDescriptions:
         if after == first + 1 and not isinstance(self.pieces[first], _FilePiece):
             found = self.pieces[first][name][rows.start - self._starts[first] :][:num]
             if found.dtype == kind and found.flags.c_contiguous:
-                return found
+                return self._views.setdefault((name, rows.start, num), _read_only(found))
         if name not in buffers or len(buffers[name]) < num:
             buffers[name] = np.empty((num, *shape[1:]), kind)
         for index in range(first, after):
@@ -115,7 +118,7 @@ class PairDescriptions:
                 piece.read_into(name, part, out)
             else:
                 _copy(_part(piece, name, part), out)
-        return buffers[name][:num]
+        return _read_only(buffers[name][:num])
 
     def row(self, number: int) -> dict[str, FloatArray]:
         """One image's arrays, (1, ...) float32."""
@@ -217,6 +220,11 @@ class _FilePiece(Mapping[str, Stored]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def _read_only(view: Stored) -> Stored:
+    view.flags.writeable = False
+    return view
 
 
 def layout(piece: Mapping[str, Stored], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:

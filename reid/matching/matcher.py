@@ -21,6 +21,9 @@ Array = npt.NDArray[np.floating[Any]]
 VECTOR = "vector"
 """The name of the ranking vector among a description's arrays."""
 
+LARGEST_BATCH = 256
+"""Images described at once at most by default, however many an engine takes."""
+
 DescriptionT = TypeVar("DescriptionT")
 
 
@@ -97,6 +100,20 @@ class Matcher(Protocol[DescriptionT]):
     def close(self) -> None:
         """Close the runners."""
         ...
+
+
+def chosen_batch(asked: int | None, usual: int, manifest: Manifest) -> int:
+    """Images described at once: ``asked``, or by default as many as an engine takes, but ``usual``
+    at least and ``LARGEST_BATCH`` at most; ``usual`` for other files.
+
+    Raises ValueError for less than 1.
+    """
+    if asked is None:
+        of_engine = manifest.engine.largest_batch if manifest.engine else 0
+        return max(usual, min(of_engine, LARGEST_BATCH))
+    if asked < 1:
+        raise ValueError(f"batch_size must be at least 1, found {asked}")
+    return asked
 
 
 def prepared_batches(

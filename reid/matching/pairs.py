@@ -15,13 +15,13 @@ from reid.errors import ConfigError, ModelFileError
 from reid.matching.descriptions import PairDescriptions
 from reid.matching.distance_file import room_for_distances
 from reid.matching.distances import Distances, euclidean_tiles
-from reid.matching.matcher import VECTOR, Array, identity_of, prepared_batches
+from reid.matching.matcher import VECTOR, Array, chosen_batch, identity_of, prepared_batches
 from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 DESCRIBE_BATCH = 128
-"""Images in a piece of descriptions: 28 MB in float16.
+"""Images in a piece of descriptions, unless an engine takes more: 28 MB in float16.
 
 Larger pieces take more memory (``tests/benchmarks/README.md``).
 """
@@ -37,8 +37,9 @@ class PairMatcher:
     """Descriptions from a ``describe`` runner, compared by a ``compare`` runner.
 
     ``half`` stores descriptions as float16. ``batch_size`` is the number of images in a piece of
-    descriptions, by default ``DESCRIBE_BATCH``. ``num_compared`` images are compared at once: as
-    many, or ``COMPARE_BATCH`` if the compare runner splits batches itself.
+    descriptions, by default ``DESCRIBE_BATCH``, or more with an engine for more
+    (``chosen_batch``). ``num_compared`` images are compared at once: as many, or
+    ``COMPARE_BATCH`` if the compare runner splits batches itself.
     """
 
     def __init__(
@@ -49,9 +50,7 @@ class PairMatcher:
         *,
         half: bool = True,
     ) -> None:
-        batch_size = DESCRIBE_BATCH if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        batch_size = chosen_batch(batch_size, DESCRIBE_BATCH, describe.manifest)
         self.backend = describe.backend
         self.manifest = describe.manifest
         self.identity: Mapping[str, str] = {

@@ -8,13 +8,13 @@ import numpy as np
 
 from reid.errors import ConfigError, ModelFileError
 from reid.matching.distances import Distances, euclidean_tiles
-from reid.matching.matcher import VECTOR, Array, identity_of, prepared_batches
+from reid.matching.matcher import VECTOR, Array, chosen_batch, identity_of, prepared_batches
 from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
 
 DESCRIBE_BATCH = 64
-"""Images described at once by default."""
+"""Images described at once by default; more if an engine takes more."""
 
 
 class VectorMatcher:
@@ -22,13 +22,11 @@ class VectorMatcher:
 
     The runner's manifest says how to preprocess, which input and output to use, and
     whether the output is normalised. ``batch_size`` images are described at once, by default
-    ``DESCRIBE_BATCH``.
+    ``DESCRIBE_BATCH``, or more with an engine for more (``chosen_batch``).
     """
 
     def __init__(self, runner: Runner, batch_size: int | None = None) -> None:
-        batch_size = DESCRIBE_BATCH if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        batch_size = chosen_batch(batch_size, DESCRIBE_BATCH, runner.manifest)
         self.backend = runner.backend
         self.identity = identity_of(runner.manifest)
         self._runner = runner

@@ -38,6 +38,8 @@ class Device(Protocol):
 
     name: str
     compute_capability: tuple[int, int]
+    integrated: bool
+    """Whether the GPU uses the CPU's memory, as a Jetson's does."""
     graphs: CudaGraphs | None
     """None if the package has no CUDA graphs."""
 
@@ -56,6 +58,10 @@ class Device(Protocol):
         ...
 
     def free_pinned(self, array: FloatArray) -> None: ...
+
+    def mapped_address(self, array: FloatArray) -> int:
+        """Where the GPU itself reads and writes an array of ``pinned``, without a copy."""
+        ...
 
     def open_stream(self) -> int: ...
 
@@ -139,6 +145,7 @@ class PyCudaDevice:
             gpu = cuda.Device(0)
             self.name = str(gpu.name())
             major, minor = gpu.compute_capability()
+            self.integrated = bool(gpu.get_attribute(cuda.device_attribute.INTEGRATED))
         except cuda.Error as error:
             raise _no_gpu(error) from error
         self.compute_capability = (int(major), int(minor))
@@ -170,6 +177,10 @@ class PyCudaDevice:
     def free_pinned(self, array: FloatArray) -> None:
         owner: Any = array.base
         owner.free()
+
+    def mapped_address(self, array: FloatArray) -> int:
+        owner: Any = array.base
+        return int(owner.get_device_pointer())
 
     def open_stream(self) -> int:
         stream = self._cuda.Stream()
@@ -215,12 +226,14 @@ class CudaPythonDevice:
             minor = self._call(
                 "cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMinor, 0
             )
+            integrated = self._call("cudaDeviceGetAttribute", attributes.cudaDevAttrIntegrated, 0)
             properties = self._call("cudaGetDeviceProperties", 0)
         except (ModelFileError, RuntimeError) as error:
             # Before version 13 the package raises RuntimeError itself without a driver.
             raise _no_gpu(error) from error
         self.name = bytes(properties.name).rstrip(b"\0").decode(errors="replace")
         self.compute_capability = (int(major), int(minor))
+        self.integrated = bool(integrated)
 
     def _call(self, function: str, *arguments: Any) -> Any:
         return self._checked(function, *getattr(self._cuda, function)(*arguments))
@@ -255,6 +268,9 @@ class CudaPythonDevice:
 
     def free_pinned(self, array: FloatArray) -> None:
         self._call("cudaFreeHost", array.ctypes.data)
+
+    def mapped_address(self, array: FloatArray) -> int:
+        return int(self._call("cudaHostGetDevicePointer", array.ctypes.data, 0))
 
     def open_stream(self) -> int:
         return int(self._call("cudaStreamCreate"))

@@ -1,6 +1,8 @@
 """A lane: one CUDA stream with its own buffers, which runs a plan one piece at a time.
 
-Two lanes work in parallel: one copies its piece while the other computes.
+Two lanes work in parallel: one copies its piece while the other computes. A lane's contexts run one
+after the other, so they share the memory of their activations. A GPU that uses the CPU's memory
+reads and writes the pinned arrays in place, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ MAX_GRAPHS = 8
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """One named tensor at its largest size: its address on the device and its pinned copy."""
+    """One named tensor at its largest size: its address on the device and its pinned copy.
+
+    On an integrated GPU both are the same memory.
+    """
 
     is_input: bool
     shape: tuple[int, ...]
@@ -47,6 +52,7 @@ class Lane:
         self._plan = plan
         self._opened = ExitStack()
         self._stream = 0
+        self._blocks: list[tuple[int, int]] = []
         self._plain: dict[int, Execution] = {}
         self._graphs: dict[tuple[int, int, bool], _Graph] = {}
         self._piece: slice | None = None
@@ -65,11 +71,18 @@ class Lane:
             execution.bind(name, self.buffers[name].address)
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Buffer:
-        address = self._device.allocate(prod(shape) * _FLOAT_BYTES)
-        self._opened.callback(self._device.free, address)
+        integrated = self._device.integrated
+        address = 0 if integrated else self._allocated(prod(shape) * _FLOAT_BYTES)
         host = self._device.pinned(shape)
         self._opened.callback(self._device.free_pinned, host)
+        if integrated:
+            address = self._device.mapped_address(host)
         return Buffer(name in self._plan.inputs, shape, address, host)
+
+    def _allocated(self, num_bytes: int) -> int:
+        address = self._device.allocate(num_bytes)
+        self._opened.callback(self._device.free, address)
+        return address
 
     def start(self, arrays: Mapping[str, FloatArray], piece: slice, graphs: bool) -> None:
         """Queue the rows ``piece`` of the inputs, copies included; ``finish`` waits for them.
@@ -124,7 +137,10 @@ class Lane:
 
     def _queue_plainly(self, execution: Execution, rows: int, copies: bool) -> None:
         """Copies in, execution, copies out."""
+        if not execution.has_memory:
+            execution.use_memory(*self._block(self._plan.activation_bytes(execution.profile)))
         execution.set_rows(rows)
+        copies = copies and not self._device.integrated
         if copies:
             for name in self._plan.inputs:
                 buffer = self.buffers[name]
@@ -135,6 +151,19 @@ class Lane:
             for name in self._plan.outputs:
                 buffer = self.buffers[name]
                 self._device.copy_to_host(buffer.host[:rows], buffer.address, self._stream)
+
+    def _block(self, num_bytes: int) -> tuple[int, int]:
+        """Address and size of memory for activations: a block that is there, or a new one.
+
+        Only what is run takes memory, so the largest profile costs nothing until then. A block is
+        never moved, because recorded graphs keep its address.
+        """
+        for block in self._blocks:
+            if block[1] >= num_bytes:
+                return block
+        size = max(num_bytes, 1)  # a null address is no block
+        self._blocks.append((self._allocated(size), size))
+        return self._blocks[-1]
 
     def _new_execution(self, profile: int) -> Execution:
         execution = Execution(self._plan, profile, self._stream)

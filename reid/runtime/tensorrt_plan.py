@@ -94,8 +94,13 @@ class Plan:
         return min(costs, key=costs.__getitem__)
 
     def new_context(self) -> Any:
-        """A new execution context, None if TensorRT has no memory for it."""
-        return self._engine.create_execution_context()
+        """A new execution context without memory for its activations; None if TensorRT fails."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        return self._engine.create_execution_context(strategy)
+
+    def activation_bytes(self, profile: int) -> int:
+        """The memory that a context on this profile needs, at its largest batch."""
+        return int(self._engine.get_device_memory_size_for_profile_v2(profile))
 
     @property
     def quiet(self) -> Any:
@@ -115,12 +120,16 @@ class Plan:
 class Execution:
     """One execution context on one profile and one stream.
 
-    They never change, because TensorRT copies memory when a context changes its profile.
+    They never change, because TensorRT copies memory when a context changes its profile. Before
+    the first run ``use_memory`` gives it memory for its activations.
     """
+
+    has_memory = False
 
     def __init__(self, plan: Plan, profile: int, stream: int) -> None:
         self._plan = plan
         self._stream = stream
+        self.profile = profile
         self._rows = 0
         self._context: Any = plan.new_context()
         if self._context is None:
@@ -144,6 +153,11 @@ class Execution:
         self.close()
         reason = self._plan.reason(otherwise)
         raise ModelFileError(f"{self._plan.path}: no profile {profile}: {reason}")
+
+    def use_memory(self, address: int, num_bytes: int) -> None:
+        """Set the device memory of the activations, at least the profile's ``activation_bytes``."""
+        self._context.set_device_memory(address, num_bytes)
+        self.has_memory = True
 
     def bind(self, name: str, address: int) -> None:
         """Set the address of a tensor on the device. Raises ModelFileError."""

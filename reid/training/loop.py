@@ -197,8 +197,7 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
     # A forward pass that overflows in fp16 spoils them, though its step is skipped.
     statistics = [b.clone() for b in run.network.buffers()] if run.scaler.is_enabled() else []
     for _ in range(iter_size):
-        batch = next(batches).to(run.arithmetic.device)
-        batch = batch._replace(images=run.arithmetic.layout(batch.images))
+        batch = run.on_device(next(batches))
         with run.arithmetic.autocast():
             losses = run.objective(run.network, batch, run.config.losses, active_losses(stage))
         losses = {name: loss.float() for name, loss in losses.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reid import __version__
 from reid.config.settings import StageConfig, TrainConfig
+from reid.data.batch import normalised
 from reid.data.loader import TrainLoader
 from reid.data.sampling.samplers import sampler_from_config
 from reid.errors import CheckpointError, ConfigError, TrainingError
@@ -80,6 +81,12 @@ class TrainingRun:
         while True:
             epoch, start = divmod(self.batches, self.loader.num_batches)
             yield from self.loader.batches(epoch, start, stage.image_size)
+
+    def on_device(self, batch: Batch) -> Batch:
+        """The batch on the device, its images normalised and in the memory layout."""
+        batch = batch.to(self.arithmetic.device)
+        images = normalised(batch.images, self.config.preprocess)
+        return batch._replace(images=self.arithmetic.layout(images))
 
     def seed_step(self) -> None:
         """Set the random state of the next update (dropout) from (seed, step, process)."""
@@ -185,7 +192,7 @@ def start_run(
             config.augment,
             sampler,
             config.data.num_workers,
-            pin_memory=arithmetic.device.startswith("cuda"),
+            for_gpu=arithmetic.device.startswith("cuda"),
         ),
         objective=objective,
         loss_names=loss_names,

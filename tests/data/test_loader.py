@@ -14,7 +14,7 @@ import torch
 
 from reid.config.settings import AugmentConfig, SamplerConfig
 from reid.data import loader as loader_module
-from reid.data.batch import collate
+from reid.data.batch import collate, normalised
 from reid.data.images import read_image
 from reid.data.loader import TrainLoader, default_num_workers
 from reid.data.sampling.pair_sampler import PairSampler
@@ -76,6 +76,25 @@ def test_training_sees_the_very_numbers_that_the_deployed_path_computes(
     for batch in TrainLoader(records, preprocess, OFF, sampler, 0).batches(0):
         for image, name in zip(batch.images.numpy(), batch.names, strict=True):
             np.testing.assert_array_equal(image, preprocess(read_image(name)))
+
+
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+def test_a_batch_for_a_gpu_travels_as_bytes_and_becomes_the_very_same_numbers_there(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: batch)  # it needs a GPU
+    preprocess = Preprocess(24, 14, 20, 10, order, (102.0, 99.5, 101.0), (1.0, 57.3, 2.0))
+    sampler = PairSampler(records, PAIRS, seed=0)
+    loaders = [
+        TrainLoader(records, preprocess, AUGMENT, sampler, 0, for_gpu=for_gpu)
+        for for_gpu in (False, True)
+    ]
+    for batch, sent in zip(*(loader.batches(0) for loader in loaders), strict=True):
+        assert sent.images.dtype == torch.uint8
+        arrived = sent._replace(images=normalised(sent.images, preprocess))
+        assert same(arrived, batch)
+        assert arrived.images.is_contiguous()
+        assert normalised(batch.images, preprocess) is batch.images
 
 
 @pytest.mark.parametrize("kind", ["pairs", "identities"])

@@ -35,7 +35,9 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions
 @pytest.mark.parametrize(
     ("options", "profiles"),
     [
-        ([], [(1, 8, 32)]),
+        ([], [(1, 8, 32), (33, 128, 256)]),
+        (["--maxBatch", "32"], [(1, 8, 32)]),
+        (["--profile", "1-8-32"], [(1, 8, 32)]),
         (["--optBatch", "4", "--maxBatch", "4"], [(1, 4, 4)]),
         (["--profile", "2-4-8"], [(2, 4, 8)]),
         (["--profile", "1-1-1", "--profile", "2-8-32"], [(1, 1, 1), (2, 8, 32)]),

@@ -124,11 +124,13 @@ def test_what_comes_back_from_disk_can_be_written_to_as_pytorch_wants(monkeypatc
     monkeypatch.setattr(descriptions, "MEMORY_BYTES", 0)
     described, _ = filled(half)
     for arrays in (
-        next(described.batches(8))[1],
         described.row(7),
         described.rows(np.array([7, 1])),
     ):
         assert all(array.flags.writeable for array in arrays.values())
+    # A batch is read-only: a runner may keep it on a GPU.
+    batch = next(described.batches(8))[1]
+    assert not any(array.flags.writeable for array in batch.values())
 
 
 def test_what_lies_on_disk_is_not_read_to_be_counted(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import reid.matching
 from reid.errors import ConfigError
 from reid.matching import PairDescriptions, PairMatcher, open_matcher
+from reid.model_file.manifest import BatchProfile, EngineInfo
 from reid.runtime import Runner
 from reid.types import FloatArray, Image
 from tests.matching.conftest import DESCRIBED, PREPROCESS, TRAINED, CompareRunner, DescribeRunner
@@ -47,6 +49,16 @@ def literal_distances(images: list[Image], num_query: int) -> FloatArray:
             inputs |= {f"gallery_{name}": array for name, array in other.items()}
             table[q, g] = -compare.run(inputs)["score"][0]
     return table
+
+
+def test_an_engine_for_large_batches_describes_and_compares_as_many_at_once() -> None:
+    describe = DescribeRunner()
+    assert PairMatcher(describe, CompareRunner()).num_compared == 128
+    more = (BatchProfile(33, 128, 256),)
+    engine = EngineInfo("sm90", "11.4.0", "tensorrt", 1, 8, 32, more_profiles=more)
+    describe.manifest = dataclasses.replace(describe.manifest, engine=engine)
+    large = PairMatcher(describe, CompareRunner())
+    assert (large.batch_size, large.num_compared) == (256, 256)
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-6), (True, 1e-3)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import reid.matching
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, VectorMatcher, open_matcher, unit_vectors
-from reid.model_file.manifest import Manifest
+from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray, Image
@@ -24,6 +25,11 @@ MANIFEST = Manifest(
     preprocess=Preprocess(20, 8, 16, 6),
     output_dim=5,
     normalised=False,
+)
+
+
+LARGE_ENGINE = EngineInfo(
+    *("sm90", "11.4.0", "tensorrt", 1, 8, 32), more_profiles=(BatchProfile(33, 128, 256),)
 )
 
 
@@ -63,6 +69,25 @@ def test_descriptions_are_the_runner_s_unit_vectors_in_the_order_of_the_images()
     for image, vector in zip(images, found, strict=True):
         expected = MANIFEST.preprocess(image).reshape(-1) @ runner.directions
         np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "batches"),
+    [
+        (None, None, [64, 64, 64, 64, 44]),
+        (EngineInfo("sm87", "10.3.0", "tensorrt", 1, 8, 32), None, [64, 64, 64, 64, 44]),
+        (LARGE_ENGINE, None, [256, 44]),
+        (dataclasses.replace(LARGE_ENGINE, max_batch=1024), None, [256, 44]),
+        (LARGE_ENGINE, 200, [200, 100]),
+    ],
+)
+def test_an_engine_for_large_batches_gets_large_batches(
+    engine: EngineInfo | None, asked: int | None, batches: list[int]
+) -> None:
+    runner = ProjectionRunner(dataclasses.replace(MANIFEST, engine=engine))
+    image = some_images(1)[0]
+    assert len(VectorMatcher(runner, asked).describe(itertools.repeat(image, 300))) == 300
+    assert runner.batches == batches
 
 
 def test_batches_are_full_but_for_the_last_and_progress_adds_up() -> None:

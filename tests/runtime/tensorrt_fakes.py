@@ -23,6 +23,8 @@ from reid.types import FloatArray
 ROW = (3, 144, 56)
 DIM = 2
 FIRST_STREAM = 7
+ACTIVATION_BYTES = 16
+"""Device memory that a context takes for each image of its profile's largest batch."""
 
 
 Computes = Callable[[dict[str, FloatArray]], dict[str, FloatArray]]
@@ -80,6 +82,7 @@ class FakeDevice:
 
     def __init__(self, compute_capability: tuple[int, int] = (8, 7)) -> None:
         self.compute_capability = compute_capability
+        self.integrated = False
         self.graphs: FakeGraphs | None = FakeGraphs(self)
         self.memory: dict[int, FloatArray] = {}
         self.pinned_blocks: list[int] = []
@@ -126,7 +129,13 @@ class FakeDevice:
 
     def free_pinned(self, array: FloatArray) -> None:
         self.pinned_blocks.remove(array.ctypes.data)
+        self.memory.pop(array.ctypes.data, None)
         self.events.append("free_pinned")
+
+    def mapped_address(self, array: FloatArray) -> int:
+        assert array.ctypes.data in self.pinned_blocks
+        self.memory[array.ctypes.data] = array.reshape(-1)
+        return array.ctypes.data
 
     def open_stream(self) -> int:
         stream = FIRST_STREAM + len(self.queues)
@@ -190,6 +199,11 @@ class FakeTensorRt(ModuleType):
         NONE = 1
         DETAILED = 2
 
+    class ExecutionContextAllocationStrategy(IntEnum):
+        STATIC = 0
+        ON_PROFILE_CHANGE = 1
+        USER_MANAGED = 2
+
     def __init__(self, device: FakeDevice, version: str) -> None:
         super().__init__("tensorrt")
         self.__version__ = version
@@ -208,6 +222,7 @@ class FakeTensorRt(ModuleType):
         self.batches: list[int] = []
         self.used_profiles: list[int] = []
         self.num_contexts = 0
+        self.blocks: list[tuple[int, int]] = []
         self.verbosities: list[FakeTensorRt.ProfilingVerbosity] = []
 
     @property
@@ -307,7 +322,13 @@ class FakeEngine(Gone, real="ICudaEngine"):
         assert name in self.trt.inputs.keys() - self.trt.unbatched
         return [(size, *self.trt.tensors[name]) for size in self.trt.profiles[profile_index]]
 
-    def create_execution_context(self) -> FakeContext | None:
+    def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
+        return ACTIVATION_BYTES * self.trt.profiles[profile_index][2]
+
+    def create_execution_context(
+        self, strategy: FakeTensorRt.ExecutionContextAllocationStrategy
+    ) -> FakeContext | None:
+        assert strategy.name == "USER_MANAGED"
         return FakeContext(self.trt)
 
 
@@ -320,6 +341,7 @@ class FakeContext(Gone, real="IExecutionContext"):
         self.sizes: dict[str, int] = {}
         self.prepared: dict[str, int] = {}
         self.addresses: dict[str, int] = {}
+        self.block = (0, 0)
         self.is_recorded = False
         self.nvtx_verbosity = trt.ProfilingVerbosity.DETAILED  # as the engine was built
         trt.num_contexts += 1
@@ -356,8 +378,17 @@ class FakeContext(Gone, real="IExecutionContext"):
         self.addresses[name] = memory
         return True
 
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert not self.is_recorded, "a recorded context was given other memory"
+        assert 4 * len(self.trt.device.memory[memory]) == size
+        self.block = (memory, size)
+
     def execute_async_v3(self, stream_handle: int) -> bool:
         device = self.trt.device
+        address, size = self.block
+        assert address in device.memory, "no memory for the activations"
+        assert size >= ACTIVATION_BYTES * self.trt.profiles[self.profile][2]
+        self.trt.blocks.append((stream_handle, address))
         self.trt.verbosities.append(self.nvtx_verbosity)
         if device.recording is not None:
             assert self.prepared == self.sizes, "recorded before it ran once with these shapes"

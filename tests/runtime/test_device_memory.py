@@ -25,6 +25,7 @@ class FakeRuntimeApi(ModuleType):
     """``cuda.bindings.runtime`` where device memory is host memory."""
 
     class cudaDeviceAttr(IntEnum):
+        cudaDevAttrIntegrated = 18
         cudaDevAttrComputeCapabilityMajor = 75
         cudaDevAttrComputeCapabilityMinor = 76
 
@@ -45,7 +46,7 @@ class FakeRuntimeApi(ModuleType):
         return (self.code,)
 
     def cudaDeviceGetAttribute(self, attribute: int, index: int) -> tuple[int, int]:
-        return self.code, {75: 8, 76: 7}[attribute]
+        return self.code, {18: 1, 75: 8, 76: 7}[attribute]
 
     def cudaGetDeviceProperties(self, index: int) -> tuple[int, SimpleNamespace]:
         return self.code, SimpleNamespace(name=b"Orin" + bytes(252))
@@ -67,6 +68,12 @@ class FakeRuntimeApi(ModuleType):
         return (0,)
 
     cudaFreeHost = cudaFree
+
+    def cudaHostGetDevicePointer(self, address: int, flags: int) -> tuple[int, int]:
+        """Pinned memory lies at the same address on both sides, where addresses are unified."""
+        assert address in self.blocks
+        assert flags == 0
+        return 0, address
 
     def cudaStreamCreate(self) -> tuple[int, int]:
         self.streams.append(5)
@@ -96,6 +103,9 @@ class FakeDriverApi(ModuleType):
 
     class Error(Exception): ...
 
+    class device_attribute(IntEnum):
+        INTEGRATED = 18
+
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
         self.stack: list[Context] = []
@@ -115,6 +125,7 @@ class FakeDriverApi(ModuleType):
         return SimpleNamespace(
             name=lambda: "Orin",
             compute_capability=lambda: (8, 7),
+            get_attribute=lambda attribute: {18: 1}[attribute],
             retain_primary_context=lambda: Context(self),
         )
 
@@ -146,6 +157,9 @@ class FakeDriverApi(ModuleType):
         class Block(np.ndarray):
             def free(self) -> None:
                 freed.append("pinned")
+
+            def get_device_pointer(self) -> int:
+                return self.ctypes.data
 
         return np.empty(shape, dtype).view(Block)[...].view(np.ndarray)
 
@@ -204,11 +218,12 @@ def test_what_is_copied_to_the_device_comes_back(
     device: Callable[[Any], Any], api: Callable[[], Any]
 ) -> None:
     gpu = device(api())
-    assert (gpu.name, gpu.compute_capability) == ("Orin", (8, 7))
+    assert (gpu.name, gpu.compute_capability, gpu.integrated) == ("Orin", (8, 7), True)
     with gpu.active():
         stream = gpu.open_stream()
         address = gpu.allocate(24)
         host = gpu.pinned((2, 3))
+        assert gpu.mapped_address(host) == host.ctypes.data
         assert host.shape == (2, 3)
         assert host.dtype == np.float32
         host[:] = np.arange(6).reshape(2, 3)

@@ -13,6 +13,7 @@ from reid.runtime import open_runner
 from reid.runtime.tensorrt_lane import MAX_GRAPHS
 from reid.runtime.tensorrt_runner import TensorRtRunner
 from tests.runtime.tensorrt_fakes import (
+    ACTIVATION_BYTES,
     FIRST_STREAM,
     FakeContext,
     FakeDevice,
@@ -29,7 +30,7 @@ def test_a_large_request_runs_on_two_streams_beside_each_other(
     with TensorRtRunner(engine_file(tmp_path)) as runner:
         runner.run({"data": images(8)})
         assert trt.device.order == ["run 7", "wait 7"]
-        assert trt.device.num_allocations == 2
+        assert trt.device.num_allocations == 3  # two buffers, and a block for activations
         trt.device.order.clear()
         data = images(28)
         answer = runner.run({"data": data})["embedding"]
@@ -62,6 +63,7 @@ def test_a_second_stream_without_memory_leaves_the_first_usable(
     tmp_path: Path, trt: FakeTensorRt
 ) -> None:
     with TensorRtRunner(engine_file(tmp_path)) as runner:
+        runner.run({"data": images(1)})
         trt.device.allocations_left = 1
         with pytest.raises(ModelFileError, match="out of memory"):
             runner.run({"data": images(9)})
@@ -84,6 +86,48 @@ def test_contexts_go_before_the_device_while_a_failure_is_on_its_way(
         open_and_fail()
     assert trt.device.events.count("del context") == trt.num_contexts == 2
     assert trt.device.events[-1] == "del runtime"
+
+
+def test_the_contexts_of_a_stream_share_one_block_of_memory_and_no_other_stream_has_it(
+    tmp_path: Path, trt: FakeTensorRt
+) -> None:
+    trt.profiles = [(2, 8, 16), (1, 1, 1)]
+    with open_runner(engine_file(tmp_path), cuda_graphs=True) as runner:
+        for count in (30, 1, 2, 31):
+            runner.run({"data": images(count)})
+        blocks = set(trt.blocks)
+    assert trt.num_contexts > 4
+    assert {stream for stream, _ in blocks} == {FIRST_STREAM, FIRST_STREAM + 1}
+    assert len(blocks) == len({address for _, address in blocks}) == 2
+    assert trt.device.leaks() == (0, 0, 0, 0)
+
+
+def test_a_profile_takes_memory_for_activations_when_it_first_runs(
+    tmp_path: Path, trt: FakeTensorRt
+) -> None:
+    trt.profiles = [(1, 8, 32), (33, 128, 256)]
+    with TensorRtRunner(engine_file(tmp_path)) as runner:
+        sizes = []
+        for count in (1, 20, 40, 200, 3):
+            runner.run({"data": images(count)})
+            sizes.append(sum(4 * len(trt.device.memory[at]) for at in {b for _, b in trt.blocks}))
+    small, large = (ACTIVATION_BYTES * batch for batch in (32, 256))
+    assert sizes == [small, small, *[small + large] * 3]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_gpu_that_uses_the_cpus_memory_reads_and_writes_it_without_a_copy(
+    tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    trt.device.integrated = True
+    monkeypatch.setattr(FakeDevice, "copy_to_device", None)
+    monkeypatch.setattr(FakeDevice, "copy_to_host", None)
+    with open_runner(engine_file(tmp_path), cuda_graphs=graphs) as runner:
+        for count in (3, 20, 3):
+            data = images(count)
+            np.testing.assert_array_equal(runner.run({"data": data})["embedding"], described(data))
+        assert trt.device.num_allocations == 2  # the activations of two streams
+    assert trt.device.leaks() == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("profiles", [[(1, 4, 8)], [(4, 4, 8)], [(1, 1, 1), (2, 8, 8)]])

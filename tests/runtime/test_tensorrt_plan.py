@@ -90,7 +90,7 @@ def test_an_address_that_tensorrt_refuses_is_an_error(
 def test_no_memory_for_a_context_is_an_error(
     tmp_path: Path, trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeEngine, "create_execution_context", lambda _: None)
+    monkeypatch.setattr(FakeEngine, "create_execution_context", lambda *_: None)
     with pytest.raises(ModelFileError, match="no execution context"):
         TensorRtRunner(engine_file(tmp_path))
     assert trt.device.leaks() == (0, 0, 0, 0)

@@ -41,7 +41,8 @@ def outcome_of(job: dict[str, Any]) -> dict[str, Any]:
     options = dict(job.get("options", {}))
     if "timing_cache_file" in options:
         options["timing_cache_file"] = Path(options["timing_cache_file"])
-    options["more_profiles"] = tuple(BatchProfile(*p) for p in options.get("more_profiles", ()))
+    if "more_profiles" in options:
+        options["more_profiles"] = tuple(BatchProfile(*p) for p in options["more_profiles"])
     try:
         built = build_engine(
             Path(job["onnx"]), Path(job["target"]), EngineOptions(**options), heard

@@ -26,6 +26,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "cudaGetDeviceProperties": real.cudaDeviceProp,
     "cudaMalloc": lambda: ADDRESS,
     "cudaMallocHost": lambda: ADDRESS,
+    "cudaHostGetDevicePointer": lambda: ADDRESS,
     "cudaStreamCreate": lambda: real.cudaStream_t(0),
     "cudaStreamEndCapture": lambda: real.cudaGraph_t(0),
     "cudaGraphInstantiateWithFlags": lambda: real.cudaGraphExec_t(0),
@@ -61,6 +62,7 @@ def calls() -> dict[str, Any]:
     with gpu.active():
         stream = gpu.open_stream()
         address, host = gpu.allocate(16), gpu.pinned((4,))
+        assert gpu.mapped_address(host) == ADDRESS
         rows = np.zeros((2, 2), np.float32)
         gpu.copy_to_device(address, rows, stream)
         gpu.copy_to_host(rows, address, stream)

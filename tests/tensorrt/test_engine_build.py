@@ -36,7 +36,7 @@ def engines(build: Build, onnx_files: dict[str, Path], folder: Path) -> dict[str
 
 def test_both_precisions_build_under_names_that_say_what_they_are(engines: dict[str, Any]) -> None:
     for precision, outcome in engines.items():
-        name = f"msp_cnn.rtx.trtrtx1.7.{precision}.b1-8-32.engine"
+        name = f"msp_cnn.rtx.trtrtx1.7.{precision}.b1-8-32+33-128-256.engine"
         assert Path(outcome["path"]).name == name
         assert outcome["seconds"] > 0
 
@@ -58,7 +58,7 @@ def test_the_manifest_beside_the_plan_says_where_it_runs_and_how_precision_was_p
             "tensorrt_rtx",
             "1.7.1",
         )
-        assert (manifest.engine.min_batch, manifest.engine.max_batch) == (1, 32)
+        assert manifest.engine.profiles == (BatchProfile(1, 8, 32), BatchProfile(33, 128, 256))
         assert "parsed types" in manifest.engine.precision_proof
         assert "of the FP32 weights" in manifest.engine.precision_proof
         assert "not inspected" in manifest.engine.precision_proof

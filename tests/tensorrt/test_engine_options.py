@@ -221,6 +221,8 @@ def test_a_plan_as_heavy_as_fp32_weights_is_not_fp16() -> None:
     with pytest.raises(BuildError, match="FP32 weights"):
         check_plan_size(27_749_108, weights, "fp16")
     assert check_plan_size(10**8, 1000, "fp16") == ""
+    # 10 MiB in FP32: the code of two profiles may take as much.
+    assert check_plan_size(10 << 20, (10 << 20) // 4, "fp16", num_profiles=2) == ""
 
 
 def test_progress_of_nested_phases_only_grows() -> None:
@@ -369,6 +371,43 @@ def test_options_reach_the_builder() -> None:
     assert config.hardware_compatibility_level == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "1-8-32+33-128-256"),
+        ({"more_profiles": ()}, "1-8-32"),
+        ({"max_batch": 64}, "1-8-64"),
+        ({"more_profiles": (BatchProfile(33, 64, 64),)}, "1-8-32+33-64-64"),
+    ],
+)
+def test_a_second_profile_is_for_a_large_gpu_unless_batch_sizes_are_chosen(
+    given: dict[str, Any], expected: str
+) -> None:
+    assert "+".join(map(str, EngineOptions(**given).profiles)) == expected
+
+
+@pytest.mark.parametrize(
+    ("integrated", "given", "expected"),
+    [
+        (False, None, "1-8-32+33-128-256"),
+        (True, None, "1-8-32"),
+        (True, (BatchProfile(33, 64, 64),), "1-8-32+33-64-64"),
+    ],
+)
+def test_a_gpu_that_uses_the_cpus_memory_gets_the_second_profile_only_if_asked(
+    monkeypatch: pytest.MonkeyPatch,
+    integrated: bool,
+    given: tuple[BatchProfile, ...] | None,
+    expected: str,
+) -> None:
+    device = FakeDevice()
+    device.integrated = integrated
+    monkeypatch.setattr(engine_module, "open_device", lambda: device)
+    options = EngineOptions(more_profiles=given)
+    info = engine_module._target_of(FakeTensorRt(device, "10.3.0"), "tensorrt", options)
+    assert "+".join(map(str, info.profiles)) == expected
+
+
 def test_each_profile_reaches_the_builder_in_order() -> None:
     trt, builder, network, config, profile = fake_builder_parts()
     further = (BatchProfile(2, 8, 32), BatchProfile(33, 64, 128))
@@ -385,9 +424,9 @@ def test_each_profile_reaches_the_builder_in_order() -> None:
 def test_defaults_leave_the_builder_as_it_is_but_for_tf32() -> None:
     trt, builder, network, config, _ = fake_builder_parts()
     builder_config(trt, builder, network, EngineOptions())
-    assert [call[0] for call in config.calls] == ["add_optimization_profile", "clear_flag"]
+    assert [call[0] for call in config.calls] == [*["add_optimization_profile"] * 2, "clear_flag"]
     builder_config(trt, builder, network, EngineOptions(no_tf32=False))
-    assert [call[0] for call in config.calls[2:]] == ["add_optimization_profile"]
+    assert [call[0] for call in config.calls[3:]] == ["add_optimization_profile"] * 2
     assert not hasattr(config, "builder_optimization_level")
 
 

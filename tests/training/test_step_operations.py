@@ -67,6 +67,16 @@ def test_a_step_starts_few_operations_and_reads_its_losses_at_once(run: Training
     assert counts["_local_scalar_dense"] <= 1
 
 
+def test_a_step_normalises_the_bytes_of_a_batch_for_a_gpu(run: TrainingRun) -> None:
+    batch = next(run.endless_batches(run.config.stages[0]))
+    num, _, height, width = batch.images.shape
+    crops = torch.randint(0, 256, (num, height, width, 3), dtype=torch.uint8)
+    found = run.on_device(batch._replace(images=crops)).images
+    expected = run.config.preprocess.normalise(crops.numpy())
+    assert torch.equal(found, torch.from_numpy(expected))
+    assert torch.equal(run.on_device(batch).images, batch.images)
+
+
 def test_the_cross_correlation_loss_starts_as_many_operations_for_many_pairs_as_for_few() -> None:
     """On the meta device, which computes nothing and takes the path of a GPU."""
 

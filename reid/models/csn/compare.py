@@ -24,8 +24,8 @@ TILE, BLOCK = 64, 8
 cache."""
 
 KEPT_SIZES = 2
-"""Tile sizes whose arrays are kept (the full size and the last): with two levels 17 MB per size
-and thread. The last query takes 25 MB."""
+"""Tile sizes whose arrays are kept (the full size and the last): on a CPU, with two levels, 17 MB
+per size and thread. The last query takes 25 MB."""
 
 HEAD_TILE = 16
 """Gallery images per call of conv6, 1.3 MB."""
@@ -37,6 +37,14 @@ class _QuerySide(NamedTuple):
 
     unfolded: list[list[list[Tensor]]]
     bands: list[list[Tensor]]
+
+
+class _Folded(NamedTuple):
+    """conv4 as ``FastCompare._conv4`` returns it, and conv5 and conv6 as ``_head`` does."""
+
+    conv4: list[list[list[Tensor]]]
+    bias: Tensor
+    head: list[Tensor]
 
 
 class FastCompare(nn.Module):
@@ -64,13 +72,13 @@ class FastCompare(nn.Module):
         )
         self._free: dict[Hashable, deque[list[tuple[PartsTile, MapsTile]]]] = {}
         self._last: tuple[tuple[Tensor, ...], list[_QuerySide]] | None = None
+        self._folded: tuple[Hashable, _Folded] | None = None
 
     def forward(self, *arrays: Tensor) -> Tensor:
         query, gallery = _sides(arrays, self.network)
         device = query.vector.device
         sides = self._query_sides(query)
-        weights, bias = self._conv4()
-        head = self._head()
+        weights, bias, head = self._weights()
 
         def scores(tile: CsnDescription) -> Tensor:
             with self._tiles_of(tile, sides) as levels:
@@ -116,7 +124,7 @@ class FastCompare(nn.Module):
     def _tiles_of(
         self, tile: CsnDescription, sides: list[_QuerySide]
     ) -> Iterator[list[tuple[PartsTile, MapsTile]]]:
-        """Each level's arrays for one thread; on a CPU they are kept for the next tile."""
+        """Each level's arrays for one thread, kept for the next tile."""
         like = sides[0].bands[0][0]
         key = (len(tile.vector), tile.parts[0].dtype, like.dtype, like.device, len(like))
         if key not in self._free and len(self._free) >= KEPT_SIZES:
@@ -135,11 +143,24 @@ class FastCompare(nn.Module):
                 )
             ]
         yield levels
-        if tile.vector.device.type == "cpu":
-            free.append(levels)
+        free.append(levels)
 
     def _correlations(self) -> list[GalleryCorrelation]:
         return [cast(GalleryCorrelation, level) for level in self.levels]
+
+    def _weights(self) -> _Folded:
+        """The folded weights, kept until the network's change."""
+        network = self.network
+        parts = [network.conv4, network.conv5, network.conv6, network.similarity_bn]
+        key = tuple(
+            (x.data_ptr(), -1 if x.is_inference() else x._version, x.dtype)
+            for part in parts
+            if part is not None
+            for x in part.state_dict(keep_vars=True).values()
+        )
+        if self._folded is None or self._folded[0] != key:
+            self._folded = key, _Folded(*self._conv4(), self._head())
+        return self._folded[1]
 
     def _conv4(self) -> tuple[list[list[list[Tensor]]], Tensor]:
         """conv4 by level, direction and block of channels, (channels * stripes, 32), and its bias.

@@ -18,7 +18,13 @@ from reid.data.golden_crops import golden_crops
 from reid.deploy.bundle.deepstream import affine, infer_file, tracker_block
 from reid.deploy.bundle.writing import bundle_deepstream, bundle_triton
 from reid.errors import ConfigError, ModelFileError
-from reid.model_file.manifest import EngineInfo, Manifest, read_manifest, write_manifest
+from reid.model_file.manifest import (
+    BatchProfile,
+    EngineInfo,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from reid.model_file.preprocess import Preprocess
 from reid.types import FloatArray, Image
 from tests.deploy.conftest import Served
@@ -186,3 +192,20 @@ def test_the_command_writes_a_bundle_whose_files_stand_together(
     assert not (tmp_path / "no").exists()
     assert main(["bundle", "deepstream", str(served.run), "--out", str(tmp_path / "no")]) == 1
     assert "is a run; export it first" in capsys.readouterr().err
+
+
+def test_the_batch_of_an_engine_is_that_of_its_first_profile(
+    served: Served, tmp_path: Path
+) -> None:
+    """nvinfer opens profile 0 and no other."""
+    engine = tmp_path / "msp.engine"
+    engine.write_bytes(b"plan")
+    more = (BatchProfile(33, 128, 256),)
+    info = EngineInfo("sm90", "10.3.0", "tensorrt", 1, 8, 32, more_profiles=more)
+    source = read_manifest(served.file("fp16", pixels=True))
+    write_manifest(engine, dataclasses.replace(source, engine=info))
+    files = bundle_deepstream(engine, tmp_path / "out", reference=served.file())
+    assert yaml_block(files[1].read_text())["batchSize"] == 32
+    assert infer_section(files[2].read_text())["batch-size"] == "32"
+    with pytest.raises(ConfigError, match="batches of 32 at most, found --batch 64"):
+        bundle_deepstream(engine, tmp_path / "out", batch=64, reference=served.file())

@@ -128,6 +128,27 @@ def test_what_is_kept_for_the_next_gallery_changes_no_answer(monkeypatch):
         assert torch.equal(found, expected)
 
 
+def test_weights_are_folded_once_and_again_when_they_change(monkeypatch):
+    folded = []
+    fold = FastCompare._conv4
+    monkeypatch.setattr(FastCompare, "_conv4", lambda self: folded.append(self) or fold(self))
+    network = lively(levels=(4,), normalise_similarity=True)
+    compare = graphs_by_name(network)["compare"]
+    arrays = [torch.rand(2 if spec.batched else 1, *spec.shape) for spec in compare.inputs]
+    with torch.no_grad():
+        before = [compare.module(*arrays) for _ in range(2)]
+        assert torch.equal(*before)
+        assert len(folded) == 1
+        for number, changed in enumerate(
+            [network.conv4.bn.running_var, network.conv5.conv.weight, network.similarity_bn.bias]
+        ):
+            changed *= 1.5
+            found, fresh = compare.module(*arrays), graphs_by_name(network)["compare"]
+            assert not torch.equal(found, before[0])
+            assert torch.equal(found, fresh.module(*arrays))
+            assert len(folded) == 3 + 2 * number
+
+
 @pytest.mark.parametrize("reading", [{}, {"extra_sim_pool": True}])
 def test_a_gallery_in_float16_scores_as_the_same_numbers_in_float32(reading):
     found = graphs_by_name(lively(**reading))
