@@ -9,19 +9,19 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-LIBRARY = "libnvidia-ml.so.1"
+from reid.runtime.driver import NVML, library
 
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
 """``NVML_CLOCK_SM`` and ``NVML_CLOCK_MEM``."""
 
 
 class NvmlGpu:
-    """One GPU, by its index or its UUID. Raises OSError if NVML, the GPU or its counter is not
-    there.
-    """
+    """One GPU, by its index or its UUID. Raises OSError without NVML, the GPU or its counter."""
 
-    def __init__(self, gpu: str, library: Any = None) -> None:
-        self._nvml = library or ctypes.CDLL(LIBRARY)
+    def __init__(self, gpu: str, nvml: Any = None) -> None:
+        self._nvml = nvml or library(NVML)
+        if self._nvml is None:
+            raise OSError("the driver's library NVML is not there")
         self._device = ctypes.c_void_p()
         self._call("nvmlInit_v2")
         device = ctypes.byref(self._device)

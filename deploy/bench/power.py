@@ -35,7 +35,7 @@ NOT_CONNECTED = "NC"
 """Name of two unconnected channels of AGX Orin's second chip."""
 
 POWER_FIELDS = ("power.draw.instant", "power.draw")
-"""nvidia-smi's names of the power: now (drivers from about 530 on), or a mean over a second."""
+"""nvidia-smi's names of the power: now (newer drivers), or a mean over a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ class _Listed(NamedTuple):
 def _sorted_ahead(
     gallery: GalleryStore, parts: Sequence[Sequence[GalleryEntry]], place: ResolvedPaths
 ) -> Iterator[_Listed]:
-    """Each part's images, by their one name; files are hashed one part ahead.
+    """Each part's images, each under one name; files are hashed one part ahead.
 
     Galleries of earlier versions know an image by the path that was given.
     """

@@ -192,7 +192,7 @@ def _manifest(
 def _found(manifest: Manifest, found: Embedding) -> list[str]:
     """What running the file has shown, as lines."""
     before = manifest.preprocess
-    length = "of length 1" if found.normalised else "not of length 1: they are divided by it"
+    length = "of length 1" if found.normalised else "not of length 1: each is divided by its length"
     lines = [
         f"input: {manifest.input_name}, {before.crop_height}x{before.crop_width} (height x width), "
         f"{before.channel_order}, mean {_words(before.mean)}, std {_words(before.std)}",

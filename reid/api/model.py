@@ -222,7 +222,7 @@ class Model(Closeable):
         ``reid describe``. All results are shares of 1.
 
         Test images that the model was trained on are refused, unless ``allow_trained_on``: then
-        ``result.report.num_trained_on`` counts them (None for a file that does not tell). Other
+        ``result.report.num_trained_on`` counts them (None for a file that keeps no hashes). Other
         reasons why the results may be too good are warnings, also in ``result.report.warnings``.
 
         Raises DataError for an unknown dataset, a missing folder, a damaged image or test images

@@ -63,7 +63,7 @@ def score(
     ``query_ids`` (Q,) and ``gallery_ids`` (G,) are identities, as numbers or names. A gallery
     image of identity -1 is junk: it is skipped, as in Market-1501. With cameras a query never
     matches an image of its own identity and camera; without them every image of its identity is
-    a correct match, and a warning tells if that seems to be the query itself. ``protocol`` is
+    a correct match, and a warning says so if that seems to be the query itself. ``protocol`` is
     ``market`` (the whole gallery), ``single_shot`` or ``multi_shot`` (random draws of ``shots``
     images an identity, ``trials`` of them from ``seed``).
 

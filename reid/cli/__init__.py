@@ -201,7 +201,7 @@ def _occupy_stderr() -> None:
 
 
 def _forget_interruption() -> None:
-    """Let the exit code be ours.
+    """Make the exit code ours.
 
     Where Ctrl-C came while ``exec`` ran a text (a dataclass being made, say), CPython remembers
     that and would end ``python -m reid.cli`` by SIGINT all the same; the next text clears it.

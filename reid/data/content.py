@@ -54,7 +54,7 @@ def image_hashes(
 class TrainedImages:
     """Hashes that a model keeps of its training images and people, in place of bytes and names.
 
-    Who has an image or a name can find out whether it was trained on; nothing else can be read.
+    Anyone who has an image or a name can find out whether it was trained on, and nothing else.
 
     ``images`` are hashes of files, ``people`` those of ``people_hashes``.
     """
@@ -66,7 +66,7 @@ class TrainedImages:
 def people_hashes(split: Split, records: Sequence[ImageRecord], root: Path) -> dict[bytes, str]:
     """A hash of each person in the records -> the name; empty for published datasets.
 
-    The hash is of dataset, data root and name: elsewhere the same name may be somebody else.
+    The hash is of dataset, data root and name: elsewhere the same name may be another person.
     """
     place = f"{split.dataset}\0{root.resolve()}\0"
     names = {split.names[one.person_id] for one in records if one.person_id in split.names}

@@ -1,4 +1,4 @@
-"""Golden crops: drawn images on which two runs of one model are compared on any machine."""
+"""Golden crops: synthetic images on which two runs of one model are compared on any machine."""
 
 from __future__ import annotations
 

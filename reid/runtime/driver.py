@@ -21,7 +21,7 @@ DRIVERS = {13: 580, 12: 535}
 NEWEST, OLDEST = max(DRIVERS), min(DRIVERS)
 
 _CUDA = ("libcuda.so.1", "nvcuda.dll")
-_NVML = ("libnvidia-ml.so.1", "nvml.dll")
+NVML = ("libnvidia-ml.so.1", "nvml.dll")
 _VERSION_BYTES = 96
 
 Load = Callable[[str], Any]
@@ -102,7 +102,7 @@ def _of_kernel_module(file: Path) -> str:
 
 
 def _of_nvml(load: Load) -> str:
-    nvml = _library(_NVML, load)
+    nvml = library(NVML, load)
     if nvml is None or nvml.nvmlInit_v2() != 0:
         return ""
     text = ctypes.create_string_buffer(_VERSION_BYTES)
@@ -113,7 +113,7 @@ def _of_nvml(load: Load) -> str:
 
 def _newest_cuda(load: Load) -> int:
     """From ``cuDriverGetVersion``, which needs no ``cuInit`` and gives 12040 for CUDA 12.4."""
-    cuda, number = _library(_CUDA, load), ctypes.c_int()
+    cuda, number = library(_CUDA, load), ctypes.c_int()
     if cuda is None or cuda.cuDriverGetVersion(ctypes.byref(number)) != 0:
         return 0
     return number.value // 1000
@@ -130,7 +130,8 @@ def _major(version: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _library(names: tuple[str, ...], load: Load) -> Any:
+def library(names: tuple[str, ...], load: Load = ctypes.CDLL) -> Any:
+    """The first of the libraries that loads; None if none does."""
     for name in names:
         try:
             return load(name)

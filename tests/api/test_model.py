@@ -145,8 +145,8 @@ def test_a_query_that_is_its_own_match_is_a_warning_in_python_too(
             target = tmp_path / folder / f"person {image.name[:4]}" / f"{number}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, target)
-    told = pytest.warns(UserWarning, match="4 query images are in the gallery too")
-    with reid.load(api_onnx, device="cpu", threads=1) as model, told:
+    warned = pytest.warns(UserWarning, match="4 query images are in the gallery too")
+    with reid.load(api_onnx, device="cpu", threads=1) as model, warned:
         result = model.evaluate("folder", tmp_path)
     assert len(result.report.warnings) == 1
     assert result.report.num_trained_on is None
