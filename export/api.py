@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from reid.api.results import ExportedFiles
+from reid.errors import ConfigError
 from reid.model_file.opening import ModelFile
 from reid.packages import named_packages
 from reid.progress import SILENT, Reporter, reporting
 
+from .foreign import SUFFIX as ONNX_SUFFIX
+from .foreign import export_file, refuse_for_files
 from .parity.proof import Proof
 from .parity.report import Report
 from .pipeline import (
@@ -25,6 +29,9 @@ from .pipeline import (
     synthetic_or_real,
 )
 from .pipeline import prove as prove_files
+from .quantising.exporting import export_int8
+from .quantising.images import CROPS, Calibration, calibration_images
+from .quantising.quantiser import SYMMETRIC
 from .tensorrt.options import EngineOptions, engine_options_from
 
 
@@ -87,17 +94,37 @@ def export_model(
     caffe: bool = False,
     also: Sequence[str] = (),
     pixels: bool = False,
+    int8: bool = False,
+    calibrate: str = "",
+    root: str | os.PathLike[str] | None = None,
+    calibration_crops: int = CROPS,
+    calibration_seed: int = 0,
     prove: bool = True,
     engine_options: Mapping[str, object] | EngineOptions | None = None,
     reporter: Reporter = SILENT,
 ) -> ExportedFiles:
     """See ``reid.Model.export``; ``reporter`` gets a line for each file made and checked."""
     options = engine_options_from(engine_options)
+    calibration = _calibration(int8, calibrate, root, calibration_crops, calibration_seed)
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
-    made: list[Exported] = []
-    for exported in export_checkpoint(run, out, precisions, also, pixels, reporter):
-        reporter.say(exported.words())
-        made.append(exported)
+    if run.suffix == ONNX_SUFFIX:
+        refuse_for_files(caffe, also)
+        written = export_file(run, out, precisions, pixels, reporter)
+    else:
+        written = export_checkpoint(run, out, precisions, also, pixels, reporter)
+    with ExitStack() as stack:
+        # The images are looked for before any work is done.
+        images = stack.enter_context(calibration_images(run, calibration)) if calibration else None
+        made: list[Exported] = []
+        for exported in written:
+            reporter.say(exported.words())
+            made.append(exported)
+        int8_files = []
+        if calibration and images:
+            base = next(one.path for one in made if one.precision == "fp32")
+            for one in export_int8(base, out, images, calibration, reporter):
+                reporter.say(one.exported.words())
+                int8_files.append(one)
     caffe_files = _caffe_files(run, out, reporter) if caffe else []
     files = [exported.path for exported in made]
     proofs: list[dict[str, object]] = []
@@ -105,8 +132,13 @@ def export_model(
         proofs = _proofs(run, [*one_of_each(files), *caffe_files[1:]], reporter)
     else:
         reporter.say("parity: not checked")
+    for one in int8_files:
+        one.proof.settle()
+        proofs.append(one.proof.report.to_json())
+    built_from = [*files, *(one.exported.path for one in int8_files if one.variant is SYMMETRIC)]
+    files += [one.exported.path for one in int8_files]
     engines = []
-    for built in build_engines(files, out, options, reporter) if trt else ():
+    for built in build_engines(built_from, out, options, reporter) if trt else ():
         engines.append(built.path)
         reporter.say(built.words())
     return ExportedFiles(
@@ -117,6 +149,24 @@ def export_model(
         deployed=next((one.path for one in reversed(made) if not one.on_request), None),
         description_bytes=max((one.description_bytes for one in made), default=0),
     )
+
+
+def _calibration(
+    int8: bool, calibrate: str, root: str | os.PathLike[str] | None, crops: int, seed: int
+) -> Calibration | None:
+    """What INT8 is calibrated on; None without it. Raises ConfigError for one without the other."""
+    if not int8:
+        if calibrate or root is not None:
+            raise ConfigError(
+                "--calibrate and --data-root are for INT8; give --int8 too, or leave them out"
+            )
+        return None
+    if not calibrate:
+        raise ConfigError(
+            "--int8 needs images to calibrate on: --calibrate NAME --data-root DIR (known names: "
+            "reid datasets), or --calibrate synthetic, which proves nothing"
+        )
+    return Calibration(calibrate, None if root is None else Path(root), crops, seed)
 
 
 def _caffe_files(run: ModelFile, out: Path, reporter: Reporter) -> list[Path]:

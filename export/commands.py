@@ -135,6 +135,38 @@ def _given(*names: str) -> bool:
     help="Put crop, mean and scale inside the graphs: they then take the resized image, 0-255, as "
     "DeepStream and Triton provide it.",
 )
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Also write INT8 graphs: NAME.int8.onnx for TensorRT and OpenVINO, NAME.int8.x86.onnx for "
+    "ONNX Runtime on x86. Needs --calibrate.",
+)
+@click.option(
+    "--calibrate",
+    default="",
+    metavar="NAME",
+    help="The dataset that INT8 is calibrated on (its training images) and proven on (its test "
+    "images).",
+)
+@click.option(
+    "--data-root",
+    type=options.FOLDER,
+    help="That dataset's folder; without it, with --calibrate synthetic, people are drawn.",
+)
+@click.option(
+    "--calibration-crops",
+    type=click.IntRange(min=16),
+    default=256,
+    show_default=True,
+    help="Images to calibrate on.",
+)
+@click.option(
+    "--calibration-seed",
+    type=options.COUNT,
+    default=0,
+    show_default=True,
+    help="Which images are drawn.",
+)
 @click.option("--trt", is_flag=True, help="Also build TensorRT engines from the ONNX files.")
 @click.option(
     "--caffe", is_flag=True, help="Also write a .prototxt and a .caffemodel for stock Caffe."
@@ -150,6 +182,11 @@ def export(
     fp16: bool,
     also: tuple[str, ...],
     pixels: bool,
+    int8: bool,
+    calibrate: str,
+    data_root: Path | None,
+    calibration_crops: int,
+    calibration_seed: int,
     trt: bool,
     caffe: bool,
     no_parity: bool,
@@ -158,8 +195,9 @@ def export(
 ) -> dict[str, Any]:
     """Export RUN (a run folder or checkpoint) to ONNX; with --trt and --caffe also to those.
 
-    A network that compares pairs is exported as two files, describe and compare. The names of
-    batch sizes, timing cache and builder options are trtexec's.
+    RUN can also be an .onnx file of another program that `reid import-onnx` has taken in. A network
+    that compares pairs is exported as two files, describe and compare. The names of batch sizes,
+    timing cache and builder options are trtexec's.
     """
     from reid.model_file.opening import ModelFile
 
@@ -174,6 +212,11 @@ def export(
             caffe=caffe,
             also=also,
             pixels=pixels,
+            int8=int8,
+            calibrate=calibrate,
+            root=data_root,
+            calibration_crops=calibration_crops,
+            calibration_seed=calibration_seed,
             prove=not no_parity,
             engine_options=builder_options,
             reporter=bar,

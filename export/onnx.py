@@ -18,9 +18,7 @@ import torch
 from torch import nn
 
 from reid.errors import BuildError
-from reid.files import write_atomically
-from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
-from reid.model_file.onnx_seal import SEALED_KEY, SEALED_VALUE, seal_of
+from reid.model_file.manifest import Manifest
 from reid.models import graphs_of
 from reid.models.graphs import Graph
 from reid.packages import missing
@@ -35,6 +33,7 @@ except ImportError as error:
     raise missing((error.name or "onnx").partition(".")[0], "ONNX export") from error
 
 from .precision import folded, halved, prove_precision
+from .writing import write_onnx
 
 BATCH = "batch"
 """Name of the dynamic first axis of every batched input and output."""
@@ -133,12 +132,7 @@ def export_graph(
         engine=None,
         parity={},
     )
-    del model.metadata_props[:]
-    model.metadata_props.add(key=SEALED_KEY, value=SEALED_VALUE)
-    model.metadata_props.add(key=METADATA_KEY, value=exported.to_json())
-    content = model.SerializeToString()
-    write_atomically(path, lambda file: file.writelines((content, seal_of(content))))
-    return write_manifest(path, exported)
+    return write_onnx(model, exported, path)
 
 
 def _graphs(network: nn.Module, manifest: Manifest) -> tuple[Graph, ...]:

@@ -202,6 +202,7 @@ def prove(
             )
             report = with_evaluations(report, (before, after))
         manifests = [runner.manifest for runner in second.values()]
+    report = dataclasses.replace(report, dataset=split.dataset)
     return proof_of(report, reference, candidate, manifests)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from reid.errors import BuildError, ModelFileError
+from reid.model_file.quantisation import INT8
 from reid.packages import missing
 
 try:
@@ -34,6 +35,8 @@ PRECISIONS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 COMPUTE = CONVOLUTIONS | {"Gemm", "MatMul"}
 """Operators that compute; the rest moves, compares or normalises."""
+
+DEQUANTISE = "DequantizeLinear"
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _HALF_MAX = 65504.0
@@ -107,16 +110,22 @@ class PrecisionProof:
         return self.compute_nodes / self.total_compute_nodes
 
 
-def prove_precision(model: onnx.ModelProto | Path, precision: str) -> PrecisionProof:
+def prove_precision(
+    model: onnx.ModelProto | Path, precision: str, float_layers: Sequence[str] = ()
+) -> PrecisionProof:
     """Check by tensor types and stored weights that ``model`` computes in ``precision``.
 
-    Raises BuildError if it does not: a convolution or a Gemm in another type, weights stored in
-    float32 in an FP16 graph, no operator that computes, or parts whose types cannot be read.
-    Raises ModelFileError for a file that is not ONNX.
+    In an INT8 graph both factors of each product must be dequantised integers, except in the nodes
+    ``float_layers``. Raises BuildError if it does not: a convolution or a Gemm in another type,
+    weights stored in float32 in an FP16 graph, no operator that computes, or parts whose types
+    cannot be read. Raises ModelFileError for a file that is not ONNX.
     """
+    if precision == INT8:
+        return _prove_int8(_loaded(model) if isinstance(model, Path) else model, float_layers)
     wanted = PRECISIONS.get(precision)
     if wanted is None:
-        raise BuildError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
+        known = ", ".join((*PRECISIONS, INT8))
+        raise BuildError(f"precision must be one of {known}; found {precision!r}")
     graph = _typed_graph(_loaded(model) if isinstance(model, Path) else model)
     types = _tensor_types(graph)
     compute = [node for node in graph.node if node.op_type in COMPUTE]
@@ -146,6 +155,32 @@ def prove_precision(model: onnx.ModelProto | Path, precision: str) -> PrecisionP
         convolutions=sum(node.op_type in CONVOLUTIONS for node in compute),
         fp32_weight_share=share,
         fp32_islands=_fp32_islands(graph, types) if precision == "fp16" else (),
+    )
+
+
+def _prove_int8(model: onnx.ModelProto, float_layers: Sequence[str]) -> PrecisionProof:
+    """Q/DQ around every product outside ``float_layers``, and none inside. Raises BuildError."""
+    makers = {output: node.op_type for node in model.graph.node for output in node.output}
+    compute = [node for node in model.graph.node if node.op_type in COMPUTE]
+    quantised = {
+        node.name: all(makers.get(name) == DEQUANTISE for name in node.input[:2])
+        for node in compute
+    }
+    wrong = [node.name for node in compute if quantised[node.name] == (node.name in float_layers)]
+    found = sum(quantised.values())
+    if wrong or not found:
+        raise BuildError(
+            f"expected an int8 graph with {len(float_layers)} products in floating point, but "
+            f"{len(compute) - found} of {len(compute)} products are so"
+            f"{f' (first unexpected: {wrong[0]})' if wrong else ''}; export it again"
+        )
+    return PrecisionProof(
+        precision=INT8,
+        compute_nodes=found,
+        total_compute_nodes=len(compute),
+        convolutions=sum(node.op_type in CONVOLUTIONS for node in compute),
+        fp32_weight_share=_fp32_weight_share(model.graph),
+        fp32_islands=tuple(float_layers),
     )
 
 

@@ -17,6 +17,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "h5py": ("cpu", "gpu"),
     "matplotlib": ("cpu", "gpu"),
     "onnx": ("cpu", "gpu"),
+    "onnxconverter_common": ("cpu", "gpu"),
     "onnxruntime": ("cpu", "gpu", "edge"),
     "onnxscript": ("cpu", "gpu"),
     "pycuda": ("pycuda",),
@@ -28,7 +29,11 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Import name -> the extras that install it."""
 
-DISTRIBUTIONS: Mapping[str, str] = {"faiss": "faiss-cpu", "google": "protobuf"}
+DISTRIBUTIONS: Mapping[str, str] = {
+    "faiss": "faiss-cpu",
+    "google": "protobuf",
+    "onnxconverter_common": "onnxconverter-common",
+}
 """Import name -> package name, where the two differ."""
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from reid.model_file.quantisation import INT8
 from reid.progress import SILENT, Reporter
 from reid.runtime import open_runner
 
+from ..bench.gains import gains, notes_on_int8
 from ..bench.latency import BATCH_SIZES
 from ..bench.latency import bench as measure
 from ..bench.pairs import bench_pairs
@@ -26,8 +29,9 @@ def bench_model(
 ) -> tuple[dict[str, Any], str]:
     """Time a model; returns what ``reid bench`` prints, as JSON and as text.
 
-    With ``pairs`` that many pairs are timed instead of batches. Raises what ``open_runner``,
-    ``bench`` and ``bench_pairs`` raise.
+    An INT8 file is also compared with the FP32 and FP16 files beside it. With ``pairs`` that many
+    pairs are timed instead of batches. Raises what ``open_runner``, ``bench`` and ``bench_pairs``
+    raise.
     """
     if pairs is not None:
         timed = bench_pairs(
@@ -44,4 +48,11 @@ def bench_model(
             cuda_graphs=cuda_graph,
             reporter=reporter,
         )
-    return {"model": str(model), **report.to_json()}, f"{model}\n{report.to_text()}"
+        found, lines = {"model": str(model), **report.to_json()}, [str(model), report.to_text()]
+        if runner.manifest.precision == INT8:
+            settings: dict[str, Any] = {"device": device, "threads": threads, "reporter": reporter}
+            compared = gains(runner, model, batch_sizes, **settings)
+            notes = notes_on_int8(model, runner.on_gpu)
+            found |= {"gains": [asdict(gain) for gain in compared], "int8_notes": notes}
+            lines += [*(gain.words() for gain in compared), *notes]
+    return found, "\n".join(lines)

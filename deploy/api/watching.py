@@ -12,6 +12,7 @@ from typing import Any
 
 from reid.errors import OutputError
 from reid.matching import Matcher
+from reid.model_file.quantisation import refuse_unproven
 from reid.outputs import refuse_inputs
 from reid.printing import printable
 from reid.progress import SILENT, Reporter
@@ -44,7 +45,8 @@ class WatchSettings:
     ``gallery`` names people, ``max_distance`` is the largest distance of one person and
     ``min_height`` the smallest person in pixels (None: the defaults of the network and the
     detector). Results go to ``events`` (JSON lines; ``-`` is stdout), ``video`` (an .mp4 file)
-    and a ``window``. ``max_rounds`` 0 is no limit.
+    and a ``window``. ``max_rounds`` 0 is no limit. INT8 that no real images have proven is refused
+    unless ``allow_unproven``.
     """
 
     sources: tuple[str, ...]
@@ -58,6 +60,7 @@ class WatchSettings:
     video: Path | None = None
     window: bool = False
     max_rounds: int = 0
+    allow_unproven: bool = False
 
     def checked_sources(self, model: Path) -> tuple[CameraSource, ...]:
         """The sources. Raises ConfigError, and OutputError if an output is also an input."""
@@ -139,6 +142,7 @@ def watch_cameras(
             sinks.append(stack.enter_context(WindowSink([source.name for source in sources])))
         matcher = model.matcher()
         stack.callback(matcher.close)
+        refuse_unproven(model.path, matcher.manifest, settings.allow_unproven)
         detector = _detector(stack, model, settings, reporter)
         watcher = Watcher(
             detector,

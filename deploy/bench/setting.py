@@ -74,7 +74,7 @@ def setting_of(runner: Runner, threads: int) -> dict[str, Any]:
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's model by the kernel, or its architecture."""
-    names = _values_after("model name", cpuinfo)
+    names = values_after("model name", cpuinfo)
     return names[0] if names else platform.machine()
 
 
@@ -86,7 +86,7 @@ def gpu_names(
     listed = tuple(
         name
         for information in sorted(driver.glob("*/information"))
-        for name in _values_after("Model", information)
+        for name in values_after("Model", information)
     )
     if listed or not board.is_file():
         return listed
@@ -94,7 +94,7 @@ def gpu_names(
     return (name,) if "Jetson" in name else ()
 
 
-def _values_after(key: str, file: Path) -> list[str]:
+def values_after(key: str, file: Path) -> list[str]:
     """The values of the ``key : value`` lines in a kernel's text file; none without it."""
     if not file.is_file():
         return []

@@ -16,10 +16,10 @@ INFER_FILE = "config_infer_reid.txt"
 
 COLOR_FORMAT = {"RGB": 0, "BGR": 1}
 """``colorFormat`` and ``model-color-format``."""
-TRACKER_MODE = {"fp32": 0, "fp16": 1}
-"""``networkMode`` of the tracker (2 is INT8)."""
-INFER_MODE = {"fp32": 0, "fp16": 2}
-"""``network-mode`` of nvinfer (1 is INT8)."""
+TRACKER_MODE = {"fp32": 0, "fp16": 1, "int8": 2}
+"""``networkMode`` of the tracker."""
+INFER_MODE = {"fp32": 0, "fp16": 2, "int8": 1}
+"""``network-mode`` of nvinfer."""
 SCALING_FILTER = {"bilinear": 1, "cubic": 2}
 """``scaling-filter``, as NvBufSurfTransform_Inter counts them."""
 

@@ -15,6 +15,7 @@ from reid.matching.golden import FILE as GOLDEN_FILE
 from reid.matching.golden import FOLDER, Golden, golden_of, save_golden
 from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.opening import ModelFile
+from reid.model_file.quantisation import INT8, refuse_unproven
 from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
 
@@ -33,14 +34,15 @@ def bundle_deepstream(
     tracker: str = "nvdcf",
     person_class: int = 0,
     reference: Path | None = None,
+    allow_unproven: bool = False,
 ) -> list[Path]:
     """Write the tracker's block, nvinfer's file, the model and the golden crops into ``out``.
 
-    ``reference`` computes the golden answers; by default see ``golden_of_model``. Returns the
-    files. Raises ConfigError for a model that DeepStream cannot run, ModelFileError, ManifestError,
-    OutputError.
+    INT8 that no real images have proven is refused, unless ``allow_unproven``. ``reference``
+    computes the golden answers; by default see ``golden_of_model``. Returns the files. Raises
+    ConfigError for a model that DeepStream cannot run, ModelFileError, ManifestError, OutputError.
     """
-    file, manifest = _opened(model)
+    file, manifest = _opened(model, allow_unproven)
     if manifest.outputs or manifest.inputs:
         raise ConfigError(
             f"DeepStream keeps one vector per person, and {manifest.network}'s "
@@ -51,6 +53,11 @@ def bundle_deepstream(
         raise ConfigError(
             f"DeepStream's files are written for {' and '.join(INFER_MODE)}, found a model in "
             f"{manifest.precision!r}; export it again"
+        )
+    if manifest.precision == INT8 and manifest.engine is None:
+        raise ConfigError(
+            f"{file.name} is INT8, which DeepStream builds by calibrating itself, not from an ONNX "
+            f"file; build its engine on the target, and bundle that: reid build {file.name}"
         )
     affine(manifest.preprocess)
     # nvinfer and the tracker run an engine on its first optimisation profile only.
@@ -74,13 +81,14 @@ def bundle_triton(
     batch: int | None = None,
     name: str = "",
     reference: Path | None = None,
+    allow_unproven: bool = False,
 ) -> list[Path]:
     """Write a model repository: ``<name>/config.pbtxt``, ``<name>/1/`` and the golden crops.
 
     Several engines of one graph are for several GPUs. A graph that takes no images has no golden
     crops. Returns the files. Raises as ``bundle_deepstream``.
     """
-    named = triton_models([_opened(model) for model in models])
+    named = triton_models([_opened(model, allow_unproven) for model in models])
     manifest = named[0].manifest
     size = min(_batch(one.manifest, _largest(one.manifest), batch) for one in named)
     name = name or model_name(manifest)
@@ -104,7 +112,8 @@ def bundle_triton(
 def golden_of_model(file: Path, manifest: Manifest, reference: Path | None) -> Golden:
     """Golden crops with answers of ``reference``, of the FP32 file beside the model, or of itself.
 
-    With answers in FP32 the doctor can check that an FP16 model computes in FP16. Raises
+    With answers in FP32 the doctor can check that an FP16 model computes in FP16. An INT8 model's
+    are those of the INT8 file: its answers differ from FP32's by more than faults do. Raises
     ModelFileError if none of them can run here.
     """
     crops = golden_crops()
@@ -127,15 +136,18 @@ def golden_of_model(file: Path, manifest: Manifest, reference: Path | None) -> G
 
 
 def _single_precision(file: Path, manifest: Manifest) -> Path | None:
-    """The FP32 ONNX file that was exported beside an FP16 one, or beside its engine."""
+    """The FP32 ONNX file that was exported beside an FP16 one, or beside its engine; of an INT8
+    engine the INT8 file."""
     head = file.name.partition(f".{manifest.precision}.")[0]
     stem = head.partition(f".{manifest.engine.gpu_architecture}.")[0] if manifest.engine else head
-    beside = file.with_name(f"{stem}.fp32.onnx")
+    wanted = INT8 if manifest.precision == INT8 else "fp32"
+    beside = file.with_name(f"{stem}.{wanted}.onnx")
     return beside if beside.is_file() and beside != file else None
 
 
-def _opened(model: Path) -> tuple[Path, Manifest]:
-    """The file and its manifest; refuses a run, and an engine that no server can open.
+def _opened(model: Path, allow_unproven: bool) -> tuple[Path, Manifest]:
+    """The file and its manifest; refuses a run, unproven INT8, and an engine that no server can
+    open.
 
     Raises ConfigError, ManifestError, ModelFileError.
     """
@@ -146,6 +158,7 @@ def _opened(model: Path) -> tuple[Path, Manifest]:
             f"{model} --out DIR --pixels --fp16"
         )
     manifest = file.manifest
+    refuse_unproven(file.path, manifest, allow_unproven)
     if manifest.engine and engine_info(manifest, file.path).flavour != "tensorrt":
         raise ConfigError(
             f"{file.path.name} is an engine of TensorRT for RTX, which DeepStream and Triton "

@@ -61,7 +61,8 @@ def bench(
 
     MODEL is a run folder, a checkpoint, an .onnx or an .engine. Preprocessing and network
     are timed separately and together, on synthetic crops, including copies to and from the
-    device. For an engine the network is also timed without the copies.
+    device. For an engine the network is also timed without the copies. An INT8 file is compared, by
+    turns, with the FP32 and FP16 files that lie beside it.
     """
     from ..api.timing import bench_model
 

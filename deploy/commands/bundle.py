@@ -23,6 +23,13 @@ _reference = click.option(
 )
 
 
+_allow_unproven = click.option(
+    "--allow-unproven",
+    is_flag=True,
+    help="Take an INT8 file whose accuracy no real images have proven.",
+)
+
+
 @click.group()
 def bundle() -> None:
     """Write the files that DeepStream or Triton needs to run a model, from its manifest."""
@@ -47,6 +54,7 @@ def bundle() -> None:
     help="The detector's class of people.",
 )
 @_reference
+@_allow_unproven
 @options.as_json
 def deepstream(
     model: Path,
@@ -55,6 +63,7 @@ def deepstream(
     tracker: str,
     person_class: int,
     reference: Path | None,
+    allow_unproven: bool,
     as_json: bool,
 ) -> dict[str, list[str]]:
     """The tracker's ReID block and an nvinfer file for MODEL, an .onnx or .engine file."""
@@ -67,6 +76,7 @@ def deepstream(
         tracker=tracker,
         person_class=person_class,
         reference=reference,
+        allow_unproven=allow_unproven,
     )
     return _shown(files, as_json)
 
@@ -77,6 +87,7 @@ def deepstream(
 @_batch
 @click.option("--name", default="", help="The model's name (default: network and precision).")
 @_reference
+@_allow_unproven
 @options.as_json
 def triton(
     models: Sequence[Path],
@@ -84,12 +95,20 @@ def triton(
     batch: int | None,
     name: str,
     reference: Path | None,
+    allow_unproven: bool,
     as_json: bool,
 ) -> dict[str, list[str]]:
     """A model repository with MODELS: one .onnx, or engines of one graph for several GPUs."""
     from ..bundle.writing import bundle_triton
 
-    files = bundle_triton(models, out, batch=batch, name=name, reference=reference)
+    files = bundle_triton(
+        models,
+        out,
+        batch=batch,
+        name=name,
+        reference=reference,
+        allow_unproven=allow_unproven,
+    )
     return _shown(files, as_json)
 
 

@@ -94,6 +94,11 @@ def _refuse_addresses(**paths: Path | None) -> None:
     type=click.IntRange(min=1),
     help="The smallest person, in pixels of the frame. Default: 24, for HOG 48.",
 )
+@click.option(
+    "--allow-unproven",
+    is_flag=True,
+    help="Run an INT8 file whose accuracy no real images have proven.",
+)
 @options.group
 @options.device
 @options.threads
@@ -112,6 +117,7 @@ def watch(
     max_frames: int,
     max_distance: float | None,
     min_height: int | None,
+    allow_unproven: bool,
     group: str,
     device: str,
     threads: int,
@@ -142,6 +148,7 @@ def watch(
         video=video,
         window=window,
         max_rounds=max_frames,
+        allow_unproven=allow_unproven,
     )
     with shared_with(group), progress_bar("watch") as bar:
         result = watch_cameras(ModelToOpen(model, device, threads), settings, bar)

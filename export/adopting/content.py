@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from reid.errors import ModelFileError
+from reid.model_file.quantisation import INT8
 
 # Names are read as bytes, so that one that is not UTF-8 is no error.
 _MESSAGES = {
@@ -27,6 +28,9 @@ _MESSAGES = {
 """The fields of onnx.proto that are read: name, number, type, whether repeated."""
 _FLOAT16 = 10
 """TensorProto.DataType."""
+
+_QUANTISED = (b"QuantizeLinear", b"QLinearConv", b"QLinearMatMul", b"ConvInteger", b"MatMulInteger")
+"""Operators of graphs whose products are of 8-bit integers."""
 
 _ARITHMETIC = ("Sub", "Add", "Mul", "Div")
 _LEAVES_VALUES = ("Cast", "Identity", "Transpose")
@@ -48,9 +52,16 @@ def content_of(path: Path, input_name: str) -> Content:
     except (DecodeError, OSError) as error:
         raise ModelFileError(f"{path} cannot be read as an ONNX file: {error}") from error
     opsets = [one.version for one in model.opset_import if not one.domain]
-    half = any(one.data_type == _FLOAT16 for one in model.graph.initializer)
     first = _first(model.graph.node, input_name.encode())
-    return Content(max(opsets, default=0), "fp16" if half else "fp32", first)
+    return Content(max(opsets, default=0), _precision(model.graph), first)
+
+
+def _precision(graph: Any) -> str:
+    """By the operators that quantise, or else by the type of the weights."""
+    if any(node.op_type in _QUANTISED for node in graph.node):
+        return INT8
+    half = any(one.data_type == _FLOAT16 for one in graph.initializer)
+    return "fp16" if half else "fp32"
 
 
 def _first(nodes: Sequence[Any], name: bytes) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from reid.errors import ParityError
 from reid.matching import Matcher, PairMatcher, VectorMatcher
+from reid.matching.vectors import unit_vectors
 from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
@@ -101,6 +102,8 @@ class VectorSubject(Subject):
                 for data in _batches(manifest, crops, batch_size)
             ]
         )
+        if not manifest.normalised:
+            vectors = unit_vectors(vectors)  # as matching does before it measures distances
         return Answers(vectors, {"embedding": vectors}, _squared_distances(vectors, queries))
 
     def matcher(self) -> Matcher[Any]:

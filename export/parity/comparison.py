@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +92,7 @@ def compare(
         reference=reference.runners[0].backend,
         candidate=candidate.runners[0].backend,
         precision=candidate.manifest.precision,
+        reference_precision=reference.manifest.precision,
         num_crops=len(crops),
         batch_sizes=tuple(sorted(batch_sizes)),
         checks=tuple(
@@ -149,7 +151,14 @@ def record(report: Report, path: Path) -> Manifest:
             f"{path} was written again while it was compared, so that the verdict is not of it; "
             "check it again: reid parity"
         )
-    return write_manifest(path, dataclasses.replace(manifest, parity=verdict))
+    return write_manifest(path, judged(manifest, verdict))
+
+
+def judged(manifest: Manifest, verdict: dict[str, Any]) -> Manifest:
+    """The manifest with a verdict, which can prove the accuracy of an INT8 file."""
+    made = manifest.quantisation
+    quantisation = made and made.judged(verdict)
+    return dataclasses.replace(manifest, parity=verdict, quantisation=quantisation)
 
 
 def _tolerances_of(candidate: Subject) -> Tolerances:

@@ -13,7 +13,7 @@ from reid.model_file.manifest import Manifest, manifest_path, write_manifest
 from reid.model_file.opening import ModelFile
 from reid.runtime import Runner, open_runners
 
-from .comparison import record, require
+from .comparison import judged, record, require
 from .report import Hashes, ParityReport, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
@@ -58,7 +58,7 @@ class Proof(Generic[AnyReport]):
             if manifest_path(file).exists():
                 record(self.kept, file)
             else:
-                write_manifest(file, dataclasses.replace(manifest, parity=self.kept.to_json()))
+                write_manifest(file, judged(manifest, self.kept.to_json()))
 
     def settle(self) -> None:
         """Store the verdict, then raise ParityError if it is a failure.

@@ -96,6 +96,9 @@ class ParityReport:
     remarks: tuple[str, ...] = ()
     """Failures without a limit, such as a row that is not finite."""
     hashes: Hashes = field(default_factory=Hashes)
+    dataset: str = ""
+    """Whose images were compared; empty if not known."""
+    reference_precision: str = ""
 
     @property
     def failures(self) -> tuple[str, ...]:

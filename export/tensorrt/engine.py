@@ -80,6 +80,7 @@ def build_engine(
     if not onnx_path.is_file():
         raise BuildError(f"{onnx_path}: no such file; export the checkpoint to ONNX first")
     source = source or read_manifest(onnx_path)
+    _refuse_uint8(onnx_path, source)
     trt, info = _builder_here(options)
     options = dataclasses.replace(options, more_profiles=info.more_profiles)
     log = captured_log(trt)
@@ -110,6 +111,16 @@ def build_engine(
         save_timing_cache(config, options.timing_cache_file)
     notes.append(f"precision: {proof}")
     return BuiltEngine(path, written, time.perf_counter() - started, tuple(notes))
+
+
+def _refuse_uint8(onnx_path: Path, source: Manifest) -> None:
+    """Raise BuildError for the INT8 file of CPUs: TensorRT takes symmetric int8 only."""
+    if source.quantisation is not None and source.quantisation.activations == "uint8":
+        name = onnx_path.name.replace(".x86.", ".")
+        raise BuildError(
+            f"{onnx_path} has uint8 activations, which only CPUs run; build the engine from the "
+            f"file with int8 activations, {name}"
+        )
 
 
 def _builder_here(options: EngineOptions) -> tuple[Any, EngineInfo]:

@@ -8,6 +8,7 @@ otherwise the size of the plan (the serialized engine).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,27 +16,33 @@ from typing import Any
 
 from reid.errors import BuildError
 from reid.model_file.manifest import Manifest
+from reid.model_file.quantisation import INT8
 
 TYPE_NAMES = {"fp32": "FLOAT", "fp16": "HALF"}
-"""Precision in the manifest -> name in ``tensorrt.DataType``."""
+"""Precision in the manifest -> name in ``tensorrt.DataType``. In an INT8 network the products give
+floats too; what counts is that both their factors are dequantised."""
 
 MIN_TELLING_BYTES = 8 << 20
 """Below this size of the FP32 weights, for each profile, the plan's size proves nothing, because
 the plan's code is as large."""
 
-MAX_FP16_SHARE = 0.8
-"""Limit on an FP16 plan's size as a share of the FP32 weights: FP16 weights are 0.5, and the
-rest is for the plan's code. A plan above the limit contains FP32 weights."""
+MAX_SHARES = {"fp16": 0.8, "int8": 0.6}
+"""Limits on a plan's size as a share of the FP32 weights: FP16 weights are 0.5, INT8 ones 0.25, and
+the rest is for the plan's code. A plan above the limit contains FP32 weights."""
 
 _COMPUTE_WORDS = ("conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply")
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedLayer:
-    """A convolution or matrix product of the parsed network and its output's type."""
+    """A convolution or matrix product of the parsed network and its output's type.
+
+    ``quantised``: both its factors come from dequantisers.
+    """
 
     name: str
     data_type: str
+    quantised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +59,17 @@ def parsed_network(trt: Any, network: Any) -> ParsedNetwork:
     compute = (kinds.CONVOLUTION, kinds.DECONVOLUTION, kinds.MATRIX_MULTIPLY, kinds.EINSUM)
     layers: list[ParsedLayer] = []
     num_weights = 0
+    integers = _dequantised(trt, network)
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         kind = layer.type
         if kind in compute:
             tensor = layer.get_output(0)
-            layers.append(ParsedLayer(layer.name, tensor.dtype.name))
+            factors = [layer.get_input(number) for number in range(min(2, layer.num_inputs))]
+            quantised = len(factors) == 2 and all(
+                factor is not None and factor.name in integers for factor in factors
+            )
+            layers.append(ParsedLayer(layer.name, tensor.dtype.name, quantised))
         # The bindings return the base class; this is their documented way to downcast.
         if kind == kinds.CONVOLUTION:
             convolution = layer
@@ -70,15 +82,31 @@ def parsed_network(trt: Any, network: Any) -> ParsedNetwork:
     return ParsedNetwork(tuple(layers), int(num_weights))
 
 
+def _dequantised(trt: Any, network: Any) -> set[str]:
+    """The names of tensors that a dequantiser gives, also through layers that only move values."""
+    kinds = trt.LayerType
+    found: set[str] = set()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        given = layer.get_input(0) if layer.num_inputs else None
+        moved = layer.type == kinds.SHUFFLE and given is not None and given.name in found
+        if layer.type == kinds.DEQUANTIZE or moved:
+            found.add(layer.get_output(0).name)
+    return found
+
+
 def check_parsed_precision(parsed: ParsedNetwork, manifest: Manifest, source: str) -> None:
     """Check that all convolutions and matrix products outside the FP32 islands have the
     manifest's precision. Raises BuildError, naming the first one that does not.
     """
+    if manifest.precision == INT8:
+        _check_parsed_int8(parsed, manifest, source)
+        return
     wanted = TYPE_NAMES.get(manifest.precision)
     if wanted is None:
         raise BuildError(
-            f"{source}: an engine's precision must be one of {', '.join(TYPE_NAMES)}, the manifest "
-            f"has {manifest.precision!r}; export the ONNX again"
+            f"{source}: an engine's precision must be one of {', '.join((*TYPE_NAMES, INT8))}, the "
+            f"manifest has {manifest.precision!r}; export the ONNX again"
         )
     # A node is named <layer>/<operator>; an island is named by its layer.
     outside = [p for p in parsed.layers if p.name.partition("/")[0] not in manifest.fp32_islands]
@@ -96,17 +124,43 @@ def check_parsed_precision(parsed: ParsedNetwork, manifest: Manifest, source: st
         )
 
 
+def _check_parsed_int8(parsed: ParsedNetwork, manifest: Manifest, source: str) -> None:
+    """Raise BuildError unless the products are quantised but for the manifest's float layers.
+
+    INT8 of another program does not list them: there one quantised product is enough.
+    """
+    quantised = [layer for layer in parsed.layers if layer.quantised]
+    made = manifest.quantisation
+    floats = set(made.float_layers) if made else {layer.name for layer in parsed.layers}
+    wrong = [one for one in parsed.layers if not one.quantised and one.name not in floats]
+    if wrong or not quantised:
+        first = f" (first: {wrong[0].name})" if wrong else ""
+        raise BuildError(
+            f"{source} is int8 by its manifest, but {len(wrong) or 'all'} of {len(parsed.layers)} "
+            f"convolutions and matrix products parse without quantised factors{first}; export the "
+            "ONNX again"
+        )
+
+
 def check_inspected_precision(report: str, precision: str, islands: Sequence[str] = ()) -> str:
     """Check the inspector's JSON; return the evidence as text, empty if it shows no types.
 
     Raises BuildError if a convolution or matrix product of an FP16 engine, outside its FP32
-    ``islands``, has only FP32 inputs and outputs, if no tensor of an FP16 engine is FP16, or if
-    an FP32 engine has an FP16 tensor.
+    ``islands``, has only FP32 inputs and outputs, if no tensor of an FP16 engine is FP16 or none of
+    an INT8 engine INT8, or if an FP32 engine has an FP16 tensor.
     """
     layers = [entry for entry in json.loads(report).get("Layers", []) if isinstance(entry, dict)]
     typed = {str(entry.get("Name", "?")): _types_of(entry) for entry in layers}
     if not any(typed.values()):
         return ""
+    if precision == INT8:
+        integers = sum("int8" in types for types in typed.values())
+        if not integers:
+            raise BuildError(
+                "expected an int8 engine, but none of its layers uses INT8; build it from the "
+                "*.int8.onnx file"
+            )
+        return f"inspector: {integers} of {len(layers)} layers use INT8"
     half = sum("fp16" in types for types in typed.values())
     if precision == "fp32":
         if half:
@@ -162,7 +216,7 @@ def _computes(entry: dict[str, Any]) -> bool:
 
 
 def _types_of(entry: dict[str, Any]) -> set[str]:
-    """Which of ``fp16`` and ``fp32`` occur in a layer's inputs and outputs."""
+    """Which of ``int8``, ``fp16`` and ``fp32`` occur in a layer's inputs and outputs."""
     ends = [*_listed(entry.get("Inputs")), *_listed(entry.get("Outputs"))]
     words = [
         str(end.get("Format/Datatype", end.get("Datatype", ""))).lower()
@@ -173,6 +227,8 @@ def _types_of(entry: dict[str, Any]) -> set[str]:
     for word in words:
         if any(half in word for half in ("half", "fp16", "float16")):
             found.add("fp16")
+        elif "int8" in word:
+            found.add("int8")
         elif "float" in word or "fp32" in word:
             found.add("fp32")
     return found
@@ -186,17 +242,17 @@ def check_plan_size(num_bytes: int, num_weights: int, precision: str, num_profil
     """Compare a plan's size with that of its weights in FP32; return the evidence as text.
 
     Empty if there are too few weights to decide: each optimisation profile has code of its own,
-    while they share the weights. Raises BuildError if an FP16 plan is as large
-    as FP32 weights.
+    while they share the weights. Raises BuildError if an FP16 or INT8 plan is too large for
+    weights of that precision.
     """
     fp32_bytes = 4 * num_weights
     if fp32_bytes < MIN_TELLING_BYTES * num_profiles:
         return ""
     share = num_bytes / fp32_bytes
-    if precision == "fp16" and share > MAX_FP16_SHARE:
+    if share > MAX_SHARES.get(precision, math.inf):
         raise BuildError(
-            f"expected an fp16 engine, but the plan has {num_bytes / 2**20:.1f} MiB and the "
+            f"expected an {precision} engine, but the plan has {num_bytes / 2**20:.1f} MiB and the "
             f"weights in FP32 {fp32_bytes / 2**20:.1f} MiB: it contains FP32 weights; export the "
-            "ONNX again with --fp16"
+            f"ONNX again with --{precision}"
         )
     return f"plan size {share:.2f} of the FP32 weights"

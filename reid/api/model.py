@@ -260,20 +260,29 @@ class Model(Closeable):
         caffe: bool = False,
         also: Sequence[str] = (),
         pixels: bool = False,
+        int8: bool = False,
+        calibrate: str = "",
+        root: str | os.PathLike[str] | None = None,
+        calibration_crops: int = 256,
+        calibration_seed: int = 0,
         prove: bool = True,
         engine_options: Mapping[str, object] | None = None,
         progress: bool | Reporter = False,
     ) -> ExportedFiles:
         """Export a checkpoint to ONNX files in the folder ``out`` and check each file's parity.
 
+        An ``.onnx`` file of another program, taken in by ``reid.adopt``, can be exported too.
+
         ``fp16`` adds half precision, ``trt`` TensorRT engines (``engine_options`` are the fields
         of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel;
         ``also`` names graphs that are not written by default (CSN: ``pair``; SiSNet: ``second``,
-        ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``prove=False``
-        skips the parity check, which runs on synthetic people.
+        ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``int8`` adds INT8
+        files, calibrated on ``calibration_crops`` training images of the dataset ``calibrate`` in
+        the folder ``root`` and proven on its test images. ``prove=False`` skips the parity check,
+        which runs on synthetic people.
 
-        Raises ModelFileError for a model that is not a checkpoint, ParityError if the output of a
-        file differs from the checkpoint's, BuildError, ConfigError, OutputError,
+        Raises ModelFileError for an engine, DataError for too few images, ParityError if the output
+        of a file differs from the checkpoint's, BuildError, ConfigError, OutputError,
         MissingPackageError, ClosedError.
 
         >>> files = model.export(folder / "out", fp16=False)
@@ -281,10 +290,10 @@ class Model(Closeable):
         ['msp_cnn.fp32.onnx']
         """
         self._opened()
-        if not self._file.is_checkpoint:
+        if not self._file.is_checkpoint and self._file.suffix != ".onnx":
             raise ModelFileError(
-                f"{self.path}: an exported file cannot be exported again; load the run folder or "
-                "the .pt checkpoint that it was made from"
+                f"{self.path}: an engine cannot be exported again; load the run folder, the .pt "
+                "checkpoint or the .onnx file that it was made from"
             )
         export_model = cast("Any", reid.loaded(reid.UPPER["export_model"]))
         with reporting(progress) as reporter, named_packages():
@@ -296,6 +305,11 @@ class Model(Closeable):
                 caffe=caffe,
                 also=also,
                 pixels=pixels,
+                int8=int8,
+                calibrate=calibrate,
+                root=root,
+                calibration_crops=calibration_crops,
+                calibration_seed=calibration_seed,
                 prove=prove,
                 engine_options=engine_options,
                 reporter=reporter,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from reid.errors import ConfigError, ManifestError
 from reid.files import sha256_of_file, write_text
 from reid.model_file.preprocess import Preprocess
+from reid.model_file.quantisation import Quantisation, quantisation_from_json
 from reid.printing import printable
 from reid.types import ArraySpec
 
@@ -77,10 +78,10 @@ class Manifest:
     from one image to one vector; any other graph lists its arrays in ``inputs`` and
     ``outputs``. ``dataset``, ``num_test_identities`` and ``split_seed`` are the split used for
     training. ``output_meaning`` and ``normalised`` describe the vector; ``precision`` is the
-    graph's arithmetic (fp32, fp16). ``source_sha256`` is the hash of the file it was made from,
-    ``checkpoint_sha256`` that of the original checkpoint (of a network of another program: of the
-    file that was imported), and ``file_sha256`` that of the described file itself, each empty if
-    unknown. ``static_batch`` is the batch size that the graph is fixed to; 0: any.
+    graph's arithmetic (fp32, fp16, int8). ``source_sha256`` is the hash of the file it was made
+    from, ``checkpoint_sha256`` that of the original checkpoint (of a network of another program:
+    of the file that was imported), and ``file_sha256`` that of the described file itself, each
+    empty if unknown. ``static_batch`` is the batch size that the graph is fixed to; 0: any.
     """
 
     network: str
@@ -109,6 +110,8 @@ class Manifest:
     """Preprocessing inside the graph (``--pixels``), which callers must not apply again."""
     parity: dict[str, Any] = field(default_factory=dict)
     """The report of the last parity run; empty if not checked."""
+    quantisation: Quantisation | None = None
+    """How an INT8 file was made; None for other files, and for INT8 of another program."""
 
     @property
     def model_sha256(self) -> str:
@@ -180,6 +183,8 @@ class Manifest:
                 raise TypeError(f"array names must be unique, found {', '.join(names)}")
             engine = body.pop("engine", None)
             body["engine"] = _engine_info(engine) if engine else None
+            quantisation = body.pop("quantisation", None)
+            body["quantisation"] = quantisation_from_json(quantisation) if quantisation else None
             manifest = _typed(Manifest(**body))
             _require_names(manifest)
             if manifest.output_dim < 1 or manifest.static_batch < 0:
