@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 import logging
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -111,9 +112,26 @@ class Quantiser:
         products = [node.name for node in self.model.graph.node if node.op_type in COMPUTE]
         return tuple(name for name in products if name in chosen)
 
-    def ranges(self, images: FloatArray, method: Method) -> TensorsData:
-        """The range of every activation for ``images`` (N, 3, H, W), as the network takes them."""
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+    def ranges(
+        self, images: FloatArray, methods: Sequence[Method] = METHODS
+    ) -> Iterator[tuple[Method, TensorsData]]:
+        """The range of every activation for ``images`` (N, 3, H, W), as the network takes them, by
+        each method in turn."""
+        for _, alike in itertools.groupby(methods, key=lambda method: method.kind):
+            same = tuple(alike)
+            with _quiet():
+                calibrator = self._collected(images, same[0])
+            for method in same:
+                with _quiet():
+                    # Percentiles are read from one histogram, whose collection takes most time.
+                    if percentile := method.options.get("percentile"):
+                        calibrator.collector.percentile = percentile
+                    found = calibrator.compute_data()
+                yield method, found
+
+    def _collected(self, images: FloatArray, method: Method) -> Any:
+        """A calibrator that has seen the images."""
+        with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "float.onnx")
             onnx.save(self.model, path)
             calibrator = create_calibrator(
@@ -125,7 +143,7 @@ class Quantiser:
             )
             for start in range(0, len(images), _CHUNK):
                 calibrator.collect_data(_Batches(self.input_name, images[start : start + _CHUNK]))
-            return calibrator.compute_data()
+        return calibrator
 
     def quantised(
         self,

@@ -70,10 +70,10 @@ class Search:
         """The ranges that keep the held-out embeddings nearest, for each variant."""
         advance = reporter.begin("calibrating", len(METHODS))
         ranges, cosines = {}, {}
-        for method in METHODS:
-            ranges[method.words] = self.quantiser.ranges(crops, method)
+        for method, found_ranges in self.quantiser.ranges(crops):
+            ranges[method.words] = found_ranges
             for variant in variants:
-                model = self.quantiser.quantised(ranges[method.words], variant)
+                model = self.quantiser.quantised(found_ranges, variant)
                 cosines[variant, method.words] = self.agreement(model)
             advance(1, method.words)
         found = {}

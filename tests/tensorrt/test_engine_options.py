@@ -128,8 +128,8 @@ def test_a_product_in_a_named_island_may_stay_fp32() -> None:
 
 
 def test_a_precision_that_has_no_proof_is_refused() -> None:
-    with pytest.raises(BuildError, match="fp32, fp16, the manifest has 'int8'"):
-        check_parsed_precision(parsed("HALF"), manifest("int8"), "a.onnx")
+    with pytest.raises(BuildError, match="the manifest has 'int4'"):
+        check_parsed_precision(parsed("HALF"), manifest("int4"), "a.onnx")
 
 
 def inspected(*layers: tuple[str, str, str]) -> str:

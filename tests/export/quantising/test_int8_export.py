@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import reid
 from reid.cli import main
 from reid.data import load_split
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.export.quantising.images import HELD_OUT, Calibration, calibration_images
+from reid.export.quantising.quantiser import METHODS, Quantiser
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.opening import ModelFile
 from reid.model_file.quantisation import Quantisation
@@ -309,3 +311,23 @@ def test_a_manifest_with_a_quantisation_comes_back_from_json(int8: Int8) -> None
 
 def test_a_network_is_written_as_the_tests_need_it(tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load(write_network(tmp_path / "net.onnx")), full_check=True)
+
+
+def test_every_method_is_measured_and_the_percentiles_differ(int8: Int8) -> None:
+    model = onnx.load(int8.source)
+    quantiser = Quantiser(model, "images")
+    images = np.random.default_rng(0).normal(0, 1, (64, 3, 32, 16)).astype(np.float32)
+    widths = {
+        method.words: float(np.max(found["second.relu"].range_value[1]))
+        for method, found in quantiser.ranges(images)
+    }
+    assert list(widths) == [method.words for method in METHODS]
+    del model.graph.output[:]
+    float32 = TensorProto.FLOAT
+    model.graph.output.append(helper.make_tensor_value_info("second.relu", float32, None))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    largest = session.run(None, {"images": images})[0].max()
+    assert widths["min-max"] == pytest.approx(largest, rel=1e-5)
+    assert widths["percentile 99.99"] < widths["percentile 99.999"] <= largest * 1.01
