@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,8 @@ from reid.models.msp_cnn.network import MspCnn
 from reid.models.msp_cnn.objective import msp_cnn_losses
 from reid.models.msp_cnn.settings import MspCnnSettings
 from tests.prototxt_ref import recorded_step
-from tests.prototxt_ref.recorded_step import RecordedStep
+from tests.prototxt_ref.caffe_stand_in import Run
+from tests.prototxt_ref.recorded_step import Float64, RecordedStep
 
 LOSSES = ("softmax", "euclidean", "cross_correlation")
 CAFFE_EPS = float(np.float32(1e-5))
@@ -52,10 +54,8 @@ def layer_parameters(network: MspCnn) -> Iterator[tuple[str, nn.Parameter]]:
         yield f"{layer}/{('weight', 'bias').index(leaf)}", parameter
 
 
-def errors_of_a_step(
-    recorded: RecordedStep, *, separate_towers: bool, gradient_eps: float, bn_eps: float
-) -> Errors:
-    """Forward and backward as the training objective does them, in float64."""
+def network_of(recorded: RecordedStep, *, separate_towers: bool, bn_eps: float) -> MspCnn:
+    """The network with the recorded weights, in float64."""
     settings = MspCnnSettings(dropout_ratio=0.0, separate_towers=separate_towers)
     network = MspCnn(recorded_step.IDENTITIES, settings).double().train()
     weights, parameters = recorded.weights(), dict(layer_parameters(network))
@@ -66,20 +66,31 @@ def errors_of_a_step(
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eps = bn_eps
-    losses = msp_cnn_losses(
-        network, the_batch(), LossConfig(euclidean_gradient_eps=gradient_eps), LOSSES
-    )
-    sum(losses.values(), torch.zeros(())).backward()
+    return network
+
+
+def errors_of(recorded: RecordedStep, network: MspCnn, losses: Mapping[str, float]) -> Errors:
+    """The errors of a step after its backward pass."""
     return Errors(
-        {
-            name: abs(float(losses[name].detach()) / value - 1)
-            for name, value in recorded.losses.items()
-        },
+        {name: abs(losses[name] / value - 1) for name, value in recorded.losses.items()},
         {
             name: recorded.gradient_error(name, parameter.grad.numpy())
-            for name, parameter in parameters.items()
+            for name, parameter in layer_parameters(network)
             if parameter.grad is not None and recorded.has_gradient(name)
         },
+    )
+
+
+def errors_of_a_step(
+    recorded: RecordedStep, *, separate_towers: bool, gradient_eps: float, bn_eps: float
+) -> Errors:
+    """Forward and backward as the training objective does them, in float64."""
+    network = network_of(recorded, separate_towers=separate_towers, bn_eps=bn_eps)
+    settings = LossConfig(euclidean_gradient_eps=gradient_eps)
+    losses = msp_cnn_losses(network, the_batch(), settings, LOSSES)
+    sum(losses.values(), torch.zeros(())).backward()
+    return errors_of(
+        recorded, network, {name: float(loss.detach()) for name, loss in losses.items()}
     )
 
 
@@ -116,3 +127,46 @@ def test_one_batch_of_all_images_is_another_step_than_two_towers(recorded: Recor
     errors = errors_of_a_step(recorded, separate_towers=False, gradient_eps=0, bn_eps=1e-5)
     assert 1e-3 < errors.losses["softmax"] < 0.05
     assert errors.median() > 0.1
+
+
+def test_the_python_layers_make_it_caffes_step_too(recorded: RecordedStep) -> None:
+    network = network_of(recorded, separate_towers=True, bn_eps=CAFFE_EPS)
+    towers = [network(torch.from_numpy(images)) for images in recorded_step.images()]
+    same = recorded_step.SAME_PERSON
+    softmax = torch.nn.functional.cross_entropy(
+        towers[0].fc8, torch.from_numpy(recorded_step.ANCHOR_LABELS)
+    )
+    units = [Run("L2Normalise", [tower.fc7.detach().numpy()]) for tower in towers]
+    euclidean, slopes = contrastive(*(unit.forward()[0] for unit in units), same)
+    correlation = Run(
+        "CrossCorrelationLoss", [*(tower.pool1.detach().numpy() for tower in towers), same]
+    )
+    (correlation_loss,) = correlation.forward()
+    total = softmax
+    for tower, unit, slope, maps in zip(
+        towers, units, slopes, correlation.backward(1.0), strict=False
+    ):
+        total = total + (tower.fc7 * torch.from_numpy(unit.backward(slope)[0])).sum()
+        total = total + (tower.pool1 * torch.from_numpy(maps)).sum()
+    total.backward()
+    losses = {
+        "softmax": softmax.item(),
+        "euclidean": euclidean,
+        "cross_correlation": float(correlation_loss[0]),
+    }
+    errors = errors_of(recorded, network, losses)
+    assert max(errors.losses.values()) < 1e-13
+    assert errors.worst() < 1e-10
+
+
+def contrastive(
+    first: Float64, second: Float64, same: npt.NDArray[np.bool_]
+) -> tuple[float, tuple[Float64, Float64]]:
+    """Caffe's ContrastiveLoss with margin 1, and its gradient on each side."""
+    difference = first - second
+    squared = (difference**2).sum(axis=1)
+    distance = np.sqrt(squared)
+    gap = np.maximum(1 - distance, 0)
+    loss = np.where(same, squared, gap**2).sum() / (2 * len(first))
+    scale = np.where(same, 1, -gap / (distance + 1e-4)) / len(first)
+    return float(loss), (scale[:, None] * difference, -scale[:, None] * difference)
