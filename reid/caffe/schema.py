@@ -91,8 +91,9 @@ _MESSAGES = {
     "SolverParameter": """base_lr=5:float display=6:int32 max_iter=7:int32 lr_policy=8:string
         gamma=9:float power=10:float momentum=11:float weight_decay=12:float stepsize=13:int32
         snapshot=14:int32 snapshot_prefix=15:string solver_mode=17:SolverMode(GPU) net=24:string
-        regularization_type=29:string(L2) solver_type=30:SolverType(SGD)
-        stepvalue=34:int32* iter_size=36:int32(1) type=40:string(SGD) min_lr=1000:float(0)""",
+        regularization_type=29:string(L2) solver_type=30:SolverType(SGD) delta=31:float(1e-8)
+        stepvalue=34:int32* clip_gradients=35:float(-1) iter_size=36:int32(1)
+        momentum2=39:float(0.999) type=40:string(SGD) min_lr=1000:float(0)""",
 }
 
 UNKNOWN_TEXT = "unknown_text"
