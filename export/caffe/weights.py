@@ -26,19 +26,24 @@ Values = NDArray[np.float32]
 
 
 def layers_with_weights(
-    net: NetParameter, layers: Sequence[CaffeLayer], state: Mapping[str, Tensor]
+    net: NetParameter,
+    layers: Sequence[CaffeLayer],
+    state: Mapping[str, Tensor],
+    count: int = 1,
 ) -> Iterator[LayerParameter]:
     """The layers of ``net`` with their weights, made one at a time.
 
     ``layers`` are the same layers in the same order; ``state`` is the network's state dict.
+    BatchNorm keeps its statistics times ``count``, and ``count`` beside them.
     """
     for message, layer in zip(net.layer, layers, strict=True):
         filled = LayerParameter()
         filled.CopyFrom(message)
+        times = np.float32(count if layer.type == "BatchNorm" else 1)
         for key in layer.weights:
             # The scale factor is not a tensor of the network; 1 means that nothing is divided.
             values = state[key].detach().cpu().float().numpy() if key else np.ones(1, np.float32)
-            filled.blobs.append(blob_from_array(values))
+            filled.blobs.append(blob_from_array(values * times))
         yield filled
 
 
