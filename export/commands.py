@@ -314,7 +314,8 @@ def import_caffe(
     """Make a run folder from Caffe weights: NET.prototxt and WEIGHTS.caffemodel.
 
     Weights are matched by layer name: stock BatchNorm + Scale, or BN of the fork that trained the
-    DGD models. The run can be evaluated and exported like a trained one.
+    DGD models. Mean, scale and sizes are those of the prototxt's data layer or its comments, else
+    the paper's. The run can be evaluated and exported like a trained one.
     """
     from .caffe.importing import checkpoint_from_caffe
 

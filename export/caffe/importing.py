@@ -244,16 +244,16 @@ def _unsaid(
     embed_at, blob = next(iter(face.embeddings.items()))
     lines: list[str] = []
     if transform is not None:
-        # A mean image has the size before the crop, which may be smaller than the paper's resize.
+        # The file's size before the crop may be smaller than the paper's resize.
         cropped = dataclasses.replace(preprocess, resize_height=height, resize_width=width)
-        preprocess = transform.preprocess(cropped if transform.image is not None else preprocess)
+        preprocess = transform.preprocess(cropped if transform.image_size else preprocess)
         lines += transform.lines(preprocess)
     p = preprocess
     resize, order = f"resize {p.resize_height}x{p.resize_width}", p.channel_order
     if transform is None:
         taken = f"mean, channel order, sizes: not in {name}, so the paper's are used: {order} mean "
         lines.append(f"{taken}{_listed(p.mean)}, {resize}, the embedding is {blob}")
-    elif transform.image is None:
+    elif transform.image_size is None:
         taken = f"channel order, resize: not in {name}, so the paper's are used: {order}, {resize}"
         lines.append(f"{taken}, the embedding is {blob}")
     else:

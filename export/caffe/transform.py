@@ -29,12 +29,14 @@ Three = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What Caffe does with an image: crop, subtract the mean, multiply by ``scale``."""
+    """What Caffe does with an image: resize, crop, subtract the mean, multiply by ``scale``."""
 
     where: str
     """The layer, for messages."""
     mean: Three = (0.0, 0.0, 0.0)
     scale: float = 1.0
+    resize: tuple[int, int] | None = None
+    """(height, width) to resize to, as ImageData does; None for images of any other source."""
     crop: tuple[int, int] | None = None
     """(height, width); None if the file does not say it."""
     image: FloatArray | None = None
@@ -46,33 +48,44 @@ class Transform:
     @property
     def input_size(self) -> tuple[int, int] | None:
         """(height, width) of the network's input, as far as the file says it."""
-        if self.crop is not None or self.image is None:
-            return self.crop
+        return self.crop or self.image_size
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of an image before the crop, as far as the file says it."""
+        if self.image is None:
+            return self.resize
         return self.image.shape[1], self.image.shape[2]
 
     def preprocess(self, base: Preprocess) -> Preprocess:
-        """``base`` with this mean and scale; a mean image has the size of the resize.
+        """``base`` with this mean, scale and resize; a mean image has the size of the resize.
 
-        Of a mean image the mean over the centre crop is taken. Raises CaffeError if it is smaller
-        than the crop.
+        Of a mean image the mean over the centre crop is taken. Raises CaffeError if the resize is
+        smaller than the crop, or not the size of the mean image.
         """
         try:
-            if self.image is None:
-                sized, mean = base, self.mean
-            else:
-                sized = self._resized(base, self.image)
+            sized, mean = self._resized(base), self.mean
+            if self.image is not None:
                 mean = _three(_cropped(self.image, sized).mean(axis=(1, 2), dtype=np.float64))
             return dataclasses.replace(sized, mean=mean, std=(1 / self.scale,) * 3)
         except ConfigError as error:
             raise CaffeError(f"{self.where}: {error}") from None
 
-    def _resized(self, base: Preprocess, image: FloatArray) -> Preprocess:
-        """``base``, resizing to the size of the mean image. Raises CaffeError."""
-        height, width = image.shape[1:]
+    def _resized(self, base: Preprocess) -> Preprocess:
+        """``base``, resizing to the size before the crop. Raises CaffeError."""
+        if self.image_size is None:
+            return base
+        height, width = self.image_size
+        if self.resize is not None and self.resize != self.image_size:
+            raise CaffeError(
+                f"{self.where}: expected a mean image of {self.resize[0]}x{self.resize[1]}, to "
+                f"which the layer resizes, found {height}x{width} in {self.file}"
+            )
         if height < base.crop_height or width < base.crop_width:
             raise CaffeError(
-                f"{self.where}: expected a mean image of at least the crop "
-                f"{base.crop_height}x{base.crop_width}, found {height}x{width} in {self.file}"
+                f"{self.where}: expected images of at least the crop "
+                f"{base.crop_height}x{base.crop_width}, found {height}x{width}"
+                f"{f' in {self.file}' if self.file else ''}"
             )
         return dataclasses.replace(base, resize_height=height, resize_width=width)
 
@@ -81,8 +94,10 @@ class Transform:
         mean = ", ".join(f"{value:g}" for value in taken.mean)
         nothing = " (nothing is subtracted)" if taken.mean == (0.0, 0.0, 0.0) else ""
         lines = [f"mean {mean}{nothing}, scale {self.scale:g}: from {self.where}"]
+        if self.image_size is not None:
+            size = f"{taken.resize_height}x{taken.resize_width}"
+            lines.append(f"resize {size}: from {self.file or self.where}")
         if self.image is not None:
-            lines.append(f"resize {taken.resize_height}x{taken.resize_width}: of {self.file}")
             crop = _cropped(self.image, taken)
             most = float(np.abs(crop - np.reshape(taken.mean, (3, 1, 1))).max())
             if most > _NOTICEABLE:
@@ -158,10 +173,22 @@ def _transform(message: LayerParameter, where: str, prototxt: Path) -> Transform
         where,
         mean=_three(mean * 3 if len(mean) == 1 else mean or [0.0] * 3),
         scale=_as_written(scale),
+        resize=_resize(message, where),
         crop=_crop(message, where),
         file=_mean_file(param.mean_file, where, prototxt) if param.mean_file else None,
         mirror=bool(param.mirror),
     )
+
+
+def _resize(message: LayerParameter, where: str) -> tuple[int, int] | None:
+    """(height, width) that a layer of ImageData resizes to."""
+    param = message.image_data_param
+    size = int(param.new_height), int(param.new_width)
+    if bool(size[0]) != bool(size[1]):
+        raise CaffeError(
+            f"{where}: expected new_height and new_width, found {size[0]} and {size[1]}"
+        )
+    return size if size[0] else None
 
 
 def _crop(message: LayerParameter, where: str) -> tuple[int, int] | None:
@@ -193,8 +220,8 @@ def _mean_file(name: str, where: str, prototxt: Path) -> Path:
 
 
 def _same(one: Transform, other: Transform) -> bool:
-    alike = (one.mean, one.scale, one.crop, one.file)
-    return alike == (other.mean, other.scale, other.crop, other.file)
+    alike = (one.mean, one.scale, one.resize, one.crop, one.file)
+    return alike == (other.mean, other.scale, other.resize, other.crop, other.file)
 
 
 def _cropped(image: FloatArray, preprocess: Preprocess) -> FloatArray:

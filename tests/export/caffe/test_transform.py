@@ -78,6 +78,37 @@ def test_a_mean_image_gives_the_resize_and_the_means_of_its_centre_crop(tmp_path
     np.testing.assert_allclose(found.mean, values[:, 3:11, 2:8].mean((1, 2)), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("crop", "size"), [("crop_height: 8 crop_width: 6", (8, 6)), ("", (14, 11))]
+)
+def test_image_data_says_what_images_are_resized_to(
+    crop: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    more = "image_data_param { new_height: 14 new_width: 11 }"
+    found = transform(tmp_path, data(f"mean_value: 5 {crop}", more, "ImageData"))
+    assert found is not None
+    assert found.input_size == size
+    preprocess = found.preprocess(SMALL)
+    assert (preprocess.resize_height, preprocess.resize_width) == (14, 11)
+    assert any("resize 14x11" in line for line in found.lines(preprocess))
+
+
+@pytest.mark.parametrize(
+    ("size", "param", "words"),
+    [
+        ("new_height: 14", "", "new_height and new_width, found 14 and 0"),
+        ("new_height: 7 new_width: 9", "", "at least the crop 8x6, found 7x9"),
+        ("new_height: 14 new_width: 9", 'mean_file: "mean.binaryproto"', "14x9, .* found 12x10"),
+    ],
+)
+def test_a_resize_that_does_not_fit_is_refused(
+    size: str, param: str, words: str, tmp_path: Path
+) -> None:
+    mean_image(tmp_path)
+    with pytest.raises(CaffeError, match=words):
+        taken(tmp_path, data(param, f"image_data_param {{ {size} }}", "ImageData"))
+
+
 def test_a_mean_that_differs_from_pixel_to_pixel_is_a_warning(tmp_path: Path) -> None:
     values = mean_image(tmp_path)
     text = data('mean_file: "mean.binaryproto" crop_height: 8 crop_width: 6')
