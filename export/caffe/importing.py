@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,27 +18,31 @@ from reid.caffe.files import blob_shape, read_net, read_weights
 from reid.caffe.schema import NetParameter
 from reid.config.settings import DataConfig, TrainConfig
 from reid.config.toml import config_from_tree, config_to_toml
-from reid.errors import CaffeError, OutputError
+from reid.errors import CaffeError, OutputError, few_of
 from reid.files import sha256_of_file, write_text
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
+from reid.model_file.preprocess import Preprocess
 from reid.models import network_named
 from reid.models.description import NetworkSettings
 from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 
-from .compare import check_graph, scales_by_wiring
+from .compare import check_graph, has_batch_norm, scales_by_wiring, without_batch_norm
 from .face import face_of, unnamed_network
 from .graph import traced_layers
 from .head import Contract, contract_of_head
 from .layers import CaffeLayer
-from .net import readable_layers
-from .weights import STATISTICS, Matched, Source, fill_state
+from .net import all_layers
+from .transform import Transform, image_sources, transform_of
+from .weights import STATISTICS, Matched, Source, fill_folded, fill_state
 
 REPORT_NAME = "import.json"
 """File name of the import's report, in the run folder."""
 
 MAX_SIDE = 4096
 """Largest image side in pixels, so that a damaged size cannot exhaust the memory."""
+
+_NAMED_LAYERS = 3
 
 _MAX_FRESH_IDENTITIES = 100_000
 
@@ -70,19 +76,34 @@ def checkpoint_from_caffe(
         data=DataConfig(name=""),
     )
     weights = read_weights(caffemodel)
-    num_identities = _num_identities(weights, graph)
+    stored = (layer.name for layer in weights.layer if len(layer.blobs) == 2)
+    classifier = graph.classifier or _classifier_name(stored, face.classifier) or face.classifier
+    num_identities = _num_identities(weights, graph, classifier)
     network = _fresh_network(config, num_identities)
     ours = traced_layers(network, contract.preprocess.input_shape, face.classifier)
-    check_graph(_compared(ours, graph), graph.layers, str(prototxt), graph.broken)
-    scales = scales_by_wiring(graph.layers)
-    matched = fill_state(
-        network.state_dict(),
-        ours,
-        Source(weights, str(caffemodel), bn_statistic, face.classifier, scales),
+    folded = not has_batch_norm(graph.layers)
+    theirs = without_batch_norm(ours) if folded else ours
+    check_graph(_compared(theirs, graph), graph.layers, str(prototxt))
+    source = Source(
+        weights,
+        str(caffemodel),
+        bn_statistic,
+        optional=face.classifier,
+        classifier=classifier,
+        scales=scales_by_wiring(graph.layers),
+        owners=graph.owners,
     )
-    del weights  # as large as the file
+    if folded:
+        fill_folded(network.state_dict(), ours, source)
+    matched = fill_state(network.state_dict(), theirs, source)
+    del weights, source  # as large as the file
     manifest = _manifest(contract, sha256_of_file(caffemodel))
-    lines = (graph.said_by, *_lines(matched, bn_statistic, num_identities))
+    lines = (*graph.said_by, *_lines(matched, bn_statistic, num_identities))
+    beside = [f"{layer.name} ({layer.type})" for layer in graph.layers if _is_beside(layer)]
+    if beside:
+        lines += (f"beside the network, left out: {few_of(beside, _NAMED_LAYERS)}",)
+    if folded:
+        lines += ("batch norms: folded into the weights; those of the run pass their input on",)
     report = {
         "run": str(out),
         "prototxt": prototxt.name,
@@ -91,6 +112,8 @@ def checkpoint_from_caffe(
         "bn_statistic": bn_statistic if matched.num_fork_layers else None,
         "num_tensors": len(matched.keys),
         "without": matched.without,
+        "folded": folded,
+        "second_tower": {"shared": len(matched.shared), "left_out": list(matched.unlike)},
         "left_out": list(matched.left_out),
         "lines": list(lines),
     }
@@ -120,40 +143,55 @@ def _manifest(contract: Contract, source_sha256: str) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A prototxt: its layers up to the first broken one, and its contract."""
+    """A prototxt: its layers, with the classifier under our name, and its contract."""
 
     file: Path
     layers: tuple[CaffeLayer, ...]
-    broken: CaffeError | None
+    classifier: str
+    """Its name in the file, or none; DGD's names end in the dataset's: ``fc8_cuhk03``."""
+    owners: Mapping[str, str]
+    """Layer -> the earlier layer with the same named weights."""
     contract: Contract
-    said_by: str
-    """A line on the source of the contract."""
+    said_by: tuple[str, ...]
+    """Lines on the source of the contract."""
 
 
 def _read_graph(prototxt: Path) -> _Graph:
     net = read_net(prototxt)
     said = contract_of_head(net.head, str(prototxt))
     network = unnamed_network() if said is None else said.network
-    crop = face_of(network).preprocess.input_shape
-    layers, broken = readable_layers(net.message, str(prototxt), input_shape=crop)
-    if broken is not None and not layers:
-        raise broken
+    face = face_of(network)
+    layers = all_layers(net.message, str(prototxt), input_shape=face.preprocess.input_shape)
+    transform = transform_of(net.message, layers, prototxt)
+    if transform is not None and transform.input_size is not None:
+        shape = (3, *transform.input_size)
+        layers = all_layers(net.message, str(prototxt), input_shape=shape)
     height, width = _input_size(layers, network, prototxt)
     if said is None:
-        return _Graph(prototxt, layers, broken, *_unsaid(network, height, width, prototxt.name))
-    if said.preprocess.input_shape[1:] != (height, width):
-        crop_words = "x".join(map(str, said.preprocess.input_shape[1:]))
-        raise CaffeError(
-            f"{prototxt}: the crop in its comments is {crop_words}, but its input is "
-            f"{height}x{width}; correct one of them"
-        )
-    said_by = f"mean, channel order, sizes: from the comments in {prototxt.name}"
-    return _Graph(prototxt, layers, broken, said, said_by)
+        contract, lines = _unsaid(network, height, width, prototxt.name, transform)
+    else:
+        _check_said(said.preprocess, (height, width), transform, prototxt)
+        contract = said
+        lines = (f"mean, channel order, sizes: from the comments in {prototxt.name}",)
+    products = [layer.name for layer in layers if layer.type == "InnerProduct"]
+    classifier = _classifier_name(products, face.classifier)
+    renamed = tuple(
+        dataclasses.replace(layer, name=face.classifier) if layer.name == classifier else layer
+        for layer in layers
+    )
+    return _Graph(prototxt, renamed, classifier, _owners(net.message), contract, lines)
 
 
-def _input_size(layers: tuple[CaffeLayer, ...], network: str, prototxt: Path) -> tuple[int, int]:
+def _input_size(layers: Sequence[CaffeLayer], network: str, prototxt: Path) -> tuple[int, int]:
     """Height and width of the input. Raises CaffeError for a size the network cannot process."""
-    shape = next((layer.shape for layer in layers if len(layer.shape) == 3), ())
+    source = next(iter(image_sources(layers).values()), None)
+    if source is None:
+        problem = next((layer.problem for layer in layers if layer.problem), "")
+        raise CaffeError(problem or f"{prototxt}: expected an input and convolutions, found none")
+    if source.problem:
+        raise CaffeError(source.problem)
+    conv = next(layer for layer in layers if layer.type == "Convolution")
+    shape = next((x.shape for x in layers if conv.bottoms[0] in x.tops), source.shape)
     if len(shape) != 3 or shape[0] != 3:
         raise CaffeError(f"{prototxt}: expected an input of 3 channels, found {shape or 'none'}")
     problem = network_named(network).size_problem(shape[1], shape[2])
@@ -164,8 +202,35 @@ def _input_size(layers: tuple[CaffeLayer, ...], network: str, prototxt: Path) ->
     return shape[1], shape[2]
 
 
-def _unsaid(network: str, height: int, width: int, name: str) -> tuple[Contract, str]:
-    """The paper's contract for images of this size, and a line on its source."""
+def _check_said(
+    said: Preprocess, size: tuple[int, int], transform: Transform | None, prototxt: Path
+) -> None:
+    """Raise CaffeError if the comments and the layers of a prototxt say different things."""
+    if said.input_shape[1:] != size:
+        crop = "x".join(map(str, said.input_shape[1:]))
+        raise CaffeError(
+            f"{prototxt}: the crop in its comments is {crop}, but its input is "
+            f"{size[0]}x{size[1]}; correct one of them"
+        )
+    if transform is None:
+        return
+    taken = transform.preprocess(said)
+    for name in ("mean", "std"):
+        ours, theirs = getattr(said, name), getattr(taken, name)
+        if not np.allclose(ours, theirs, rtol=1e-6, atol=0):
+            raise CaffeError(
+                f"{transform.where}: the {name} in the comments is {_listed(ours)}, that of the "
+                f"layer {_listed(theirs)}; correct one of them"
+            )
+
+
+def _unsaid(
+    network: str, height: int, width: int, name: str, transform: Transform | None
+) -> tuple[Contract, tuple[str, ...]]:
+    """The contract of a prototxt without comments, and lines on its sources.
+
+    Mean and scale are those of its data layers, what they do not say is the paper's.
+    """
     face = face_of(network)
     preprocess = face.preprocess
     if preprocess.input_shape[1:] != (height, width):
@@ -176,13 +241,59 @@ def _unsaid(network: str, height: int, width: int, name: str) -> tuple[Contract,
             crop_height=height,
             crop_width=width,
         )
-    mean = ", ".join(f"{value:g}" for value in preprocess.mean)
     embed_at, blob = next(iter(face.embeddings.items()))
-    return Contract(network, preprocess, embed_at), (
-        f"mean, channel order, sizes: not in {name}, so the paper's are used: "
-        f"{preprocess.channel_order} mean {mean}, resize "
-        f"{preprocess.resize_height}x{preprocess.resize_width}, the embedding is {blob}"
-    )
+    lines: list[str] = []
+    if transform is not None:
+        # The file's size before the crop may be smaller than the paper's resize.
+        cropped = dataclasses.replace(preprocess, resize_height=height, resize_width=width)
+        preprocess = transform.preprocess(cropped if transform.image_size else preprocess)
+        lines += transform.lines(preprocess)
+    p = preprocess
+    resize, order = f"resize {p.resize_height}x{p.resize_width}", p.channel_order
+    if transform is None:
+        taken = f"mean, channel order, sizes: not in {name}, so the paper's are used: {order} mean "
+        lines.append(f"{taken}{_listed(p.mean)}, {resize}, the embedding is {blob}")
+    elif transform.image_size is None:
+        taken = f"channel order, resize: not in {name}, so the paper's are used: {order}, {resize}"
+        lines.append(f"{taken}, the embedding is {blob}")
+    else:
+        taken = f"channel order: not in {name}, so the paper's is used: {order}"
+        lines.append(f"{taken}, the embedding is {blob}")
+    return Contract(network, preprocess, embed_at), tuple(lines)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _classifier_name(names: Iterable[str], classifier: str) -> str:
+    """The classifier among layers: of the network's own name, or the only one that extends it.
+
+    An empty string if there is none.
+    """
+    known = list(names)
+    longer = [
+        name for name in known if name.startswith(f"{classifier}_") and not name.endswith("_p")
+    ]
+    if classifier in known:
+        return classifier
+    return longer[0] if len(longer) == 1 else ""
+
+
+def _is_beside(layer: CaffeLayer) -> bool:
+    """Whether a graph that was checked did not need the layer, and may do something with it."""
+    return bool(layer.problem) or layer.type == "GuidedDropout"
+
+
+def _owners(net: NetParameter) -> dict[str, str]:
+    """Layer -> the earlier layer whose named weights it shares."""
+    first: dict[tuple[str, ...], str] = {}
+    owners: dict[str, str] = {}
+    for message in net.layer:
+        names = tuple(param.name for param in message.param)
+        if any(names) and first.setdefault(names, message.name) != message.name:
+            owners[message.name] = first[names]
+    return owners
 
 
 def _fresh_network(config: TrainConfig, num_identities: int) -> nn.Module:
@@ -192,10 +303,10 @@ def _fresh_network(config: TrainConfig, num_identities: int) -> nn.Module:
         return build_configured_network(config, num_identities)
 
 
-def _num_identities(weights: NetParameter, graph: _Graph) -> int:
+def _num_identities(weights: NetParameter, graph: _Graph, classifier: str) -> int:
     """Number of classifier outputs: from the prototxt, else from the weights, else 1."""
-    classifier = graph.contract.face.classifier
-    said = [layer.shape[0] for layer in graph.layers if layer.name == classifier and layer.shape]
+    ours = graph.contract.face.classifier
+    said = [layer.shape[0] for layer in graph.layers if layer.name == ours and layer.shape]
     stored = [
         blob_shape(layer.blobs[0])[-2:]
         for layer in weights.layer
@@ -236,6 +347,15 @@ def _lines(matched: Matched, statistic: str, num_identities: int) -> list[str]:
         lines.append(
             f"{problem}: new classifier for {num_identities} identities (the embedding does not "
             "depend on it)"
+        )
+    if matched.shared:
+        lines.append(
+            f"second tower: {len(matched.shared)} layers have the weights of the first (checked)"
+        )
+    if matched.unlike:
+        lines.append(
+            f"second tower: {len(matched.unlike)} layers have other weights than the first and "
+            f"are left out: {few_of(matched.unlike, _NAMED_LAYERS)}"
         )
     lines += [f"not imported, the network has no such layer: {layer}" for layer in matched.left_out]
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -107,7 +108,7 @@ def _scale(message: LayerParameter, came: list[Shape], where: str) -> Computed:
 
 
 def _fork_batch_norm(message: LayerParameter, came: list[Shape], where: str) -> Computed:
-    shape = (1, *came[0][:1], 1, 1)
+    shape = (1, *came[0][:1])
     return {"eps": float(message.bn_param.eps)}, came[0], (shape,) * 4
 
 
@@ -144,7 +145,32 @@ COMPUTED: dict[str, Callable[[LayerParameter, list[Shape], str], Computed]] = {
     "Softmax": _unchanged,
     "Eltwise": _unchanged,
     "Split": _unchanged,
+    "GuidedDropout": _unchanged,
 }
+"""``GuidedDropout`` is the DGD fork's; in the test phase its stochastic form changes nothing."""
+
+
+def slice_shapes(message: LayerParameter, came: Shape, where: str) -> tuple[Shape, ...]:
+    """The shapes of a Slice's tops; ``came`` is without the batch axis, as are they.
+
+    Raises CaffeError for points that are not ascending channels, or another axis.
+    """
+    param, count = message.slice_param, len(message.top)
+    axis = int(param.slice_dim) if param.HasField("slice_dim") else int(param.axis)
+    if axis == 0:
+        return (came,) * count
+    if axis != 1 or not came or count < 1:
+        raise CaffeError(f"{where}: expected a Slice of axis 0 or 1, found axis {axis}")
+    points = [int(point) for point in param.slice_point]
+    if not points and came[0] % count == 0:
+        points = [came[0] // count * index for index in range(1, count)]
+    ends = [0, *points, came[0]]
+    widths = [end - start for start, end in itertools.pairwise(ends)]
+    if len(widths) != count or min(widths) < 1:
+        raise CaffeError(
+            f"{where}: expected {count - 1} ascending slice points below {came[0]}, found {points}"
+        )
+    return tuple((width, *came[1:]) for width in widths)
 
 
 def _map(shape: Shape, where: str) -> tuple[int, int, int]:

@@ -25,7 +25,8 @@ class CaffeLayer:
     global pooling has its map's size as kernel. ``shape`` is the first top's, without the
     batch axis; ``blob_shapes`` are the shapes of the layer's weights in Caffe's order.
     ``weights`` are their names in the module's state dict (empty: not in the state dict),
-    known only if the layer was traced.
+    known only if the layer was traced. ``problem`` says why a layer of a file, or one that it
+    reads, cannot be computed; the layer then has neither settings nor a shape.
     """
 
     type: str
@@ -36,6 +37,7 @@ class CaffeLayer:
     shape: Shape = ()
     blob_shapes: tuple[Shape, ...] = ()
     weights: tuple[str, ...] = field(default=(), compare=False)
+    problem: str = field(default="", compare=False)
 
 
 def blob_writers(layers: Iterable[CaffeLayer]) -> dict[str, str]:

@@ -27,13 +27,16 @@ class CaffeFiles:
     manifest: Manifest
 
 
-def caffe_from_checkpoint(run: Path | ModelFile, out: Path) -> CaffeFiles:
+def caffe_from_checkpoint(run: Path | ModelFile, out: Path, bn_count: int = 1) -> CaffeFiles:
     """Write ``<network>.prototxt`` and ``<network>.caffemodel`` into ``out``.
 
     The prototxt is the test graph, from the image to the embedding before normalisation,
     in stock Caffe's layers. The weights also contain the classifier, which Caffe ignores, so
-    that nothing in the checkpoint is lost. Raises CheckpointError, OutputError, and BuildError
-    if the network has no Caffe equivalent for this crop.
+    that nothing in the checkpoint is lost. ``bn_count`` is the weight of the trained statistics
+    when training goes on in Caffe: with ``moving_average_fraction: 0.9`` a count of 10 updates
+    them as PyTorch does. With 1 a file that is imported again has the same bits. Raises
+    CheckpointError, OutputError, and BuildError if the network has no Caffe equivalent for this
+    crop.
     """
     file = ModelFile.at(run)
     network, trained = file.network(), file.checkpoint.manifest
@@ -57,6 +60,8 @@ def caffe_from_checkpoint(run: Path | ModelFile, out: Path) -> CaffeFiles:
     )
     net = net_from_layers(trained.network, embed)
     empty = net_from_layers(trained.network, stored)
-    write_weights(caffemodel, empty, layers_with_weights(empty, stored, network.state_dict()))
+    write_weights(
+        caffemodel, empty, layers_with_weights(empty, stored, network.state_dict(), bn_count)
+    )
     write_net(prototxt, net, head_lines(manifest, caffemodel.name, file.sha256))
     return CaffeFiles(prototxt, caffemodel, write_manifest(caffemodel, manifest))

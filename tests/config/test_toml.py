@@ -146,7 +146,7 @@ def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) 
         ("sampler.kind=triples", "pairs or identities"),
         ("sampler.copies=0", "sampler.copies must be at least 1"),
         ("augment.translation=0.5", "[0, 0.5), found 0.5"),
-        ("optimizer.kind=adamw", "sgd, adam; found 'adamw'"),
+        ("optimizer.kind=adamw", "sgd, adam, caffe_adam; found 'adamw'"),
         ("run.seed", "needs key=value"),
         ("stages.0.iterations=0", "either iterations or epochs"),
         ("stages.0.image_height=80", "both image_height and image_width"),
