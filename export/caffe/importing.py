@@ -28,7 +28,7 @@ from reid.models.description import NetworkSettings
 from reid.training.checkpoint import Checkpoint, build_configured_network, save_checkpoint
 
 from .compare import check_graph, has_batch_norm, scales_by_wiring, without_batch_norm
-from .face import face_of, unnamed_network
+from .face import readable_face_of, unnamed_network
 from .graph import traced_layers
 from .head import Contract, contract_of_head
 from .layers import CaffeLayer
@@ -80,7 +80,7 @@ def checkpoint_from_caffe(
     classifier = graph.classifier or _classifier_name(stored, face.classifier) or face.classifier
     num_identities = _num_identities(weights, graph, classifier)
     network = _fresh_network(config, num_identities)
-    ours = traced_layers(network, contract.preprocess.input_shape, face.classifier)
+    ours = traced_layers(network, contract.preprocess.input_shape, field=face.classifier)
     folded = not has_batch_norm(graph.layers)
     theirs = without_batch_norm(ours) if folded else ours
     check_graph(_compared(theirs, graph), graph.layers, str(prototxt))
@@ -160,7 +160,7 @@ def _read_graph(prototxt: Path) -> _Graph:
     net = read_net(prototxt)
     said = contract_of_head(net.head, str(prototxt))
     network = unnamed_network() if said is None else said.network
-    face = face_of(network)
+    face = readable_face_of(network)
     layers = all_layers(net.message, str(prototxt), input_shape=face.preprocess.input_shape)
     transform = transform_of(net.message, layers, prototxt)
     if transform is not None and transform.input_size is not None:
@@ -231,7 +231,7 @@ def _unsaid(
 
     Mean and scale are those of its data layers, what they do not say is the paper's.
     """
-    face = face_of(network)
+    face = readable_face_of(network)
     preprocess = face.preprocess
     if preprocess.input_shape[1:] != (height, width):
         preprocess = dataclasses.replace(
