@@ -92,6 +92,7 @@ def export_model(
     fp16: bool = True,
     trt: bool = False,
     caffe: bool = False,
+    bn_count: int = 1,
     also: Sequence[str] = (),
     pixels: bool = False,
     int8: bool = False,
@@ -104,6 +105,8 @@ def export_model(
     reporter: Reporter = SILENT,
 ) -> ExportedFiles:
     """See ``reid.Model.export``; ``reporter`` gets a line for each file made and checked."""
+    if bn_count < 1 or (bn_count > 1 and not caffe):
+        raise ConfigError(f"bn_count must be 1 or above, and above 1 needs caffe; found {bn_count}")
     options = engine_options_from(engine_options)
     calibration = _calibration(int8, calibrate, root, calibration_crops, calibration_seed)
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
@@ -121,11 +124,11 @@ def export_model(
             made.append(exported)
         int8_files = []
         if calibration and images:
-            base = next(one.path for one in made if one.precision == "fp32")
+            base = next(one.path for one in made if one.precision == "fp32" and not one.on_request)
             for one in export_int8(base, out, images, calibration, reporter):
                 reporter.say(one.exported.words())
                 int8_files.append(one)
-    caffe_files = _caffe_files(run, out, reporter) if caffe else []
+    caffe_files = _caffe_files(run, out, bn_count, reporter) if caffe else []
     files = [exported.path for exported in made]
     proofs: list[dict[str, object]] = []
     if prove:
@@ -169,9 +172,9 @@ def _calibration(
     return Calibration(calibrate, None if root is None else Path(root), crops, seed)
 
 
-def _caffe_files(run: ModelFile, out: Path, reporter: Reporter) -> list[Path]:
+def _caffe_files(run: ModelFile, out: Path, bn_count: int, reporter: Reporter) -> list[Path]:
     advance = reporter.begin("exporting to Caffe", 1)
-    found = export_caffe(run, out)
+    found = export_caffe(run, out, bn_count)
     for exported in found:
         reporter.say(exported.words())
     advance(1)

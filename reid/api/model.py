@@ -258,6 +258,7 @@ class Model(Closeable):
         fp16: bool = True,
         trt: bool = False,
         caffe: bool = False,
+        bn_count: int = 1,
         also: Sequence[str] = (),
         pixels: bool = False,
         int8: bool = False,
@@ -274,7 +275,8 @@ class Model(Closeable):
         An ``.onnx`` file of another program, taken in by ``reid.adopt``, can be exported too.
 
         ``fp16`` adds half precision, ``trt`` TensorRT engines (``engine_options`` are the fields
-        of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel;
+        of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel
+        (``bn_count`` 10: training goes on in Caffe as it would here);
         ``also`` names graphs that are not written by default (CSN: ``pair``; SiSNet: ``second``,
         ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``int8`` adds INT8
         files, calibrated on ``calibration_crops`` training images of the dataset ``calibrate`` in
@@ -303,6 +305,7 @@ class Model(Closeable):
                 fp16=fp16,
                 trt=trt,
                 caffe=caffe,
+                bn_count=bn_count,
                 also=also,
                 pixels=pixels,
                 int8=int8,
