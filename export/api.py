@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reid.api.results import ExportedFiles
@@ -29,8 +29,8 @@ from .pipeline import (
     synthetic_or_real,
 )
 from .pipeline import prove as prove_files
-from .quantising.exporting import export_int8
-from .quantising.images import CROPS, Calibration, calibration_images
+from .quantising.exporting import Int8File, export_int8, refuse_pairs_of
+from .quantising.images import CROPS, Calibration, CalibrationImages, calibration_images
 from .quantising.quantiser import SYMMETRIC
 from .tensorrt.options import EngineOptions, engine_options_from
 
@@ -115,19 +115,19 @@ def export_model(
         written = export_file(run, out, precisions, pixels, reporter)
     else:
         written = export_checkpoint(run, out, precisions, also, pixels, reporter)
+    made: list[Exported] = []
+    int8_files: list[Int8File] = []
     with ExitStack() as stack:
-        # The images are looked for before any work is done.
-        images = stack.enter_context(calibration_images(run, calibration)) if calibration else None
-        made: list[Exported] = []
+        # What INT8 cannot do without is looked for before any work is done.
+        images = stack.enter_context(_images(run, calibration)) if calibration else None
         for exported in written:
             reporter.say(exported.words())
             made.append(exported)
-        int8_files = []
         if calibration and images:
             base = next(one.path for one in made if one.precision == "fp32" and not one.on_request)
-            for one in export_int8(base, out, images, calibration, reporter):
-                reporter.say(one.exported.words())
-                int8_files.append(one)
+            for quantised in export_int8(base, out, images, calibration, reporter):
+                reporter.say(quantised.exported.words())
+                int8_files.append(quantised)
     caffe_files = _caffe_files(run, out, bn_count, reporter) if caffe else []
     files = [exported.path for exported in made]
     proofs: list[dict[str, object]] = []
@@ -135,9 +135,9 @@ def export_model(
         proofs = _proofs(run, [*one_of_each(files), *caffe_files[1:]], reporter)
     else:
         reporter.say("parity: not checked")
-    for one in int8_files:
-        one.proof.settle()
-        proofs.append(one.proof.report.to_json())
+    for quantised in int8_files:
+        quantised.proof.settle()
+        proofs.append(quantised.proof.report.to_json())
     built_from = [*files, *(one.exported.path for one in int8_files if one.variant is SYMMETRIC)]
     files += [one.exported.path for one in int8_files]
     engines = []
@@ -152,6 +152,15 @@ def export_model(
         deployed=next((one.path for one in reversed(made) if not one.on_request), None),
         description_bytes=max((one.description_bytes for one in made), default=0),
     )
+
+
+@contextmanager
+def _images(run: ModelFile, calibration: Calibration) -> Iterator[CalibrationImages]:
+    """The images of the calibration. Raises ConfigError for a network that compares pairs."""
+    if run.is_checkpoint:
+        refuse_pairs_of(run)
+    with calibration_images(run, calibration) as images:
+        yield images
 
 
 def _calibration(

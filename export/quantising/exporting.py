@@ -17,6 +17,7 @@ from reid.errors import ConfigError
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import ModelFile
 from reid.model_file.quantisation import INT8, Quantisation
+from reid.models import graphs_of
 from reid.progress import Reporter
 
 from ..file_names import onnx_file_name
@@ -37,6 +38,15 @@ class Int8File:
     exported: Exported
     proof: Proof[Any]
     variant: Variant
+
+
+def refuse_pairs_of(run: ModelFile) -> None:
+    """Raise ConfigError for a run of a network that compares pairs."""
+    network, manifest = run.network(), run.checkpoint.manifest
+    shape = manifest.preprocess.input_shape
+    for graph in graphs_of(network, manifest.network, shape, manifest.normalised):
+        if not graph.on_request:
+            refuse_pairs(manifest.of_graph(graph.name, graph.inputs, graph.outputs))
 
 
 def refuse_pairs(manifest: Manifest) -> None:

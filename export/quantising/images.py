@@ -21,14 +21,14 @@ from reid.types import Image, ImageRecord, Split
 SYNTHETIC = "synthetic"
 
 CROPS = 256
-"""Crops that the ranges are taken from. TensorRT's guide asks for 500 for ImageNet; OSNet x0.25 and
-MSP-CNN answered no better with 512 than with 256 (tests/benchmarks/README.md)."""
+"""Crops that the ranges are taken from [inferred]: OSNet x0.25 and MSP-CNN pass with as many
+(tests/benchmarks/README.md); more take longer in proportion."""
 
 FEWEST_CROPS = 16
-"""Fewer show too little of what people look like, and are refused."""
+"""Fewer are refused [inferred]: as many as a parity verdict needs."""
 
 HELD_OUT = 128
-"""Further crops, which choose the method and the layers in floating point."""
+"""Further crops, which choose the method and the layers in floating point [inferred]."""
 
 _PEOPLE = 16
 """Drawn for each part of the synthetic images, beside those that the crops need."""

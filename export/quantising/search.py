@@ -21,11 +21,12 @@ from reid.types import FloatArray
 from .quantiser import METHODS, Method, Quantiser, Variant
 
 FLOAT_SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4)
-"""Shares of the layers that stay in floating point, tried in order until the gate passes. With
-more than a quarter little of INT8's speed is left."""
+"""Shares of the layers that stay in floating point, tried in order until the gate passes
+[inferred]. With more than a quarter little of INT8's speed is left."""
 
 MOST_BLOCKS = 96
-"""Blocks of neighbouring layers whose loss is measured; in graphs with fewer it is each one."""
+"""Blocks of neighbouring layers whose loss is measured; in graphs with fewer layers it is each one
+[inferred, so that it takes minutes]."""
 
 FEW = 32
 """Held-out crops for the loss of one block."""

@@ -22,6 +22,7 @@ from reid.export.quantising.quantiser import METHODS, Quantiser
 from reid.model_file.manifest import Manifest, read_manifest
 from reid.model_file.opening import ModelFile
 from reid.model_file.quantisation import Quantisation
+from tests.export.conftest import PairRun
 from tests.export.quantising.conftest import CROPS, Int8, exported_int8
 from tests.export.quantising.networks import LAYERS, write_network, write_people
 
@@ -215,16 +216,15 @@ def test_a_graph_of_an_old_opset_is_converted_and_answers_alike(
     assert manifest.parity["passed"]
 
 
-def test_a_network_that_compares_pairs_is_refused_in_one_line(int8: Int8, tmp_path: Path) -> None:
-    from reid.export.quantising.exporting import refuse_pairs
-    from reid.types import ArraySpec
-
-    manifest = dataclasses.replace(
-        read_manifest(int8.source), stage="compare", inputs=(ArraySpec("a", (3,)),)
-    )
-    with pytest.raises(ConfigError, match="compare") as refused:
-        refuse_pairs(manifest)
-    assert "\n" not in str(refused.value)
+def test_a_network_that_compares_pairs_is_refused_before_anything_is_written(
+    pair_run: PairRun, tmp_path: Path, capsys: Capture
+) -> None:
+    arguments = ["export", str(pair_run.run), "--out", str(tmp_path / "out"), "--int8"]
+    assert main([*arguments, "--calibrate", "synthetic", "--calibration-crops", "16"]) == 1
+    error = capsys.readouterr().err
+    assert "compares pairs" in error
+    assert "csn" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_int8_file_of_another_program_is_known_by_its_operators(
