@@ -54,19 +54,19 @@ _CHUNK = 32
 class Variant:
     """A kind of INT8 file. ``suffix`` is the precision in its name.
 
-    ``operators`` get quantised inputs, and all but products quantised results: a product's result
-    goes through its activation first.
+    ``operators`` get quantised inputs, and all but ``unquantised`` ones quantised results.
     """
 
     suffix: str
     activations: str
     operators: tuple[str, ...]
+    unquantised: tuple[str, ...]
 
 
-SYMMETRIC = Variant("int8", "int8", PRODUCTS)
+SYMMETRIC = Variant("int8", "int8", PRODUCTS, PRODUCTS)
 """For TensorRT, which takes no other kind, and for OpenVINO."""
 
-X86 = Variant("int8.x86", "uint8", (*PRODUCTS, *_MOVES))
+X86 = Variant("int8.x86", "uint8", (*PRODUCTS, *_MOVES), ("Gemm", "MatMul"))
 """For ONNX Runtime on x86, whose fast products take uint8, and for OpenVINO there. What lies
 between two convolutions is quantised too: ONNX Runtime fuses no layer with a float in between."""
 
@@ -153,10 +153,13 @@ class Quantiser:
         only: Sequence[str] = (),
     ) -> onnx.ModelProto:
         """The graph with Q/DQ nodes, but for ``float_layers``; of ``only`` these layers, if any."""
+        whole = not (float_layers or only)
         options = {
             "ActivationSymmetric": variant.activations == "int8",
             "WeightSymmetric": True,
-            "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+            # Beside a layer in float a Relu must stay: its quantisation no longer stands for it.
+            "OpTypesToExcludeOutputQuantization": list(variant.unquantised if whole else PRODUCTS),
+            "QDQKeepRemovableActivations": not whole,
             # TensorRT takes biases in float only; ONNX Runtime's fast products take int32.
             "QuantizeBias": variant is X86,
         }
@@ -170,7 +173,7 @@ class Quantiser:
                 kind,
                 ranges,
                 list(only),
-                list(float_layers),
+                [*float_layers, *_moves_before(self.model, float_layers)],
                 list(variant.operators),
                 options,
             )
@@ -219,6 +222,19 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
         folded = onnx.load(path)
     _name_nodes(folded)
     return folded
+
+
+def _moves_before(model: onnx.ModelProto, float_layers: Sequence[str]) -> set[str]:
+    """The nodes between these layers and the products before them, not beyond a sum."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    waiting = [node.input[0] for node in model.graph.node if node.name in float_layers]
+    found: set[str] = set()
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.op_type in _MOVES and node.name not in found:
+            found.add(node.name)
+            waiting += node.input if node.op_type != "Add" else ()
+    return found
 
 
 def _release(model: onnx.ModelProto, float_layers: Sequence[str]) -> None:

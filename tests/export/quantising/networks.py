@@ -18,8 +18,11 @@ LAYERS = ("first/Conv", "second/Conv", "third/Conv", "last/Gemm")
 
 
 def write_network(path: Path, *, outlier: bool = False, opset: int = 17) -> Path:
-    """Three convolutions and a Gemm. With ``outlier`` the third one's input has a channel that is
-    much larger than the others, which the third one's weights make up for."""
+    """Three convolutions, the second with a shortcut, and a Gemm.
+
+    With ``outlier`` the third one's input has a channel that is much larger than the others, which
+    the third one's weights make up for.
+    """
     rng = np.random.default_rng(7)
     sizes = {"first": (8, 3, 3, 3), "second": (8, 8, 3, 3), "third": (16, 8, 3, 3)}
     weights = {
@@ -43,8 +46,11 @@ def write_network(path: Path, *, outlier: bool = False, opset: int = 17) -> Path
                 pads=[1, 1, 1, 1],
             )
         )
-        value = f"{name}.relu"
-        nodes.append(helper.make_node("Relu", [f"{name}.out"], [value], f"{name}/Relu"))
+        last, value = f"{name}.out", f"{name}.relu"
+        if name == "second":  # the sum is negative in places, so that its Relu matters
+            nodes.append(helper.make_node("Add", [last, "first.relu"], ["sum"], "second/Add"))
+            last = "sum"
+        nodes.append(helper.make_node("Relu", [last], [value], f"{name}/Relu"))
     nodes += [
         helper.make_node(
             "AveragePool", [value], ["pooled"], "pool", kernel_shape=[4, 4], strides=[4, 4]
