@@ -136,6 +136,7 @@ def evaluate(
     report = dataclasses.replace(
         _report(found, split, model_name or matcher.backend),
         reranking=rerank.words() if rerank else "",
+        unit_vectors=rerank is None and isinstance(query, np.ndarray),
         describe_s=described.seconds,
         num_compared=num_pairs if seconds else 0,
         compare_s=time.perf_counter() - start if seconds else 0.0,
