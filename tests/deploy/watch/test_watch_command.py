@@ -294,7 +294,7 @@ def test_ctrl_c_ends_with_all_files_complete(
     assert capture.read()[0]
 
 
-def test_a_person_of_the_gallery_is_called_by_name(
+def test_a_person_of_the_gallery_is_a_candidate_after_several_looks(
     model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("faiss", reason="needs faiss-cpu: install [cpu] or [edge]")
@@ -309,8 +309,12 @@ def test_a_person_of_the_gallery_is_called_by_name(
     known = ["--gallery", folder]
     assert main(["watch", str(model), "--source", str(video), *options, *known]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    people = [event["person"] for event in events if event["event"] == "person"]
-    assert set(people) == {"anna"}
+    people = [event for event in events if event["event"] == "person"]
+    assert all("person" not in event for event in people)  # a name is no fact
+    names = [event["candidate"] and event["candidate"]["person"] for event in people]
+    assert names[0] is None  # one look is not enough
+    assert names[-1] == "anna"
+    assert set(names) == {None, "anna"}
     assert main(["watch", str(model), "--source", str(video), "--gallery", "absent"]) == 1
     assert "reid: error: " in capsys.readouterr().err
 
