@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from reid.errors import ConfigError
 from reid.matching import Matcher
 from reid.model_file.thresholds import Limit, Thresholds
+
+from .gallery import GalleryStore
 
 VECTOR_LIMIT = 0.65
 """Distance of unit vectors above which two images count as two people, where none was measured.
@@ -22,6 +26,11 @@ PAIR_LIMIT = -0.7
 
 [inferred] CSN's score (Eq. 7) is p(same) + 0.2 / d: 0.7 where p is 0.5 and d is 1.
 """
+
+
+def limit_in(store: GalleryStore, matcher: Matcher[Any], asked: float | None = None) -> Limit:
+    """The limit for a search of an open gallery, as large as it is now. Raises ConfigError."""
+    return gallery_limit(matcher.manifest.thresholds, usual_limit(matcher), len(store), asked)
 
 
 def usual_limit(matcher: Matcher[Any]) -> float:
@@ -39,7 +48,15 @@ def pair_limit(thresholds: Thresholds | None, usual: float, asked: float | None 
 def gallery_limit(
     thresholds: Thresholds | None, usual: float, entries: int, asked: float | None = None
 ) -> Limit:
-    """The limit for a search of a gallery with so many images, as ``pair_limit``."""
+    """The limit for a search of a gallery with so many images, as ``pair_limit``.
+
+    Raises ConfigError for an ``asked`` one of the other kind of network.
+    """
+    if asked is not None and not 0 < asked / usual < math.inf:
+        raise ConfigError(
+            f"the largest distance must have the sign of {usual} for this network (a pair's "
+            f"distance is minus its score); found {asked}: change --max-distance"
+        )
     if asked is None and thresholds is not None:
         return thresholds.for_gallery(entries)
     return _unmeasured(usual, asked)
