@@ -170,6 +170,11 @@ class EvalReport:
     """False positive rate -> the greatest distance that is accepted there; None as in ``tpr``."""
     unit_vectors: bool = False
     """Whether distances are Euclidean, of vectors of length 1: each is a cosine too."""
+    limit: float | None = None
+    """The greatest distance that means the same person in a gallery of this size, as the model's
+    manifest has it; None if it was not measured."""
+    limit_words: str = ""
+    """Where the limit comes from."""
 
     @property
     def cosine_at(self) -> Mapping[float, float | None]:
@@ -207,6 +212,8 @@ class EvalReport:
             "tpr_at_fpr": {str(fpr): value for fpr, value in self.tpr.items()},
             "distance_at_fpr": {str(fpr): value for fpr, value in self.distance_at.items()},
             "cosine_at_fpr": {str(fpr): value for fpr, value in self.cosine_at.items()},
+            "limit": self.limit,
+            "limit_words": self.limit_words,
             "camera_pairs": [dataclasses.asdict(one) for one in self.camera_pairs],
             "reranking": self.reranking,
             "describe_s": self.describe_s,

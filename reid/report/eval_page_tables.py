@@ -85,7 +85,13 @@ def verification(reports: Sequence[EvalReport]) -> list[Part]:
         "accepted as the same person; -: too few pairs to measure. For vectors of length 1 the "
         "cosine is 1 - distance^2 / 2: both rank alike."
     )
-    return [("Verification: the same person or not", [table(head, rows), paragraph(note, "note")])]
+    limits = [
+        f"{one.name}: matches are marked as beyond the limit if farther than {one.limit_words}."
+        for one in reports
+        if one.limit is not None
+    ]
+    notes = [paragraph(line, "note") for line in (note, *limits)]
+    return [("Verification: the same person or not", [table(head, rows), *notes])]
 
 
 def camera_pairs(reports: Sequence[EvalReport]) -> list[Part]:
