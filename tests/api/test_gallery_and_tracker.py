@@ -34,6 +34,9 @@ def test_a_gallery_finds_what_was_added_and_adds_nothing_twice(
         assert found[0].entry.source == str(gallery_images[5])
         assert found[0].distance == pytest.approx(0, abs=1e-2)
         assert [one.distance for one in found] == sorted(one.distance for one in found)
+        assert found.limit is not None
+        assert (found.limit.distance, found.limit.measured) == (0.65, False)
+        assert [found.within(one) for one in found] == [one.distance <= 0.65 for one in found]
         html = found._repr_html_()
     assert html.count("data:image/jpeg;base64,") == 4
     assert "<script" not in html
