@@ -34,7 +34,7 @@ FPRS = (1e-2, 1e-3, 1e-4, 1e-5)
 
 LARGEST_FPR = 0.1
 
-ENTRIES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
+ENTRIES = (10, 100, 1_000, 10_000)
 """The sizes of galleries of a report."""
 
 LEAST_FALSE = 10

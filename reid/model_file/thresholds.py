@@ -23,6 +23,12 @@ those beyond the distance too, marked.
 """
 
 
+LEAST_GALLERY = 100
+"""Smaller galleries take the distance of this many images [inferred]: a camera sees the same few
+strangers again and again. With that of 30 images a stranger got a name in the trial of
+tests/benchmarks/bench_names.py."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairRate:
     """Two images up to ``distance`` apart are accepted as one person.
@@ -96,7 +102,8 @@ class Thresholds:
     def for_gallery(self, entries: int) -> Limit:
         """The limit for a search of a gallery with so many images.
 
-        It is that of the next larger size that was measured. Without one the words say so.
+        It is that of the next larger size that was measured, LEAST_GALLERY at least. Without one
+        it is that of the largest, and the words say so.
         """
         if not self.searches:
             one = self.rate(0.0)
@@ -105,13 +112,14 @@ class Thresholds:
                 f"{one.distance:.4f}, up to which {one.fpr:.2g} of the pairs of different people "
                 f"lie; how often a stranger finds somebody was not measured ({self._basis()})",
             )
-        larger = [one for one in self.searches if one.entries >= entries]
+        wanted = max(entries, LEAST_GALLERY)
+        larger = [one for one in self.searches if one.entries >= wanted]
         search = min(larger, key=lambda one: one.entries) if larger else self.searches[-1]
         words = (
             f"{search.distance:.4f}, up to which {search.fpir:.1%} of strangers find somebody "
             f"among {search.entries:,} images ({self._basis()})"
         )
-        if not larger:
+        if entries > search.entries:
             words += f"; this gallery has {entries:,}, so that more strangers do"
         return Limit(search.distance, words)
 

@@ -27,7 +27,7 @@ THRESHOLDS = Thresholds(
         PairRate(1e-3, 0.7, None, None, 0.4, 0.3, 0.5),
         PairRate(1e-4, 0.5),
     ),
-    searches=(SearchRate(10, 0.09, 0.75, 0.05, 0.1), SearchRate(1000, 0.1, 0.6)),
+    searches=(SearchRate(100, 0.09, 0.75, 0.05, 0.1), SearchRate(1000, 0.1, 0.6)),
 )
 MANIFEST = Manifest("msp_cnn", "embed", Preprocess(), thresholds=THRESHOLDS)
 
@@ -92,7 +92,7 @@ def test_a_pair_is_judged_by_its_rate_or_the_nearest_below_it() -> None:
 
 
 def test_a_gallery_is_judged_by_the_next_larger_size_and_a_larger_one_says_so() -> None:
-    assert [THRESHOLDS.for_gallery(size).distance for size in (0, 10, 11, 1000)] == [
+    assert [THRESHOLDS.for_gallery(size).distance for size in (0, 100, 101, 1000)] == [
         0.75,
         0.75,
         0.6,
@@ -105,6 +105,14 @@ def test_a_gallery_is_judged_by_the_next_larger_size_and_a_larger_one_says_so() 
     assert beyond.distance == 0.6
     assert "5,000" in beyond.words
     assert "5,000" not in words
+    few = dataclasses.replace(
+        THRESHOLDS, searches=(SearchRate(10, 0.05, 0.9), *THRESHOLDS.searches)
+    )
+    assert few.for_gallery(3).distance == 0.75  # that of a hundred
+    only = dataclasses.replace(few, searches=few.searches[:1])
+    assert only.for_gallery(3).distance == 0.9
+    assert "this gallery" not in only.for_gallery(3).words
+    assert "20" in only.for_gallery(20).words
 
 
 def test_without_searches_the_lowest_rate_judges_and_the_words_say_that() -> None:
