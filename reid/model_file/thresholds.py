@@ -25,7 +25,7 @@ those beyond the distance too, marked.
 
 LEAST_GALLERY = 100
 """Smaller galleries take the distance of this many images [inferred]: a camera sees the same few
-strangers again and again. With that of 30 images a stranger got a name in the trial of
+strangers every day. With that of 30 images a stranger got a name in the trial of
 tests/benchmarks/bench_names.py."""
 
 
