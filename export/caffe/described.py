@@ -15,7 +15,7 @@ from reid.errors import CaffeError
 from reid.model_file.preprocess import Preprocess
 from reid.models import network_named
 
-from .face import face_of, unnamed_network
+from .face import readable_face_of, unnamed_network
 from .head import Contract, contract_of_head
 from .layers import CaffeLayer
 from .net import all_layers
@@ -51,7 +51,7 @@ def read_graph(prototxt: Path) -> Graph:
     net = read_net(prototxt)
     said = contract_of_head(net.head, str(prototxt))
     network = unnamed_network() if said is None else said.network
-    face = face_of(network)
+    face = readable_face_of(network)
     layers = all_layers(net.message, str(prototxt), input_shape=face.preprocess.input_shape)
     transform = transform_of(net.message, layers, prototxt)
     if transform is not None and transform.input_size is not None:
@@ -122,7 +122,7 @@ def _unsaid(
 
     Mean and scale are those of its data layers, what they do not say is the paper's.
     """
-    face = face_of(network)
+    face = readable_face_of(network)
     preprocess = face.preprocess
     if preprocess.input_shape[1:] != (height, width):
         preprocess = dataclasses.replace(

@@ -107,7 +107,7 @@ def checkpoint_from_caffe(
 def _fill(network: nn.Module, graph: Graph, source: Source, folded: bool) -> Matched:
     """Check the graph against the network's, then fill the network with the weights."""
     shape, classifier = graph.contract.preprocess.input_shape, graph.contract.face.classifier
-    ours = traced_layers(network, shape, classifier)
+    ours = traced_layers(network, shape, field=classifier)
     theirs = without_batch_norm(ours) if folded else ours
     check_graph(_compared(theirs, graph), graph.layers, str(graph.file))
     if folded:

@@ -41,8 +41,15 @@ class CaffeLayer:
 
 
 def blob_writers(layers: Iterable[CaffeLayer]) -> dict[str, str]:
-    """Blob -> the last layer that writes it, which determines its final value."""
-    return {top: layer.name for layer in layers for top in layer.tops}
+    """Blob -> the last layer that writes it, which determines its final value.
+
+    Without what a Slice cuts off, its tops after the first.
+    """
+    return {
+        top: layer.name
+        for layer in layers
+        for top in (layer.tops[:1] if layer.type == "Slice" else layer.tops)
+    }
 
 
 def conv_size(size: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
@@ -119,6 +126,12 @@ def _dropout(message: LayerParameter, layer: CaffeLayer, batch: int) -> None:
     message.dropout_param.dropout_ratio = layer.settings["dropout_ratio"]
 
 
+def _slice(message: LayerParameter, layer: CaffeLayer, batch: int) -> None:
+    _named(message, layer)
+    message.slice_param.axis = layer.settings["axis"]
+    message.slice_param.slice_point.append(layer.settings["point"])
+
+
 def _plain(message: LayerParameter, layer: CaffeLayer, batch: int) -> None:
     _named(message, layer)
 
@@ -133,6 +146,9 @@ _WRITERS = {
     "Dropout": _dropout,
     "ReLU": _plain,
     "Concat": _plain,
+    "Eltwise": _plain,
+    "Flatten": _plain,
+    "Slice": _slice,
 }
 
 

@@ -145,15 +145,13 @@ def test_a_face_names_what_is_in_the_network() -> None:
         network = MspCnn(3, MspCnnSettings(embed_at=embed_at))
         shape = face.preprocess.input_shape
         assert traced_layers(network, shape)[-1].tops == (blob,)
-        assert traced_layers(network, shape, face.classifier)[-1].name == face.classifier
+        assert traced_layers(network, shape, field=face.classifier)[-1].name == face.classifier
 
 
 def test_a_network_without_a_face_is_refused_by_name() -> None:
     assert unnamed_network() == "msp_cnn"
     with pytest.raises(BuildError, match=r"'msp_cnm' .did you mean 'msp_cnn'."):
         face_of("msp_cnm")
-    with pytest.raises(BuildError, match="the network 'csn' has no Caffe equivalent"):
-        face_of("csn")
 
 
 def test_a_run_of_a_network_without_a_face_is_refused_before_anything_is_written(
@@ -306,7 +304,7 @@ def test_sizes_are_counted_as_caffe_s_loops_count_them(
 
 def test_a_crop_that_caffe_would_round_otherwise_is_refused_by_the_layer_s_name() -> None:
     network = MspCnn(3)
-    network.pool1 = torch.nn.MaxPool2d(2, 2)  # rounds down
+    network.pool1 = torch.nn.AvgPool2d(2, 2)  # rounds down; of a maximum the rest can be cut off
     with pytest.raises(BuildError, match=r"pool1: .*145x57 .*PyTorch gives 72x28, Caffe"):
         traced_layers(network, (3, 145, 57))
 
