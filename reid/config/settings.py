@@ -32,8 +32,14 @@ class AugmentConfig:
     """Random changes to images in training; evaluation uses the centre crop."""
 
     random_crop: bool = True  # crop at random, else at the centre [paper] 160x64 to 144x56
-    # largest shift, a share of each side, 0 to 0.5; CSN and X-Corr have 0.05
+    # largest shift, a share of the side below, 0 to 0.5; CSN and X-Corr have 0.05
     translation: float = 0.0
+    # of what the shift is a share: each, for its own side, or height, for both axes; X-Corr's
+    # code, and CSN's recipes, have height
+    translation_side: str = "each"
+    # what comes in at the border: edges, which repeats the edge's pixels, or zeros; X-Corr's code,
+    # and CSN's recipes, have zeros
+    translation_fill: str = "edges"
     mirror_probability: float = 0.5  # probability of mirroring an image [DGD]
     # strength of AlexNet's PCA jitter, whose own value is 0.1 [inferred] off
     colour_jitter_std: float = 0.0
@@ -45,6 +51,15 @@ class AugmentConfig:
             0 <= self.translation < 0.5,
             f"augment.translation must be in [0, 0.5), found {self.translation}",
         )
+        for name, words in (
+            ("translation_side", ("height", "each")),
+            ("translation_fill", ("zeros", "edges")),
+        ):
+            value = getattr(self, name)
+            _check(
+                value in words,
+                f"augment.{name} must be {' or '.join(words)}, found {value!r}",
+            )
 
 
 @dataclass(frozen=True, slots=True)
