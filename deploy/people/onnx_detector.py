@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 
 from reid.errors import ModelFileError
-from reid.runtime.inputs import check_device
 from reid.runtime.onnx_runner import ORT_ERRORS
+from reid.runtime.places import check_device
 from reid.types import FloatArray, Image
 
 from .boxes import People, suppress
