@@ -14,6 +14,7 @@ from typing import Any
 
 from reid import __version__
 from reid.data.golden_crops import golden_crops
+from reid.data.synthetic.crops import synthetic_people
 from reid.errors import ModelFileError, OutputError, few_of, output_errors
 from reid.files import sha256_of_file, staging_folder
 from reid.matching.golden import FILE as GOLDEN_FILE
@@ -27,7 +28,7 @@ from reid.runtime import Runner, open_runner
 
 from .content import Content, content_of
 from .graph import Embedding, ForeignGraph, embedding_of, open_graph
-from .separation import LOWEST, separation, synthetic_people
+from .separation import LOWEST, separation
 from .settings import PRESETS, Given, Size, Wanted, chosen_preprocess
 
 STAGE = "embed"
