@@ -37,7 +37,7 @@ def _without_telemetry() -> Iterator[None]:
 
 try:
     with _without_telemetry():
-        import openvino
+        import openvino as openvino
         from openvino import frontend as frontend
 except ImportError as error:
     raise missing("openvino", "an OpenVINO .xml or --device openvino", "openvino") from error
