@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from reid.model_file.parts import IR_SUFFIX, parts_of
 from reid.runtime import Runner
 from reid.runtime.graph_check import check_arrays, has_seal, not_ours
 from reid.runtime.inputs import batch_size, batches_of, checked_inputs, empty_outputs
+from reid.runtime.openvino_int8 import IN_FLOAT, why_in_float
 from reid.runtime.openvino_library import (
     OV_ERRORS,
     VERSION,
     core,
     frontend,
-    has_int8_instructions,
     last_line,
 )
 from reid.runtime.places import BF16, OpenVinoPlace, check_device, openvino_place
@@ -77,10 +78,14 @@ class OpenVinoRunner(Runner):
         self._path = path
         self._order = _indices(model.outputs)
         hint = _hint(place, found.precision)
-        compiled = _compiled(model, place, hint, threads, path)
-        self._request: Any = compiled.create_infer_request()
+        compiled = partial(_compiled, model, place, hint, threads, path)
+        in_float = ""
+        if found.precision == _INT8 and place.name == "CPU":
+            in_float = why_in_float(model, manifest, compiled)
+        settings = IN_FLOAT if in_float else {}
+        self._request: Any = compiled(settings).create_infer_request()
         self._lock = threading.Lock()
-        self.backend: str = f"openvino {VERSION} {place.name} {_words(manifest, hint)}"
+        self.backend: str = f"openvino {VERSION} {place.name} {_words(manifest, hint, in_float)}"
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out, such as {"data": (N, 3, H, W)}.
@@ -216,9 +221,16 @@ def _in_bf16(manifest: Manifest, path: Path) -> Manifest:
     return dataclasses.replace(manifest, precision=kept + BF16)
 
 
-def _compiled(model: Any, place: OpenVinoPlace, hint: str, threads: int, path: Path) -> Any:
+def _compiled(
+    model: Any,
+    place: OpenVinoPlace,
+    hint: str,
+    threads: int,
+    path: Path,
+    more: Mapping[str, Any],
+) -> Any:
     """Raises ModelFileError for a device that is not there or computes in another precision."""
-    settings: dict[str, Any] = {_HINT: hint, "PERFORMANCE_HINT": "LATENCY"}
+    settings: dict[str, Any] = {_HINT: hint, "PERFORMANCE_HINT": "LATENCY", **more}
     if threads and place.name == "CPU":
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
@@ -247,15 +259,13 @@ def _precision_of(compiled: Any) -> str:
         return ""
 
 
-def _words(manifest: Manifest, hint: str) -> str:
-    """How the graph is computed, for ``backend``."""
+def _words(manifest: Manifest, hint: str, in_float: str = "") -> str:
+    """How the graph is computed, for ``backend``; ``in_float`` is why not by 8-bit kernels."""
     words = _WORDS[hint]
     if manifest.precision == "fp16" and hint == "f32":
         words += " (of FP16 weights)"
     if manifest.precision.startswith(_INT8):
-        words = f"INT8 and {words}"
-        if has_int8_instructions() is False:
-            words += " (this CPU has no VNNI or AMX: INT8 may be no faster than an FP32 file)"
+        words = f"INT8 in {words}, as slow as that: {in_float}" if in_float else f"INT8 and {words}"
     if manifest.static_batch:
         words += f", {manifest.static_batch} image(s) at a time"
     return words

@@ -19,7 +19,8 @@ from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, writ
 from reid.model_file.onnx_seal import SEALED_KEY, SEALED_VALUE, seal_of
 from reid.model_file.opening import ModelFile
 from reid.model_file.parts import sha256_of_model
-from reid.runtime import open_runner, openvino_library, openvino_runner
+from reid.runtime import open_runner, openvino_int8, openvino_library, openvino_runner
+from reid.runtime.onnx_runner import OnnxRunner
 from reid.runtime.openvino_library import devices, has_int8_instructions, openvino
 from reid.runtime.openvino_runner import OpenVinoRunner, read_model
 from reid.runtime.places import OpenVinoPlace, check_device, openvino_place
@@ -335,12 +336,94 @@ def test_int8_instructions_are_read_from_the_cpus_flags(tmp_path, flags, found, 
     assert has_int8_instructions(tmp_path / "cpuinfo") is found
 
 
-def test_an_int8_file_on_a_cpu_without_vnni_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(openvino_runner, "has_int8_instructions", lambda: False)
-    path = write_products(tmp_path / "model.onnx")
-    write_manifest(path, dataclasses.replace(PRODUCTS, precision="int8"))
+def write_int8(path: Path, *, joins: bool, signed: bool = True) -> Path:
+    """A Q/DQ graph: images to unit vectors by 1x1 convolutions; ``joins`` has a concatenation."""
+    rng = np.random.default_rng(1)
+    kind = np.int8 if signed else np.uint8
+    step = np.float32(3 / (127 if signed else 255))
+    nodes, weights = [], []
+
+    def quantised(name: str, scale: np.float32) -> str:
+        weights.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        weights.append(numpy_helper.from_array(kind(0), f"{name}_zero"))
+        terms = [f"{name}_scale", f"{name}_zero"]
+        nodes.append(helper.make_node("QuantizeLinear", [name, *terms], [f"{name}_q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", *terms], [f"{name}_d"]))
+        return f"{name}_d"
+
+    def convolved(source: str, before: int, after: int, name: str) -> str:
+        steps = rng.integers(-127, 128, (after, before, 1, 1)).astype(np.int8)
+        weights.append(numpy_helper.from_array(steps, f"{name}_w"))
+        weights.append(numpy_helper.from_array(np.full(after, 0.01, np.float32), f"{name}_s"))
+        weights.append(numpy_helper.from_array(np.zeros(after, np.int8), f"{name}_z"))
+        terms = [f"{name}_w", f"{name}_s", f"{name}_z"]
+        nodes.append(helper.make_node("DequantizeLinear", terms, [f"{name}_k"], axis=0))
+        nodes.append(helper.make_node("Conv", [source, f"{name}_k"], [f"{name}_c"]))
+        nodes.append(helper.make_node("Relu", [f"{name}_c"], [name]))
+        return name
+
+    nodes.append(helper.make_node("Relu", ["data"], ["pixels"]))
+    pixels = quantised("pixels", step)
+    first = convolved(pixels, 3, 16, "first")
+    if joins:
+        second = convolved(pixels, 3, 16, "second")
+        nodes.append(helper.make_node("Concat", [first, second], ["joined"], axis=1))
+    last = convolved(quantised("joined" if joins else first, step), 32 if joins else 16, 8, "last")
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["pooled"]))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["embedding"]))
+    graph = helper.make_graph(
+        nodes,
+        "embed",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["batch", 3, 6, 4])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 8])],
+        weights,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    write_manifest(path, dataclasses.replace(PRODUCTS, precision="int8", preprocess=SMALL))
+    return path
+
+
+SMALL = dataclasses.replace(PRODUCTS.preprocess, mean=(0.0, 0.0, 0.0), std=(100.0, 100.0, 100.0))
+
+
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_an_int8_graph_gives_its_own_answers_with_every_kind_of_activation(tmp_path, joins, signed):
+    """OpenVINO's 8-bit kernels mistake a concatenation of signed arrays."""
+    path = write_int8(tmp_path / "model.onnx", joins=joins, signed=signed)
+    with OnnxRunner(path, "cpu") as runner:
+        right = runner.run({"data": DATA})["embedding"]
     with OpenVinoRunner(path) as runner:
-        assert "VNNI" in runner.backend
+        found = runner.run({"data": DATA})["embedding"]
+        assert "INT8" in runner.backend
+    assert np.abs(found - right).max() < 0.03 * np.abs(right).max()
+
+
+def test_an_int8_graph_whose_kernels_answer_otherwise_is_computed_in_floating_point(
+    tmp_path, monkeypatch
+):
+    path = write_int8(tmp_path / "model.onnx", joins=False)
+    monkeypatch.setattr(openvino_int8, "_lowest_cosine", lambda *rows: 0.5)
+    for vnni, why in ((True, "other answers, lowest row cosine 0.50"), (False, "VNNI")):
+        monkeypatch.setattr(openvino_int8, "has_int8_instructions", lambda found=vnni: found)
+        with OpenVinoRunner(path) as runner:
+            assert "CPU INT8 in FP32" in runner.backend
+            assert why in runner.backend
+    monkeypatch.setattr(openvino_int8, "_lowest_cosine", lambda *rows: 1.0)
+    monkeypatch.setattr(openvino_int8, "has_int8_instructions", lambda: True)
+    with OpenVinoRunner(path) as runner:
+        assert runner.backend.endswith("CPU INT8 and FP32")
+    with OpenVinoRunner(write_int8(tmp_path / "model.onnx", joins=True)) as runner:
+        assert "concatenation" in runner.backend
+
+
+@pytest.mark.parametrize(
+    ("other", "cosine"), [([1.0, 0.0], 1.0), ([0.0, 2.0], 0.0), ([np.nan, 1.0], -1.0)]
+)
+def test_the_lowest_cosine_is_that_of_the_worst_row(other, cosine):
+    rows = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
+    others = np.array([[1.2, 1.6], other], np.float32)
+    assert np.isclose(openvino_int8._lowest_cosine(rows, others), cosine)
 
 
 def test_missing_openvino_gives_the_install_line(model, monkeypatch):
