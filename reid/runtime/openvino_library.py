@@ -62,6 +62,7 @@ OV_ERRORS: tuple[type[Exception], ...] = (
 """What OpenVINO raises; it has no exception of its own, and its front ends have five."""
 
 _SHOWN_CHARACTERS = 200
+_NOT_TELLING = ("Exception from", "Check '", "Summary:", "-- Conversion is failed")
 _CPU_FLAGS = Path("/proc/cpuinfo")
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Instructions for products of 8-bit integers: VNNI and AMX of x86, the dot products of ARM."""
@@ -85,9 +86,10 @@ def devices() -> dict[str, str]:
 
 
 def last_line(error: Exception) -> str:
-    """What OpenVINO's error says: its first lines are places in its source."""
+    """What OpenVINO's error says last, without places in its source and headings."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[-1][:_SHOWN_CHARACTERS]) if lines else type(error).__name__
+    telling = [line for line in lines if not line.startswith(_NOT_TELLING)] or lines
+    return printable(telling[-1][:_SHOWN_CHARACTERS]) if telling else type(error).__name__
 
 
 def has_int8_instructions(cpuinfo: Path = _CPU_FLAGS) -> bool | None:

@@ -295,6 +295,24 @@ def test_a_device_that_is_not_there_names_those_that_are(model):
     assert "CPU" in devices()
 
 
+def test_a_graph_that_openvino_cannot_hold_says_which_part(tmp_path):
+    """ONNX Runtime pools a map that is smaller than the kernel, OpenVINO does not."""
+    pool = helper.make_node(
+        "MaxPool", ["data"], ["embedding"], kernel_shape=[9, 1], ceil_mode=1, strides=[2, 1]
+    )
+    graph = helper.make_graph(
+        [pool],
+        "embed",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["batch", 3, 6, 4])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    with pytest.raises(ModelFileError, match=r"[Kk]ernel.* larger than") as caught:
+        read_model(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_cuda_is_no_device_of_openvino(ir):
     with pytest.raises(ModelFileError, match=r"cuda.*openvino"):
         open_runner(ir, "cuda")
