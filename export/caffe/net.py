@@ -35,6 +35,7 @@ def walk_net(
     for layer in _legacy_inputs(net, where):
         shapes[layer.name] = layer.shape
         yield layer
+    images = {name for layer in net.layer if layer.type == "Convolution" for name in layer.bottom}
     seen: set[str] = set()
     for message in net.layer:
         if not _is_in(message, phase):
@@ -45,7 +46,7 @@ def walk_net(
         seen.add(layer.name)
         shapes.update(dict.fromkeys(layer.tops, layer.shape))
         if layer.type in DATA:
-            shapes.update(dict.fromkeys(layer.tops[1:], ()))  # labels
+            shapes.update({top: () for top in layer.tops[1:] if top not in images})  # labels
         yield layer
 
 

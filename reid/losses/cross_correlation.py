@@ -204,7 +204,7 @@ class _KeptMean(torch.autograd.Function):
                 grad_a, grad_b = score_gradients(patches_a, patches_b, best, kept, search)
                 gradient.index_add_(0, a, grad_a.view_as(maps[a]))
                 gradient.index_add_(0, b, grad_b.view_as(maps[b]))
-        scale = 1.0 / number.clamp(min=1)
+        scale = 1.0 / number.clamp(min=1).double()
         ctx.save_for_backward(gradient.mul_(scale))
         ctx.mark_non_differentiable(number)
         return (total * scale).to(maps.dtype), number
