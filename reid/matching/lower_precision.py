@@ -6,12 +6,20 @@ from reid.data.synthetic.crops import synthetic_people
 from reid.errors import ModelFileError
 from reid.matching.vectors import unit_vectors
 from reid.model_file.opening import Openable
+from reid.progress import Say
 from reid.runtime import Runner, open_runner
 from reid.runtime.places import openvino_place
 
 LOWEST_COSINE = 0.99
 """Of a vector in bfloat16 with the same in FP32, the worst of the synthetic people. OSNet x0.25 has
 0.995 and MSP-CNN 0.99998, and both keep their mAP within 0.1 points (``tests/benchmarks``)."""
+
+
+def say_lower_precision(device: str, backend: str, say: Say) -> None:
+    """Say how an opened model computes, if bfloat16 was asked for."""
+    place = openvino_place(device)
+    if place is not None and place.bf16:
+        say(backend)
 
 
 def prove_lower_precision(runner: Runner, path: Openable, device: str, threads: int = 0) -> None:

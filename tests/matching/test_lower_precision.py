@@ -12,7 +12,7 @@ import reid.matching as matching
 from reid.data.synthetic.crops import synthetic_people
 from reid.errors import ModelFileError
 from reid.matching import lower_precision
-from reid.matching.lower_precision import prove_lower_precision
+from reid.matching.lower_precision import prove_lower_precision, say_lower_precision
 from reid.runtime import Runner
 from reid.runtime.openvino_library import core
 from reid.types import FloatArray
@@ -104,3 +104,10 @@ def test_features_in_bfloat16_are_not_those_in_float32(tmp_path: Path) -> None:
     assert {key for key in identities[0] if identities[0][key] != identities[1][key]} == {
         "precision"
     }
+
+
+@pytest.mark.parametrize(("device", "said"), [(BF16, ["words"]), ("openvino", []), ("auto", [])])
+def test_bfloat16_is_said_where_it_was_asked_for(device: str, said: list[str]) -> None:
+    heard: list[str] = []
+    say_lower_precision(device, "words", heard.append)
+    assert heard == said
