@@ -87,7 +87,11 @@ def test_nothing_in_the_graphs_is_outside_the_schema(
     for net in (train_val, test_net):
         assert "unknown_text" not in str(net)  # protobuf prints every field by name
     solver = read_solver(reference("msp_cnn_solver"))
-    assert list(solver.unknown_text) == ["test_iter: 100", "test_interval: 1000"]
+    assert list(solver.unknown_text) == [
+        "test_initialization: false",
+        "test_iter: 100",
+        "test_interval: 1000",
+    ]
 
 
 @pytest.mark.parametrize("phase", [TRAIN, TEST])
@@ -272,7 +276,8 @@ def test_another_caffe_runs_the_test_net(tmp_path: Path, test_net: NetParameter)
 def test_the_solver_has_the_numbers_of_the_dgd_code() -> None:
     found = settings_from_solver(read_solver(reference("msp_cnn_solver")), "solver")
     assert found.optimizer == {
-        "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2,
+        "kind": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2,
+        "clip_gradients": 0.0,
     }  # fmt: skip
     stage = found.stage
     assert (stage["base_lr"], stage["lr_policy"], stage["gamma"]) == (0.1, "step", 0.1)

@@ -25,7 +25,7 @@ from reid.config.settings import OptimizerConfig
 from reid.errors import BuildError, CaffeError
 from reid.export.caffe.compare import difference
 from reid.export.caffe.face import face_of
-from reid.export.caffe.graph import EMBEDDING, traced_layers
+from reid.export.caffe.graph import traced_layers
 from reid.export.caffe.layers import CaffeLayer
 from reid.export.caffe.net import walk_net
 from reid.models.msp_cnn.network import MspCnn
@@ -36,7 +36,7 @@ CROP = (144, 56)
 """The default of ``PersonPairs``, the Python layer with the data."""
 
 FILES = {"embed": "msp_cnn_test", "train": "msp_cnn_train_val"}
-ENDS = {"embed": EMBEDDING, "train": face_of("msp_cnn").classifier}
+ENDS = {"embed": "", "train": face_of("msp_cnn").classifier}
 OTHER_TOWER = "_p"
 Filler = tuple[str, float]
 
@@ -50,7 +50,7 @@ def nets() -> dict[str, NetParameter]:
 @pytest.fixture(scope="module")
 def traced(network: nn.Module) -> dict[str, tuple[CaffeLayer, ...]]:
     """Stage -> the network's layers."""
-    return {stage: traced_layers(network, SHAPE, end) for stage, end in ENDS.items()}
+    return {stage: traced_layers(network, SHAPE, field=end) for stage, end in ENDS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +432,8 @@ def test_a_change_of_the_module_is_seen(
     changed = copy.deepcopy(network)
     change(changed)
     assert (
-        problems(nets["train"], traced_layers(changed, SHAPE, ENDS["train"]), "train")[0] == problem
+        problems(nets["train"], traced_layers(changed, SHAPE, field=ENDS["train"]), "train")[0]
+        == problem
     )
 
 
