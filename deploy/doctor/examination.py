@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,10 +99,9 @@ def _openvino_words() -> str:
     """Which devices OpenVINO has here, as ``--device openvino:NAME`` takes them."""
     if not is_installed("openvino"):
         return "OpenVINO is not installed"
-    from reid.runtime.openvino_library import VERSION, devices
-
-    listed = ", ".join(f"{name} ({full})" for name, full in devices().items())
-    return f"OpenVINO {VERSION} on {listed or 'no device'}"
+    library = importlib.import_module("reid.runtime.openvino_library")
+    listed = ", ".join(f"{name} ({full})" for name, full in library.devices().items())
+    return f"OpenVINO {library.VERSION} on {listed or 'no device'}"
 
 
 def load_answers(path: Path, golden: Golden | None) -> FloatArray:

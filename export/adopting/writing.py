@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import shutil
@@ -141,9 +142,9 @@ def adopt(
 
 
 def _opened_ir(path: Path) -> ForeignGraph:
-    from .ir import open_ir  # here, because only an IR needs OpenVINO
-
-    return open_ir(path)
+    """As ``open_ir``, whose module is imported here because only an IR needs OpenVINO."""
+    graph: ForeignGraph = importlib.import_module("reid.export.adopting.ir").open_ir(path)
+    return graph
 
 
 def _require_free(folder: Path, target: Path) -> None:

@@ -33,7 +33,7 @@ SAME = {"fp32": 2e-5, "fp16": 2e-3, "int8": 0.05}
 """The most that two back ends' outputs may differ, as a share of a row's length, by the file's
 precision. For fp32 and fp16 it is parity's largest error. In an 8-bit graph a value that one back
 end rounds up and the other down moves a whole step: 0.003 for MSP-CNN, 0.04 for OSNet x0.25, and
-0.09 and more for wrong ones. Another precision stays with ONNX Runtime."""
+0.09 and more where kernels are wrong. Another precision stays with ONNX Runtime."""
 
 _IMAGES = 4
 _ROUNDS = 3

@@ -2,9 +2,9 @@
 
 Two things make them give others. Without VNNI or AMX the sums of two products saturate in 16 bits.
 And OpenVINO 2024.6 to 2026.4 mistake a concatenation that is quantised to signed 8 bits: MSP-CNN's
-vectors then have a cosine of 0.73 with the right ones (0.9999 with uint8 activations). The same
+vectors then have a cosine of 0.73 with the true ones (0.9999 with uint8 activations). The same
 graph can be computed in floating point with its rounding kept. That is what is taken there, and
-where a comparison of both shows anything else: right answers, about as fast as an FP32 file.
+where a comparison of both shows anything else: the graph's answers, as fast as an FP32 file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ IN_FLOAT: Mapping[str, Any] = {"LP_TRANSFORMS_MODE": False}
 """The CPU's setting that leaves Q/DQ pairs as rounding in floating point."""
 
 LOWEST_COSINE = 0.98
-"""Of an output's rows by 8-bit kernels with those in floating point, on drawn patches. Right ones
-have 0.9999 with MSP-CNN and 0.993 with OSNet x0.25, wrong ones 0.92 (``tests/benchmarks``)."""
+"""Of an output's rows by 8-bit kernels with those in floating point, on drawn patches. MSP-CNN has
+0.9999 and OSNet x0.25 0.993, and 0.92 where kernels are wrong (``tests/benchmarks``)."""
 
 _IMAGES = 4
 
