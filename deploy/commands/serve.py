@@ -32,7 +32,7 @@ from . import gallery_options
 )
 @gallery_options.index
 @gallery_options.shortlist
-@options.device
+@options.device_and_precision
 @options.threads
 def serve(
     model: Path,
