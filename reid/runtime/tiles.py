@@ -19,9 +19,9 @@ from reid.model_file.manifest import Manifest
 from reid.runtime.inputs import batch_size
 from reid.types import FloatArray
 
-TILE = 64
-"""Images of a tile at most (``tests/benchmarks/README.md``): fewer prepare the query more often,
-more take more memory."""
+AT_ONCE, LEAST = 128, 16
+"""Images of all threads' tiles together, which bounds the memory, and of a tile at least: each tile
+prepares the query again (``tests/benchmarks/README.md``)."""
 
 Compute = Callable[[Mapping[str, FloatArray]], list[FloatArray]]
 
@@ -46,9 +46,8 @@ class Tiles:
     def run(self, arrays: Mapping[str, FloatArray]) -> list[FloatArray]:
         """The outputs for checked inputs, float32 or float16."""
         count = batch_size(arrays, self._manifest)
-        num = -(-count // TILE)
-        if count > 1:
-            num = min(count, -(-num // self._threads) * self._threads)
+        num = -(-count // max(LEAST, AT_ONCE // self._threads))
+        num = min(count, -(-num // self._threads) * self._threads)  # as many for each thread
         ends = [count * (index + 1) // num for index in range(num)]
         tiles = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 

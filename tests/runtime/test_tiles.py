@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reid.runtime.onnx_runner import OnnxRunner
-from reid.runtime.tiles import TILE, Tiles, compares_one_with_many
+from reid.runtime.tiles import AT_ONCE, LEAST, Tiles, compares_one_with_many
 from reid.types import FloatArray
 from tests.runtime.conftest import Comparison
 from tests.runtime.test_onnx_runner import write_comparison, write_model
@@ -34,13 +34,15 @@ class Recorder:
     ("threads", "count", "sizes"),
     [
         (1, 1, [1]),
-        (1, TILE, [TILE]),
-        (1, TILE + 1, [32, 33]),
+        (1, AT_ONCE, [AT_ONCE]),
+        (1, AT_ONCE + 1, [64, 65]),
         (2, 1, [1]),
         (2, 7, [3, 4]),
-        (2, 2 * TILE + 1, [32, 32, 32, 33]),
+        (2, AT_ONCE, [64, 64]),
+        (2, AT_ONCE + 1, [32, 32, 32, 33]),
         (3, 2, [1, 1]),
-        (3, TILE + 2, [22, 22, 22]),
+        (3, 66, [22, 22, 22]),
+        (16, 16 * LEAST + 1, [8] * 31 + [9]),
     ],
 )
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
@@ -75,7 +77,8 @@ def test_an_error_in_a_tile_is_raised(comparison: Comparison, threads: int) -> N
 def test_onnx_runtime_compares_by_tiles_and_takes_float16(
     tmp_path: Path, comparison: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reid.runtime.tiles.TILE", 4)
+    monkeypatch.setattr("reid.runtime.tiles.AT_ONCE", 8)
+    monkeypatch.setattr("reid.runtime.tiles.LEAST", 4)
     path = write_comparison(tmp_path / "compare.onnx", comparison.manifest)
     inputs = comparison.inputs(11)
     half = inputs | {"gallery": inputs["gallery"].astype(np.float16)}
