@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reid.api.results import ExportedFiles
+from reid.errors import ConfigError
 from reid.model_file.opening import ModelFile
 from reid.packages import named_packages
 from reid.progress import SILENT, Reporter, reporting
@@ -85,6 +86,7 @@ def export_model(
     fp16: bool = True,
     trt: bool = False,
     caffe: bool = False,
+    bn_count: int = 1,
     also: Sequence[str] = (),
     pixels: bool = False,
     prove: bool = True,
@@ -92,13 +94,15 @@ def export_model(
     reporter: Reporter = SILENT,
 ) -> ExportedFiles:
     """See ``reid.Model.export``; ``reporter`` gets a line for each file made and checked."""
+    if bn_count < 1 or (bn_count > 1 and not caffe):
+        raise ConfigError(f"bn_count must be 1 or above, and above 1 needs caffe; found {bn_count}")
     options = engine_options_from(engine_options)
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     made: list[Exported] = []
     for exported in export_checkpoint(run, out, precisions, also, pixels, reporter):
         reporter.say(exported.words())
         made.append(exported)
-    caffe_files = _caffe_files(run, out, reporter) if caffe else []
+    caffe_files = _caffe_files(run, out, bn_count, reporter) if caffe else []
     files = [exported.path for exported in made]
     proofs: list[dict[str, object]] = []
     if prove:
@@ -119,9 +123,9 @@ def export_model(
     )
 
 
-def _caffe_files(run: ModelFile, out: Path, reporter: Reporter) -> list[Path]:
+def _caffe_files(run: ModelFile, out: Path, bn_count: int, reporter: Reporter) -> list[Path]:
     advance = reporter.begin("exporting to Caffe", 1)
-    found = export_caffe(run, out)
+    found = export_caffe(run, out, bn_count)
     for exported in found:
         reporter.say(exported.words())
     advance(1)

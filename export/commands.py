@@ -140,6 +140,14 @@ def _given(*names: str) -> bool:
     "--caffe", is_flag=True, help="Also write a .prototxt and a .caffemodel for stock Caffe."
 )
 @click.option(
+    "--bn-count",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    show_default=True,
+    help="With --caffe: BatchNorm's count, the weight of its statistics when training goes on. 10 "
+    "goes on as PyTorch would; 1 comes back by import-caffe with the same bits.",
+)
+@click.option(
     "--no-parity", is_flag=True, help="Skip the parity check of the ONNX files on synthetic people."
 )
 @_engine_options
@@ -152,6 +160,7 @@ def export(
     pixels: bool,
     trt: bool,
     caffe: bool,
+    bn_count: int,
     no_parity: bool,
     builder_options: EngineOptions,
     as_json: bool,
@@ -172,6 +181,7 @@ def export(
             fp16=fp16,
             trt=trt,
             caffe=caffe,
+            bn_count=bn_count,
             also=also,
             pixels=pixels,
             prove=not no_parity,
@@ -304,7 +314,8 @@ def import_caffe(
     """Make a run folder from Caffe weights: NET.prototxt and WEIGHTS.caffemodel.
 
     Weights are matched by layer name: stock BatchNorm + Scale, or BN of the fork that trained the
-    DGD models. The run can be evaluated and exported like a trained one.
+    DGD models. Mean, scale and sizes are those of the prototxt's data layer or its comments, else
+    the paper's. The run can be evaluated and exported like a trained one.
     """
     from .caffe.importing import checkpoint_from_caffe
 

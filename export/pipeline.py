@@ -120,13 +120,13 @@ def _chosen(graphs: tuple[Graph, ...], on_request: Sequence[str], network: str) 
     return [graph for graph in graphs if not graph.on_request or graph.name in on_request]
 
 
-def export_caffe(run: Path | ModelFile, out: Path) -> tuple[Exported, Exported]:
-    """Write ``<network>.prototxt`` and ``.caffemodel`` into ``out``.
+def export_caffe(run: Path | ModelFile, out: Path, bn_count: int = 1) -> tuple[Exported, Exported]:
+    """Write ``<network>.prototxt`` and ``.caffemodel`` into ``out``; see ``caffe_from_checkpoint``.
 
     Raises CheckpointError, BuildError, OutputError.
     """
     start = time.perf_counter()
-    files = caffe_from_checkpoint(run, out)
+    files = caffe_from_checkpoint(run, out, bn_count)
     seconds = time.perf_counter() - start
     return Exported(files.prototxt, "fp32", seconds), Exported(files.caffemodel, "fp32", seconds)
 

@@ -113,30 +113,33 @@ class LogReporter(Reporter):
 
     def begin(self, what: str, total: int) -> Advance:
         """Start counting from 0 under another name."""
-        began_s = self._clock()
+        first: tuple[float, int] | None = None
         done = 0
 
         def advance(count: int, /, words: str = "") -> None:
-            nonlocal done
+            # The time left is reckoned from the first report on: it may hold the steps of an
+            # earlier process, or those that wait for everything to be loaded.
+            nonlocal first, done
             done += count
-            self._write(what, done, total, self._clock() - began_s, words)
+            first = first or (self._clock(), done)
+            seconds, steps = self._clock() - first[0], done - first[1]
+            left = f"{seconds * (total - done) / steps:.0f} s left" if total and steps else ""
+            self._write(what, done, total, left, words)
 
-        self._write(what, 0, total, 0.0, "")
+        self._write(what, 0, total, "", "")
         return advance
 
     def say(self, line: str) -> None:
         """Print the line."""
         say(line)
 
-    def _write(self, what: str, done: int, total: int, passed_s: float, words: str) -> None:
+    def _write(self, what: str, done: int, total: int, *words: str) -> None:
         now = self._clock()
         if self._written_s is not None and now - self._written_s < LOG_INTERVAL_S:
             return
         self._written_s = now
-        parts = [f"{done:,} of {total:,}" if total else f"{done:,}"]
-        if total and done:
-            parts.append(f"{passed_s * (total - done) / done:.0f} s left")
-        say(f"{what}: {', '.join([*parts, *([words] if words else [])])}")
+        count = f"{done:,} of {total:,}" if total else f"{done:,}"
+        say(f"{what}: {', '.join([count, *filter(None, words)])}")
 
 
 @contextmanager

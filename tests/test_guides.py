@@ -41,7 +41,7 @@ ROOMS = ("prototxt_ref", "reid", "export", "deploy", "tests")
 
 REASONS = (
     *("needs a GPU", "needs a Jetson", "needs a camera", "needs a dataset", "needs a download"),
-    *("needs Docker", "needs Triton", "needs DeepStream"),
+    *("needs Docker", "needs Triton", "needs DeepStream", "needs Caffe"),
     *("takes minutes", "takes hours", "runs until Ctrl-C"),
 )
 """Why a block may not run here."""

@@ -613,6 +613,7 @@ def test_there_is_source_on_each_floor_to_read() -> None:
     assert {path.partition("/")[0] for path in shipped()} == set(FLOORS)
 
 
-def test_the_reference_graphs_room_holds_graphs_and_words_only() -> None:
-    kinds = {path.suffix for path in (ROOT / "prototxt_ref").iterdir()}
-    assert kinds == {".prototxt", ".md"}
+def test_the_reference_graphs_room_holds_graphs_their_layers_and_words_only() -> None:
+    files = [path for path in (ROOT / "prototxt_ref").iterdir() if path.is_file()]
+    assert {path.suffix for path in files} == {".prototxt", ".md", ".py"}
+    assert [path.name for path in files if path.suffix == ".py"] == ["msp_cnn_layers.py"]

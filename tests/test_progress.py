@@ -40,6 +40,18 @@ def test_a_log_has_one_line_at_once_and_another_half_a_minute_later(
     assert len(lines) == 3
 
 
+def test_steps_of_an_earlier_process_do_not_shorten_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    advance = LogReporter(clock=lambda: now[0]).begin("training", 1000)
+    advance(500)  # done before a stop
+    for _ in range(100):
+        now[0] += 1
+        advance(1)
+    assert capsys.readouterr().err.splitlines()[-1] == "training: 590 of 1,000, 410 s left"
+
+
 def test_what_has_no_known_end_is_counted_without_a_time_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -86,7 +87,11 @@ def test_nothing_in_the_graphs_is_outside_the_schema(
     for net in (train_val, test_net):
         assert "unknown_text" not in str(net)  # protobuf prints every field by name
     solver = read_solver(reference("msp_cnn_solver"))
-    assert list(solver.unknown_text) == ["test_iter: 100", "test_interval: 1000"]
+    assert list(solver.unknown_text) == [
+        "test_initialization: false",
+        "test_iter: 100",
+        "test_interval: 1000",
+    ]
 
 
 @pytest.mark.parametrize("phase", [TRAIN, TEST])
@@ -110,12 +115,12 @@ def test_the_phases_differ_in_their_data_the_accuracy_and_the_cross_correlation(
     names = {p: [x.name for x in train_val.layer if is_in(x, p)] for p in (TRAIN, TEST)}
     assert set(names[TRAIN]) - set(names[TEST]) == {"cross_correlation_loss"}
     assert set(names[TEST]) - set(names[TRAIN]) == {"accuracy"}
-    data = [layer for layer in train_val.layer if layer.type == "Data"]
-    assert [layer.transform_param.mirror for layer in data] == [True, True, False, False]
-    for layer in data:
-        crop = layer.transform_param
-        assert (crop.crop_height, crop.crop_width) == (144, 56)
-        assert list(crop.mean_value) == [102, 102, 101]
+    data = [layer for layer in train_val.layer if layer.name == "data"]
+    assert [list(layer.top) for layer in data] == [["data", "label", "data_p", "sim"]] * 2
+    for layer, phase in zip(data, (TRAIN, TEST), strict=True):
+        settings = ast.literal_eval(layer.python_param.param_str)
+        assert is_in(layer, phase)
+        assert settings["phase"] == {TRAIN: "TRAIN", TEST: "TEST"}[phase]
 
 
 def test_both_towers_are_alike_and_share_every_param(train_val: NetParameter) -> None:
@@ -140,6 +145,25 @@ def test_the_tower_is_the_test_net_layer_by_layer(
     assert test_net.layer[0].type == "Input"
     for one, other in zip(tower(train_val), test_net.layer[1:], strict=True):
         assert structure(one) == structure(other), one.name
+
+
+def test_the_forks_graph_has_one_bn_layer_for_batch_norm_and_scale(
+    train_val: NetParameter,
+) -> None:
+    fork = read("msp_cnn_train_val_dgd")
+    norms = {layer.name: layer for layer in fork.layer if layer.type == "BN"}
+    others = [layer for layer in fork.layer if layer.type != "BN"]
+    expected = [x for x in train_val.layer if x.type not in ("BatchNorm", "Scale")]
+    assert [x.SerializeToString() for x in others] == [x.SerializeToString() for x in expected]
+    of_stock = [layer for layer in train_val.layer if layer.type == "BatchNorm"]
+    assert [layer.name for layer in of_stock] == list(norms)
+    scales = {layer.top[0]: layer for layer in train_val.layer if layer.type == "Scale"}
+    for layer in of_stock:
+        norm = norms[layer.name]
+        assert (list(norm.bottom), list(norm.top)) == (list(layer.bottom), list(layer.top))
+        assert list(norm.param[:2]) == list(scales[norm.top[0]].param)
+        assert [(one.lr_mult, one.decay_mult) for one in norm.param[2:]] == [(0, 0)] * 2
+        assert norm.bn_param.slope_filler.value == 1
 
 
 def test_multipliers_and_fillers_are_those_of_the_dgd_code(train_val: NetParameter) -> None:
@@ -252,7 +276,8 @@ def test_another_caffe_runs_the_test_net(tmp_path: Path, test_net: NetParameter)
 def test_the_solver_has_the_numbers_of_the_dgd_code() -> None:
     found = settings_from_solver(read_solver(reference("msp_cnn_solver")), "solver")
     assert found.optimizer == {
-        "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2,
+        "kind": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2,
+        "clip_gradients": 0.0,
     }  # fmt: skip
     stage = found.stage
     assert (stage["base_lr"], stage["lr_policy"], stage["gamma"]) == (0.1, "step", 0.1)
@@ -262,8 +287,8 @@ def test_the_solver_has_the_numbers_of_the_dgd_code() -> None:
 def test_the_solver_s_net_is_there_and_its_batch_is_one_hundred(train_val: NetParameter) -> None:
     solver = read_solver(reference("msp_cnn_solver"))
     assert reference(solver.net).is_file()
-    batches = {x.data_param.batch_size for x in train_val.layer if x.type == "Data"}
-    assert batches == {50}
+    data = [layer.python_param.param_str for layer in train_val.layer if layer.name == "data"]
+    assert {ast.literal_eval(text)["batch_size"] for text in data} == {50}
     assert solver.iter_size * 50 == 100
 
 

@@ -10,6 +10,7 @@ from reid.errors import CaffeError, nearest
 from .layers import CaffeLayer, Setting
 
 _IMAGE = "the image"
+_LONGEST_VALUE = 1000
 
 
 def difference(expected: CaffeLayer, found: CaffeLayer) -> str:
@@ -33,20 +34,19 @@ def check_graph(
     expected: Sequence[CaffeLayer],
     found: Sequence[CaffeLayer],
     where: str,
-    broken: CaffeError | None = None,
 ) -> None:
     """Raise CaffeError, naming the layer, unless ``found`` computes the same as ``expected``.
 
-    ``broken`` is the error that ended ``found`` early; it is raised unless an earlier layer
-    differs. Layers are matched by name, so ``found`` may also have data layers, losses and a
-    second tower. Compared are each layer's type, settings and sizes, and its input values. ReLU,
-    Dropout and Scale count as part of a value, whatever their names and whether they work in
-    place or not; the fork's BN counts as BatchNorm with its Scale.
+    Layers are matched by name, so ``found`` may also have data layers, losses, a second tower and
+    layers with a problem of their own. Compared are each layer's type, settings and sizes, and its
+    input values. ReLU, Dropout and Scale count as part of a value, whatever their names and whether
+    they work in place or not; the fork's BN counts as BatchNorm with its Scale.
     """
     ours, theirs = _computed(expected), _computed(found)
+    problems = {layer.name: layer.problem for layer in found if layer.problem}
     for name, layer in ours.items():
-        if name not in theirs and broken is not None:
-            raise broken
+        if name in problems:
+            raise CaffeError(problems[name])
         if name not in theirs:
             raise CaffeError(
                 f"{where}: expected a layer {name!r} ({layer.type}), found no such layer"
@@ -57,8 +57,27 @@ def check_graph(
             raise CaffeError(
                 f"{where}: layer {name!r}: {problem}; only this network's graph can be imported"
             )
-    if broken is not None:
-        raise broken
+
+
+def without_batch_norm(layers: Sequence[CaffeLayer]) -> tuple[CaffeLayer, ...]:
+    """The layers of the same network with its batch norms folded into what they follow."""
+    blob_of: dict[str, str] = {}
+    kept = []
+    for layer in layers:
+        bottoms = tuple(blob_of.get(blob, blob) for blob in layer.bottoms)
+        if layer.type in ("BatchNorm", "Scale"):
+            blob_of.update(dict.fromkeys(layer.tops, bottoms[0]))
+            continue
+        in_place = layer.tops == layer.bottoms
+        kept.append(
+            dataclasses.replace(layer, bottoms=bottoms, tops=bottoms if in_place else layer.tops)
+        )
+    return tuple(kept)
+
+
+def has_batch_norm(layers: Iterable[CaffeLayer]) -> bool:
+    """Whether a graph normalises batches anywhere."""
+    return any(layer.type in ("BatchNorm", "Scale", "BN") for layer in layers)
 
 
 def scales_by_wiring(layers: Iterable[CaffeLayer]) -> dict[str, str]:
@@ -85,8 +104,11 @@ def _computed(layers: Sequence[CaffeLayer]) -> dict[str, CaffeLayer]:
     value_of: dict[str, str] = {}
     computed: dict[str, CaffeLayer] = {}
     for layer in layers:
+        if layer.problem:
+            value_of.update(dict.fromkeys(layer.tops, f"{layer.name} ({layer.type})"))
+            continue
         came = tuple(value_of[bottom] for bottom in layer.bottoms)
-        value = _value(layer, came, norm_of) if value_of else _IMAGE
+        value = _value(layer, came, norm_of) if came else _IMAGE
         value_of.update(dict.fromkeys(layer.tops, value))
         if layer.type in _HISTORY or not layer.settings:
             continue
@@ -106,11 +128,15 @@ def _value(layer: CaffeLayer, came: tuple[str, ...], norm_of: Mapping[str, str])
         return norm if norm and layer.settings["bias"] else f"{layer.name} (Scale)"
     if layer.type == "ReLU":
         slope = layer.settings["negative_slope"]
-        return f"{came[0]} after {f'leaky ReLU {slope}' if slope else 'ReLU'}"
+        described = f"{came[0]} after {f'leaky ReLU {slope}' if slope else 'ReLU'}"
+        # A hostile file can have thousands in a row.
+        return described if len(described) < _LONGEST_VALUE else layer.name
+    if layer.type == "Slice":
+        return _IMAGE if came == (_IMAGE,) else f"{layer.name} (Slice)"
     return came[0] if layer.type in _UNCHANGED else layer.name
 
 
-_UNCHANGED = ("Dropout", "Split")
+_UNCHANGED = ("Dropout", "GuidedDropout", "Split")
 """Layers that do not change a value in the test phase."""
 
 _HISTORY = ("Input", "Scale", "ReLU", *_UNCHANGED)

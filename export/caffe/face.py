@@ -18,9 +18,20 @@ def face_of(network: str) -> CaffeFace:
     return faces[network]
 
 
+def readable_face_of(network: str) -> CaffeFace:
+    """The same, for a network whose files are read too. Raises BuildError."""
+    face = face_of(network)
+    if not face.classifier:
+        readable = ", ".join(name for name, one in _faces().items() if one.classifier)
+        raise BuildError(
+            f"Caffe files of {network!r} are written, not read; those of {readable} are read too"
+        )
+    return face
+
+
 def unnamed_network() -> str:
     """The network of a prototxt that names none."""
-    return next(iter(_faces()))
+    return next(name for name, face in _faces().items() if face.classifier)
 
 
 def _faces() -> dict[str, CaffeFace]:

@@ -49,8 +49,18 @@ def head_lines(manifest: Manifest, weights: str, source_sha256: str) -> tuple[st
         f"channel order: {p.channel_order}",
         f"mean: {_three(p.mean)} ({order} in 0-255), subtract first",
         f"std: {_three(p.std)} ({order}), then divide by it",
+        _output_line(manifest),
+    )
+
+
+def _output_line(manifest: Manifest) -> str:
+    if manifest.outputs:
+        listed = ", ".join(f"{a.name} ({'x'.join(map(str, a.shape))})" for a in manifest.outputs)
+        left_out = face_of(manifest.network).left_out
+        return f"outputs: {listed}; left out, because Caffe has no layers for them: {left_out}"
+    return (
         f"output: {manifest.output_meaning}, {manifest.output_dim} values, not L2-normalised: "
-        "divide each row by its length, then compare by Euclidean distance",
+        "divide each row by its length, then compare by Euclidean distance"
     )
 
 
@@ -71,16 +81,16 @@ def contract_of_head(head: Sequence[str], where: str) -> Contract | None:
             interpolation=interpolation.strip(),
         )
         network = said["network"].partition(",")[0]
-        output = said["output"].partition(",")[0]
+        output = said.get("output", "").partition(",")[0]
         ends = {blob: embed_at for embed_at, blob in face_of(network).embeddings.items()}
-        if output not in ends:
+        if ends and output not in ends:
             raise ValueError(f"expected the output {' or '.join(ends)}, found {output[:40]!r}")
     except (KeyError, ValueError, ConfigError, BuildError) as error:
         raise CaffeError(
             f"{where}: the comments at its top are damaged ({error}); restore them, or delete "
             "all of them to use the paper's mean and channel order"
         ) from None
-    return Contract(network, preprocess, ends[output])
+    return Contract(network, preprocess, ends.get(output, ""))
 
 
 def _three(values: tuple[float, float, float]) -> str:

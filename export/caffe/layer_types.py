@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,9 @@ from .layers import POOLS, Setting, Shape, conv_size, pooled_size
 
 Computed = tuple[dict[str, Setting], Shape, tuple[Shape, ...]]
 """Settings, shape of the top, shapes of the weights."""
+
+OPERATIONS = {0: "PROD", 1: "SUM", 2: "MAX"}
+"""What an Eltwise layer does with its bottoms."""
 
 MAX_SIDE = 1 << 20
 """Limit on kernel, stride, pad and number of outputs; real layers are far below it."""
@@ -107,7 +111,7 @@ def _scale(message: LayerParameter, came: list[Shape], where: str) -> Computed:
 
 
 def _fork_batch_norm(message: LayerParameter, came: list[Shape], where: str) -> Computed:
-    shape = (1, *came[0][:1], 1, 1)
+    shape = (1, *came[0][:1])
     return {"eps": float(message.bn_param.eps)}, came[0], (shape,) * 4
 
 
@@ -131,6 +135,17 @@ def _unchanged(message: LayerParameter, came: list[Shape], where: str) -> Comput
     return {}, came[0], ()
 
 
+def _eltwise(message: LayerParameter, came: list[Shape], where: str) -> Computed:
+    if len(set(came)) != 1:
+        shown = ", ".join("x".join(map(str, shape)) for shape in came)
+        raise CaffeError(f"{where}: expected bottoms of equal size, found {shown}")
+    return {"operation": OPERATIONS[message.eltwise_param.operation]}, came[0], ()
+
+
+def _flatten(message: LayerParameter, came: list[Shape], where: str) -> Computed:
+    return {"axis": 1}, (math.prod(came[0]),), ()
+
+
 COMPUTED: dict[str, Callable[[LayerParameter, list[Shape], str], Computed]] = {
     "Convolution": _convolution,
     "InnerProduct": _inner_product,
@@ -142,9 +157,35 @@ COMPUTED: dict[str, Callable[[LayerParameter, list[Shape], str], Computed]] = {
     "Dropout": _dropout,
     "Concat": _concat,
     "Softmax": _unchanged,
-    "Eltwise": _unchanged,
+    "Eltwise": _eltwise,
+    "Flatten": _flatten,
     "Split": _unchanged,
+    "GuidedDropout": _unchanged,
 }
+"""``GuidedDropout`` is the DGD fork's; in the test phase its stochastic form changes nothing."""
+
+
+def slice_shapes(message: LayerParameter, came: Shape, where: str) -> tuple[Shape, ...]:
+    """The shapes of a Slice's tops; ``came`` is without the batch axis, as are they.
+
+    Raises CaffeError for points that do not ascend, or an axis that is not there.
+    """
+    param, count = message.slice_param, len(message.top)
+    axis = int(param.slice_dim) if param.HasField("slice_dim") else int(param.axis)
+    if axis == 0:
+        return (came,) * count
+    if not 1 <= axis <= len(came) or count < 1:
+        raise CaffeError(f"{where}: expected a Slice of axis 0 to {len(came)}, found axis {axis}")
+    points, size = [int(point) for point in param.slice_point], came[axis - 1]
+    if not points and size % count == 0:
+        points = [size // count * index for index in range(1, count)]
+    ends = [0, *points, size]
+    widths = [end - start for start, end in itertools.pairwise(ends)]
+    if len(widths) != count or min(widths) < 1:
+        raise CaffeError(
+            f"{where}: expected {count - 1} ascending slice points below {size}, found {points}"
+        )
+    return tuple((*came[: axis - 1], width, *came[axis:]) for width in widths)
 
 
 def _map(shape: Shape, where: str) -> tuple[int, int, int]:

@@ -25,7 +25,8 @@ class CaffeLayer:
     global pooling has its map's size as kernel. ``shape`` is the first top's, without the
     batch axis; ``blob_shapes`` are the shapes of the layer's weights in Caffe's order.
     ``weights`` are their names in the module's state dict (empty: not in the state dict),
-    known only if the layer was traced.
+    known only if the layer was traced. ``problem`` says why a layer of a file, or one that it
+    reads, cannot be computed; the layer then has neither settings nor a shape.
     """
 
     type: str
@@ -36,11 +37,19 @@ class CaffeLayer:
     shape: Shape = ()
     blob_shapes: tuple[Shape, ...] = ()
     weights: tuple[str, ...] = field(default=(), compare=False)
+    problem: str = field(default="", compare=False)
 
 
 def blob_writers(layers: Iterable[CaffeLayer]) -> dict[str, str]:
-    """Blob -> the last layer that writes it, which determines its final value."""
-    return {top: layer.name for layer in layers for top in layer.tops}
+    """Blob -> the last layer that writes it, which determines its final value.
+
+    Without what a Slice cuts off, its tops after the first.
+    """
+    return {
+        top: layer.name
+        for layer in layers
+        for top in (layer.tops[:1] if layer.type == "Slice" else layer.tops)
+    }
 
 
 def conv_size(size: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
@@ -117,6 +126,12 @@ def _dropout(message: LayerParameter, layer: CaffeLayer, batch: int) -> None:
     message.dropout_param.dropout_ratio = layer.settings["dropout_ratio"]
 
 
+def _slice(message: LayerParameter, layer: CaffeLayer, batch: int) -> None:
+    _named(message, layer)
+    message.slice_param.axis = layer.settings["axis"]
+    message.slice_param.slice_point.append(layer.settings["point"])
+
+
 def _plain(message: LayerParameter, layer: CaffeLayer, batch: int) -> None:
     _named(message, layer)
 
@@ -131,6 +146,9 @@ _WRITERS = {
     "Dropout": _dropout,
     "ReLU": _plain,
     "Concat": _plain,
+    "Eltwise": _plain,
+    "Flatten": _plain,
+    "Slice": _slice,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -109,6 +110,10 @@ def function_settings(
     if n.op == "call_function" and n.target is torch.cat:
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         return "Concat", {"axis": int(axis)}
+    if n.op == "call_function" and n.target is operator.add:
+        return "Eltwise", {"operation": "SUM"}
+    if n.op == "call_function" and n.target is torch.flatten:
+        return "Flatten", {"axis": 1}
     if n.op == "call_function" and n.target is F.max_pool2d:
         given = dict(zip(("input", "kernel_size", "stride", "padding"), args, strict=False))
         given.update(kwargs)

@@ -64,11 +64,11 @@ def prove_layers(
     if not candidate.is_file():
         raise CaffeError(f"no caffemodel {candidate}; export one with `reid export RUN --caffe`")
     network, trained = file.network(), file.checkpoint.manifest
-    face_of(trained.network)
+    graph = face_of(trained.network).graph
     prototxt = candidate.with_suffix(".prototxt")
     text = read_net(prototxt)
     manifest, remarks = _manifest_of(candidate, text.head, trained)
-    traced = TracedNetwork(network)
+    traced = TracedNetwork(network, graph)
     expected = traced.layers(trained.preprocess.input_shape)
     layers, problem = _layers_until_a_size_differs(text.message, prototxt, expected)
     check_blobs(layers, read_weights(candidate), candidate)

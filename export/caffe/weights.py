@@ -26,19 +26,24 @@ Values = NDArray[np.float32]
 
 
 def layers_with_weights(
-    net: NetParameter, layers: Sequence[CaffeLayer], state: Mapping[str, Tensor]
+    net: NetParameter,
+    layers: Sequence[CaffeLayer],
+    state: Mapping[str, Tensor],
+    count: int = 1,
 ) -> Iterator[LayerParameter]:
     """The layers of ``net`` with their weights, made one at a time.
 
     ``layers`` are the same layers in the same order; ``state`` is the network's state dict.
+    BatchNorm keeps its statistics times ``count``, and ``count`` beside them.
     """
     for message, layer in zip(net.layer, layers, strict=True):
         filled = LayerParameter()
         filled.CopyFrom(message)
+        times = np.float32(count if layer.type == "BatchNorm" else 1)
         for key in layer.weights:
             # The scale factor is not a tensor of the network; 1 means that nothing is divided.
             values = state[key].detach().cpu().float().numpy() if key else np.ones(1, np.float32)
-            filled.blobs.append(blob_from_array(values))
+            filled.blobs.append(blob_from_array(values * times))
         yield filled
 
 
@@ -54,9 +59,15 @@ class Source:
     """The only layer that may be missing or have other shapes."""
     scales: Mapping[str, str] = field(default_factory=dict)
     """BatchNorm -> its Scale, from the connections in the file's graph."""
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """Layer -> the earlier layer whose weights it shares, from the file's graph."""
+    classifier: str = ""
+    """The classifier's name in the file, if it is another one."""
 
     def name_of(self, layer: CaffeLayer) -> str:
-        """A layer's name in the file: a Scale may have any name, other names are the same."""
+        """A layer's name in the file: a Scale and the classifier may have any, others the same."""
+        if layer.name == self.optional:
+            return self.classifier or layer.name
         return (
             self.scales.get(layer.bottoms[0], layer.name) if layer.type == "Scale" else layer.name
         )
@@ -71,6 +82,10 @@ class Matched:
     """Problems of the optional layer: missing, or other shapes."""
     left_out: tuple[str, ...] = ()
     """Layers of the file that the network does not have, with their shapes."""
+    shared: tuple[str, ...] = ()
+    """Layers of a second tower, with the weights of the first."""
+    unlike: tuple[str, ...] = ()
+    """Layers of a second tower with weights of their own; they are left out."""
     num_fork_layers: int = 0
     scale_factors: tuple[float, ...] = ()
 
@@ -96,7 +111,7 @@ def fill_state(
         try:
             found = _found(stored.get(name), layer, following, source, matched)
         except CaffeError as error:
-            found_in = matched.without if name == source.optional else problems
+            found_in = matched.without if layer.name == source.optional else problems
             found_in.append(str(error).removeprefix(f"{where}: "))
             continue
         for key, values in found.items():
@@ -105,12 +120,61 @@ def fill_state(
     if problems:
         listed = few_of(problems, _LISTED, "; ")
         raise CaffeError(f"{where} does not fit the network: {listed}")
-    matched.left_out = tuple(
-        f"{name} {', '.join(str(blob_shape(blob)) for blob in message.blobs)}"
-        for name, message in stored.items()
-        if name not in used
-    )
+    _sort_rest(matched, stored, used, source)
     return matched
+
+
+def fill_folded(state: Mapping[str, Tensor], layers: Sequence[CaffeLayer], source: Source) -> None:
+    """Let the batch norms of ``state`` pass their input on, for weights that contain them.
+
+    A variance of 1 - eps is normalised to a factor of 1. Raises CaffeError if the weights have
+    batch norms of their own, which are then not contained.
+    """
+    stored = {message.name for message in source.net.layer if len(message.blobs)}
+    for layer in layers:
+        if layer.type not in ("BatchNorm", "Scale"):
+            continue
+        if source.name_of(layer) in stored:
+            raise CaffeError(
+                f"{source.where} has batch norms ({source.name_of(layer)}), the prototxt has none: "
+                "give the prototxt of these weights, or weights with the batch norms folded in"
+            )
+        eps = float(layer.settings.get("eps", 0.0))  # type: ignore[arg-type]
+        values = (0.0, 1 - eps) if layer.type == "BatchNorm" else (1.0, 0.0)
+        for key, value in zip(filter(None, layer.weights), values, strict=True):
+            state[key].fill_(value)
+
+
+_SECOND_TOWER = "_p"
+"""How the names of a Siamese network's second tower end."""
+
+
+def _sort_rest(
+    matched: Matched, stored: Mapping[str, LayerParameter], used: set[str], source: Source
+) -> None:
+    """Sort the layers that the network does not have: a second tower's, and others."""
+    shared, unlike, left_out = [], [], []
+    for name, message in stored.items():
+        if name in used:
+            continue
+        suffixed = name.removesuffix(_SECOND_TOWER)
+        owner = source.owners.get(name, suffixed if suffixed != name else "")
+        if owner not in used or owner not in stored:
+            left_out.append(f"{name} {_sizes(message)}")
+        elif _same_blobs(message, stored[owner], f"{source.where}: {name}"):
+            shared.append(name)
+        else:
+            unlike.append(name)
+    matched.shared, matched.unlike = tuple(shared), tuple(unlike)
+    matched.left_out = tuple(left_out)
+
+
+def _same_blobs(one: LayerParameter, other: LayerParameter, where: str) -> bool:
+    """Whether two layers have the same weights, bit for bit."""
+    return len(one.blobs) == len(other.blobs) and all(
+        np.array_equal(blob_array(first, where), blob_array(second, where))
+        for first, second in zip(one.blobs, other.blobs, strict=True)
+    )
 
 
 def _found(
@@ -169,7 +233,11 @@ def _blobs(
 
 
 def _shapes(message: LayerParameter) -> str:
-    return f"{len(message.blobs)}: {', '.join(str(blob_shape(blob)) for blob in message.blobs)}"
+    return f"{len(message.blobs)}: {_sizes(message)}"
+
+
+def _sizes(message: LayerParameter) -> str:
+    return ", ".join(str(blob_shape(blob)) for blob in message.blobs)
 
 
 def _statistics(found: list[Values], matched: Matched, where: str) -> list[Values]:
@@ -191,7 +259,7 @@ def _fork_blobs(
 ) -> list[Values]:
     """The fork's four blobs -> mean, variance, scale, shift, each (C,)."""
     (channels,) = layer.blob_shapes[0]
-    shape = (1, channels, 1, 1)
+    shape = (1, channels)
     scale, shift, mean, kept = (
         blob.reshape(-1) for blob in _blobs(message, layer.name, (shape,) * 4, where)
     )

@@ -258,6 +258,7 @@ class Model(Closeable):
         fp16: bool = True,
         trt: bool = False,
         caffe: bool = False,
+        bn_count: int = 1,
         also: Sequence[str] = (),
         pixels: bool = False,
         prove: bool = True,
@@ -267,7 +268,8 @@ class Model(Closeable):
         """Export a checkpoint to ONNX files in the folder ``out`` and check each file's parity.
 
         ``fp16`` adds half precision, ``trt`` TensorRT engines (``engine_options`` are the fields
-        of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel;
+        of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel
+        (``bn_count`` 10: training goes on in Caffe as it would here);
         ``also`` names graphs that are not written by default (CSN: ``pair``; SiSNet: ``second``,
         ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``prove=False``
         skips the parity check, which runs on synthetic people.
@@ -294,6 +296,7 @@ class Model(Closeable):
                 fp16=fp16,
                 trt=trt,
                 caffe=caffe,
+                bn_count=bn_count,
                 also=also,
                 pixels=pixels,
                 prove=prove,

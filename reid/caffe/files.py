@@ -18,6 +18,16 @@ from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message import Message as ProtobufMessage
 from numpy.typing import NDArray
 
+from reid.caffe.kinds import (
+    MEAN,
+    NET_TEXT,
+    OTHER_TEXT,
+    SOLVER_TEXT,
+    UNKNOWN,
+    WEIGHTS,
+    Kind,
+    kind_of,
+)
 from reid.caffe.schema import (
     UNKNOWN_TEXT,
     BlobProto,
@@ -38,11 +48,11 @@ not supported."""
 MAX_BINARY_BYTES = (1 << 31) - 1
 """The largest message that protobuf can read and write."""
 
+MAX_MEAN_BYTES = 1 << 26
+"""Limit for a mean image: three channels of 2300 x 2300 pixels."""
+
 MAX_MANIFEST_BYTES = 1 << 24
 """Limit for the manifest beside a caffemodel; with a report of parity it takes 100 KB."""
-
-_LAYER_TAG = b"\xa2\x06"
-"""The first bytes of each layer in a caffemodel (field 100); they never occur in text."""
 
 _BEFORE_COMMENT = re.compile(rb"""(?:[^#"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')*""")
 """A line up to its comment; a '#' in quotes begins none."""
@@ -71,13 +81,15 @@ def read_net(path: Path) -> Prototxt:
     net = NetParameter()
     parse_into(net, text, str(path))
     _refuse_v1(net, path)
+    _refuse_other_text(net, text, path, SOLVER_TEXT, "a network's prototxt")
     return Prototxt(net, _head(text))
 
 
 def read_solver(path: Path) -> SolverParameter:
     """Read a solver's prototxt. Raises CaffeError with line and column."""
-    solver = SolverParameter()
-    parse_into(solver, _read_text(path), str(path))
+    solver, text = SolverParameter(), _read_text(path)
+    parse_into(solver, text, str(path))
+    _refuse_other_text(solver, text, path, NET_TEXT, "a solver's prototxt")
     return solver
 
 
@@ -94,11 +106,11 @@ def read_weights(path: Path) -> NetParameter:
     Where a manifest lies beside it, ``NAME.caffemodel.json``, the file must have the hash in it.
     """
     data, size = _read_bytes(path, MAX_BINARY_BYTES, "a caffemodel")
-    if _is_text(data):
-        kind = "a prototxt (text)" if b"layer" in data else "text"
+    kind = kind_of(data, path.name)
+    if kind not in (WEIGHTS, UNKNOWN):
+        advice = "give the .caffemodel with the weights here and the .prototxt as the graph"
         raise CaffeError(
-            f"{path} is {kind}, expected a caffemodel (binary); give the .caffemodel with the "
-            "weights here and the .prototxt as the graph"
+            f"{path} is {kind.words}, expected a caffemodel (binary); {kind.advice or advice}"
         )
     _check_size(path, MAX_BINARY_BYTES, "a caffemodel", size)
     _check_hash(path, data)
@@ -117,9 +129,38 @@ def read_weights(path: Path) -> NetParameter:
     if not len(net.layer):
         raise CaffeError(
             f"{path} has no layers; expected a caffemodel (binary NetParameter) with weights, "
-            "not a solverstate or another protobuf file"
+            "not another protobuf file"
         )
     return net
+
+
+def read_mean(path: Path) -> NDArray[np.float32]:
+    """Read a mean image, ``.binaryproto``: (3, height, width), in the channels' order.
+
+    Raises CaffeError for a file that is damaged, too large, or not an image of three channels.
+    """
+    data, size = _read_bytes(path, MAX_MEAN_BYTES, "a mean image")
+    kind = kind_of(data, path.name)
+    if kind not in (MEAN, UNKNOWN):
+        raise CaffeError(f"{path} is {kind.words}, expected a mean image (.binaryproto)")
+    _check_size(path, MAX_MEAN_BYTES, "a mean image", size)
+    try:
+        blob = BlobProto.FromString(data)
+    except DecodeError as error:
+        raise CaffeError(
+            f"{path} is not a mean image, or truncated or damaged ({_reason(error)}); copy it again"
+        ) from None
+    shape = blob_shape(blob, str(path))
+    if shape[:1] == (1,):
+        shape = shape[1:]
+    if len(shape) != 3 or shape[0] != 3 or 0 in shape:
+        raise CaffeError(
+            f"{path}: expected a mean image of 3 channels, height and width, found shape {shape}"
+        )
+    mean = blob_array(blob, str(path)).reshape(shape)
+    if not np.isfinite(mean).all():
+        raise CaffeError(f"{path}: expected finite values, found NaN or infinity")
+    return mean
 
 
 def write_weights(
@@ -204,11 +245,11 @@ def blob_from_array(array: NDArray[Any]) -> BlobProto:
 
 def _read_text(path: Path) -> str:
     data, size = _read_bytes(path, MAX_TEXT_BYTES, "a prototxt")
-    if not _is_text(data):
-        kind = "a caffemodel (binary)" if _LAYER_TAG in data else "binary or damaged"
+    kind = kind_of(data, path.name)
+    if kind not in (NET_TEXT, SOLVER_TEXT, OTHER_TEXT):
+        advice = "give the .prototxt here and the .caffemodel as the weights"
         raise CaffeError(
-            f"{path} is {kind}, expected a prototxt (text); give the .prototxt here and the "
-            ".caffemodel as the weights"
+            f"{path} is {kind.words}, expected a prototxt (text); {kind.advice or advice}"
         )
     _check_size(path, MAX_TEXT_BYTES, "a prototxt", size)
     return _decoded(data, path).removeprefix("\ufeff").replace("\r\n", "\n")
@@ -290,12 +331,6 @@ def _check_hash(path: Path, data: bytes) -> None:
         )
 
 
-def _is_text(data: bytes) -> bool:
-    """Whether the first MAX_TEXT_BYTES have none of the control characters of binary files."""
-    start = data[:MAX_TEXT_BYTES]
-    return not any(byte in start for byte in (*range(7), 0x0E, 0x0F, 0x7F))
-
-
 def _head(text: str) -> tuple[str, ...]:
     """The comment lines above everything else, without '#' and one space."""
     head = []
@@ -312,6 +347,13 @@ def _refuse_v1(net: NetParameter, path: Path) -> None:
             f"{path} has {len(net.layers)} layers in Caffe's old V1 format ('layers'), expected "
             "'layer'; convert it with Caffe's upgrade_net_proto_text or upgrade_net_proto_binary"
         )
+
+
+def _refuse_other_text(message: Any, text: str, path: Path, other: Kind, expected: str) -> None:
+    """Refuse the ``other`` kind of prototxt, of which no field is one of the message's."""
+    known = any(field.name != UNKNOWN_TEXT for field, _ in message.ListFields())
+    if not known and kind_of(text.encode(), path.name) == other:
+        raise CaffeError(f"{path} is {other.words}, expected {expected}")
 
 
 def _check_strings(net: NetParameter, path: Path) -> None:

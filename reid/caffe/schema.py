@@ -40,6 +40,7 @@ _MESSAGES = {
         contrastive_loss_param=105:ContrastiveLossParameter
         convolution_param=106:ConvolutionParameter data_param=107:DataParameter
         dropout_param=108:DropoutParameter eltwise_param=110:EltwiseParameter
+        image_data_param=115:ImageDataParameter
         inner_product_param=117:InnerProductParameter pooling_param=121:PoolingParameter
         relu_param=123:ReLUParameter softmax_param=125:SoftmaxParameter
         slice_param=126:SliceParameter python_param=130:PythonParameter
@@ -68,6 +69,8 @@ _MESSAGES = {
         dilation=18:uint32*""",
     "DataParameter": "source=1:string batch_size=4:uint32 backend=8:DB(LEVELDB)",
     "DropoutParameter": "dropout_ratio=1:float(0.5)",
+    "ImageDataParameter": """source=1:string batch_size=4:uint32(1) new_height=9:uint32(0)
+        new_width=10:uint32(0)""",
     "EltwiseParameter": "operation=1:EltwiseOp(SUM) coeff=2:float*",
     "InnerProductParameter": """num_output=1:uint32 bias_term=2:bool(true)
         weight_filler=3:FillerParameter bias_filler=4:FillerParameter axis=5:int32(1)
@@ -91,8 +94,9 @@ _MESSAGES = {
     "SolverParameter": """base_lr=5:float display=6:int32 max_iter=7:int32 lr_policy=8:string
         gamma=9:float power=10:float momentum=11:float weight_decay=12:float stepsize=13:int32
         snapshot=14:int32 snapshot_prefix=15:string solver_mode=17:SolverMode(GPU) net=24:string
-        regularization_type=29:string(L2) solver_type=30:SolverType(SGD)
-        stepvalue=34:int32* iter_size=36:int32(1) type=40:string(SGD) min_lr=1000:float(0)""",
+        regularization_type=29:string(L2) solver_type=30:SolverType(SGD) delta=31:float(1e-8)
+        stepvalue=34:int32* clip_gradients=35:float(-1) iter_size=36:int32(1)
+        momentum2=39:float(0.999) type=40:string(SGD) min_lr=1000:float(0)""",
 }
 
 UNKNOWN_TEXT = "unknown_text"

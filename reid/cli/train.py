@@ -41,7 +41,8 @@ def recipes(name: str | None, as_json: bool) -> None:
 @click.option(
     "--solver",
     type=options.FILE,
-    help="Caffe solver prototxt: learning rate, policy, max_iter, momentum, decay, iter_size.",
+    help="Caffe solver prototxt: type, learning rate, policy, max_iter, momentum, decay, "
+    "iter_size, clip_gradients.",
 )
 @click.option("--config", "config_file", type=options.FILE, help="TOML that overrides the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting.")
@@ -63,9 +64,10 @@ def train(
 
     --solver overrides the recipe, --config overrides --solver, --set overrides all. A solver
     describes one stage: it sets the learning rate and length of the recipe's first stage, whose
-    losses stay, and the momentum, decay and iter_size of all stages; later stages keep their
-    rates ([[stages]] in --config replaces them all). Fields missing in the solver take Caffe's
-    default (no momentum, no decay); fields that are not used are listed.
+    losses stay, and the type (SGD, Nesterov, Adam), momentum, decay, iter_size and clip_gradients
+    of all stages; later stages keep their rates ([[stages]] in --config replaces them all). Fields
+    missing in the solver take Caffe's default (no momentum, no decay); fields that are not used
+    are listed.
 
     Several GPUs or processes: torchrun --nproc-per-node N -m reid.cli train RECIPE ...
     """

@@ -8,6 +8,7 @@ paper, [DGD] the code MSP-CNN builds on, [X-Corr] the code its cross-correlation
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from reid.errors import ConfigError
@@ -16,6 +17,9 @@ from reid.model_file.preprocess import Preprocess
 from reid.models import default_settings
 from reid.models.description import NetworkSettings
 from reid.printing import printable
+
+LR_POLICIES = ("fixed", "step", "multistep", "stepdecr", "poly", "inv", "sigmoid", "cosine")
+"""How the learning rate changes within a stage; the formulas are in ``StageConfig``."""
 
 
 def _check(ok: bool, message: str) -> None:
@@ -28,8 +32,14 @@ class AugmentConfig:
     """Random changes to images in training; evaluation uses the centre crop."""
 
     random_crop: bool = True  # crop at random, else at the centre [paper] 160x64 to 144x56
-    # largest shift, a share of each side, 0 to 0.5; CSN and X-Corr have 0.05
+    # largest shift, a share of the side below, 0 to 0.5; CSN and X-Corr have 0.05
     translation: float = 0.0
+    # of what the shift is a share: each, for its own side, or height, for both axes; X-Corr's
+    # code, and CSN's recipes, have height
+    translation_side: str = "each"
+    # what comes in at the border: edges, which repeats the edge's pixels, or zeros; X-Corr's code,
+    # and CSN's recipes, have zeros
+    translation_fill: str = "edges"
     mirror_probability: float = 0.5  # probability of mirroring an image [DGD]
     # strength of AlexNet's PCA jitter, whose own value is 0.1 [inferred] off
     colour_jitter_std: float = 0.0
@@ -41,6 +51,15 @@ class AugmentConfig:
             0 <= self.translation < 0.5,
             f"augment.translation must be in [0, 0.5), found {self.translation}",
         )
+        for name, words in (
+            ("translation_side", ("height", "each")),
+            ("translation_fill", ("zeros", "edges")),
+        ):
+            value = getattr(self, name)
+            _check(
+                value in words,
+                f"augment.{name} must be {' or '.join(words)}, found {value!r}",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +119,41 @@ class SamplerConfig:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """SGD as in Caffe, or Adam. No weight decay on biases and BN [DGD]."""
+    """SGD and Adam as in Caffe, or PyTorch's Adam. No weight decay on biases and BN [DGD].
 
-    # sgd, or adam, whose decay is added to the gradient [DGD]; CSN's recipes adam [paper]
+    The two Adams differ in where ``delta`` is added: Caffe adds it before the correction of the
+    first steps, PyTorch after it. Both add the decay to the gradient.
+    """
+
+    # sgd, caffe_adam, or adam (PyTorch's) [DGD]; CSN's recipes adam [paper]
     kind: str = "sgd"
-    momentum: float = 0.9  # momentum of SGD [DGD]
+    momentum: float = 0.9  # momentum of SGD; beta1 of caffe_adam [DGD]
+    momentum2: float = 0.999  # beta2 of caffe_adam
+    delta: float = 1e-8  # caffe_adam: added to the root of the mean square
     weight_decay: float = 5e-4  # weight decay; biases and batch norms have none [DGD]
     nesterov: bool = False  # use Nesterov's momentum
     bias_lr_mult: float = 2.0  # the learning rate of biases, times base_lr [DGD]
     iter_size: int = 1  # batches whose gradients are added up for one update; [DGD] has 2
+    # limit on the length (L2 norm) of all gradients, summed over iter_size; 0: no limit
+    clip_gradients: float = 0.0
 
     def __post_init__(self) -> None:
-        kinds = ("sgd", "adam")
+        kinds = ("sgd", "adam", "caffe_adam")
         _check(
             self.kind in kinds,
             f"optimizer.kind must be one of {', '.join(kinds)}; found {self.kind!r}",
         )
         _check(
             self.iter_size >= 1, f"optimizer.iter_size must be at least 1, found {self.iter_size}"
+        )
+        _check(
+            0 <= self.momentum2 < 1,
+            f"optimizer.momentum2 must be in [0, 1), found {self.momentum2}",
+        )
+        _check(self.delta > 0, f"optimizer.delta must be above 0, found {self.delta}")
+        _check(
+            0 <= self.clip_gradients < math.inf,
+            f"optimizer.clip_gradients must be 0 (no limit) or above, found {self.clip_gradients}",
         )
 
 
@@ -127,9 +163,12 @@ class StageConfig:
 
     The length is ``iterations`` or ``epochs`` (one of them positive). Policies:
     ``fixed``; ``step``: base_lr * gamma^floor(i / stepsize); ``multistep``: base_lr * gamma^(number
-    of ``milestones`` passed, each a share of the stage in (0, 1)); ``stepdecr``:
-    max(min_lr, base_lr * (1 - gamma * floor(i / stepsize))); ``cosine``: from base_lr to
-    min_lr over the stage. ``loss_weights`` gives weights to the losses of the network's objective;
+    of ``milestones`` or ``stepvalues`` passed); ``stepdecr``: base_lr * (1 - gamma * floor(i /
+    stepsize)); ``poly``: base_lr * (1 - i / n)^power, in a stage of n iterations; ``inv``:
+    base_lr * (1 + gamma * i)^-power; ``sigmoid``: base_lr / (1 + exp(-gamma * (i - stepsize)));
+    ``cosine``: from base_lr to min_lr over the stage. The rate of all but ``fixed`` is at least
+    ``min_lr``. All but ``cosine`` are Caffe's, ``stepdecr`` the DGD fork's.
+    ``loss_weights`` gives weights to the losses of the network's objective;
     a loss that is absent or 0 is not computed. MSP-CNN's are softmax, euclidean and
     cross_correlation; the paper gives no weights, so 1, 1, 1 in the recipes is [inferred].
     ``image_height`` and ``image_width`` shrink the crops for a coarse-to-fine schedule (0:
@@ -139,12 +178,15 @@ class StageConfig:
     name: str = "stage1"  # its name in the log and in messages
     iterations: int = 0  # updates of the stage; or epochs
     epochs: float = 0.0  # passes over the training images; or iterations
-    lr_policy: str = "step"  # fixed, step, multistep, stepdecr or cosine, see above
+    # fixed, step, multistep, stepdecr, poly, inv, sigmoid or cosine, see above
+    lr_policy: str = "step"
     base_lr: float = 0.1  # the learning rate at the start of the stage
-    gamma: float = 0.1  # the factor of a step
-    stepsize: int = 20000  # iterations between steps
+    gamma: float = 0.1  # the factor of a step; how fast inv falls and sigmoid rises
+    stepsize: int = 20000  # iterations between steps; where sigmoid reaches half of base_lr
+    power: float = 1.0  # the exponent of poly and inv
     milestones: tuple[float, ...] = ()  # shares of the stage in (0, 1), for multistep
-    min_lr: float = 0.0  # the lowest learning rate of stepdecr and cosine
+    stepvalues: tuple[int, ...] = ()  # the same as iterations, as in Caffe; or milestones
+    min_lr: float = 0.0  # the lowest learning rate of all policies but fixed
     warmup_iterations: int = 0  # iterations at the start, in which the rate rises to base_lr
     # loss -> weight, see above [inferred] 1, 1, 1 in MSP-CNN's recipes
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -162,10 +204,9 @@ class StageConfig:
             f"{where} needs either iterations or epochs above 0; found "
             f"iterations={self.iterations}, epochs={self.epochs}",
         )
-        policies = ("fixed", "step", "multistep", "stepdecr", "cosine")
         _check(
-            self.lr_policy in policies,
-            f"{where}: lr_policy must be one of {', '.join(policies)}; found {self.lr_policy!r}",
+            self.lr_policy in LR_POLICIES,
+            f"{where}: lr_policy must be one of {', '.join(LR_POLICIES)}; found {self.lr_policy!r}",
         )
         _check(self.base_lr > 0, f"{where}: base_lr must be above 0, found {self.base_lr}")
         _check(
@@ -174,7 +215,22 @@ class StageConfig:
             f"{where}: milestones must be ascending shares of the stage in (0, 1), found "
             f"{list(self.milestones)}",
         )
+        _check(
+            list(self.stepvalues) == sorted({max(0, value) for value in self.stepvalues}),
+            f"{where}: stepvalues must be ascending iterations of 0 or more, found "
+            f"{list(self.stepvalues)}",
+        )
+        _check(
+            not (self.milestones and self.stepvalues),
+            f"{where}: set either milestones or stepvalues, not both",
+        )
         _check(self.stepsize > 0, f"{where}: stepsize must be above 0, found {self.stepsize}")
+        if self.lr_policy in ("poly", "inv", "sigmoid"):
+            _check(
+                0 <= self.gamma < math.inf and 0 <= self.power < math.inf,
+                f"{where}: {self.lr_policy} needs gamma and power of 0 or above, found "
+                f"{self.gamma} and {self.power}",
+            )
         _check(
             (self.image_height > 0) == (self.image_width > 0),
             f"{where}: set both image_height and image_width, or neither",

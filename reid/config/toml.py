@@ -63,7 +63,8 @@ def resolve_config(
 
     A solver's settings go into ``optimizer`` and the recipe's first stage, which keeps its name
     and losses. ``stages`` in a file replaces all of them; in an override,
-    ``stages.0.epochs=3`` changes one stage. Raises ConfigError.
+    ``stages.0.epochs=3`` changes one stage. The ``config.toml`` of a run replaces the whole recipe.
+    Raises ConfigError.
     """
     names = recipe_names()
     if recipe not in names:
@@ -81,10 +82,21 @@ def resolve_config(
             content = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the configuration {file}: {error}") from None
-        _merge(tree, _parse(content, str(file)))
+        own = _parse(content, str(file))
+        if _is_of_a_run(own):
+            # It has every setting of its time. What has become one since has its default, which is
+            # what that run did, not what the recipe says today.
+            tree = {}
+        _merge(tree, own)
+        tree["recipe"] = recipe
     for override in overrides:
         _apply_override(tree, override)
     return config_from_tree(tree)
+
+
+def _is_of_a_run(tree: Mapping[str, Any]) -> bool:
+    """Whether a configuration was written by a run: it has all parts, and names its recipe."""
+    return {"recipe", "network", "preprocess", "data", "sampler", "stages"} <= tree.keys()
 
 
 def config_from_toml(text: str, where: str) -> TrainConfig:

@@ -76,7 +76,7 @@ def augment(
     draws = Draws.from_rng(rng)
     resized = preprocess.resize(image)
     if config.translation > 0:
-        resized = _translated(resized, draws, config.translation)
+        resized = _translated(resized, draws, config)
     top = left = None
     if config.random_crop:
         top = int(draws.top * (preprocess.resize_height - preprocess.crop_height + 1))
@@ -101,16 +101,21 @@ def shrunk(crop: Image, size: tuple[int, int] | None) -> Image:
     return np.asarray(cv2.resize(crop, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _translated(image: Image, draws: Draws, largest: float) -> Image:
-    """Shift by a whole number of pixels, uniform up to ``largest`` times the side length.
+def _translated(image: Image, draws: Draws, config: AugmentConfig) -> Image:
+    """Shift by a whole number of pixels, uniform up to ``config.translation`` times a side.
 
-    X-Corr and ImpCNN draw translations from [-0.05 H, 0.05 H] x [-0.05 W, 0.05 W]. The
-    uncovered border repeats the edge pixels [inferred: neither paper says how to fill it].
+    X-Corr's code shifts CUHK01's images by up to 0.05 of the height along both axes, and fills the
+    uncovered border with zeros. A shift is at most one pixel less than its side.
     """
     height, width = image.shape[:2]
-    rows = np.arange(height) - _shift(draws.down, largest * height)
-    columns = np.arange(width) - _shift(draws.right, largest * width)
+    down = _shift(draws.down, config.translation * height)
+    across = height if config.translation_side == "height" else width
+    right = _shift(draws.right, min(config.translation * across, width - 1))
+    rows, columns = np.arange(height) - down, np.arange(width) - right
     moved: Image = image[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
+    if config.translation_fill == "zeros":
+        moved[(rows < 0) | (rows >= height)] = 0
+        moved[:, (columns < 0) | (columns >= width)] = 0
     return moved
 
 

@@ -216,9 +216,10 @@ class _KeptMeans(torch.autograd.Function):
                 for images, gradient in ((a, grad_a), (b, grad_b)):
                     rows = gradient.view(-1, *maps.shape[1:])
                     gradients.index_add_(0, images + num_images * kind, rows)
-        scale = 1.0 / numbers.clamp(min=1)
+        scale = 1.0 / numbers.clamp(min=1).double()
         if ctx.needs_input_grad[0]:
-            gradients = gradients.view(2, *maps.shape).mul_(scale.view(2, 1, 1, 1, 1))
+            of_each = scale.to(maps.dtype).view(2, 1, 1, 1, 1)
+            gradients = gradients.view(2, *maps.shape).mul_(of_each)
         ctx.save_for_backward(gradients)
         ctx.mark_non_differentiable(numbers)
         return (totals * scale).to(maps.dtype), numbers

@@ -18,6 +18,8 @@ class LossConfig:
     label_smoothing: float = 0.0  # of the softmax loss, 0 to 1; not in the paper
     # distance that a negative pair should have [inferred] the form that CSN prints
     euclidean_margin: float = 1.0
+    # added to the distance of a negative pair where the gradient divides by it; Caffe has 1e-4
+    euclidean_gradient_eps: float = 0.0
     correlation_patch: int = 5  # side of a patch, odd [X-Corr] PATCHSIZE
     # rows that a patch is searched in, all columns; odd [X-Corr] VERTICALWIDTH
     correlation_rows: int = 5
@@ -63,6 +65,11 @@ class LossConfig:
             size = getattr(self, name)
             if size < least or size % 2 == 0:
                 raise ConfigError(f"losses.{name} must be odd and at least {least}, found {size}")
+        if self.euclidean_gradient_eps < 0:
+            raise ConfigError(
+                "losses.euclidean_gradient_eps must be at least 0, found "
+                f"{self.euclidean_gradient_eps}"
+            )
         if not 0 <= self.label_smoothing <= 1:
             raise ConfigError(
                 f"losses.label_smoothing must be in [0, 1], found {self.label_smoothing}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reid.errors import ConfigError
@@ -52,14 +52,18 @@ class NetworkSettings:
 class CaffeFace:
     """Names in a network's prototxt. Layers have the names of its modules."""
 
-    embeddings: Mapping[str, str]
+    embeddings: Mapping[str, str] = field(default_factory=dict)
     """The setting ``embed_at`` -> the blob that is the embedding. The first is the default for a
     prototxt without the setting."""
-    classifier: str
+    classifier: str = ""
     """The last layer of training, and the field of ``forward``'s result with its output. The
-    embedding does not need it, so a file may lack it."""
-    preprocess: Preprocess
+    embedding does not need it, so a file may lack it. Empty: files are written, not read."""
+    preprocess: Preprocess = field(default_factory=Preprocess)
     """The paper's; the default for a prototxt without it."""
+    graph: str = "embed"
+    """The method of the network that the prototxt describes."""
+    left_out: str = ""
+    """What the network has after it, for which Caffe has no layers."""
 
 
 @dataclass(frozen=True, slots=True)

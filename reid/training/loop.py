@@ -38,6 +38,7 @@ from reid.training.resume import checkpoint_to_resume
 from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
 from reid.training.schedule import learning_rate
+from reid.training.solver import limit_gradients
 from reid.training.stopping import StopRequest
 from reid.training.trained_images import hashes_to_keep
 
@@ -210,6 +211,7 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
         # and all skip this step.
         run.processes.average_gradients(run.network)
         run.scaler.unscale_(run.solver)
+        limit_gradients(run.solver, run.config.optimizer)
         run.scaler.step(run.solver)
         run.scaler.update()
         run.processes.average_statistics(run.network)

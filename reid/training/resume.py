@@ -30,7 +30,8 @@ _FREE_SETTINGS = (
 """Settings that may change on resume, because they do not change the weights."""
 
 _RATE_SETTINGS = re.compile(
-    r"stages\.\d+\.(lr_policy|base_lr|gamma|stepsize|milestones|min_lr|warmup_iterations)"
+    r"stages\.\d+\.(lr_policy|base_lr|gamma|stepsize|power|milestones|stepvalues|min_lr|"
+    r"warmup_iterations)"
 )
 """What may change on resume too: how to go on where the loss grew or stands still."""
 

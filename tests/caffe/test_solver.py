@@ -50,6 +50,16 @@ def rates(text: str) -> list[float]:
         ),
         ('"exp" gamma: 0.99', lambda i: 0.1 * 0.99**i),
         ('"poly" power: 1', lambda i: 0.1 * (1 - i / 100)),
+        ('"poly" power: 0.5', lambda i: 0.1 * math.sqrt(1 - i / 100)),
+        ('"poly" power: 0', lambda i: 0.1),
+        ('"inv" gamma: 0.01 power: 0.75', lambda i: 0.1 / (1 + 0.01 * i) ** 0.75),
+        ('"sigmoid" gamma: 0.2 stepsize: 40', lambda i: 0.1 / (1 + math.exp(-0.2 * (i - 40)))),
+        ('"sigmoid" gamma: 1e4 stepsize: 40', lambda i: 0.1 * ((i > 40) + 0.5 * (i == 40))),
+        (
+            '"multistep" gamma: 0.5 stepvalue: 7 stepvalue: 33 stepvalue: 99',
+            lambda i: 0.1 * 0.5 ** ((i >= 7) + (i >= 33) + (i >= 99)),
+        ),
+        ('"multistep" gamma: 0.5 stepvalue: 0', lambda i: 0.05),
         (
             '"multistep" gamma: 0.5 stepvalue: 40 stepvalue: 80 stepvalue: 500',
             lambda i: 0.1 * 0.5 ** ((i >= 40) + (i >= 80)),
@@ -67,18 +77,43 @@ def test_numbers_are_those_of_the_file() -> None:
     )
     assert found.stage["base_lr"] == 0.1
     assert found.stage["iterations"] == 100
-    expected = {"momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2}
-    assert found.optimizer == expected
+    assert found.optimizer == {
+        "kind": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False, "iter_size": 2,
+        "clip_gradients": 0.0,
+    }  # fmt: skip
 
 
 def test_what_is_left_out_has_caffes_default() -> None:
     found = settings_from_solver(solver(MINIMAL), "solver").optimizer
-    assert found == {"momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "iter_size": 1}
+    assert found == {
+        "kind": "sgd", "momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "iter_size": 1,
+        "clip_gradients": 0.0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ['type: "Nesterov"', "solver_type: NESTEROV"])
 def test_nesterovs_solver_is_taken(text: str) -> None:
     assert settings_from_solver(solver(MINIMAL + text), "solver").optimizer["nesterov"]
+
+
+@pytest.mark.parametrize("text", ['type: "Adam"', "solver_type: ADAM"])
+def test_adam_is_taken_with_its_own_numbers(text: str) -> None:
+    found = settings_from_solver(solver(f"{MINIMAL} {text} momentum: 0.8 delta: 1e-3"), "solver")
+    expected = {"kind": "caffe_adam", "momentum": 0.8, "momentum2": 0.999, "delta": 1e-3}
+    assert {key: found.optimizer[key] for key in expected} == expected
+    assert found.unused == ()
+
+
+def test_adams_numbers_are_not_used_by_another_solver() -> None:
+    text = MINIMAL + "momentum2: 0.9 delta: 1e-3 clip_gradients: 35"
+    found = settings_from_solver(solver(text), "solver")
+    assert found.optimizer["clip_gradients"] == 35
+    assert set(found.unused) == {"momentum2", "delta"}
+
+
+def test_a_limit_below_zero_is_no_limit() -> None:
+    found = settings_from_solver(solver(MINIMAL + "clip_gradients: -1"), "solver")
+    assert found.optimizer["clip_gradients"] == 0
 
 
 def test_what_finds_no_use_is_named_once() -> None:
@@ -92,22 +127,34 @@ def test_what_finds_no_use_is_named_once() -> None:
     [
         ("", "base_lr and max_iter above 0, found 0 and 0"),
         ("base_lr: nan max_iter: 5", "a finite base_lr, found nan"),
-        (FIRST + '"inv"', "one of fixed, step, stepdecr, exp, multistep, poly, found 'inv'"),
+        (FIRST + '"invert"', "multistep, poly, inv, sigmoid, found 'invert'"),
+        (FIRST + '"inv" power: 1', "inv needs gamma above 0, found 0"),
+        (FIRST + '"inv" gamma: 0.1', "inv needs a power of 0 or more, found none"),
+        (FIRST + '"inv" gamma: 0.1 power: -2', "inv needs a power of 0 or more, found -2"),
+        (FIRST + '"inv" gamma: 0.1 power: inf', "a finite power, found inf"),
+        (FIRST + '"sigmoid" gamma: 0.1', "sigmoid needs stepsize above 0, found 0"),
+        (FIRST + '"sigmoid" stepsize: 5', "sigmoid needs gamma above 0, found 0"),
         (FIRST + '"stepp"', "did you mean 'step'?"),
         (FIRST + '"step" gamma: 0.1', "step needs stepsize above 0, found 0"),
         (FIRST + '"step" stepsize: 5', "step needs gamma above 0, found 0"),
-        (FIRST + '"poly" power: 2', "power 1 for lr_policy poly, found 2"),
-        (FIRST + '"multistep" gamma: 1 stepvalue: 30 stepvalue: 50', "stepvalues"),
-        (FIRST + '"multistep" gamma: 1 stepvalue: 30', "stepvalues"),
-        (FIRST + '"multistep" gamma: 1 stepvalue: 0', "stepvalues"),
+        (FIRST + '"poly"', "poly needs a power of 0 or more, found none"),
+        (FIRST + '"multistep" gamma: 1', "multistep needs stepvalues, found none"),
+        (FIRST + '"multistep" stepvalue: 5', "multistep needs gamma above 0, found 0"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 30 stepvalue: 30', "ascending"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: 50 stepvalue: 30', "found 50, 30"),
+        (FIRST + '"multistep" gamma: 1 stepvalue: -1', "0 or more, found -1"),
         (MINIMAL + "momentum: 1", "momentum in [0, 1)"),
         (MINIMAL + "iter_size: 0", "iter_size of 1"),
         (
             MINIMAL + 'weight_decay: 1 regularization_type: "L1"',
             "regularization_type L2, found 'L1'",
         ),
-        (MINIMAL + 'type: "Adam"', "type SGD or Nesterov, found 'Adam'"),
-        (MINIMAL + "solver_type: ADAM", "type SGD or Nesterov, found 'ADAM'"),
+        (MINIMAL + 'type: "AdaGrad"', "type SGD, Nesterov or Adam, found 'AdaGrad'"),
+        (MINIMAL + "solver_type: RMSPROP", "type SGD, Nesterov or Adam, found 'RMSPROP'"),
+        (MINIMAL + 'type: "Adam" momentum2: 1', "momentum2 in [0, 1)"),
+        (MINIMAL + 'type: "Adam" delta: 0', "delta above 0"),
+        (MINIMAL + "clip_gradients: 0", "clip_gradients 0"),
+        (MINIMAL + "clip_gradients: inf", "a finite clip_gradients"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_in_one_line(text: str, message: str) -> None:
@@ -136,10 +183,17 @@ def test_a_solver_with_changed_bytes_is_followed_or_refused_in_one_line(tmp_path
     assert not any("\n" in line for line in refusals)
 
 
-def test_a_multistep_of_two_billion_iterations_takes_no_memory() -> None:
-    text = f'base_lr: 1 max_iter: {2**31 - 1} lr_policy: "multistep" gamma: 1 stepvalue: 1'
-    with pytest.raises(CaffeError, match="stepvalues"):
+def test_thousands_of_stepvalues_are_refused() -> None:
+    text = FIRST + '"multistep" gamma: 1 ' + " ".join(f"stepvalue: {i}" for i in range(2000))
+    with pytest.raises(CaffeError, match="at most 1000 stepvalues, found 2000"):
         settings_from_solver(solver(text), "solver")
+
+
+def test_a_solver_of_sgd_replaces_the_adam_of_a_recipe() -> None:
+    taken = settings_from_solver(solver(MINIMAL), "solver")
+    config = resolve_config("csn_cuhk01", optimizer=taken.optimizer, first_stage=taken.stage)
+    assert load_recipe("csn_cuhk01").optimizer.kind == "adam"
+    assert config.optimizer.kind == "sgd"
 
 
 def test_a_solver_stands_between_the_recipe_and_the_config(tmp_path: Path) -> None:

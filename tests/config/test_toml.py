@@ -62,6 +62,8 @@ def test_csns_recipes_have_its_papers_settings(
     assert config.preprocess.input_shape == (3, 160, 60)
     assert not config.augment.random_crop
     assert (config.augment.translation, config.augment.mirror_probability) == (0.05, 0.5)
+    as_published = (config.augment.translation_side, config.augment.translation_fill)
+    assert as_published == (("each", "edges") if "market" in name else ("height", "zeros"))
     assert (config.sampler.kind, config.sampler.copies) == ("pairs", copies)
     pairs_per_anchor = 1 + config.sampler.negatives_per_positive
     assert pairs_per_anchor == 3
@@ -74,9 +76,12 @@ def test_csns_recipes_have_its_papers_settings(
     objective_of(config.network, config.stages)
 
 
-def test_csns_recipe_for_two_cores_differs_in_its_batches_and_stages_alone() -> None:
+def test_csns_recipe_for_two_cores_differs_in_its_batches_stages_and_shifts_alone() -> None:
     paper, ours = load_recipe("csn_cuhk01"), load_recipe("csn_cuhk01_cpu")
     apart = {"recipe": ours.recipe, "sampler": ours.sampler, "stages": ours.stages}
+    apart["augment"] = dataclasses.replace(
+        paper.augment, translation_side="each", translation_fill="edges"
+    )
     assert dataclasses.replace(paper, **apart) == ours
     sampler = ours.sampler
     assert (sampler.kind, sampler.images_per_identity) == ("identities", 2)
@@ -146,7 +151,9 @@ def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) 
         ("sampler.kind=triples", "pairs or identities"),
         ("sampler.copies=0", "sampler.copies must be at least 1"),
         ("augment.translation=0.5", "[0, 0.5), found 0.5"),
-        ("optimizer.kind=adamw", "sgd, adam; found 'adamw'"),
+        ("augment.translation_side=width", "height or each, found 'width'"),
+        ("augment.translation_fill=mean", "zeros or edges, found 'mean'"),
+        ("optimizer.kind=adamw", "sgd, adam, caffe_adam; found 'adamw'"),
         ("run.seed", "needs key=value"),
         ("stages.0.iterations=0", "either iterations or epochs"),
         ("stages.0.image_height=80", "both image_height and image_width"),
@@ -169,6 +176,19 @@ def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = = 1")
     with pytest.raises(ConfigError, match=r"bad\.toml"):
         resolve_config(PAPER, tmp_path / "bad.toml")
+
+
+def test_a_setting_that_an_earlier_run_did_not_have_has_its_default_not_the_recipes(
+    tmp_path: Path,
+) -> None:
+    text = config_to_toml(load_recipe("csn_cuhk01"))
+    lines = [line for line in text.splitlines() if not line.startswith("translation_")]
+    assert len(lines) == len(text.splitlines()) - 2
+    file = tmp_path / "config.toml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    config = resolve_config("csn_cuhk01", file)
+    assert (config.augment.translation_side, config.augment.translation_fill) == ("each", "edges")
+    assert load_recipe("csn_cuhk01").augment.translation_fill == "zeros"
 
 
 def test_an_empty_configuration_is_all_defaults() -> None:

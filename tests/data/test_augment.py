@@ -159,28 +159,40 @@ def test_shrinking_to_one_half_averages_two_by_two_pixels() -> None:
     assert np.abs(shrunk(crop, (4, 2)) - blocks).max() <= 0.5
 
 
-def translated_by_loop(image: Image, down: int, right: int) -> Image:
-    """Pixel (y, x) comes from (y - down, x - right), or from the nearest edge pixel."""
+def translated_by_loop(image: Image, down: int, right: int, fill: str = "edges") -> Image:
+    """Pixel (y, x) comes from (y - down, x - right); outside it is 0, or the nearest edge pixel."""
     height, width = image.shape[:2]
-    moved = np.empty_like(image)
+    moved = np.zeros_like(image)
     for y in range(height):
         for x in range(width):
-            moved[y, x] = image[
-                min(max(y - down, 0), height - 1), min(max(x - right, 0), width - 1)
-            ]
+            inside = 0 <= y - down < height and 0 <= x - right < width
+            if inside or fill == "edges":
+                moved[y, x] = image[
+                    min(max(y - down, 0), height - 1), min(max(x - right, 0), width - 1)
+                ]
     return moved
 
 
-@pytest.mark.parametrize(("largest", "limits"), [(0.1, (2, 1)), (0.05, (1, 0)), (0.25, (6, 3))])
-def test_translations_are_uniform_over_whole_pixels_within_their_share_of_each_side(
-    largest: float, limits: tuple[int, int]
+@pytest.mark.parametrize("fill", ["zeros", "edges"])
+@pytest.mark.parametrize(
+    ("largest", "side", "limits"),
+    [
+        (0.1, "each", (2, 1)),
+        (0.05, "each", (1, 0)),
+        (0.25, "each", (6, 3)),
+        (0.1, "height", (2, 2)),
+        (0.05, "height", (1, 1)),
+    ],
+)
+def test_translations_are_uniform_over_whole_pixels_within_their_share_of_a_side(
+    largest: float, side: str, limits: tuple[int, int], fill: str
 ) -> None:
     image = noise()  # 24 x 14: a tenth of it is 2.4 x 1.4
-    config = replace(OFF, translation=largest)
+    config = replace(OFF, translation=largest, translation_side=side, translation_fill=fill)
     whole = Preprocess(24, 14, 24, 14)
     rows, columns = (range(-limit, limit + 1) for limit in limits)
     shifts = {
-        translated_by_loop(image, down, right).tobytes(): (down, right)
+        translated_by_loop(image, down, right, fill).tobytes(): (down, right)
         for down in rows
         for right in columns
     }
@@ -190,6 +202,16 @@ def test_translations_are_uniform_over_whole_pixels_within_their_share_of_each_s
     )
     assert set(found) == set(shifts.values())
     assert max(found.values()) < 80  # of 40 expected
+
+
+def test_a_shift_never_moves_a_narrow_image_out_of_sight() -> None:
+    image = np.full((40, 4, 3), 200, np.uint8)
+    whole = Preprocess(40, 4, 40, 4)
+    config = replace(
+        OFF, translation=0.45, translation_side="height"
+    )  # 18 of 40 rows, but only 4 columns
+    shown = [augment(image, whole, config, np.random.default_rng(seed)).max() for seed in range(50)]
+    assert set(shown) == {200}
 
 
 def test_a_share_of_a_side_that_is_a_whole_number_is_reached() -> None:

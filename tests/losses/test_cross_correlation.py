@@ -368,3 +368,9 @@ def test_impossible_settings_are_refused(settings: dict[str, int], message: str)
 def test_maps_that_are_not_4d_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(N, C, H, W\), found shape \(4, 6\)"):
         cross_correlation_loss(relu_maps(4, 6), FIRST, SECOND, SAME)
+
+
+def test_in_float64_no_part_of_the_loss_is_rounded_to_float32() -> None:
+    maps = relu_maps(4, 2, 6, 5, dtype=torch.float64)
+    found = cross_correlation_loss(maps, FIRST, SECOND, SAME)
+    assert found.item() == pytest.approx(naive(maps), rel=1e-13)

@@ -102,3 +102,28 @@ def test_half_precision_is_computed_in_float32_under_autocast() -> None:
         loss = loss_of(features, [(0, 1, True)])
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(naive(features.tolist(), [(0, 1, True)], 1.0), abs=1e-6)
+
+
+def test_with_a_gradient_eps_the_gradient_is_that_of_caffes_contrastive_loss() -> None:
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    features[1] = features[0] + 1e-3 * features[1]  # a negative pair that is almost one point
+    units = torch.nn.functional.normalize(features).requires_grad_()
+    first, second = torch.tensor([0, 0, 2]), torch.tensor([1, 2, 3])
+    same = torch.tensor([False, False, True])
+    margin, eps = 2.0, 1e-4
+    expected = torch.zeros_like(units)
+    for a, b, is_same in zip(first.tolist(), second.tolist(), same.tolist(), strict=True):
+        difference = (units[a] - units[b]).detach()
+        distance = difference.norm().item()
+        scale = 1.0 if is_same else -max(0.0, margin - distance) / (distance + eps)
+        expected[a] += scale * difference / len(first)
+        expected[b] -= scale * difference / len(first)
+    # The rows are of length 1, so their own normalisation only takes the radial part away.
+    expected = expected - (expected * units).sum(1, keepdim=True) * units
+    plain = euclidean_loss(units, first, second, same, margin)
+    with_eps = euclidean_loss(units, first, second, same, margin, eps)
+    (found,) = torch.autograd.grad(with_eps, units)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-13)
+    assert with_eps.item() == plain.item()
+    assert not torch.allclose(torch.autograd.grad(plain, units)[0], found, rtol=1e-2)

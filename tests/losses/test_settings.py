@@ -22,6 +22,7 @@ Loss = Callable[..., Tensor]
 PLACES: dict[str, tuple[Loss, str]] = {
     "label_smoothing": (softmax_loss, "label_smoothing"),
     "euclidean_margin": (euclidean_loss, "margin"),
+    "euclidean_gradient_eps": (euclidean_loss, "gradient_eps"),
     "contrastive_margin": (euclidean_loss, "margin"),
     "correlation_patch": (cross_correlation_loss, "patch"),
     "correlation_rows": (cross_correlation_loss, "rows"),

@@ -136,6 +136,19 @@ def test_gradients_accumulate_over_iter_size_passes(
     assert (checkpoint.step, checkpoint.position[2]) == (10, 20)
 
 
+def test_gradients_that_are_limited_to_almost_nothing_move_nothing(
+    people: Path, tiny_overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    settings = {
+        "limited": ("optimizer.weight_decay=0.0", "optimizer.clip_gradients=1e-9"),
+        "still": ("stages.0.base_lr=1e-20", "stages.1.base_lr=1e-20"),
+    }
+    for name, overrides in settings.items():
+        train(tiny(tiny_overrides, *overrides), people, tmp_path / name)
+    limited, still = (weights_of(tmp_path / name)["fc7.weight"] for name in settings)
+    torch.testing.assert_close(limited, still, rtol=0, atol=1e-9)
+
+
 def test_data_without_anybody_to_train_on_is_refused_before_anything_is_measured(
     people: Path,
     tiny_overrides: tuple[str, ...],

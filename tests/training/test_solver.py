@@ -108,7 +108,7 @@ def test_the_configuration_names_the_solver_and_its_multipliers() -> None:
 
 
 def test_an_unknown_solver_is_refused() -> None:
-    with pytest.raises(ConfigError, match="one of sgd, adam; found 'adamw'"):
+    with pytest.raises(ConfigError, match="one of sgd, adam, caffe_adam; found 'adamw'"):
         OptimizerConfig(kind="adamw")
 
 
@@ -126,7 +126,7 @@ def train(network: nn.Module, solver: Solver, steps: range) -> None:
         solver.step()
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", ["sgd", "adam", "caffe_adam"])
 def test_a_solver_that_is_restored_goes_on_as_if_never_stopped(kind: str) -> None:
     config = OptimizerConfig(kind=kind, weight_decay=0.01)
     network = small_network()

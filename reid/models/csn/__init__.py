@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reid.models.csn.settings import MIN_SIZE, CsnSettings
-from reid.models.description import Look, Network
+from reid.models.description import CaffeFace, Look, Network
 
 CSN = Network(
     settings=CsnSettings,
@@ -13,6 +13,9 @@ CSN = Network(
     graphs="reid.models.csn.graphs:pair_graphs",
     min_size=MIN_SIZE,
     no_fixed_order="the gradient of grid_sample",
+    caffe_face=CaffeFace(
+        graph="maps", left_out="the spatial transformers and the comparison of two images"
+    ),
     looks=(
         Look(
             "parts",

@@ -24,6 +24,8 @@ class MspCnnSettings(NetworkSettings):
     embed_at: str = "bn"
     # compute the first layers twice: less memory, slower, the same weights
     recompute_low_level: bool = False
+    # as Caffe: two towers, normalised apart, an anchor once for each pair; off: an image once
+    separate_towers: bool = False
 
     def __post_init__(self) -> None:
         if self.embed_at not in ("bn", "relu"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reid.models.description import Look, Network
+from reid.models.description import CaffeFace, Look, Network
 from reid.models.sisnet.settings import MIN_SIZE, SisNetSettings
 
 SISNET = Network(
@@ -15,5 +15,6 @@ SISNET = Network(
     no_fixed_order="the gradient of bilinear interpolation",
     looks=(Look("scales", "activation maps", "reid.models.sisnet.activation_maps:scales_seen"),),
     scale_agreement="reid.models.sisnet.activation_maps:MapCorrelation",
+    caffe_face=CaffeFace(),
     pretrained="reid.models.sisnet.network:pretrained_backbone",
 )

@@ -7,6 +7,7 @@ must be seen.
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
 import math
@@ -24,15 +25,18 @@ from reid.config.settings import OptimizerConfig
 from reid.errors import BuildError, CaffeError
 from reid.export.caffe.compare import difference
 from reid.export.caffe.face import face_of
-from reid.export.caffe.graph import EMBEDDING, traced_layers
+from reid.export.caffe.graph import traced_layers
 from reid.export.caffe.layers import CaffeLayer
 from reid.export.caffe.net import walk_net
 from reid.models.msp_cnn.network import MspCnn
 from reid.training.solver import parameter_groups
 
 SHAPE = (3, 144, 56)
+CROP = (144, 56)
+"""The default of ``PersonPairs``, the Python layer with the data."""
+
 FILES = {"embed": "msp_cnn_test", "train": "msp_cnn_train_val"}
-ENDS = {"embed": EMBEDDING, "train": face_of("msp_cnn").classifier}
+ENDS = {"embed": "", "train": face_of("msp_cnn").classifier}
 OTHER_TOWER = "_p"
 Filler = tuple[str, float]
 
@@ -46,7 +50,7 @@ def nets() -> dict[str, NetParameter]:
 @pytest.fixture(scope="module")
 def traced(network: nn.Module) -> dict[str, tuple[CaffeLayer, ...]]:
     """Stage -> the network's layers."""
-    return {stage: traced_layers(network, SHAPE, end) for stage, end in ENDS.items()}
+    return {stage: traced_layers(network, SHAPE, field=end) for stage, end in ENDS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +65,20 @@ def tower_of(net: NetParameter, stage: str) -> tuple[list[CaffeLayer], list[str]
     """The first tower of a reference graph, from behind the data on, and what broke it off."""
     tower: list[CaffeLayer] = []
     try:
-        for layer in walk_net(net, stage, phase=TRAIN if stage == "train" else TEST):
+        phase = TRAIN if stage == "train" else TEST
+        for layer in walk_net(net, stage, phase=phase, input_shape=(3, *crop_of(net))):
             if layer.settings and not in_other_tower(layer.name):
                 tower.append(layer)
     except CaffeError as error:
         return tower, [str(error)]
     return tower, []
+
+
+def crop_of(net: NetParameter) -> tuple[int, int]:
+    """Height and width of the images, which only the data layer's ``param_str`` has."""
+    settings = ast.literal_eval(net.layer[0].python_param.param_str or "{}")
+    height, width = settings.get("crop", CROP)
+    return height, width
 
 
 def in_other_tower(name: str) -> bool:
@@ -195,7 +207,7 @@ def test_the_towers_are_one_tower_twice_with_shared_weights(nets: dict[str, NetP
     def without_suffix(words: Any) -> tuple[str, ...]:
         return tuple(word.removesuffix(OTHER_TOWER) for word in words)
 
-    layers = list(walk_net(nets["train"], "train", phase=TRAIN))
+    layers = list(walk_net(nets["train"], "train", phase=TRAIN, input_shape=(3, *CROP)))
     first = {layer.name: layer for layer in layers if not in_other_tower(layer.name)}
     second = [layer for layer in layers if in_other_tower(layer.name) and layer.settings]
     assert [layer.name.removesuffix(OTHER_TOWER) for layer in second] == [
@@ -270,8 +282,9 @@ def another_eps(net: NetParameter) -> None:
 
 def another_crop(net: NetParameter) -> None:
     for layer in net.layer:
-        if layer.type == "Data":
-            layer.transform_param.crop_height = 128
+        if layer.name == "data" and layer.type == "Python":
+            settings = ast.literal_eval(layer.python_param.param_str)
+            layer.python_param.param_str = repr(settings | {"crop": (128, 56)})
         elif layer.type == "Input":
             layer.input_param.shape[0].dim[2] = 128
 
@@ -419,7 +432,8 @@ def test_a_change_of_the_module_is_seen(
     changed = copy.deepcopy(network)
     change(changed)
     assert (
-        problems(nets["train"], traced_layers(changed, SHAPE, ENDS["train"]), "train")[0] == problem
+        problems(nets["train"], traced_layers(changed, SHAPE, field=ENDS["train"]), "train")[0]
+        == problem
     )
 
 

@@ -344,7 +344,7 @@ def test_what_opencv_itself_refuses_is_one_line(
         layer = layer_named(net, "conv1_bn")
         layer.type = "BN"
         del layer.blobs[:]
-        layer.blobs.extend(blob_from_array(np.ones((1, 32, 1, 1))) for _ in range(4))
+        layer.blobs.extend(blob_from_array(np.ones((1, 32))) for _ in range(4))
 
     with pytest.raises(ModelFileError, match=r"^OpenCV 4\..* cannot run .*BN") as caught:
         proof_of_spoilt(small_caffe_run, crops, tmp_path, fork, fork)
