@@ -26,6 +26,7 @@ from reid.runtime.inputs import (
     padded_inputs,
 )
 from reid.runtime.places import check_device
+from reid.runtime.tiles import Tiles, compares_one_with_many
 from reid.types import FloatArray
 
 try:
@@ -101,21 +102,29 @@ class OnnxRunner(Runner):
         if self.manifest.static_batch:
             self.backend += f", {self.manifest.static_batch} image(s) at a time"
         self._path = path
+        self._tiles: Tiles | None = None
+        if not self.on_gpu and compares_one_with_many(self.manifest):
+            self._session = open_session(path, device, 1)
+            self._tiles = Tiles(self._run, self.manifest, threads)
+            self.cuts_batches = self.takes_half = True
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out, such as {"data": (N, 3, H, W)}.
 
+        A graph that compares one query with many images takes float16 too, on a CPU.
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
         if self._session is None:
             raise ModelFileError(f"{self._path}: the runner is closed; open the file again")
-        arrays = checked_inputs(inputs, self.manifest)
+        arrays = checked_inputs(inputs, self.manifest, half=self.takes_half)
         count = batch_size(arrays, self.manifest)
         if not count:
             return empty_outputs(self.manifest)
         if size := self.manifest.static_batch:
             parts = batches_of(arrays, self.manifest, size)
             outputs = [np.concatenate(rows) for rows in zip(*map(self._run, parts), strict=True)]
+        elif self._tiles is not None:
+            outputs = self._tiles.run(arrays)
         elif self.on_gpu:
             outputs = self._run(padded_inputs(arrays, self.manifest, SIZES_ON_GPU))
         else:
@@ -136,6 +145,8 @@ class OnnxRunner(Runner):
 
     def close(self) -> None:
         """Release the session; may be called twice."""
+        if self._tiles is not None:
+            self._tiles.close()
         self._session = None
 
 
