@@ -15,9 +15,11 @@ from reid.api.arrays import ImageList, Images
 from reid.api.evaluation import EvaluationResult, Settings, evaluate_matcher
 from reid.api.features import Features
 from reid.api.results import ExportedFiles, RankedImages, nearest_k
+from reid.api.thresholds import ThresholdResult, measured_on_data
 from reid.closing import Closeable
 from reid.data.readers.division import AskedSplit
 from reid.errors import ClosedError, InputError, ModelFileError
+from reid.evaluation.thresholds import LARGEST_FPR
 from reid.matching import Matcher, open_matcher
 from reid.matching.describing import refuse_not_finite
 from reid.matching.files import refuse_other_model
@@ -251,6 +253,43 @@ class Model(Closeable):
         for line in result.report.warnings:
             warnings.warn(line, stacklevel=2)
         return result
+
+    def threshold(
+        self,
+        dataset: str,
+        root: str | os.PathLike[str],
+        *,
+        fpr: float | None = None,
+        test_identities: int | None = None,
+        split_seed: int | None = None,
+        allow_trained_on: bool = False,
+        progress: bool | Reporter = False,
+    ) -> ThresholdResult:
+        """Measure which distance means the same person, on a dataset's test people.
+
+        The result has the distances at false positive rates of 1e-2 to 1e-5 (and ``fpr``), the
+        true positive rates over two cameras, and how often a stranger's search finds somebody in
+        galleries of several sizes. ``result.keep()`` writes them into the model's manifest.
+        Arguments as for ``evaluate``.
+
+        Raises DataError, with the number needed, for too few people to show ``fpr`` or any rate,
+        InputError for a rate out of range, and what ``evaluate`` raises.
+
+        >>> result = model.threshold("synthetic", root=crowd)
+        >>> result.thresholds.rates[0].distance > 0
+        True
+        """
+        matcher = self._opened()
+        if fpr is not None and not 0 < fpr <= LARGEST_FPR:
+            raise InputError(f"fpr is a rate above 0, at most {LARGEST_FPR}; found {fpr}")
+        settings = Settings(
+            dataset,
+            Path(root),
+            asked=AskedSplit(test_identities, split_seed),
+            allow_trained_on=allow_trained_on,
+        )
+        with reporting(progress) as reporter, named_packages():
+            return measured_on_data(matcher, self._file, settings, fpr, reporter)
 
     def export(
         self,

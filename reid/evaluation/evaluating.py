@@ -131,12 +131,17 @@ def evaluate(
         if seconds > ANNOUNCED_S:
             count = reporter.begin("comparing", num_pairs)
         distances = matcher.tiles(query, gallery, count, best, reporter.say)
+    thresholds = None if rerank else matcher.manifest.thresholds
+    limit = thresholds.for_gallery(len(split.gallery)) if thresholds else None
     start = time.perf_counter()
     labels = labels_from_records(split.query), labels_from_records(split.gallery)
     found = measure(distances, *labels, split.protocol, keep=keep)
     report = dataclasses.replace(
         _report(found, split, model_name or matcher.backend),
         reranking=rerank.words() if rerank else "",
+        unit_vectors=rerank is None and isinstance(query, np.ndarray),
+        limit=limit.distance if limit else None,
+        limit_words=limit.words if limit else "",
         describe_s=described.seconds,
         num_compared=num_pairs if seconds else 0,
         compare_s=time.perf_counter() - start if seconds else 0.0,

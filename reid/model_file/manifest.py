@@ -16,6 +16,7 @@ from reid.errors import ConfigError, ManifestError
 from reid.files import write_text
 from reid.model_file.parts import sha256_of_model
 from reid.model_file.preprocess import Preprocess
+from reid.model_file.thresholds import Thresholds, thresholds_from_json
 from reid.printing import printable
 from reid.types import ArraySpec
 
@@ -111,6 +112,8 @@ class Manifest:
     """Preprocessing inside the graph (``--pixels``), which callers must not apply again."""
     parity: dict[str, Any] = field(default_factory=dict)
     """The report of the last parity run; empty if not checked."""
+    thresholds: Thresholds | None = None
+    """The distances that mean the same person; None if they were not measured."""
 
     @property
     def model_sha256(self) -> str:
@@ -134,7 +137,8 @@ class Manifest:
         vector = len(inputs) == len(outputs) == len(outputs[0].shape) == 1
         batched = all(array.batched for array in (*inputs, *outputs))
         if not (vector and batched) or inputs[0].shape != self.preprocess.input_shape:
-            return dataclasses.replace(self, stage=graph, inputs=inputs, outputs=outputs)
+            own = dataclasses.replace(self, stage=graph, inputs=inputs, outputs=outputs)
+            return own._with_own_thresholds()
         return dataclasses.replace(
             self,
             stage=graph,
@@ -143,7 +147,13 @@ class Manifest:
             output_dim=outputs[0].shape[0],
             inputs=(),
             outputs=(),
-        )
+        )._with_own_thresholds()
+
+    def _with_own_thresholds(self) -> Manifest:
+        """Without thresholds that were measured with another graph of the network."""
+        if self.thresholds is None or self.thresholds.graph == self.stage:
+            return self
+        return dataclasses.replace(self, thresholds=None)
 
     def to_json(self) -> str:
         """Stable, indented JSON."""
@@ -182,6 +192,8 @@ class Manifest:
                 raise TypeError(f"array names must be unique, found {', '.join(names)}")
             engine = body.pop("engine", None)
             body["engine"] = _engine_info(engine) if engine else None
+            measured = body.pop("thresholds", None)
+            body["thresholds"] = thresholds_from_json(measured) if measured else None
             manifest = _typed(Manifest(**body))
             _require_names(manifest)
             if manifest.output_dim < 1 or manifest.static_batch < 0:

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reid.errors import ModelFileError
+from reid.errors import ManifestError, ModelFileError
 from reid.model_file.manifest import Manifest, manifest_path, read_manifest
 from reid.model_file.parts import IR_SUFFIX, sha256_of_model
+from reid.model_file.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,9 +119,25 @@ class ModelFile:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint's contents, on the CPU. Raises CheckpointError."""
+        """The checkpoint's contents, on the CPU. Raises CheckpointError.
+
+        Thresholds are in the manifest beside it alone: they are measured after it is written.
+        """
         checkpoint: Checkpoint = importlib.import_module(_CHECKPOINTS).load_checkpoint(self.path)
-        return checkpoint
+        thresholds = self._thresholds_beside
+        if thresholds is None:
+            return checkpoint
+        manifest = dataclasses.replace(checkpoint.manifest, thresholds=thresholds)
+        return dataclasses.replace(checkpoint, manifest=manifest)
+
+    @property
+    def _thresholds_beside(self) -> Thresholds | None:
+        """None if there are none for this file: a process may have been killed between two
+        renames, and training writes the manifest anew."""
+        try:
+            return self.manifest.thresholds if self.unchecked_manifest.thresholds else None
+        except ManifestError:
+            return None
 
     def network(self) -> nn.Module:
         """A checkpoint's network in evaluation mode, on the CPU; each call builds a new one.
