@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("cpu", "gpu"),
     "onnxruntime": ("cpu", "gpu", "edge"),
     "onnxscript": ("cpu", "gpu"),
+    "openvino": ("openvino",),
     "pycuda": ("pycuda",),
     "pymilvus": ("milvus",),
     "safetensors": ("cpu", "gpu", "edge"),

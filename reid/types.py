@@ -23,6 +23,10 @@ Image = npt.NDArray[np.uint8]
 DEVICES = ("auto", "cpu", "cuda")
 """Where a network may run; auto is the GPU if there is one."""
 
+OPENVINO = "openvino"
+"""The first part of the name of an OpenVINO device, such as ``openvino:GPU``: a further place for
+exported files."""
+
 JUNK_ID = -1
 """``person_id`` of a gallery image ignored by every query (Market-1501's junk)."""
 

@@ -31,7 +31,7 @@ from . import gallery_options
     "--html", "page", type=options.FILE, help="Write a page with the pictures to this file."
 )
 @options.group
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def search(

@@ -33,7 +33,7 @@ from . import gallery_options
 @gallery_options.index
 @gallery_options.shortlist
 @gallery_options.max_distance
-@options.device
+@options.device_and_precision
 @options.threads
 def serve(
     model: Path,

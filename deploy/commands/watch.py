@@ -96,7 +96,7 @@ def _refuse_addresses(**paths: Path | None) -> None:
     help="The smallest person, in pixels of the frame. Default: 24, for HOG 48.",
 )
 @options.group
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def watch(

@@ -41,13 +41,14 @@ def load(
     batch_size: int | None = None,
     graph: str = "",
 ) -> Model:
-    """Open a run folder, a ``.pt`` checkpoint, an ``.onnx`` or an ``.engine`` as a ``Model``.
+    """Open a run folder, a ``.pt``, ``.onnx``, ``.xml`` or ``.engine`` file as a ``Model``.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` is the number of CPU threads, 0 for
-    the backend's choice; ``batch_size`` images go through the network at once (default 64, or 128
-    for a network that compares pairs; with an engine for larger batches its largest, up to 256);
-    ``graph`` chooses among the embedding graphs of a run that
-    has several (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
+    ``device`` is ``auto``, ``cpu``, ``cuda``, or for an ``.onnx`` or ``.xml`` an OpenVINO device:
+    ``openvino`` (the CPU), ``openvino:GPU``, ``openvino:CPU:bf16``; ``threads`` is the number of
+    CPU threads, 0 for the backend's choice; ``batch_size`` images go through the network at once
+    (default 64, or 128 for a network that compares pairs; with an engine for larger batches its
+    largest, up to 256); ``graph`` chooses among the embedding graphs of a run that has several
+    (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
 
     Raises ModelFileError for a path that is not a model, a file that scores two images at once,
     or an unknown device or graph, ManifestError, CheckpointError, InputError for a number out of

@@ -33,6 +33,7 @@ from reid.matching import Matcher, open_matcher
 from reid.matching.describing import Described, describe_split, refuse_empty
 from reid.matching.distances import Distances
 from reid.matching.labels import labels_from_records
+from reid.matching.lower_precision import say_lower_precision
 from reid.model_file.opening import ModelFile
 from reid.progress import SILENT, Advance, Reporter, ignore
 from reid.types import (
@@ -207,6 +208,7 @@ def evaluate_models(
     sha256 = {str(file): ModelFile(file).sha256 for file in features if file.is_file()}
     for model, graph in itertools.product(models, graphs or ("",)):
         with closing(open_matcher(model, device, threads, batch_size, graph)) as matcher:
+            say_lower_precision(device, matcher.backend, reporter.say)
             hashes = {**_hashes(model), **sha256}
             _refuse_pairs(matcher, split, rerank)
             for best in shortlists:

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from reid.errors import ModelFileError
-from reid.files import sha256_of_file
 from reid.model_file.manifest import Manifest, manifest_path, write_manifest
 from reid.model_file.opening import ModelFile
+from reid.model_file.parts import sha256_of_model
 from reid.model_file.thresholds import Thresholds
 
 
@@ -19,7 +19,7 @@ def keep_thresholds(file: ModelFile, manifest: Manifest, thresholds: Thresholds)
     network that compares pairs get them. The model file itself does not change. Raises
     ModelFileError if it did since it was opened, ManifestError, OutputError.
     """
-    if sha256_of_file(file.path) != file.sha256:
+    if sha256_of_model(file.path) != file.sha256:
         raise ModelFileError(
             f"{file.path} was written again while its distances were measured; measure it again"
         )

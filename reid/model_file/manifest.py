@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from reid.errors import ConfigError, ManifestError
-from reid.files import sha256_of_file, write_text
+from reid.files import write_text
+from reid.model_file.parts import sha256_of_model
 from reid.model_file.preprocess import Preprocess
 from reid.model_file.thresholds import Thresholds, thresholds_from_json
 from reid.printing import printable
@@ -80,8 +81,9 @@ class Manifest:
     training. ``output_meaning`` and ``normalised`` describe the vector; ``precision`` is the
     graph's arithmetic (fp32, fp16). ``source_sha256`` is the hash of the file it was made from,
     ``checkpoint_sha256`` that of the original checkpoint (of a network of another program: of the
-    file that was imported), and ``file_sha256`` that of the described file itself, each empty if
-    unknown. ``static_batch`` is the batch size that the graph is fixed to; 0: any.
+    file that was imported), and ``file_sha256`` that of the described file itself (of an OpenVINO
+    ``.xml``: of it and its ``.bin``), each empty if unknown. ``static_batch`` is the batch size
+    that the graph is fixed to; 0: any.
     """
 
     network: str
@@ -260,7 +262,7 @@ def manifest_path(model_path: Path) -> Path:
 
 def write_manifest(model_path: Path, manifest: Manifest) -> Manifest:
     """Write the manifest beside ``model_path``, with the file's hash; return that manifest."""
-    stamped = dataclasses.replace(manifest, file_sha256=sha256_of_file(model_path))
+    stamped = dataclasses.replace(manifest, file_sha256=sha256_of_model(model_path))
     write_text(manifest_path(model_path), stamped.to_json())
     return stamped
 
@@ -269,7 +271,7 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
     """Read the manifest beside a model file.
 
     Raises ManifestError if it is missing or invalid, or, with ``check_hash``, if it describes
-    another file.
+    another file, ModelFileError for an OpenVINO ``.xml`` without its ``.bin``.
     """
     path = manifest_path(model_path)
     try:
@@ -282,7 +284,7 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
     manifest = Manifest.from_json(text, str(path))
     if check_hash and manifest.file_sha256:
         try:
-            found = sha256_of_file(model_path)
+            found = sha256_of_model(model_path)
         except OSError as error:
             raise ManifestError(
                 f"{path} describes {model_path.name}, which cannot be read ({error.strerror}); "

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid.errors import ManifestError, ModelFileError
-from reid.files import sha256_of_file
 from reid.model_file.manifest import Manifest, manifest_path, read_manifest
+from reid.model_file.parts import IR_SUFFIX, sha256_of_model
 from reid.model_file.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 """The checkpoint in a run folder."""
 
 CHECKPOINT_SUFFIX = ".pt"
-SUFFIXES = (CHECKPOINT_SUFFIX, ".onnx", ".engine", ".plan")
+SUFFIXES = (CHECKPOINT_SUFFIX, ".onnx", IR_SUFFIX, ".engine", ".plan")
 """Suffixes of model files that can be opened and run."""
 
 _CHECKPOINTS = "reid.training.checkpoint"
@@ -56,7 +56,8 @@ class ModelFile:
         if not file.is_file():
             what = f"no {CHECKPOINT_NAME} in the folder" if path.is_dir() else "no such file"
             raise ModelFileError(
-                f"{path}: {what}; expected a run folder, a .pt checkpoint, an .onnx or an .engine"
+                f"{path}: {what}; expected a run folder, or a file "
+                f"that ends in {', '.join(SUFFIXES)}"
             )
         return cls(file)
 
@@ -65,7 +66,7 @@ class ModelFile:
 
     @property
     def suffix(self) -> str:
-        """``.pt``, ``.onnx``, ``.engine`` or ``.plan``, in lower case."""
+        """``.pt``, ``.onnx``, ``.xml``, ``.engine`` or ``.plan``, in lower case."""
         return self.path.suffix.lower()
 
     @property
@@ -75,8 +76,8 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of the file."""
-        return sha256_of_file(self.path)
+        """The SHA-256 of the file, as ``sha256_of_model``."""
+        return sha256_of_model(self.path)
 
     def identified(self, manifest: Manifest) -> Manifest:
         """This file's manifest, with the file's hash if no hash says which model it is.
@@ -98,7 +99,7 @@ class ModelFile:
         for stage, wanted in PARTNERS.items():
             name = self.path.name.replace(f".{stage}.", f".{wanted}.")
             if name not in found and self.path.with_name(name).is_file():
-                found[name] = sha256_of_file(self.path.with_name(name))
+                found[name] = sha256_of_model(self.path.with_name(name))
         return found
 
     @cached_property
