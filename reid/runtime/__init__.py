@@ -101,7 +101,8 @@ def open_runner(
     if is_onnx and openvino_place(device):
         opener = OPENVINO_RUNNER
     runner: Runner = _loaded(opener)(file, device, threads)
-    may_change = is_onnx and device == "auto" and not steady
+    # The comparison of pairs stays: by tiles ONNX Runtime is the faster one there.
+    may_change = is_onnx and device == "auto" and not steady and not runner.cuts_batches
     if may_change and not runner.on_gpu and _has_openvino():
         runner = _loaded("reid.runtime.fastest_runner:FastestRunner")(runner, file, threads)
     if cuda_graphs:
