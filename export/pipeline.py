@@ -32,6 +32,7 @@ from .onnx import export_graph, from_pixels, prepared_graphs
 from .parity.answers import subject_of
 from .parity.comparison import compare, with_evaluations
 from .parity.proof import Proof, opened, proof_of
+from .parity.thresholds import Side, with_thresholds
 from .tensorrt.engine import BuiltEngine, build_engine
 from .tensorrt.options import EngineOptions
 
@@ -197,10 +198,13 @@ def prove(
         advance(len(images))
         matchers = [matcher for subject in subjects if (matcher := subject.matcher())]
         if with_evaluation and report.passed and len(matchers) == len(subjects):
-            before, after = (
-                evaluate(m, split, best=best, reporter=reporter).report for m in matchers
+            before, after = (evaluate(m, split, best=best, reporter=reporter) for m in matchers)
+            report = with_evaluations(report, (before.report, after.report))
+            sides = (
+                Side(one.verification, matcher.manifest.thresholds)
+                for one, matcher in zip((before, after), matchers, strict=True)
             )
-            report = with_evaluations(report, (before, after))
+            report = with_thresholds(report, *sides)
         manifests = [runner.manifest for runner in second.values()]
     report = dataclasses.replace(report, dataset=split.dataset)
     return proof_of(report, reference, candidate, manifests)

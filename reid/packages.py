@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnxconverter_common": ("cpu", "gpu"),
     "onnxruntime": ("cpu", "gpu", "edge"),
     "onnxscript": ("cpu", "gpu"),
+    "openvino": ("openvino",),
     "pycuda": ("pycuda",),
     "pymilvus": ("milvus",),
     "safetensors": ("cpu", "gpu", "edge"),

@@ -23,6 +23,10 @@ Image = npt.NDArray[np.uint8]
 DEVICES = ("auto", "cpu", "cuda")
 """Where a network may run; auto is the GPU if there is one."""
 
+OPENVINO = "openvino"
+"""The first part of the name of an OpenVINO device, such as ``openvino:GPU``: a further place for
+exported files."""
+
 JUNK_ID = -1
 """``person_id`` of a gallery image ignored by every query (Market-1501's junk)."""
 
@@ -168,6 +172,23 @@ class EvalReport:
     """What tables and pages call the model; empty: ``model``."""
     distance_at: Mapping[float, float | None] = field(default_factory=dict)
     """False positive rate -> the greatest distance that is accepted there; None as in ``tpr``."""
+    unit_vectors: bool = False
+    """Whether distances are Euclidean, of vectors of length 1: each is a cosine too."""
+    limit: float | None = None
+    """The greatest distance that means the same person in a gallery of this size, as the model's
+    manifest has it; None if it was not measured."""
+    limit_words: str = ""
+    """Where the limit comes from."""
+
+    @property
+    def cosine_at(self) -> Mapping[float, float | None]:
+        """``distance_at`` as the least cosine, 1 - d^2 / 2; empty unless ``unit_vectors``."""
+        if not self.unit_vectors:
+            return {}
+        return {
+            fpr: None if limit is None else 1 - limit**2 / 2
+            for fpr, limit in self.distance_at.items()
+        }
 
     @property
     def name(self) -> str:
@@ -194,6 +215,9 @@ class EvalReport:
             "std": dict(self.std),
             "tpr_at_fpr": {str(fpr): value for fpr, value in self.tpr.items()},
             "distance_at_fpr": {str(fpr): value for fpr, value in self.distance_at.items()},
+            "cosine_at_fpr": {str(fpr): value for fpr, value in self.cosine_at.items()},
+            "limit": self.limit,
+            "limit_words": self.limit_words,
             "camera_pairs": [dataclasses.asdict(one) for one in self.camera_pairs],
             "reranking": self.reranking,
             "describe_s": self.describe_s,

@@ -126,6 +126,28 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic people like ``people``, enough of them to measure thresholds: 14 to test on."""
+    from reid.data.synthetic.writing import write_synthetic
+    from tests.made_once import made_once
+
+    def make(root: Path) -> Path:
+        write_synthetic(
+            root,
+            num_train_identities=2,
+            num_test_identities=14,
+            cameras=2,
+            images_per_camera=3,
+            num_distractors=0,
+            num_junk=0,
+            seed=5,
+        )
+        return root
+
+    return made_once(tmp_path_factory, "crowd", make)
+
+
+@pytest.fixture(scope="session")
 def tiny_overrides() -> tuple[str, ...]:
     """See ``TINY``."""
     return TINY

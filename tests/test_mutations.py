@@ -29,9 +29,11 @@ from reid.model_file.manifest import METADATA_KEY, Manifest, write_manifest
 from reid.model_file.onnx_seal import SEALED_KEY, SEALED_VALUE, seal_of
 from reid.model_file.preprocess import Preprocess
 from reid.runtime.onnx_runner import OnnxRunner
+from reid.runtime.openvino_runner import OpenVinoRunner
 from reid.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from reid.types import ImageRecord
 from tests.deploy.gallery.conftest import entries_of, people_vectors, vector_matcher
+from tests.runtime.test_openvino_runner import write_ir
 
 CHANGES, MANY = 60, 600
 """Of each kind of file: at each run of the tests, and with `-m kills`."""
@@ -173,6 +175,22 @@ def onnx_alone(folder: Path) -> Kind:
     return Kind(file, read)
 
 
+def openvino_weights(folder: Path) -> Kind:
+    """The ``.bin`` beside an ``.xml``; the hash in the manifest covers both."""
+    xml = write_ir(folder / "small.xml")
+    data = np.random.default_rng(1).standard_normal((2, 3, 6, 4)).astype(np.float32)
+
+    def read() -> object:
+        with closing(OpenVinoRunner(xml, threads=1)) as runner:
+            return digest(runner.run({"data": data})["embedding"], runner.manifest)
+
+    return Kind(xml.with_suffix(".bin"), read)
+
+
+def openvino_graph(folder: Path) -> Kind:
+    return dataclasses.replace(openvino_weights(folder), file=folder / "small.xml")
+
+
 def caffemodel(folder: Path) -> Kind:
     net = NetParameter(name="small")
     layer = net.layer.add(name="fc", type="InnerProduct", bottom=["data"], top=["fc"])
@@ -214,7 +232,7 @@ def checkpoint(folder: Path) -> Kind:
 
 KINDS = (
     *(segment, head, confirmations, index, features),
-    *(checkpoint, onnx_alone, caffemodel, golden),
+    *(checkpoint, onnx_alone, openvino_weights, openvino_graph, caffemodel, golden),
 )
 
 

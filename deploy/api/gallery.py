@@ -19,6 +19,7 @@ from reid.closing import Closeable
 from reid.data.images import decode_image
 from reid.errors import ClosedError, DataError, InputError
 from reid.matching import Matcher
+from reid.model_file.thresholds import Limit
 from reid.packages import named_packages
 from reid.progress import Reporter, reporting
 from reid.types import Image
@@ -26,6 +27,7 @@ from reid.types import Image
 from ..gallery import GalleryEntry, GalleryStore, Match, Summary, Where
 from ..gallery.filters import Names, Time, Times, seconds_from_time, where_from_values
 from ..gallery.indexing import add_images, content_hash, index_images, require_all_read
+from ..gallery.limits import limit_in
 from ..gallery.listing import list_images
 from ..gallery.local import SHORTLIST
 from ..gallery.opening import MILVUS, open_gallery
@@ -47,6 +49,13 @@ class Matches:
     """The query's image, for a notebook."""
     gallery: GalleryStore | None = field(default=None, repr=False)
     """The folder of pictures of entries without a file."""
+    limit: Limit | None = None
+    """The greatest distance that means the same person: ``distance``, ``words``, and whether it was
+    ``measured`` (see ``Model.threshold``) or is a guess."""
+
+    def within(self, match: Match) -> bool:
+        """Whether a match is up to the limit; beyond it, it is only the nearest."""
+        return self.limit is None or match.distance <= self.limit.distance
 
     def __len__(self) -> int:
         return len(self.found)
@@ -59,7 +68,11 @@ class Matches:
 
     def _repr_html_(self) -> str:
         cells = [
-            Cell(self._picture(one), f"{one.entry.person} {one.distance:.3f}") for one in self.found
+            Cell(
+                self._picture(one),
+                f"{one.entry.person} {one.distance:.3f}{'' if self.within(one) else ' beyond'}",
+            )
+            for one in self.found
         ]
         return rows_of_pictures([[Cell(self.source, "query"), *cells]])
 
@@ -207,6 +220,7 @@ class Gallery(Closeable):
             )
         opened = self._open(create=False)
         described = described_by(self._model, images)
+        limit = limit_in(opened, matcher_of(self._model))
         with named_packages():
             found = opened.search(described, k, where_from_values(people, cameras, since, until))
         return [
@@ -215,6 +229,7 @@ class Gallery(Closeable):
                 tuple(matches),
                 sources[number] if sources else None,
                 opened,
+                limit,
             )
             for number, (name, matches) in enumerate(zip(images.names, found, strict=True))
         ]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import reid.matching as matching
+from reid.matching.lower_precision import say_lower_precision
+from reid.progress import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +22,6 @@ class ModelToOpen:
 
     def matcher(self) -> matching.Matcher[Any]:
         """The opened model, which the caller closes. Raises what ``open_matcher`` raises."""
-        return matching.open_matcher(self.path, self.device, self.threads, self.batch)
+        matcher = matching.open_matcher(self.path, self.device, self.threads, self.batch)
+        say_lower_precision(self.device, matcher.backend, say)
+        return matcher

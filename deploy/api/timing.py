@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from reid.matching.lower_precision import prove_lower_precision
 from reid.model_file.quantisation import INT8
 from reid.progress import SILENT, Reporter
 from reid.runtime import open_runner
@@ -39,6 +40,7 @@ def bench_model(
         )
         return {"model": str(model), **timed.to_json()}, f"{model}\n{timed.to_text()}"
     with open_runner(model, device, threads) as runner:
+        prove_lower_precision(runner, model, device, threads)
         report = measure(
             runner,
             batch_sizes=batch_sizes,

@@ -16,6 +16,7 @@ from reid.types import FloatArray, Image
 
 from ..cameras.camera import Frame
 from ..people.boxes import MIN_HEIGHT, People, no_people
+from ..watch.track import Candidate
 from ..watch.watching import Watcher
 from .gallery import Gallery
 
@@ -26,8 +27,10 @@ class TrackedPerson:
 
     ``box`` (4,) is x1, y1, x2, y2 in pixels. ``track`` is the track's number in this camera;
     ``identity`` is the same for one person over all tracks, None until three embeddings of the
-    person exist; ``person`` is the name from the gallery, empty if there is none; ``distance`` is
-    that to the appearance the person was recognised by, None for a new person.
+    person exist; ``distance`` is that to the appearance the person was recognised by, None for a
+    new person. ``candidate`` (person, distance, margin, looks) is a name of the gallery that
+    several looks agree on, None without one; ``person`` is its name, empty without one. It is a
+    proposal: later frames may take it back.
     """
 
     track: int
@@ -36,13 +39,15 @@ class TrackedPerson:
     box: FloatArray
     score: float
     distance: float | None
+    candidate: Candidate | None = None
 
 
 class Tracker:
     """Identities for your own detection loop: one camera, frame by frame.
 
-    ``max_distance`` is the distance from which two appearances count as two people (default 0.65
-    for embeddings, -0.7 for a network that compares pairs); ``gallery`` names people; ``fps`` is
+    ``max_distance`` is the distance from which two appearances count as two people (default: as
+    measured by ``Model.threshold``, or else 0.65 for embeddings, -0.7 for a network that compares
+    pairs); ``gallery`` proposes names; ``fps`` is
     the frame rate if ``update`` gets no time. A person is tracked by motion and appearance, and
     reported from the third frame on.
 
@@ -110,10 +115,11 @@ class Tracker:
             TrackedPerson(
                 track=one.number,
                 identity=None if one.identity is None else one.identity.number,
-                person="" if one.identity is None else one.identity.person,
+                person="" if one.candidate is None else one.candidate.person,
                 box=np.array(one.box, np.float32),
                 score=one.score,
                 distance=one.distance,
+                candidate=one.candidate,
             )
             for one in seen.tracks
         ]

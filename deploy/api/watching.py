@@ -151,6 +151,8 @@ def watch_cameras(
             gallery=_gallery(stack, settings.gallery, matcher, model.threads, reporter),
             min_height=settings.min_height or MIN_HEIGHT,
         )
+        for what, limit in watcher.limits.items():
+            reporter.say(f"reid: {what} a distance of {limit.words}")
         stopping = stack.enter_context(StopRequest())
         report = watch(
             Cameras(sources),

@@ -150,6 +150,9 @@ def bench(
             f"seconds must be positive and the warm-up not negative, found {seconds} and {warmup_s}"
         )
     crops = draw_crops(max(batch_sizes))
+    runner.decide(
+        {runner.manifest.input_name: runner.manifest.preprocess.batch(crops[: batch_sizes[-1]])}
+    )
     meter = open_meter(runner.on_gpu)
     graphs = cuda_graphs and runner.use_cuda_graphs()
     runner.use_cuda_graphs(False)

@@ -15,6 +15,7 @@ from reid.matching.golden import FILE as GOLDEN_FILE
 from reid.matching.golden import FOLDER, Golden, golden_of, save_golden
 from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.opening import ModelFile
+from reid.model_file.parts import IR_SUFFIX
 from reid.model_file.quantisation import INT8, refuse_unproven
 from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
@@ -156,6 +157,11 @@ def _opened(model: Path, allow_unproven: bool) -> tuple[Path, Manifest]:
         raise ConfigError(
             f"{model} is a run; export it first, and bundle the .onnx or .engine file: reid export "
             f"{model} --out DIR --pixels --fp16"
+        )
+    if file.suffix == IR_SUFFIX:
+        raise ConfigError(
+            f"{model} is an OpenVINO IR, for which no bundle is written; bundle the .onnx file "
+            "that it was made from"
         )
     manifest = file.manifest
     refuse_unproven(file.path, manifest, allow_unproven)

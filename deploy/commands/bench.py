@@ -43,7 +43,7 @@ from reid.progress import progress_bar
     is_flag=True,
     help="Also time an engine launched as a CUDA graph (trtexec's --useCudaGraph).",
 )
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def bench(

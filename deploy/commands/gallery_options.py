@@ -44,4 +44,11 @@ cameras = click.option("--camera", "cameras", multiple=True, help="Only this cam
 since = click.option(
     "--since", default="", metavar="TIME", help="Only from this time: 2026-05-01T12:30 (UTC)."
 )
+max_distance = click.option(
+    "--max-distance",
+    type=float,
+    help="Largest distance of one person, by which matches are marked; below 0 for a network that "
+    "scores pairs (minus the score). Default: as `reid threshold` measured it, or else a guess: "
+    "0.65 for vectors, -0.7 for pairs.",
+)
 until = click.option("--until", default="", metavar="TIME", help="Only before this time.")

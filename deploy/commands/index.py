@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     help="Images per call of the network (default: 64, or 128 for one that compares pairs; with an "
     "engine for larger batches its largest, up to 256).",
 )
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def index(

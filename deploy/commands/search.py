@@ -26,11 +26,12 @@ from . import gallery_options
 @gallery_options.until
 @gallery_options.index
 @gallery_options.shortlist
+@gallery_options.max_distance
 @click.option(
     "--html", "page", type=options.FILE, help="Write a page with the pictures to this file."
 )
 @options.group
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def search(
@@ -44,6 +45,7 @@ def search(
     until: str,
     index_kind: str,
     shortlist: int,
+    max_distance: float | None,
     page: Path | None,
     group: str,
     device: str,
@@ -53,8 +55,9 @@ def search(
     """Search a gallery for the person in each of IMAGES; nearest first.
 
     The gallery was made by `reid index` with the same MODEL. Distances are Euclidean, or minus
-    the score of a network that compares pairs: smaller is more alike. If a file of the gallery is
-    damaged, the images that are intact are searched, and the exit code is 1.
+    the score of a network that compares pairs: smaller is more alike. Matches beyond the limit are
+    marked: they need not be the same person. If a file of the gallery is damaged, the images that
+    are intact are searched, and the exit code is 1.
     """
     from reid.files import shared_with
     from reid.outputs import refuse_inputs
@@ -69,7 +72,7 @@ def search(
     searched = GalleryToOpen(gallery, index_kind, shortlist)
     with shared_with(group):
         report = search_gallery(
-            ModelToOpen(model, device, threads), searched, images, k, where, page
+            ModelToOpen(model, device, threads), searched, images, k, where, page, max_distance
         )
     found = report.to_json()
     show(json_text(found) if as_json else report.to_text())

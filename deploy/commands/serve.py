@@ -32,7 +32,8 @@ from . import gallery_options
 )
 @gallery_options.index
 @gallery_options.shortlist
-@options.device
+@gallery_options.max_distance
+@options.device_and_precision
 @options.threads
 def serve(
     model: Path,
@@ -42,6 +43,7 @@ def serve(
     token: str,
     index_kind: str,
     shortlist: int,
+    max_distance: float | None,
     device: str,
     threads: int,
 ) -> None:
@@ -56,4 +58,5 @@ def serve(
     from ..api.serving import serve_gallery
 
     served = GalleryToOpen(gallery, index_kind, shortlist)
-    serve_gallery(ModelToOpen(model, device, threads), served, host, port, token, show)
+    opened_as = ModelToOpen(model, device, threads)
+    serve_gallery(opened_as, served, host, port, token, show, max_distance)

@@ -86,8 +86,9 @@ def _refuse_addresses(**paths: Path | None) -> None:
 @click.option(
     "--max-distance",
     type=float,
-    help="Largest distance of two tracks of one person; below 0 for a network that scores pairs "
-    "(minus the score). Default: 0.65 for vectors, -0.7 for pairs.",
+    help="Largest distance of one person, to follow and to name people; below 0 for a network that "
+    "scores pairs (minus the score). Default: as `reid threshold` measured it, or else a guess: "
+    "0.65 for vectors, -0.7 for pairs.",
 )
 @click.option(
     "--min-height",
@@ -100,7 +101,7 @@ def _refuse_addresses(**paths: Path | None) -> None:
     help="Run an INT8 file whose accuracy no real images have proven.",
 )
 @options.group
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def watch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from reid.errors import DataError, ReidError
 from reid.matching.golden import Golden, answers_of, find_golden, load_golden
 from reid.model_file.opening import ModelFile
 from reid.packages import clash
-from reid.runtime import Runner, open_runner
+from reid.runtime import OPENVINO_SUFFIXES, Runner, open_runner
 from reid.types import FloatArray
 
 from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
-from .machine import Machine, missing, this_machine
+from .machine import Machine, is_installed, missing, this_machine
 from .streams import find_streams
 
 ENGINE_SUFFIXES = (".engine", ".plan")
@@ -28,12 +29,14 @@ BATCHES = (1, 5, 64)
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The results for ``model``, check by check; ``cameras`` says which streams can be opened."""
+    """The results for ``model``, check by check; ``cameras`` says which streams can be opened,
+    ``openvino`` which devices OpenVINO has here (empty for a file that it does not run)."""
 
     model: str
     machine: str
     findings: tuple[CheckResult, ...]
     cameras: str = ""
+    openvino: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -48,8 +51,8 @@ class Examination:
         """A line for each check."""
         width = max(len(finding.check) for finding in self.findings)
         lines = [f"{one.check:<{width}}  {one.status:<11}  {one.words}" for one in self.findings]
-        head = f"{self.model}: {self.machine}" + (f"; {self.cameras}" if self.cameras else "")
-        return "\n".join([head, *lines])
+        more = [words for words in (self.openvino, self.cameras) if words]
+        return "\n".join(["; ".join([f"{self.model}: {self.machine}", *more]), *lines])
 
 
 def examine(
@@ -83,7 +86,22 @@ def examine(
             CheckResult("libraries", "ok", "everything that this file needs is installed")
         )
         findings += _file(model, golden, answers, device)
-    return Examination(str(model), machine.words(), tuple(findings), find_streams().words())
+    return Examination(
+        str(model),
+        machine.words(),
+        tuple(findings),
+        find_streams().words(),
+        _openvino_words() if ModelFile.at(model).suffix in OPENVINO_SUFFIXES else "",
+    )
+
+
+def _openvino_words() -> str:
+    """Which devices OpenVINO has here, as ``--device openvino:NAME`` takes them."""
+    if not is_installed("openvino"):
+        return "OpenVINO is not installed"
+    library = importlib.import_module("reid.runtime.openvino_library")
+    listed = ", ".join(f"{name} ({full})" for name, full in library.devices().items())
+    return f"OpenVINO {library.VERSION} on {listed or 'no device'}"
 
 
 def load_answers(path: Path, golden: Golden | None) -> FloatArray:

@@ -56,6 +56,7 @@ class Machine:
             "tensorrt_rtx": "pip install tensorrt-rtx",
             "cuda": gpu,
             "onnxruntime": f"pip install {runtime}",
+            "openvino": 'pip install "reid-toolkit[edge,openvino]"',
             "cv2": 'pip install "opencv-python-headless>=4.8,<5"',
             "torch": 'pip install "reid-toolkit[cpu]"',
         }.get(module, "")
@@ -123,6 +124,7 @@ def this_machine(
 
 NEEDS = {
     ".onnx": (("onnxruntime",), ("cv2",)),
+    ".xml": (("openvino",), ("cv2",)),
     ".engine": (("tensorrt",), ("pycuda", "cuda"), ("cv2",)),
     ".plan": (("tensorrt",), ("pycuda", "cuda"), ("cv2",)),
     ".pt": (("torch",), ("cv2",)),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.errors import DataError
+from reid.model_file.thresholds import Limit
 from reid.printing import printable
 from reid.report.html_page import page, paragraph
 
@@ -17,7 +18,10 @@ from .gallery import GalleryEntry, Match
 from .pictures import picture_of
 from .times import position_text, text_from_seconds
 
-_HEAD = ("rank", "distance", "person", "camera", "time", "source")
+_HEAD = ("rank", "distance", "limit", "person", "camera", "time", "source")
+
+WITHIN, BEYOND = "within", "beyond"
+"""How a match is marked: up to the limit it means the same person, beyond it it need not."""
 
 _STYLE = """<style>
 .ranked { display: flex; flex-wrap: wrap; gap: .9rem; align-items: flex-start; }
@@ -26,6 +30,7 @@ _STYLE = """<style>
 .ranked .none { display: grid; place-items: center; color: var(--faint);
                 border: 1px dashed var(--line); border-radius: 6px; box-sizing: border-box; }
 .ranked .query { border-right: 3px solid var(--line); padding-right: .9rem; }
+.ranked .beyond img { opacity: .55; }
 .ranked figcaption { color: var(--faint); } .ranked b { color: var(--ink); }
 </style>"""
 
@@ -38,12 +43,23 @@ class Answer:
     matches: Sequence[Match]
 
 
-def to_json(match: Match) -> dict[str, Any]:
-    """Plain values; unknown ones are null."""
+def limit_to_json(limit: Limit) -> dict[str, Any]:
+    """The limit, in words too; ``measured`` is false for a guess."""
+    return {"distance": limit.distance, "measured": limit.measured, "words": limit.words}
+
+
+def limit_words(limit: Limit) -> str:
+    """The line under a search's matches."""
+    return f"{WITHIN}, {BEYOND}: a distance of {limit.words}"
+
+
+def to_json(match: Match, limit: Limit) -> dict[str, Any]:
+    """Plain values; unknown ones are null. ``within``: the distance is up to the limit."""
     one = match.entry
     return {
         "id": match.id,
         "distance": match.distance,
+        "within": match.distance <= limit.distance,
         "person": one.person or None,
         "camera": one.camera or None,
         "time": text_from_seconds(one.time_s) or None,
@@ -54,8 +70,12 @@ def to_json(match: Match) -> dict[str, Any]:
     }
 
 
-def text_of(answers: Sequence[Answer]) -> str:
-    """A table for each query."""
+def _mark(match: Match, limit: Limit) -> str:
+    return WITHIN if match.distance <= limit.distance else BEYOND
+
+
+def text_of(answers: Sequence[Answer], limit: Limit) -> str:
+    """A table for each query, and the limit by which matches are marked."""
     blocks = []
     for answer in answers:
         rows: list[tuple[str, ...]] = [_HEAD]
@@ -63,7 +83,7 @@ def text_of(answers: Sequence[Answer]) -> str:
             one = match.entry
             known = (one.person, one.camera, text_from_seconds(one.time_s))
             words = (printable(word) or "-" for word in (*known, _place(one)))
-            rows.append((str(rank), f"{match.distance:.4f}", *words))
+            rows.append((str(rank), f"{match.distance:.4f}", _mark(match, limit), *words))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
         lines = [printable(answer.query.source)]
         lines += [
@@ -71,17 +91,22 @@ def text_of(answers: Sequence[Answer]) -> str:
             for row in rows
         ]
         blocks.append("\n".join(lines if answer.matches else [lines[0], "nothing found"]))
-    return "\n\n".join(blocks)
+    marked = any(answer.matches for answer in answers)
+    return "\n\n".join([*blocks, *([limit_words(limit)] if marked else [])])
 
 
 def page_of(
-    answers: Sequence[Answer], title: str, note: str, known: Callable[[int], GalleryEntry | None]
+    answers: Sequence[Answer],
+    title: str,
+    note: str,
+    known: Callable[[int], GalleryEntry | None],
+    limit: Limit,
 ) -> str:
     """A self-contained page: each query with its matches, nearest first.
 
-    ``known`` gives the entry of an id with its picture.
+    ``known`` gives the entry of an id with its picture; matches beyond the limit are marked.
     """
-    body = [_STYLE, paragraph(note, "lead")]
+    body = [_STYLE, paragraph(note, "lead"), paragraph(limit_words(limit), "note")]
     for answer in answers:
         body.append(f"<h2>{html.escape(Path(answer.query.source).name)}</h2>")
         cells = [_figure(answer.query, "query", "<b>query</b>")]
@@ -92,10 +117,11 @@ def page_of(
             if one.seconds is not None:
                 words.append(f"{Path(one.source).name} at {position_text(one.seconds)}")
             lines = [
-                f"<b>{rank}</b> · {match.distance:.4f}",
+                f"<b>{rank}</b> · {match.distance:.4f} · {_mark(match, limit)}",
                 *map(html.escape, filter(None, words)),
             ]
-            cells.append(_figure(one, "", "<br>".join(lines)))
+            beyond = "" if match.distance <= limit.distance else "beyond"
+            cells.append(_figure(one, beyond, "<br>".join(lines)))
         body.append(f'<div class="ranked">{"".join(cells)}</div>')
         if not answer.matches:
             body.append(paragraph("Nothing found.", "note"))

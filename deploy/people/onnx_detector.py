@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 
 from reid.errors import ModelFileError
-from reid.runtime.inputs import check_device
 from reid.runtime.onnx_runner import ORT_ERRORS
+from reid.runtime.places import check_device, openvino_place
 from reid.types import FloatArray, Image
 
 from .boxes import People, suppress
@@ -173,6 +173,8 @@ class OnnxDetector:
 
 
 def _session(path: Path, device: str, threads: int) -> Any:
+    if openvino_place(device):  # that is for the network; a detector stays with ONNX Runtime
+        device = "cpu"
     check_device(device)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY

@@ -148,6 +148,7 @@ const search = guarded(async () => {
   const count = found.matches.length;
   $("words").textContent = count
     ? `${count} nearest images, in ${(1000 * found.seconds).toFixed(0)} ms` : "Nothing found.";
+  $("limit").textContent = count ? `Within the limit: a distance of ${found.limit.words}.` : "";
   $("matches").replaceChildren(...found.matches.map(card));
   trouble(found.left_out || "");
 });
@@ -169,6 +170,8 @@ function card(match, index) {
   };
   picture(match.id, line("…", "picture"), match.person || `match ${index + 1}`);
   line(`${index + 1} · ${match.distance.toFixed(4)}${match.person ? ` · ${match.person}` : ""}`);
+  line(match.within ? "within the limit" : "beyond the limit", match.within ? "within" : "beyond");
+  item.dataset.within = match.within;
   if (match.camera) line(`camera ${match.camera}`);
   if (match.time) line(local(match.time));
   if (match.seconds !== null) line(`at ${position(match.seconds)}, frame ${match.frame}`);

@@ -15,8 +15,9 @@ from reid.matching import Matcher
 from ..gallery import Box, Confirmation, GalleryStore, Where
 from ..gallery.filters import where_from_values
 from ..gallery.indexing import content_hash, cropped
+from ..gallery.limits import limit_in
 from ..gallery.pictures import picture_of
-from ..gallery.results import to_json
+from ..gallery.results import limit_to_json, to_json
 from ..gallery.times import text_from_seconds
 
 DECODED_AT_ONCE = 2
@@ -33,8 +34,11 @@ Query = Mapping[str, Sequence[str]]
 class GalleryService:
     """Serves one gallery with one matcher, which one thread uses at a time."""
 
-    def __init__(self, gallery: GalleryStore, matcher: Matcher[Any]) -> None:
+    def __init__(
+        self, gallery: GalleryStore, matcher: Matcher[Any], max_distance: float | None = None
+    ) -> None:
         self._gallery, self._matcher = gallery, matcher
+        self._max_distance = max_distance
         self._turn = threading.Lock()
         self._decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
@@ -71,13 +75,17 @@ class GalleryService:
             (matches,) = self._gallery.search(described, k, where)
             said = self._gallery.confirmed()
             left_out = self._gallery.left_out
+            limit = limit_in(self._gallery, self._matcher, self._max_distance)
         name = content_hash(content + repr(box).encode())
         confirmed = {one.id: one.same for one in said if one.query == name}
         return {
             "query": name,
             "seconds": time.perf_counter() - start,
             "left_out": left_out or None,
-            "matches": [{**to_json(one), "confirmed": confirmed.get(one.id)} for one in matches],
+            "limit": limit_to_json(limit),
+            "matches": [
+                {**to_json(one, limit), "confirmed": confirmed.get(one.id)} for one in matches
+            ],
         }
 
     def picture(self, number: str) -> bytes:

@@ -13,22 +13,10 @@ from reid.matching import Matcher, unit_vectors
 from reid.matching.matcher import VECTOR
 from reid.types import FloatArray, Image
 
+from ..gallery.limits import PAIR_LIMIT, VECTOR_LIMIT, pair_limit
+
 Row = Mapping[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]
 """One image's features: named arrays, (1, ...) each."""
-
-VECTOR_LIMIT = 0.65
-"""Distance of unit vectors above which two appearances count as two people.
-
-[inferred] It depends on the model. For MSP-CNN trained on Market-1501 it rarely links two people,
-and misses more than half of the links of one person over two cameras; a higher limit mixed up
-people in the video of tests/benchmarks/bench_watch.py.
-"""
-
-PAIR_LIMIT = -0.7
-"""The same for a network that scores pairs: minus its score.
-
-[inferred] CSN's score (Eq. 7) is p(same) + 0.2 / d: 0.7 where p is 0.5 and d is 1.
-"""
 
 SHORTLIST = 20
 """With more appearances than this, a network that compares pairs compares only the nearest ones by
@@ -67,9 +55,10 @@ class PersonAppearance:
 class AppearanceModel:
     """Computes and compares appearances with ``matcher``.
 
-    ``limit`` is the largest distance of one person's appearances: VECTOR_LIMIT or PAIR_LIMIT by
-    default. One grey image is run at once, which shows the kind of features and warms the model
-    up. Raises ConfigError for a limit with the wrong sign for that kind of distance.
+    ``limit`` is the largest distance of one person's appearances: by default the model's measured
+    one, or VECTOR_LIMIT or PAIR_LIMIT. One grey image is run at once, which shows the kind of
+    features and warms the model up. Raises ConfigError for a limit with the wrong sign for that
+    kind of distance.
     """
 
     def __init__(self, matcher: Matcher[Any], limit: float | None = None) -> None:
@@ -77,8 +66,10 @@ class AppearanceModel:
         (grey,) = matcher.pieces(matcher.describe([np.full((128, 64, 3), 128, np.uint8)]))
         self.compares_pairs = grey.keys() != {VECTOR}
         self._has_shortlist = self.compares_pairs and VECTOR in grey
-        usual = PAIR_LIMIT if self.compares_pairs else VECTOR_LIMIT
-        self.limit = usual if limit is None else limit
+        self.usual = usual = PAIR_LIMIT if self.compares_pairs else VECTOR_LIMIT
+        self.pairs = pair_limit(matcher.manifest.thresholds, usual, limit)
+        """The limit, and where it comes from."""
+        self.limit = self.pairs.distance
         if not 0 < self.limit / usual < math.inf:
             raise ConfigError(
                 f"the largest distance must have the sign of {usual} for this network (a pair's "
@@ -120,15 +111,16 @@ class AppearanceModel:
         nearest = np.minimum.reduceat(nearest, np.cumsum([0, *columns[:-1]]), axis=1)
         return np.asarray(nearest, np.float32)
 
-    def relative(self, distances: FloatArray) -> FloatArray:
+    def relative(self, distances: FloatArray, limit: float | None = None) -> FloatArray:
         """Distances divided by the limit: 0 or more; above 1 is another person.
 
-        For a score s with the limit s0 it is s0 / s.
+        For a score s with the limit s0 it is s0 / s. ``limit`` is another than the model's.
         """
-        if self.limit > 0:
-            return np.asarray(distances / self.limit, np.float32)
+        limit = self.limit if limit is None else limit
+        if limit > 0:
+            return np.asarray(distances / limit, np.float32)
         scores = np.maximum(-distances, 1e-6)
-        return np.asarray(-self.limit / scores, np.float32)
+        return np.asarray(-limit / scores, np.float32)
 
     def relative_distances(
         self, first: Sequence[PersonAppearance], second: Sequence[PersonAppearance]

@@ -1,13 +1,17 @@
 """Events: one JSON object per line, for each person of each frame and each change of a source.
 
     {"event": "person", "camera": "door", "time": 12.4, "frame": 124, "track": 3, "identity": 2,
-     "person": "", "box": [310, 75, 33, 88], "score": 0.91, "distance": 0.62}
+     "box": [310, 75, 33, 88], "score": 0.91, "distance": 0.62,
+     "candidate": {"person": "ann", "distance": 0.58, "margin": 0.21, "looks": 4}}
     {"event": "source", "camera": "yard", "state": "lost", "words": "...", "time": 1735689600.0}
 
 ``time`` of a person is the frame's: seconds into a file, Unix time of a device or stream (a
 source's is always Unix time). ``box`` is left, top, width, height in pixels of the frame.
-``identity`` is null until the track has enough features; ``person`` is its name in the gallery;
-``distance`` is the one it was re-identified with, null for a new person.
+``identity`` is null until the track has enough features; ``distance`` is the one it was
+re-identified with, null for a new person. ``candidate`` is a name of the gallery that several looks
+agree on, null without one: a proposal, which later events may take back. ``margin`` is how much
+farther the second person is, null if there is no other. No event says who somebody is: a name that
+a user has not confirmed is no fact. (Earlier versions had ``person``, the name, empty without one.)
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..cameras.camera import Frame, News
-from .track import Track
+from .track import Candidate, Track
 
 
 class TrackedFrame(NamedTuple):
@@ -59,11 +63,18 @@ def person_event(frame: Frame, track: Track) -> dict[str, Any]:
         "frame": frame.number,
         "track": track.number,
         "identity": None if identity is None else identity.number,
-        "person": "" if identity is None else identity.person,
         "box": [left, top, right - left, bottom - top],
         "score": round(track.score, 3),
         "distance": None if track.distance is None else round(track.distance, 4),
+        "candidate": _candidate(track.candidate),
     }
+
+
+def _candidate(found: Candidate | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    margin = None if found.margin is None else round(found.margin, 4)
+    return {**found._asdict(), "distance": round(found.distance, 4), "margin": margin}
 
 
 class EventWriter:

@@ -79,7 +79,8 @@ def drawn(seen: TrackedFrame) -> Image:
 def _label(track: Track) -> str:
     if track.identity is None:
         return "?"
-    return f"{track.identity.number} {track.identity.person}".strip()
+    name = f" {track.candidate.person}?" if track.candidate is not None else ""
+    return f"{track.identity.number}{name}"
 
 
 def _colour(track: Track) -> tuple[int, int, int]:

@@ -109,6 +109,7 @@ class CameraTracker:
         found |= self._by_appearance(plan, appearances, found)
         found |= self._by_overlap(plan, found)
         for track in self.tracks:
+            track.look = None
             box = found.get(track.number)
             if box is None:
                 track.missed = True
@@ -171,6 +172,7 @@ class CameraTracker:
         if appearance is None:
             return
         track.described_s = plan.time_s
+        track.look = None if plan.crowded[box] else appearance
         relative_distances = (
             self._model.relative_distances([track.appearance], [appearance])[0, 0]
             if plan.crowded[box]

@@ -13,17 +13,20 @@ import numpy as np
 
 from reid.errors import DataError
 from reid.matching import Matcher
+from reid.model_file.thresholds import Limit
 from reid.printing import printable
 from reid.types import FloatArray, Image
 
 from ..cameras.camera import Counts, Frame
 from ..cameras.cameras import Cameras
 from ..gallery import GalleryStore
+from ..gallery.limits import gallery_limit
 from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
 from .appearance import AppearanceModel, PersonAppearance
 from .events import Sink, TrackedFrame
 from .identities import Identities
+from .naming import USUAL_NAMING, Namer, NamingSettings
 from .tracker import USUAL, CameraTracker, TrackSettings
 
 LATENCIES_KEPT = 100_000
@@ -33,8 +36,10 @@ LATENCIES_KEPT = 100_000
 class Watcher:
     """Tracks people through rounds of frames, over all cameras.
 
-    ``limit`` is the largest distance of one person (default: see ``AppearanceModel``); people
-    under ``min_height`` pixels are ignored.
+    ``limit`` is the largest distance of one person. By default it is the model's measured one, for
+    pairs to follow people, for a search of ``gallery`` to name them (see ``gallery.limits``).
+    ``limits`` says which are used, and where they come from. People under ``min_height`` pixels are
+    ignored.
     """
 
     def __init__(
@@ -45,12 +50,20 @@ class Watcher:
         settings: TrackSettings = USUAL,
         limit: float | None = None,
         gallery: GalleryStore | None = None,
+        naming: NamingSettings = USUAL_NAMING,
         min_height: int = MIN_HEIGHT,
     ) -> None:
         self.described = 0
         self._detector, self._settings, self._min_height = detector, settings, min_height
         self._model = AppearanceModel(matcher, limit)
-        self.identities = Identities(self._model, gallery)
+        self.identities = Identities(self._model)
+        self.limits: dict[str, Limit] = {"people are followed up to": self._model.pairs}
+        self._namer: Namer | None = None
+        if gallery is not None:
+            measured = matcher.manifest.thresholds
+            names = gallery_limit(measured, self._model.usual, len(gallery), limit)
+            self.limits["people are named up to"] = names
+            self._namer = Namer(self._model, gallery, names.distance, naming)
         self.trackers: dict[str, CameraTracker] = {}
 
     def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
@@ -73,6 +86,8 @@ class Watcher:
             height, width = frame.image.shape[:2]
             tracks = tracker.update(plan, known, width, height)
             self.identities.name(tracks)
+            if self._namer is not None:
+                self._namer.name(tracks)
             seen.append(TrackedFrame(frame, tracks))
         return seen
 

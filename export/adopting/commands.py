@@ -13,7 +13,7 @@ from reid.progress import say
 
 
 @click.command("import-onnx")
-@click.argument("model", type=options.FILE, metavar="MODEL.onnx")
+@click.argument("model", type=options.FILE, metavar="MODEL")
 @click.option("--out", type=options.FOLDER, required=True, help="The folder to write.")
 @click.option(
     "--mean",
@@ -62,11 +62,12 @@ def import_onnx(
     output: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Take in MODEL.onnx, a re-identification network of another program.
+    """Take in MODEL, a re-identification network of another program.
 
-    Writes a copy with its manifest and golden crops into the folder. Every other command then takes
-    it like a file of `reid export`. What the graph takes and gives is found by running it on
-    synthetic people; a warning says where a setting looks wrong. Needs no PyTorch.
+    MODEL is an ONNX file, or the .xml of an OpenVINO model with its .bin beside it. Writes a copy
+    with its manifest and golden crops into the folder. Every other command then takes it like a
+    file of `reid export`. What the graph takes and gives is found by running it on synthetic
+    people; a warning says where a setting looks wrong. Needs no PyTorch.
     """
     from .writing import adopt
 

@@ -32,8 +32,8 @@ _FLOAT16 = 10
 _QUANTISED = (b"QuantizeLinear", b"QLinearConv", b"QLinearMatMul", b"ConvInteger", b"MatMulInteger")
 """Operators of graphs whose products are of 8-bit integers."""
 
-_ARITHMETIC = ("Sub", "Add", "Mul", "Div")
-_LEAVES_VALUES = ("Cast", "Identity", "Transpose")
+ARITHMETIC = ("Sub", "Add", "Mul", "Div")
+LEAVES_VALUES = ("Cast", "Identity", "Transpose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ def _first(nodes: Sequence[Any], name: bytes) -> tuple[str, ...]:
     for _ in nodes:
         takers = [node for node in nodes if name in node.input]
         operator = takers[0].op_type.decode("ascii", "replace") if len(takers) == 1 else ""
-        if operator not in (*_ARITHMETIC, *_LEAVES_VALUES) or not takers[0].output:
+        if operator not in (*ARITHMETIC, *LEAVES_VALUES) or not takers[0].output:
             break
-        if operator in _ARITHMETIC:
+        if operator in ARITHMETIC:
             found.append(operator)
         name = takers[0].output[0]
     return tuple(found)

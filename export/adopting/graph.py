@@ -1,25 +1,29 @@
-"""The graph of an ONNX file of another program: what it takes and gives, found by running it."""
+"""The graph of a file of another program: what it takes and gives, found by running it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reid.errors import ModelFileError, nearest
+from reid.runtime.graph_check import first_line
 from reid.runtime.onnx_runner import ORT_ERRORS, open_session
 from reid.types import FloatArray
+
+from .content import Content, content_of
 
 SMALLEST_DIM, LARGEST_DIM = 2, 65536
 """Sizes that an embedding can have."""
 
+NOTHING = Content(0, "fp32", ())
 _FLOAT = "tensor(float)"
 _UNIT_ERROR = 1e-3
 """How far lengths of unit vectors may be from 1, in the arithmetic of FP16 too."""
-_BATCH_ERROR = 0.01
+BATCH_ERROR = 0.01
 """The most that a vector may change with its batch, as a share of its length."""
 
 
@@ -28,21 +32,32 @@ class ForeignGraph:
     """An open graph that takes one image: (batch, 3, height, width) float32."""
 
     path: Path
-    session: Any
+    compute: Callable[[FloatArray], dict[str, FloatArray]]
+    """All outputs for images (n, 3, H, W). Raises ModelFileError."""
     input_name: str
     batch: int | None
     """The batch size that the graph states; None if it is free."""
     size: tuple[int | None, int | None]
     """Height and width, each None if it is free."""
+    metadata: frozenset[str] = frozenset()
+    """The keys of the texts in the file."""
+    content: Content = NOTHING
+    free: Callable[[FloatArray], ForeignGraph] | None = None
+    """The same graph for any batch, if it gives these images the same answers; or else itself."""
+    save: Callable[[Path], None] | None = None
+    """Writes a graph that was changed; None: it is its file."""
 
     def run(self, images: FloatArray) -> dict[str, FloatArray]:
         """All outputs for images (n, 3, H, W). Raises ModelFileError."""
-        names = [value.name for value in self.session.get_outputs()]
-        try:
-            arrays = self.session.run(names, {self.input_name: images})
-        except ORT_ERRORS as error:
-            raise ModelFileError(f"{self.path} cannot be run on images: {_line(error)}") from error
-        return dict(zip(names, arrays, strict=True))
+        return self.compute(images)
+
+
+class Array(NamedTuple):
+    """An input as a file states it; a size that is no integer is free."""
+
+    name: str
+    sizes: list[Any]
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +74,47 @@ class Embedding:
     """What looks wrong, as lines."""
 
 
-def open_graph(path: Path) -> ForeignGraph:
+def open_onnx(path: Path) -> ForeignGraph:
     """Open an ONNX file. Raises ModelFileError for one that does not take one image."""
     session = open_session(path, "cpu", 0)
-    inputs = session.get_inputs()
-    found = ", ".join(f"{one.name} {_shape(one)} {one.type}" for one in inputs) or "none"
+    inputs = [Array(one.name, [*one.shape], one.type) for one in session.get_inputs()]
+    names = [value.name for value in session.get_outputs()]
+
+    def compute(images: FloatArray) -> dict[str, FloatArray]:
+        try:
+            arrays = session.run(names, {inputs[0].name: images})
+        except ORT_ERRORS as error:
+            raise ModelFileError(f"{path} cannot be run on images: {first_line(error)}") from error
+        return dict(zip(names, arrays, strict=True))
+
+    graph = graph_of(path, inputs, _FLOAT, compute)
+    keys = frozenset(session.get_modelmeta().custom_metadata_map)
+    return replace(graph, metadata=keys, content=content_of(path, graph.input_name))
+
+
+def graph_of(
+    path: Path,
+    inputs: Sequence[Array],
+    float_kind: str,
+    compute: Callable[[FloatArray], dict[str, FloatArray]],
+) -> ForeignGraph:
+    """The graph, from its inputs; ``float_kind`` is what its backend calls float32.
+
+    Raises ModelFileError for one that does not take one image.
+    """
+    found = ", ".join(f"{one.name} {_shape(one)} {one.kind}" for one in inputs) or "none"
     expected = f"{path}: expected one input, float32 images (N, 3, height, width); found {found}"
     if len(inputs) != 1:
         raise ModelFileError(expected)
     (image,) = inputs
-    sizes = [size if isinstance(size, int) else None for size in image.shape]
-    if image.type != _FLOAT:
+    sizes = [size if isinstance(size, int) else None for size in image.sizes]
+    if image.kind != float_kind:
         raise ModelFileError(f"{expected}; export it with float32 inputs")
     if len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3:
         raise ModelFileError(f"{expected}; export it with the channels before height and width")
     if len(sizes) != 4 or sizes[1] not in (3, None) or 0 in sizes:
         raise ModelFileError(expected)
-    return ForeignGraph(path, session, image.name, sizes[0], (sizes[2], sizes[3]))
+    return ForeignGraph(path, compute, image.name, sizes[0], (sizes[2], sizes[3]))
 
 
 def embedding_of(graph: ForeignGraph, images: FloatArray, wanted: str = "") -> Embedding:
@@ -96,7 +135,7 @@ def embedding_of(graph: ForeignGraph, images: FloatArray, wanted: str = "") -> E
     lengths = np.linalg.norm(vectors, axis=1)
     doubts = []
     change = np.linalg.norm(vectors[: len(single[name])] - single[name], axis=1) / lengths[0]
-    if change.max() > _BATCH_ERROR:
+    if change.max() > BATCH_ERROR:
         doubts.append(
             f"a vector changes by {change.max():.0%} with the other images of its batch; export "
             "the network in evaluation mode"
@@ -183,9 +222,5 @@ def _refuse_probabilities(graph: ForeignGraph, name: str, vectors: FloatArray) -
         )
 
 
-def _shape(value: Any) -> str:
-    return f"({', '.join(map(str, value.shape))})"
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _shape(array: Array) -> str:
+    return f"({', '.join(map(str, array.sizes))})"

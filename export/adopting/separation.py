@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
-from reid.data.synthetic.people import random_appearance
-from reid.data.synthetic.scene import make_cameras, photograph
+from reid.data.synthetic.crops import CAMERAS, PEOPLE
 from reid.matching.distances import euclidean_tiles
 from reid.matching.vectors import unit_vectors
-from reid.types import FloatArray, Image
-
-PEOPLE, CAMERAS = 8, 3
+from reid.types import FloatArray
 
 LOWEST = 0.65
 """Networks with the right settings reach 0.75 and more, chance is 0.5: see
 ``separation``. OSNet x0.25 has 0.80, and 0.43 to 0.48 with mean or std of another range."""
-
-
-@cache
-def synthetic_people(seed: int = 3) -> tuple[Image, ...]:
-    """Each of ``PEOPLE`` in each of ``CAMERAS``, person by person: (H, W, 3) uint8 BGR."""
-    cameras = make_cameras(CAMERAS, np.random.default_rng(seed))
-    return tuple(
-        photograph(
-            camera,
-            random_appearance(np.random.default_rng((seed, person))),
-            np.random.default_rng((seed, person, number)),
-        )
-        for person in range(PEOPLE)
-        for number, camera in enumerate(cameras)
-    )
 
 
 def separation(vectors: FloatArray) -> float:

@@ -1,8 +1,9 @@
-"""``reid.adopt``: an ONNX file of another program becomes a model file of this toolkit."""
+"""``reid.adopt``: a file of another program becomes a model file of this toolkit."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import shutil
@@ -14,25 +15,32 @@ from typing import Any
 
 from reid import __version__
 from reid.data.golden_crops import golden_crops
+from reid.data.synthetic.crops import synthetic_people
 from reid.errors import ModelFileError, OutputError, few_of, output_errors
-from reid.files import sha256_of_file, staging_folder
+from reid.files import staging_folder
 from reid.matching.golden import FILE as GOLDEN_FILE
 from reid.matching.golden import FOLDER as GOLDEN_FOLDER
 from reid.matching.golden import golden_of, save_golden
 from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path, write_manifest
+from reid.model_file.parts import IR_SUFFIX, IR_WEIGHTS_SUFFIX, parts_of, sha256_of_model
 from reid.model_file.preprocess import Preprocess
 from reid.packages import named_packages
 from reid.progress import Reporter, reporting
 from reid.runtime import Runner, open_runner
 
-from .content import Content, content_of
-from .graph import Embedding, ForeignGraph, embedding_of, open_graph
-from .separation import LOWEST, separation, synthetic_people
+from .content import Content
+from .graph import Embedding, ForeignGraph, embedding_of, open_onnx
+from .separation import LOWEST, separation
 from .settings import PRESETS, Given, Size, Wanted, chosen_preprocess
 
 STAGE = "embed"
 PROBED = 3
 """Images to find the outputs with: a batch that no export is likely to be fixed to."""
+
+FREED = (
+    "batch: the file's is fixed; the copy takes any, and gives the same answers for several images "
+    "at once"
+)
 
 CLASSES = {
     1000: "ImageNet's classes",
@@ -85,18 +93,19 @@ def adopt(
     output: str = "",
     progress: bool | Reporter = False,
 ) -> AdoptedModel:
-    """Make an ONNX file of another program one that every command takes; needs no PyTorch.
+    """Make an ONNX file or OpenVINO IR of another program one that every command takes.
 
-    The file is copied into the folder ``out`` with a manifest and golden crops. ``mean`` and
-    ``std`` are ``imagenet`` (the default), ``caffe``, ``none`` (the graph normalises by itself) or
-    three numbers, for pixels of 0-255 or of 0-1; ``channels`` is ``RGB`` (the default, but not for
-    ``caffe``) or ``BGR``. ``crop`` is the network's input, height and width, where the graph leaves
-    it free; ``resize`` the size before a centre crop. ``output`` names the embedding if the graph
-    has several outputs that can be it. The rest is found by running the file.
+    It needs no PyTorch. The file, of an IR the ``.xml`` and its ``.bin``, is copied into the folder
+    ``out`` with a manifest and golden crops. ``mean`` and ``std`` are ``imagenet`` (the default),
+    ``caffe``, ``none`` (the graph normalises by itself) or three numbers, for pixels of 0-255 or of
+    0-1; ``channels`` is ``RGB`` (the default, but not for ``caffe``) or ``BGR``. ``crop`` is the
+    network's input, height and width, where the graph leaves it free; ``resize`` the size before a
+    centre crop. ``output`` names the embedding if the graph has several outputs that can be it. The
+    rest is found by running the file.
 
-    Raises ModelFileError for a file that is not ONNX, takes anything but images or gives no
-    vectors, ConfigError for settings that cannot be, OutputError for a folder with other files,
-    MissingPackageError without ONNX Runtime.
+    Raises ModelFileError for a file that is neither, an IR without its ``.bin``, or one that takes
+    anything but images or gives no vectors, ConfigError for settings that cannot be, OutputError
+    for a folder with other files, MissingPackageError without ONNX Runtime, or OpenVINO for an IR.
 
     >>> adopted = reid.adopt("osnet.onnx", "models/osnet", mean="imagenet")  # doctest: +SKIP
     >>> reid.load(adopted.path).embed("people/")                             # doctest: +SKIP
@@ -104,22 +113,24 @@ def adopt(
     source, folder = Path(model), Path(out)
     wanted = Wanted(mean, std, channels, resize, crop, interpolation)
     if not source.is_file():
-        raise ModelFileError(f"{source}: no such file; expected an .onnx file")
+        raise ModelFileError(f"{source}: no such file; expected an .onnx or an OpenVINO .xml file")
     name = re.sub(r"[^\w.-]", "_", source.stem, flags=re.ASCII).strip(".") or "model"
-    target = folder / f"{name}.onnx"
+    is_ir = source.suffix.lower() == IR_SUFFIX
+    target = folder / f"{name}{IR_SUFFIX if is_ir else '.onnx'}"
     _require_free(folder, target)
     with reporting(progress) as reporter, named_packages():
-        graph = open_graph(source)
+        graph = _opened_ir(source) if is_ir else open_onnx(source)
         _refuse_own(graph)
-        content = content_of(source, graph.input_name)
-        _ask_about_normalisation(graph, content, wanted)
+        _ask_about_normalisation(graph, wanted)
         preprocess, notes, doubts = chosen_preprocess(wanted, graph.size)
-        found = embedding_of(graph, preprocess.batch(golden_crops(PROBED)), output)
-        manifest = _manifest(name, source, graph, content, preprocess, found)
-        notes = [*_found(manifest, found), *notes]
-        doubts += [*found.doubts, *_doubts(found, content, preprocess)]
+        probe = preprocess.batch(golden_crops(PROBED))
+        graph = graph.free(probe) if graph.free else graph
+        found = embedding_of(graph, probe, output)
+        manifest = _manifest(name, source, graph, preprocess, found)
+        notes = [*_found(manifest, found), *([FREED] if graph.save else []), *notes]
+        doubts += [*found.doubts, *_doubts(found, graph.content, preprocess)]
         with staging_folder(target) as staging:
-            share, more = _stage(source, staging / target.name, manifest)
+            manifest, share, more = _stage(graph, staging / target.name, manifest)
             _move(staging, folder)
         warnings = (*doubts, *more)
         for line in notes:
@@ -130,9 +141,18 @@ def adopt(
     return AdoptedModel(target, manifest, golden, tuple(notes), warnings, share)
 
 
+def _opened_ir(path: Path) -> ForeignGraph:
+    """As ``open_ir``, whose module is imported here because only an IR needs OpenVINO."""
+    graph: ForeignGraph = importlib.import_module("reid.export.adopting.ir").open_ir(path)
+    return graph
+
+
 def _require_free(folder: Path, target: Path) -> None:
     """Raise OutputError for a folder that holds anything but an earlier import of this file."""
+    weights = target.with_suffix(IR_WEIGHTS_SUFFIX).name
     own = {target.name, manifest_path(target).name, GOLDEN_FOLDER}
+    if target.suffix == IR_SUFFIX:
+        own.add(weights)
     with output_errors(folder):
         names = os.listdir(folder) if folder.exists() else []
     others = sorted(name for name in names if name not in own and not name.startswith("."))
@@ -145,18 +165,18 @@ def _require_free(folder: Path, target: Path) -> None:
 
 def _refuse_own(graph: ForeignGraph) -> None:
     """Raise ModelFileError for a file that has its manifest inside."""
-    if METADATA_KEY in graph.session.get_modelmeta().custom_metadata_map:
+    if METADATA_KEY in graph.metadata:
         raise ModelFileError(
             f"{graph.path} was exported by this toolkit, with its manifest inside; use it as it is"
         )
 
 
-def _ask_about_normalisation(graph: ForeignGraph, content: Content, wanted: Wanted) -> None:
+def _ask_about_normalisation(graph: ForeignGraph, wanted: Wanted) -> None:
     """Raise ModelFileError where the graph seems to normalise and the user says nothing of it."""
-    if content.first and not (wanted.mean or wanted.std):
+    if graph.content.first and not (wanted.mean or wanted.std):
         raise ModelFileError(
-            f"{graph.path} begins with {', '.join(content.first)}: it seems to normalise its input "
-            "by itself; say --mean none if it does, or --mean imagenet if images are to be "
+            f"{graph.path} begins with {', '.join(graph.content.first)}: it seems to normalise its "
+            "input by itself; say --mean none if it does, or --mean imagenet if images are to be "
             "normalised before it too"
         )
 
@@ -165,11 +185,10 @@ def _manifest(
     name: str,
     source: Path,
     graph: ForeignGraph,
-    content: Content,
     preprocess: Preprocess,
     found: Embedding,
 ) -> Manifest:
-    sha256 = sha256_of_file(source)
+    sha256 = sha256_of_model(source)
     return Manifest(
         network=name,
         stage=STAGE,
@@ -179,8 +198,8 @@ def _manifest(
         output_meaning=found.name if found.others else "embedding",
         output_dim=found.dim,
         normalised=found.normalised,
-        precision=content.precision,
-        opset=content.opset,
+        precision=graph.content.precision,
+        opset=graph.content.opset,
         static_batch=found.static_batch,
         source_sha256=sha256,
         checkpoint_sha256=sha256,
@@ -225,26 +244,32 @@ def _doubts(found: Embedding, content: Content, preprocess: Preprocess) -> list[
     return lines
 
 
-def _stage(source: Path, model: Path, manifest: Manifest) -> tuple[float, list[str]]:
+def _stage(
+    graph: ForeignGraph, model: Path, manifest: Manifest
+) -> tuple[Manifest, float, list[str]]:
     """Write the model, its manifest and golden crops; its separation, and what looks wrong.
 
     The copy is opened and run: a file that keeps its weights in another one is refused here.
     """
-    shutil.copyfile(source, model)
-    write_manifest(model, manifest)
+    if graph.save:
+        graph.save(model)
+    else:
+        for part in parts_of(graph.path):
+            shutil.copyfile(part, model.with_suffix(part.suffix.lower()))
+    manifest = write_manifest(model, manifest)
     try:
         runner = open_runner(model, "cpu")
     except ModelFileError as error:
         raise ModelFileError(
-            f"{source} does not run without files beside it; export it as one file, with its "
+            f"{graph.path} does not run without files beside it; export it as one file, with its "
             f"weights inside ({error})"
         ) from error
     with closing(runner):
         save_golden(golden_of(runner, golden_crops()), model.parent / GOLDEN_FOLDER)
         share = _separation(runner, manifest.preprocess)
         if share >= LOWEST:
-            return share, []
-        return share, [_mend(runner, share)]
+            return manifest, share, []
+        return manifest, share, [_mend(runner, share)]
 
 
 def _separation(runner: Runner, preprocess: Preprocess) -> float:

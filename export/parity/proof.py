@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from reid.model_file.manifest import Manifest, manifest_path, write_manifest
 from reid.model_file.opening import ModelFile
-from reid.runtime import Runner, open_runners
+from reid.runtime import OPENVINO_SUFFIXES, Runner, open_runners
+from reid.runtime.places import openvino_place
 
 from .comparison import judged, record, require
 from .report import Hashes, ParityReport, Report
@@ -72,8 +73,15 @@ class Proof(Generic[AnyReport]):
 
 
 def opened(stack: ExitStack, model: Path | ModelFile, device: str) -> dict[str, Runner]:
-    """The graphs of a model, that of the named file first; closed with ``stack``."""
-    runners = open_runners(model, device)
+    """The graphs of a model, that of the named file first; closed with ``stack``.
+
+    One backend computes all of a proof. A reference that OpenVINO cannot open, as a checkpoint,
+    runs on the CPU.
+    """
+    file = ModelFile.at(model)
+    if openvino_place(device) and file.suffix not in OPENVINO_SUFFIXES:
+        device = "cpu"
+    runners = open_runners(file, device, steady=True)
     for runner in runners.values():
         stack.enter_context(runner)
     return runners

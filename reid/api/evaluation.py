@@ -122,7 +122,8 @@ class Comparison:
     def write_picture(self, path: Path, *, worst_first: bool = False) -> None:
         """The first model's ranked lists as a PNG. Raises OutputError, DataError."""
         first = self.evaluations[0]
-        write_ranked_list(path, first.split, first.ranking(_LISTS_SHOWN), worst_first=worst_first)
+        ranking, limit = first.ranking(_LISTS_SHOWN), first.report.limit
+        write_ranked_list(path, first.split, ranking, worst_first=worst_first, limit=limit)
 
     def write_report(
         self, folder: Path, found: Mapping[str, Any], *, worst_first: bool = False
@@ -227,7 +228,8 @@ class EvaluationResult:
         try:
             kept = min(_LISTS_SHOWN, evaluation.kept.indices.shape[1])
             split = evaluation.split
-            picture = ranked_list_picture(split.query, split.gallery, evaluation.ranking(kept))
+            ranking = evaluation.ranking(kept)
+            picture = ranked_list_picture(split.query, split.gallery, ranking, limit=report.limit)
         except DataError as error:  # no answerable query, or the images were removed
             return html + figure_words(str(error))
         media_type, data = smallest(picture)

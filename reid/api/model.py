@@ -15,9 +15,11 @@ from reid.api.arrays import ImageList, Images
 from reid.api.evaluation import EvaluationResult, Settings, evaluate_matcher
 from reid.api.features import Features
 from reid.api.results import ExportedFiles, RankedImages, nearest_k
+from reid.api.thresholds import ThresholdResult, measured_on_data
 from reid.closing import Closeable
 from reid.data.readers.division import AskedSplit
 from reid.errors import ClosedError, InputError, ModelFileError
+from reid.evaluation.thresholds import LARGEST_FPR
 from reid.matching import Matcher, open_matcher
 from reid.matching.describing import refuse_not_finite
 from reid.matching.files import refuse_other_model
@@ -39,13 +41,14 @@ def load(
     batch_size: int | None = None,
     graph: str = "",
 ) -> Model:
-    """Open a run folder, a ``.pt`` checkpoint, an ``.onnx`` or an ``.engine`` as a ``Model``.
+    """Open a run folder, a ``.pt``, ``.onnx``, ``.xml`` or ``.engine`` file as a ``Model``.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` is the number of CPU threads, 0 for
-    the backend's choice; ``batch_size`` images go through the network at once (default 64, or 128
-    for a network that compares pairs; with an engine for larger batches its largest, up to 256);
-    ``graph`` chooses among the embedding graphs of a run that
-    has several (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
+    ``device`` is ``auto``, ``cpu``, ``cuda``, or for an ``.onnx`` or ``.xml`` an OpenVINO device:
+    ``openvino`` (the CPU), ``openvino:GPU``, ``openvino:CPU:bf16``; ``threads`` is the number of
+    CPU threads, 0 for the backend's choice; ``batch_size`` images go through the network at once
+    (default 64, or 128 for a network that compares pairs; with an engine for larger batches its
+    largest, up to 256); ``graph`` chooses among the embedding graphs of a run that has several
+    (SiSNet's: ``cascade``, ``embed``, ``second``). An exported file loads no torch.
 
     Raises ModelFileError for a path that is not a model, a file that scores two images at once,
     or an unknown device or graph, ManifestError, CheckpointError, InputError for a number out of
@@ -250,6 +253,43 @@ class Model(Closeable):
         for line in result.report.warnings:
             warnings.warn(line, stacklevel=2)
         return result
+
+    def threshold(
+        self,
+        dataset: str,
+        root: str | os.PathLike[str],
+        *,
+        fpr: float | None = None,
+        test_identities: int | None = None,
+        split_seed: int | None = None,
+        allow_trained_on: bool = False,
+        progress: bool | Reporter = False,
+    ) -> ThresholdResult:
+        """Measure which distance means the same person, on a dataset's test people.
+
+        The result has the distances at false positive rates of 1e-2 to 1e-5 (and ``fpr``), the
+        true positive rates over two cameras, and how often a stranger's search finds somebody in
+        galleries of several sizes. ``result.keep()`` writes them into the model's manifest.
+        Arguments as for ``evaluate``.
+
+        Raises DataError, with the number needed, for too few people to show ``fpr`` or any rate,
+        InputError for a rate out of range, and what ``evaluate`` raises.
+
+        >>> result = model.threshold("synthetic", root=crowd)
+        >>> result.thresholds.rates[0].distance > 0
+        True
+        """
+        matcher = self._opened()
+        if fpr is not None and not 0 < fpr <= LARGEST_FPR:
+            raise InputError(f"fpr is a rate above 0, at most {LARGEST_FPR}; found {fpr}")
+        settings = Settings(
+            dataset,
+            Path(root),
+            asked=AskedSplit(test_identities, split_seed),
+            allow_trained_on=allow_trained_on,
+        )
+        with reporting(progress) as reporter, named_packages():
+            return measured_on_data(matcher, self._file, settings, fpr, reporter)
 
     def export(
         self,

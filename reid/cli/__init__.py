@@ -70,6 +70,9 @@ COMMANDS: Mapping[str, Entry] = {
     "parity": Entry(
         "reid.export.commands:parity", "Check that two model files give the same output."
     ),
+    "threshold": Entry(
+        "reid.deploy.commands.threshold:threshold", "Measure which distance is the same person."
+    ),
     "index": Entry("reid.deploy.commands.index:index", "Add images to a gallery."),
     "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
     "gallery": Entry("reid.deploy.commands.gallery:gallery", "Check a gallery's files for damage."),

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
 @options.group
-@options.device
+@options.device_and_precision
 @options.threads
 @options.as_json
 def describe(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Evaluate also if test images were trained on; the results then say how many.",
 )
-@options.device
+@options.device_and_precision
 @options.threads
 @click.option(
     "--batch",

@@ -12,8 +12,22 @@ import click
 if TYPE_CHECKING:
     from reid.data.readers.division import OwnImages
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES, OPENVINO = ("auto", "cpu", "cuda"), "openvino"
 """As in ``reid.types``, which is not imported for ``--help`` because it imports NumPy."""
+
+
+def _known_device(context: click.Context, option: click.Parameter, device: str) -> str:
+    """One of DEVICES, or an OpenVINO device: the code that opens it knows which there are."""
+    if device in DEVICES or device.partition(":")[0] == OPENVINO:
+        return device
+    from reid.errors import nearest
+
+    names = (*DEVICES, OPENVINO)
+    raise click.BadParameter(
+        f"expected one of {', '.join(names)}, or {OPENVINO}:NAME with the name of an OpenVINO "
+        f"device, such as {OPENVINO}:GPU; found {device!r}{nearest(device, names)}"
+    )
+
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -60,11 +74,36 @@ def shortlist(default: int | None, *, multiple: bool = False) -> Decorator:
 
 device = click.option(
     "--device",
-    type=click.Choice(DEVICES),
+    callback=_known_device,
     default="auto",
     show_default=True,
-    help="Where the network runs.",
+    metavar=f"[{'|'.join((*DEVICES, OPENVINO))}[:NAME]]",
+    help="Where the network runs. openvino takes .onnx and .xml files; openvino:GPU is an iGPU.",
 )
+_precision = click.option(
+    "--precision",
+    type=click.Choice(["bf16"]),
+    help="Compute an .onnx or .xml with OpenVINO in bfloat16, if that gives the answers of FP32 on "
+    "synthetic people; without it FP32 stays FP32.",
+)
+
+
+def device_and_precision(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device`` and ``--precision``, which the command gets as one ``device``."""
+
+    @functools.wraps(command)
+    def with_device(*, device: str, precision: str | None, **others: Any) -> Any:
+        if precision and device in ("cpu", "cuda"):
+            raise click.UsageError(
+                f"--precision {precision} is OpenVINO's: use --device {OPENVINO}, found {device}"
+            )
+        if precision and not device.endswith(f":{precision}"):
+            device = f"{OPENVINO if device == 'auto' else device}:{precision}"
+        return command(device=device, **others)
+
+    return device(_precision(with_device))
+
+
 threads = click.option(
     "--threads",
     type=COUNT,

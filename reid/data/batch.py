@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,11 +47,14 @@ def normalised(images: Tensor, preprocess: Preprocess) -> Tensor:
         images = images.flip(-1)
     planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     # Tensors, not numbers: by a number CUDA multiplies with the reciprocal.
-    mean, std = (
-        torch.tensor(each, dtype=torch.float32, device=images.device).view(3, 1, 1)
-        for each in (preprocess.mean, preprocess.std)
-    )
+    mean, std = (_per_channel(each, images.device) for each in (preprocess.mean, preprocess.std))
     return planes.sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=8)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1) float32, copied once: a GPU's queue has to end before such a copy does."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
 
 
 def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:

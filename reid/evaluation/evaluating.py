@@ -33,6 +33,7 @@ from reid.matching import Matcher, open_matcher
 from reid.matching.describing import Described, describe_split, refuse_empty
 from reid.matching.distances import Distances
 from reid.matching.labels import labels_from_records
+from reid.matching.lower_precision import say_lower_precision
 from reid.model_file.opening import ModelFile
 from reid.progress import SILENT, Advance, Reporter, ignore
 from reid.types import (
@@ -130,12 +131,17 @@ def evaluate(
         if seconds > ANNOUNCED_S:
             count = reporter.begin("comparing", num_pairs)
         distances = matcher.tiles(query, gallery, count, best, reporter.say)
+    thresholds = None if rerank else matcher.manifest.thresholds
+    limit = thresholds.for_gallery(len(split.gallery)) if thresholds else None
     start = time.perf_counter()
     labels = labels_from_records(split.query), labels_from_records(split.gallery)
     found = measure(distances, *labels, split.protocol, keep=keep)
     report = dataclasses.replace(
         _report(found, split, model_name or matcher.backend),
         reranking=rerank.words() if rerank else "",
+        unit_vectors=rerank is None and isinstance(query, np.ndarray),
+        limit=limit.distance if limit else None,
+        limit_words=limit.words if limit else "",
         describe_s=described.seconds,
         num_compared=num_pairs if seconds else 0,
         compare_s=time.perf_counter() - start if seconds else 0.0,
@@ -202,6 +208,7 @@ def evaluate_models(
     sha256 = {str(file): ModelFile(file).sha256 for file in features if file.is_file()}
     for model, graph in itertools.product(models, graphs or ("",)):
         with closing(open_matcher(model, device, threads, batch_size, graph)) as matcher:
+            say_lower_precision(device, matcher.backend, reporter.say)
             hashes = {**_hashes(model), **sha256}
             _refuse_pairs(matcher, split, rerank)
             for best in shortlists:

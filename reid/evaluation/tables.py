@@ -188,6 +188,12 @@ def camera_tables(report: EvalReport) -> str:
     ).rstrip()
 
 
+COSINE_WORDS = (
+    "distances are Euclidean, of vectors of length 1: cosine = 1 - distance^2 / 2, so that both "
+    "rank alike and all figures hold for either"
+)
+
+
 def _verification(reports: Sequence[EvalReport]) -> list[str]:
     """TPR of each model at fixed FPRs, and the distance for it; empty if not measured."""
     measured = [report for report in reports if report.tpr]
@@ -200,8 +206,16 @@ def _verification(reports: Sequence[EvalReport]) -> list[str]:
     if limits:
         cells.append(["distance at FPR", *head])
         cells += [[one.name, *map(distance, one.distance_at.values())] for one in limits]
+    cosines = [report for report in limits if report.unit_vectors]
+    if cosines:
+        cells.append(["cosine at FPR", *head])
+        cells += [[one.name, *map(distance, one.cosine_at.values())] for one in cosines]
     too_few = any(None in report.tpr.values() for report in measured)
-    return [*aligned(cells), *(["-: too few pairs to measure"] if too_few else [])]
+    return [
+        *aligned(cells),
+        *(["-: too few pairs to measure"] if too_few else []),
+        *([COSINE_WORDS] if cosines else []),
+    ]
 
 
 def accepted(share: float | None) -> str:

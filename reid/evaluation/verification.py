@@ -65,6 +65,12 @@ class Verification:
         found = self._last_bin(fpr)
         return float(self.limits[found - 1]) if found else None
 
+    def rates_at(self, distance: float) -> tuple[float, float]:
+        """(FPR, TPR) of the pairs up to a distance, to a bin's width."""
+        accepted = int(np.searchsorted(self.limits, np.float32(distance), side="right"))
+        fpr, tpr = self.roc()
+        return float(fpr[accepted]), float(tpr[accepted])
+
     def _last_bin(self, fpr: float) -> int | None:
         """The number of bins that are accepted at ``fpr``; None as for ``tpr_at``."""
         if not self.positives.sum() or self.negatives.sum() * fpr < 1:

@@ -104,27 +104,22 @@ def cross_correlation_loss(
             torch.cat([pair_same, pair_same]),
         )
     search = Search(patch, rows, sigma_eps, outside_rows)
-    negative = torch.zeros_like(pair_same) if positives_only else ~pair_same
+    if positives_only:  # a GPU is waited for here once, which is quicker than the negatives
+        pair_first, pair_second = pair_first[pair_same], pair_second[pair_same]
+        pair_same = torch.ones_like(pair_first, dtype=torch.bool)
+
+    def keep(score: Tensor, same: Tensor) -> Tensor:
+        pattern = (score > 0) & (score <= negative_threshold)
+        return torch.where(same, score >= positive_threshold, pattern)
+
     with torch.autocast(pool1.device.type, enabled=False):
         maps = pool1 if pool1.dtype == torch.float64 else pool1.float()
-        pulled, num_pulled = _kept_mean(
-            maps,
-            pair_first[pair_same],
-            pair_second[pair_same],
-            lambda score: score >= positive_threshold,
-            search,
-            chunk_pairs,
+        means, numbers = _kept_means(
+            maps, pair_first, pair_second, pair_same, keep, search, chunk_pairs
         )
-        pushed, _ = _kept_mean(
-            maps,
-            pair_first[negative],
-            pair_second[negative],
-            lambda score: (score > 0) & (score <= negative_threshold),
-            search,
-            chunk_pairs,
-        )
+        pushed, pulled = means.unbind()
         # mean(1 - R) over the kept scores is 1 - mean(R), but 0 instead of 1 if none is kept.
-        return (num_pulled > 0).to(pulled.dtype) - pulled + pushed
+        return (numbers[1] > 0).to(pulled.dtype) - pulled + pushed
 
 
 def pairs_at_a_time(maps: Tensor, search: Search) -> int:
@@ -153,25 +148,34 @@ def pairs_that_fit(shape: Sequence[int], search: Search, free_elements: int) -> 
     return max(1, min(fitting, _MOST_ELEMENTS // largest))
 
 
-def _kept_mean(
+Keep = Callable[[Tensor, Tensor], Tensor]
+"""Scores (M, H, W) and whether their pairs are positive, (M, 1, 1) -> which scores count."""
+
+
+def _kept_means(
     maps: Tensor,
     first: Tensor,
     second: Tensor,
-    keep: Callable[[Tensor], Tensor],
+    same: Tensor,
+    keep: Keep,
     search: Search,
     chunk_pairs: int,
 ) -> tuple[Tensor, Tensor]:
-    """The mean score over the locations chosen by ``keep`` (0 if none), and their number."""
-    mean, number = _KeptMean.apply(  # type: ignore[no-untyped-call]
-        maps, first, second, keep, search, chunk_pairs
+    """The mean score over the locations chosen by ``keep`` (0 if none), and their number.
+
+    Both are (2,): of the negative pairs, then of the positive ones. A GPU is never waited for: that
+    is why both kinds go through the same operations.
+    """
+    means, numbers = _KeptMeans.apply(  # type: ignore[no-untyped-call]
+        maps, first, second, same, keep, search, chunk_pairs
     )
-    return mean, number
+    return means, numbers
 
 
-class _KeptMean(torch.autograd.Function):
+class _KeptMeans(torch.autograd.Function):
     """Scores the pairs chunk by chunk, each with its gradient while the patches exist.
 
-    So backward only scales the gradient, and no chunk's intermediates are kept.
+    So backward only scales the gradients, and no chunk's intermediates are kept.
     """
 
     @staticmethod
@@ -180,37 +184,50 @@ class _KeptMean(torch.autograd.Function):
         maps: Tensor,
         first: Tensor,
         second: Tensor,
-        keep: Callable[[Tensor], Tensor],
+        same: Tensor,
+        keep: Keep,
         search: Search,
         chunk_pairs: int,
     ) -> tuple[Tensor, Tensor]:
-        total = maps.new_zeros((), dtype=torch.float64)
-        number = torch.zeros((), dtype=torch.int64, device=maps.device)
-        gradient = torch.zeros_like(maps, memory_format=torch.contiguous_format)
-        most = min(chunk_pairs, first.numel()) * maps.shape[1]
+        num_images, channels = maps.shape[:2]
+        totals = maps.new_zeros(2, dtype=torch.float64)
+        numbers = torch.zeros(2, dtype=torch.int64, device=maps.device)
+        gradients = maps.new_zeros(
+            2 * num_images if ctx.needs_input_grad[0] else 0, *maps.shape[1:]
+        )
+        most = min(chunk_pairs, first.numel()) * channels
         work_a, work_b = (
             patch_workspace(maps, most, search, 0),
             patch_workspace(maps, most, search, 1),
         )
         for start in range(0, first.numel(), chunk_pairs):
             a, b = first[start : start + chunk_pairs], second[start : start + chunk_pairs]
+            kind = same[start : start + chunk_pairs].long()
             patches_a = patches_of(maps[a], search, 0, work_a)
             patches_b = patches_of(maps[b], search, 1, work_b)
             best = best_match(patches_a, patches_b, search.rows)
-            kept = keep(best.score) & (patches_a.deviation > 0)
-            total += torch.where(kept, best.score, 0).sum(dtype=torch.float64)
-            number += kept.sum()
+            positive = same[start : start + chunk_pairs].repeat_interleave(channels)[:, None, None]
+            kept = keep(best.score, positive) & (patches_a.deviation > 0)
+            scores = torch.where(kept, best.score, 0).view(len(a), -1)
+            totals.index_add_(0, kind, scores.sum(1, dtype=torch.float64))
+            numbers.index_add_(0, kind, kept.view(len(a), -1).sum(1))
             if ctx.needs_input_grad[0]:
                 grad_a, grad_b = score_gradients(patches_a, patches_b, best, kept, search)
-                gradient.index_add_(0, a, grad_a.view_as(maps[a]))
-                gradient.index_add_(0, b, grad_b.view_as(maps[b]))
-        scale = 1.0 / number.clamp(min=1).double()
-        ctx.save_for_backward(gradient.mul_(scale))
-        ctx.mark_non_differentiable(number)
-        return (total * scale).to(maps.dtype), number
+                for images, gradient in ((a, grad_a), (b, grad_b)):
+                    rows = gradient.view(-1, *maps.shape[1:])
+                    gradients.index_add_(0, images + num_images * kind, rows)
+        scale = 1.0 / numbers.clamp(min=1).double()
+        if ctx.needs_input_grad[0]:
+            of_each = scale.to(maps.dtype).view(2, 1, 1, 1, 1)
+            gradients = gradients.view(2, *maps.shape).mul_(of_each)
+        ctx.save_for_backward(gradients)
+        ctx.mark_non_differentiable(numbers)
+        return (totals * scale).to(maps.dtype), numbers
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return grad_outputs[0] * gradient, None, None, None, None, None
+        (gradients,) = ctx.saved_tensors
+        negative, positive = grad_outputs[0].unbind()
+        gradient = negative * gradients[0] + positive * gradients[1]
+        return gradient, None, None, None, None, None, None

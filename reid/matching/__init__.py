@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reid.errors import ModelFileError
+from reid.errors import ModelFileError, ReidError
 from reid.matching.descriptions import STORED, PairDescriptions
+from reid.matching.lower_precision import prove_lower_precision
 from reid.matching.matcher import (
     DescriptionT,
     Matcher,
@@ -68,4 +69,9 @@ def open_matcher(
             f"{path} scores two images at once so it cannot rank a gallery; "
             " name the 'describe' or 'compare' file of the same export"
         )
+    try:
+        prove_lower_precision(runner, path, device, threads)
+    except ReidError:
+        runner.close()
+        raise
     return VectorMatcher(runner, batch_size)

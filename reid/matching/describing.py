@@ -20,6 +20,7 @@ from reid.errors import DataError, ModelFileError, few_of
 from reid.matching import Matcher, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.matching.labels import labels_from_records
+from reid.matching.lower_precision import say_lower_precision
 from reid.progress import SILENT, Advance, Reporter
 from reid.types import Image, ImageRecord, Split
 
@@ -117,6 +118,7 @@ def describe_to_file(
     """
     _refuse_none(records, f"the {side}")
     with closing(open_matcher(model, device, threads, batch_size, graph, stored=stored)) as matcher:
+        say_lower_precision(device, matcher.backend, reporter.say)
         progress = reporter.begin("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)

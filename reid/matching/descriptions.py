@@ -11,11 +11,11 @@ from math import prod
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from reid.errors import output_errors
+from reid.model_file.half import widen
 from reid.types import BoolArray, FloatArray, IntArray
 
 MEMORY_BYTES = 1 << 29
@@ -265,9 +265,8 @@ def _single(array: Stored) -> FloatArray:
 
 
 def _copy(array: Stored, out: Stored) -> None:
-    """Convert the values; OpenCV converts float16 to float32 much faster than NumPy."""
+    """Convert the values."""
     if array.dtype == out.dtype or array.dtype != np.float16 or not array.size:
         out[...] = array
         return
-    bits = np.ascontiguousarray(array).view(np.int16).reshape(len(array), -1)
-    cv2.convertFp16(bits, out.reshape(bits.shape))
+    widen(array, out)

@@ -30,12 +30,15 @@ DescriptionT = TypeVar("DescriptionT")
 class Matcher(Protocol[DescriptionT]):
     """One embedding per image for MSP-CNN and SiSNet; stored maps if pairs are compared."""
 
-    backend: str
-    """The backend, for reports."""
     manifest: Manifest
     """The manifest of the graph that describes images."""
     identity: Mapping[str, str]
     """The model's identity, which must be equal for two descriptions to be comparable."""
+
+    @property
+    def backend(self) -> str:
+        """The backend that computes now, for reports."""
+        ...
 
     def describe(self, images: Iterable[Image], progress: Advance | None = None) -> DescriptionT:
         """Descriptions of images (H, W, 3) uint8 BGR, in order."""

@@ -51,7 +51,6 @@ class PairMatcher:
         half: bool = True,
     ) -> None:
         batch_size = chosen_batch(batch_size, DESCRIBE_BATCH, describe.manifest)
-        self.backend = describe.backend
         self.manifest = describe.manifest
         self.identity: Mapping[str, str] = {
             **identity_of(describe.manifest),
@@ -60,6 +59,11 @@ class PairMatcher:
         self.batch_size = batch_size
         self.num_compared = max(batch_size, COMPARE_BATCH) if compare.cuts_batches else batch_size
         self._describe, self._compare, self._half = describe, compare, half
+
+    @property
+    def backend(self) -> str:
+        """The backend that describes now, for reports."""
+        return self._describe.backend
 
     def describe(
         self, images: Iterable[Image], progress: Advance | None = None

@@ -27,11 +27,15 @@ class VectorMatcher:
 
     def __init__(self, runner: Runner, batch_size: int | None = None) -> None:
         batch_size = chosen_batch(batch_size, DESCRIBE_BATCH, runner.manifest)
-        self.backend = runner.backend
         self.identity = identity_of(runner.manifest)
         self._runner = runner
         self.manifest = self._manifest = runner.manifest
         self._batch_size = batch_size
+
+    @property
+    def backend(self) -> str:
+        """The backend that computes now, for reports."""
+        return self._runner.backend
 
     def describe(self, images: Iterable[Image], progress: Advance | None = None) -> FloatArray:
         """(N, D) float32 unit vectors of N images, (H, W, 3) uint8 BGR of any size.

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from reid.errors import ConfigError, ManifestError
-from reid.files import sha256_of_file, write_text
+from reid.files import write_text
+from reid.model_file.parts import sha256_of_model
 from reid.model_file.preprocess import Preprocess
 from reid.model_file.quantisation import Quantisation, quantisation_from_json
+from reid.model_file.thresholds import Thresholds, thresholds_from_json
 from reid.printing import printable
 from reid.types import ArraySpec
 
@@ -80,8 +82,9 @@ class Manifest:
     training. ``output_meaning`` and ``normalised`` describe the vector; ``precision`` is the
     graph's arithmetic (fp32, fp16, int8). ``source_sha256`` is the hash of the file it was made
     from, ``checkpoint_sha256`` that of the original checkpoint (of a network of another program:
-    of the file that was imported), and ``file_sha256`` that of the described file itself, each
-    empty if unknown. ``static_batch`` is the batch size that the graph is fixed to; 0: any.
+    of the file that was imported), and ``file_sha256`` that of the described file itself (of an
+    OpenVINO ``.xml``: of it and its ``.bin``), each empty if unknown. ``static_batch`` is the batch size
+    that the graph is fixed to; 0: any.
     """
 
     network: str
@@ -112,6 +115,8 @@ class Manifest:
     """The report of the last parity run; empty if not checked."""
     quantisation: Quantisation | None = None
     """How an INT8 file was made; None for other files, and for INT8 of another program."""
+    thresholds: Thresholds | None = None
+    """The distances that mean the same person; None if they were not measured."""
 
     @property
     def model_sha256(self) -> str:
@@ -135,7 +140,8 @@ class Manifest:
         vector = len(inputs) == len(outputs) == len(outputs[0].shape) == 1
         batched = all(array.batched for array in (*inputs, *outputs))
         if not (vector and batched) or inputs[0].shape != self.preprocess.input_shape:
-            return dataclasses.replace(self, stage=graph, inputs=inputs, outputs=outputs)
+            own = dataclasses.replace(self, stage=graph, inputs=inputs, outputs=outputs)
+            return own._with_own_thresholds()
         return dataclasses.replace(
             self,
             stage=graph,
@@ -144,7 +150,13 @@ class Manifest:
             output_dim=outputs[0].shape[0],
             inputs=(),
             outputs=(),
-        )
+        )._with_own_thresholds()
+
+    def _with_own_thresholds(self) -> Manifest:
+        """Without thresholds that were measured with another graph of the network."""
+        if self.thresholds is None or self.thresholds.graph == self.stage:
+            return self
+        return dataclasses.replace(self, thresholds=None)
 
     def to_json(self) -> str:
         """Stable, indented JSON."""
@@ -185,6 +197,8 @@ class Manifest:
             body["engine"] = _engine_info(engine) if engine else None
             quantisation = body.pop("quantisation", None)
             body["quantisation"] = quantisation_from_json(quantisation) if quantisation else None
+            measured = body.pop("thresholds", None)
+            body["thresholds"] = thresholds_from_json(measured) if measured else None
             manifest = _typed(Manifest(**body))
             _require_names(manifest)
             if manifest.output_dim < 1 or manifest.static_batch < 0:
@@ -253,7 +267,7 @@ def manifest_path(model_path: Path) -> Path:
 
 def write_manifest(model_path: Path, manifest: Manifest) -> Manifest:
     """Write the manifest beside ``model_path``, with the file's hash; return that manifest."""
-    stamped = dataclasses.replace(manifest, file_sha256=sha256_of_file(model_path))
+    stamped = dataclasses.replace(manifest, file_sha256=sha256_of_model(model_path))
     write_text(manifest_path(model_path), stamped.to_json())
     return stamped
 
@@ -262,7 +276,7 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
     """Read the manifest beside a model file.
 
     Raises ManifestError if it is missing or invalid, or, with ``check_hash``, if it describes
-    another file.
+    another file, ModelFileError for an OpenVINO ``.xml`` without its ``.bin``.
     """
     path = manifest_path(model_path)
     try:
@@ -275,7 +289,7 @@ def read_manifest(model_path: Path, check_hash: bool = True) -> Manifest:
     manifest = Manifest.from_json(text, str(path))
     if check_hash and manifest.file_sha256:
         try:
-            found = sha256_of_file(model_path)
+            found = sha256_of_model(model_path)
         except OSError as error:
             raise ManifestError(
                 f"{path} describes {model_path.name}, which cannot be read ({error.strerror}); "

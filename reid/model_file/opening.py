@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reid.errors import ModelFileError
-from reid.files import sha256_of_file
+from reid.errors import ManifestError, ModelFileError
 from reid.model_file.manifest import Manifest, manifest_path, read_manifest
+from reid.model_file.parts import IR_SUFFIX, sha256_of_model
+from reid.model_file.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +22,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 """The checkpoint in a run folder."""
 
 CHECKPOINT_SUFFIX = ".pt"
-SUFFIXES = (CHECKPOINT_SUFFIX, ".onnx", ".engine", ".plan")
+SUFFIXES = (CHECKPOINT_SUFFIX, ".onnx", IR_SUFFIX, ".engine", ".plan")
 """Suffixes of model files that can be opened and run."""
 
 _CHECKPOINTS = "reid.training.checkpoint"
@@ -55,7 +56,8 @@ class ModelFile:
         if not file.is_file():
             what = f"no {CHECKPOINT_NAME} in the folder" if path.is_dir() else "no such file"
             raise ModelFileError(
-                f"{path}: {what}; expected a run folder, a .pt checkpoint, an .onnx or an .engine"
+                f"{path}: {what}; expected a run folder, or a file "
+                f"that ends in {', '.join(SUFFIXES)}"
             )
         return cls(file)
 
@@ -64,7 +66,7 @@ class ModelFile:
 
     @property
     def suffix(self) -> str:
-        """``.pt``, ``.onnx``, ``.engine`` or ``.plan``, in lower case."""
+        """``.pt``, ``.onnx``, ``.xml``, ``.engine`` or ``.plan``, in lower case."""
         return self.path.suffix.lower()
 
     @property
@@ -74,8 +76,8 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of the file."""
-        return sha256_of_file(self.path)
+        """The SHA-256 of the file, as ``sha256_of_model``."""
+        return sha256_of_model(self.path)
 
     def identified(self, manifest: Manifest) -> Manifest:
         """This file's manifest, with the file's hash if no hash says which model it is.
@@ -97,7 +99,7 @@ class ModelFile:
         for stage, wanted in PARTNERS.items():
             name = self.path.name.replace(f".{stage}.", f".{wanted}.")
             if name not in found and self.path.with_name(name).is_file():
-                found[name] = sha256_of_file(self.path.with_name(name))
+                found[name] = sha256_of_model(self.path.with_name(name))
         return found
 
     @cached_property
@@ -117,9 +119,25 @@ class ModelFile:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint's contents, on the CPU. Raises CheckpointError."""
+        """The checkpoint's contents, on the CPU. Raises CheckpointError.
+
+        Thresholds are in the manifest beside it alone: they are measured after it is written.
+        """
         checkpoint: Checkpoint = importlib.import_module(_CHECKPOINTS).load_checkpoint(self.path)
-        return checkpoint
+        thresholds = self._thresholds_beside
+        if thresholds is None:
+            return checkpoint
+        manifest = dataclasses.replace(checkpoint.manifest, thresholds=thresholds)
+        return dataclasses.replace(checkpoint, manifest=manifest)
+
+    @property
+    def _thresholds_beside(self) -> Thresholds | None:
+        """None if there are none for this file: a process may have been killed between two
+        renames, and training writes the manifest anew."""
+        try:
+            return self.manifest.thresholds if self.unchecked_manifest.thresholds else None
+        except ManifestError:
+            return None
 
     def network(self) -> nn.Module:
         """A checkpoint's network in evaluation mode, on the CPU; each call builds a new one.

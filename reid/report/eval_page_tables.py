@@ -67,18 +67,31 @@ def published(measured: EvalReport, asked: Mapping[str, Any] | None) -> list[Par
 def verification(reports: Sequence[EvalReport]) -> list[Part]:
     """Share of positive pairs accepted at a false positive rate, and the distance for it."""
     rows = [
-        (one.name, f"{rate:g}", accepted(share), distance(one.distance_at.get(rate)))
+        (
+            one.name,
+            f"{rate:g}",
+            accepted(share),
+            distance(one.distance_at.get(rate)),
+            distance(one.cosine_at.get(rate)),
+        )
         for one in reports
         for rate, share in one.tpr.items()
     ]
     if not rows:
         return []
-    head = ("model", "false positive rate", "true positive rate, %", "distance at most")
+    head = ("model", "false positive rate", "true positive rate, %", "distance at most", "cosine")
     note = (
         "Pairs up to that distance (minus the score, for a network that compares pairs) are "
-        "accepted as the same person; -: too few pairs to measure."
+        "accepted as the same person; -: too few pairs to measure. For vectors of length 1 the "
+        "cosine is 1 - distance^2 / 2: both rank alike."
     )
-    return [("Verification: the same person or not", [table(head, rows), paragraph(note, "note")])]
+    limits = [
+        f"{one.name}: matches are marked as beyond the limit if farther than {one.limit_words}."
+        for one in reports
+        if one.limit is not None
+    ]
+    notes = [paragraph(line, "note") for line in (note, *limits)]
+    return [("Verification: the same person or not", [table(head, rows), *notes])]
 
 
 def camera_pairs(reports: Sequence[EvalReport]) -> list[Part]:

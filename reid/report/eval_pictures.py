@@ -75,17 +75,19 @@ def _charts(evaluations: Sequence[Evaluation]) -> list[Picture]:
 
 
 def _ranked(evaluation: Evaluation, worst_first: bool) -> Picture:
-    split = evaluation.split
+    split, report = evaluation.split, evaluation.report
+    beyond = "" if report.limit is None else f" Beyond: farther than {report.limit_words}."
     return Picture(
         "ranked.png",
         "Query images and their nearest gallery images",
-        f"Ranked by {evaluation.report.name}; images that the protocol skips are left out.",
+        f"Ranked by {report.name}; images that the protocol skips are left out.{beyond}",
         ranked_list_picture(
             split.query,
             split.gallery,
             evaluation.ranking(10),
             num_queries=RANKED_ROWS,
             worst_first=worst_first,
+            limit=report.limit,
         ),
     )
 

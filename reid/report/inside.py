@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from reid.data import read_image
+from reid.errors import ConfigError
 from reid.evaluation.evaluating import Evaluation
 from reid.model_file.opening import ModelFile
 from reid.model_file.preprocess import Preprocess
@@ -57,8 +58,12 @@ def inside_pictures(network: str, runs: Sequence[OpenedRun], rows: Sequence[int]
 
 
 def what_is_shown(network: str) -> str:
-    """What ``inside_pictures`` can draw, as text; empty for nothing."""
-    return " and ".join(look.what for look in network_named(network).looks)
+    """What ``inside_pictures`` can draw, as text; empty for nothing, as of another program's."""
+    try:
+        looks = network_named(network).looks
+    except ConfigError:
+        return ""
+    return " and ".join(look.what for look in looks)
 
 
 def _trio(run: OpenedRun, rows: Sequence[int]) -> Trio | None:

@@ -42,6 +42,7 @@ def write_ranked_list(
     num_queries: int = 6,
     k: int = 10,
     worst_first: bool = False,
+    limit: float | None = None,
 ) -> None:
     """Draw a split's ranking into a PNG file; see ``ranked_list_picture``."""
     picture = ranked_list_picture(
@@ -51,6 +52,7 @@ def write_ranked_list(
         num_queries=num_queries,
         k=k,
         worst_first=worst_first,
+        limit=limit,
     )
     save_png(picture, png)
 
@@ -64,13 +66,15 @@ def ranked_list_picture(
     k: int = 10,
     worst_first: bool = False,
     title: str = "",
+    limit: float | None = None,
 ) -> Image:
     """Queries at the left, the nearest gallery images beside them, correct matches framed green.
 
     ``ranking`` is from ``rank_distances`` on the same query and gallery; ``k`` is at most its
-    width. Rows are spread evenly over the answerable queries or, with ``worst_first``, begin
-    with the most confident mistakes. Returns (H, W, 3) uint8 BGR. Raises DataError if no query
-    is answerable or an image cannot be read, and ValueError for a ranking of other queries.
+    width. A match farther than ``limit`` is marked as beyond it. Rows are spread evenly over the
+    answerable queries or, with ``worst_first``, begin with the most confident mistakes. Returns
+    (H, W, 3) uint8 BGR. Raises DataError if no query is answerable or an image cannot be read, and
+    ValueError for a ranking of other queries.
     """
     k = min(k, ranking.indices.shape[1])
     chosen = queries_to_show(query, gallery, ranking, num_queries, worst_first)
@@ -84,7 +88,8 @@ def ranked_list_picture(
     for rank in range(k):
         centred(canvas, f"{rank + 1}", _column(rank), top - 12, INK)
     for i, q in enumerate(chosen):
-        _draw_row(canvas, top + i * (row_height + GAP), query[q], gallery, ranking, q, k)
+        place = top + i * (row_height + GAP)
+        _draw_row(canvas, place, query[q], gallery, ranking, q, k, limit)
     return canvas
 
 
@@ -106,11 +111,18 @@ def draw_query(canvas: Image, top: int, query: ImageRecord) -> Image:
 
 
 def draw_match(
-    canvas: Image, left: int, top: int, record: ImageRecord, distance: float, correct: bool
+    canvas: Image,
+    left: int,
+    top: int,
+    record: ImageRecord,
+    distance: float,
+    correct: bool,
+    limit: float | None = None,
 ) -> Image:
     """A gallery image, its distance and whether it matches; returns its part of the canvas."""
     filled = framed(canvas, left, top, read_image(record.path), RIGHT if correct else WRONG)
-    captioned(canvas, left, top, closeness(distance), f"camera {record.camera_id}")
+    mark = " beyond" if limit is not None and distance > limit else ""
+    captioned(canvas, left, top, f"{closeness(distance)}{mark}", f"camera {record.camera_id}")
     return filled
 
 
@@ -127,6 +139,7 @@ def _draw_row(
     ranking: Ranking,
     q: int,
     k: int,
+    limit: float | None,
 ) -> None:
     draw_query(canvas, top, query)
     for rank in range(k):
@@ -134,4 +147,4 @@ def _draw_row(
         if index < 0:
             break
         distance, correct = float(ranking.distances[q, rank]), bool(ranking.correct[q, rank])
-        draw_match(canvas, _column(rank), top, gallery[index], distance, correct)
+        draw_match(canvas, _column(rank), top, gallery[index], distance, correct, limit)

@@ -83,6 +83,9 @@ def _draw_distances(axis: Any, evaluation: Evaluation) -> None:
         shares = 100 * counts / max(total, 1)
         axis.stairs(shares, edges, color=colour, fill=True, alpha=0.35)
         axis.stairs(shares, edges, color=colour, linewidth=1.2, label=f"{label}: {total:,} pairs")
+    if evaluation.report.limit is not None:
+        limit = evaluation.report.limit
+        axis.axvline(limit, color="#444444", linestyle=":", label=f"limit: {limit:.4f}")
     compares = evaluation.report.num_compared > 0
     axis.set_xlabel("minus the score" if compares else "distance", color="#444444")
     axis.set_ylabel("share of the pairs, %", color="#444444")

@@ -6,16 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from reid.errors import ModelFileError, nearest
+from reid.errors import ModelFileError
 from reid.model_file.manifest import Manifest
-from reid.types import DEVICES, ArraySpec, FloatArray
-
-
-def check_device(device: str) -> None:
-    """Raise ModelFileError for a device that is not in DEVICES."""
-    if device not in DEVICES:
-        close = nearest(str(device), DEVICES)
-        raise ModelFileError(f"device must be one of {', '.join(DEVICES)}; found {device!r}{close}")
+from reid.types import ArraySpec, FloatArray
 
 
 def checked_inputs(

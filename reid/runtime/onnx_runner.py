@@ -11,21 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from reid.errors import ManifestError, ModelFileError
-from reid.model_file.manifest import METADATA_KEY, Manifest, manifest_path
-from reid.model_file.onnx_seal import SEALED_KEY, damaged, has_intact_seal
+from reid.errors import ModelFileError
+from reid.model_file.manifest import METADATA_KEY, Manifest
+from reid.model_file.onnx_seal import SEALED_KEY, damaged
 from reid.model_file.opening import ModelFile, Openable
 from reid.packages import missing
 from reid.runtime import Runner
+from reid.runtime.graph_check import check_arrays, first_line, has_seal, not_ours
 from reid.runtime.inputs import (
     batch_size,
     batches_of,
-    check_device,
     checked_inputs,
     empty_outputs,
     padded_inputs,
 )
-from reid.types import ArraySpec, FloatArray
+from reid.runtime.places import check_device
+from reid.runtime.tiles import Tiles, compares_one_with_many
+from reid.types import FloatArray
 
 try:
     import onnxruntime
@@ -77,13 +79,18 @@ class OnnxRunner(Runner):
         file = ModelFile.at(file)
         path = file.path
         beside = file.manifest if file.has_manifest_beside else None
-        checked = bool(beside and beside.file_sha256) or _has_intact_seal(path)
+        checked = bool(beside and beside.file_sha256) or has_seal(path)
         self._session: Any = open_session(path, device, threads)
         if not checked:
             _require_no_lost_seal(self._session, path)
         found = beside or _manifest_inside(self._session, path)
         self.manifest: Manifest = file.identified(found)
-        _check_graph(self._session, self.manifest, path)
+        check_arrays(
+            _shapes(self._session.get_inputs()),
+            _shapes(self._session.get_outputs()),
+            self.manifest,
+            path,
+        )
         provider = self._session.get_providers()[0]
         if device == "cuda" and provider != _CUDA:
             raise ModelFileError(
@@ -95,21 +102,29 @@ class OnnxRunner(Runner):
         if self.manifest.static_batch:
             self.backend += f", {self.manifest.static_batch} image(s) at a time"
         self._path = path
+        self._tiles: Tiles | None = None
+        if not self.on_gpu and compares_one_with_many(self.manifest):
+            self._session = open_session(path, device, 1)
+            self._tiles = Tiles(self._run, self.manifest, threads)
+            self.cuts_batches = self.takes_half = True
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Named float32 arrays in, named float32 arrays out, such as {"data": (N, 3, H, W)}.
 
+        A graph that compares one query with many images takes float16 too, on a CPU.
         Raises ModelFileError for a wrong name, type or shape, or after ``close``.
         """
         if self._session is None:
             raise ModelFileError(f"{self._path}: the runner is closed; open the file again")
-        arrays = checked_inputs(inputs, self.manifest)
+        arrays = checked_inputs(inputs, self.manifest, half=self.takes_half)
         count = batch_size(arrays, self.manifest)
         if not count:
             return empty_outputs(self.manifest)
         if size := self.manifest.static_batch:
             parts = batches_of(arrays, self.manifest, size)
             outputs = [np.concatenate(rows) for rows in zip(*map(self._run, parts), strict=True)]
+        elif self._tiles is not None:
+            outputs = self._tiles.run(arrays)
         elif self.on_gpu:
             outputs = self._run(padded_inputs(arrays, self.manifest, SIZES_ON_GPU))
         else:
@@ -125,11 +140,13 @@ class OnnxRunner(Runner):
         try:
             found: list[FloatArray] = self._session.run(names, dict(arrays))
         except ORT_ERRORS as error:
-            raise ModelFileError(f"{self._path}: {_first_line(error)}") from error
+            raise ModelFileError(f"{self._path}: {first_line(error)}") from error
         return found
 
     def close(self) -> None:
         """Release the session; may be called twice."""
+        if self._tiles is not None:
+            self._tiles.close()
         self._session = None
 
 
@@ -144,7 +161,7 @@ def open_session(path: Path, device: str, threads: int) -> Any:
     except ORT_ERRORS as error:
         raise ModelFileError(
             f"{path} is not an ONNX file that ONNX Runtime {onnxruntime.__version__} can open "
-            f"({_first_line(error)}); export the model again"
+            f"({first_line(error)}); export the model again"
         ) from error
 
 
@@ -170,14 +187,6 @@ def _providers(device: str) -> list[Any]:
     return [(_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
 
 
-def _has_intact_seal(path: Path) -> bool:
-    """As ``has_intact_seal``. Raises ModelFileError."""
-    try:
-        return has_intact_seal(path)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 def _require_no_lost_seal(session: Any, path: Path) -> None:
     """Raise ModelFileError for a file that says that it ends with its hash and does not."""
     if SEALED_KEY in _metadata(session, path):
@@ -195,74 +204,9 @@ def _metadata(session: Any, path: Path) -> dict[str, str]:
 def _manifest_inside(session: Any, path: Path) -> Manifest:
     text = _metadata(session, path).get(METADATA_KEY)
     if text is None:
-        raise ManifestError(
-            f"{path} was not exported by this toolkit: no {manifest_path(path).name} beside it "
-            "and no manifest inside it; export it with `reid export`, or take a network of another "
-            "program in with `reid import-onnx`"
-        )
+        raise not_ours(path)
     return Manifest.from_json(text, f"the manifest inside {path}")
 
 
-def _check_graph(session: Any, manifest: Manifest, path: Path) -> None:
-    """Check that the graph has the manifest's arrays; it may have other outputs.
-
-    Raises ManifestError.
-    """
-    inputs, outputs = (
-        {value.name: [*value.shape] for value in values}
-        for values in (session.get_inputs(), session.get_outputs())
-    )
-    takes, gives = manifest.input_arrays, manifest.output_arrays
-    static = manifest.static_batch
-    if (
-        {spec.name for spec in takes} == inputs.keys()
-        and {spec.name for spec in gives} <= outputs.keys()
-        and all(_fits(inputs[spec.name], spec, static) for spec in takes)
-        and all(_may_give(outputs[spec.name], spec) for spec in gives)
-    ):
-        return
-    expected = {
-        spec.name: (spec.batched and not static, [*spec.shape]) for spec in (*takes, *gives)
-    }
-    found = {
-        name: (not isinstance([*shape, 1][0], int), shape[1:])
-        for name, shape in (inputs | outputs).items()
-    }
-    raise ManifestError(
-        f"{path}: the manifest describes {_listed(expected)}, the graph has "
-        f"{_listed(found)}; copy the file and its .json together, or export again"
-    )
-
-
-def _fits(shape: list[Any], spec: ArraySpec, static_batch: int = 0) -> bool:
-    """Whether a graph's array of this shape, with names for free sizes, can be ``spec``'s."""
-    first, sizes = [*shape, 1][0], shape[1:]
-    if not isinstance(first, int):
-        batch_fits = spec.batched
-    else:
-        batch_fits = first == static_batch if spec.batched else True
-    return (
-        batch_fits
-        and len(sizes) == len(spec.shape)
-        and all(
-            size == own or not isinstance(size, int)
-            for size, own in zip(sizes, spec.shape, strict=True)
-        )
-    )
-
-
-def _may_give(shape: list[Any], spec: ArraySpec) -> bool:
-    """The same for an output, whose shape and batch a program may have written down wrongly or not
-    at all: what counts there is what a run gives."""
-    return not shape or _fits(["N" if spec.batched else shape[0], *shape[1:]], spec)
-
-
-def _listed(shapes: Mapping[str, tuple[bool, list[int]]]) -> str:
-    return " and ".join(
-        f"{name} ({', '.join(map(str, ['N' if batched else 1, *dims]))})"
-        for name, (batched, dims) in shapes.items()
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _shapes(values: Any) -> dict[str, list[Any]]:
+    return {value.name: [*value.shape] for value in values}

@@ -16,7 +16,8 @@ from reid.errors import ManifestError, ModelFileError
 from reid.model_file.opening import ModelFile, Openable
 from reid.runtime import Runner
 from reid.runtime.device_memory import Device, open_device
-from reid.runtime.inputs import batch_size, check_device, checked_inputs
+from reid.runtime.inputs import batch_size, checked_inputs
+from reid.runtime.places import check_device
 from reid.runtime.tensorrt_fit import REBUILD, check_architecture, check_version, engine_info
 from reid.runtime.tensorrt_lane import Lane
 from reid.runtime.tensorrt_module import load_tensorrt, version_of

@@ -15,7 +15,8 @@ from reid.errors import ModelFileError
 from reid.model_file.manifest import Manifest
 from reid.runtime import Runner
 from reid.runtime.device_copies import DeviceCopies
-from reid.runtime.inputs import batch_size, check_device, checked_inputs, empty_outputs
+from reid.runtime.inputs import batch_size, checked_inputs, empty_outputs
+from reid.runtime.places import check_device
 from reid.types import FloatArray
 
 LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}

@@ -114,11 +114,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            raise TrainingError(
-                f"process {self.rank + 1} of {self.world_size} stops, because it lost another one. "
-                "The message of the one that failed says why; without any, it was killed, its "
-                f"machine was lost, or it did not answer for {GROUP_TIMEOUT}"
-            ) from error
+            raise TrainingError(_lost(self.rank, self.world_size, error)) from error
 
 
 def is_first_process() -> bool:
@@ -146,10 +142,24 @@ def joined_processes(device: str) -> Iterator[Processes]:
                 f"for process {local_rank + 1} of this machine; start fewer processes"
             )
         torch.cuda.set_device(local_rank)
+    _join(device, world_size)
+    processes = Processes(dist.get_rank(), world_size, local_rank)
+    yield processes
+    with processes._with_others():
+        dist.destroy_process_group()
+
+
+def _join(device: str, world_size: int) -> None:
+    """Meet the other processes. Raises TrainingError where they do not come, or not completely."""
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
-    yield Processes(dist.get_rank(), world_size, local_rank)
-    dist.destroy_process_group()
+    try:
+        dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise TrainingError(
+            f"this process could not join the {world_size} of WORLD_SIZE by {backend}: "
+            f"{_first_line(error)}. Start all of them by one torchrun, whose MASTER_ADDR and "
+            "MASTER_PORT every machine reaches"
+        ) from error
 
 
 class LeavingAfterErrors:
@@ -170,7 +180,21 @@ class LeavingAfterErrors:
             os._exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
 
 
+def _lost(rank: int, world_size: int, error: BaseException) -> str:
+    return (
+        f"process {rank + 1} of {world_size} stops, because it lost another one "
+        f"({_first_line(error)}). The message of the one that failed says why; without any, it was "
+        f"killed, its machine was lost, or it did not answer for {GROUP_TIMEOUT}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def _say_last(error: BaseException) -> None:
+    if isinstance(error, dist.DistError):  # NCCL's come late, at whatever reads from the GPU next
+        error = TrainingError(_lost(dist.get_rank(), dist.get_world_size(), error))
     if isinstance(error, ReidError):
         text = f"reid: error: {' '.join(str(error).split())}\n"
     elif isinstance(error, KeyboardInterrupt):

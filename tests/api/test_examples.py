@@ -21,6 +21,7 @@ MODULES = (
     "reid.api.model",
     "reid.api.results",
     "reid.api.scoring",
+    "reid.api.thresholds",
     "reid.api.training",
     "reid.errors",
     "reid.deploy.api.gallery",
@@ -37,6 +38,7 @@ def names(
     api_run: reid.Run,
     model: reid.Model,
     people: Path,
+    crowd: Path,
     tiny_overrides: tuple[str, ...],
     tmp_path: Path,
 ) -> dict[str, object]:
@@ -46,6 +48,7 @@ def names(
         "np": np,
         "reid": reid,
         "people": people,
+        "crowd": crowd,
         "folder": tmp_path,
         "run": api_run.folder,
         "model": model,

@@ -34,6 +34,9 @@ def test_a_gallery_finds_what_was_added_and_adds_nothing_twice(
         assert found[0].entry.source == str(gallery_images[5])
         assert found[0].distance == pytest.approx(0, abs=1e-2)
         assert [one.distance for one in found] == sorted(one.distance for one in found)
+        assert found.limit is not None
+        assert (found.limit.distance, found.limit.measured) == (0.65, False)
+        assert [found.within(one) for one in found] == [one.distance <= 0.65 for one in found]
         html = found._repr_html_()
     assert html.count("data:image/jpeg;base64,") == 4
     assert "<script" not in html
@@ -109,7 +112,7 @@ def test_a_tracker_tells_boxes_scores_and_distances(model: reid.Model) -> None:
     assert tracker.update([], frame) == []
 
 
-def test_a_gallery_names_the_people_that_a_tracker_follows(
+def test_a_gallery_proposes_names_for_people_that_a_tracker_follows(
     model: reid.Model, tmp_path: Path
 ) -> None:
     frame = np.full((*FRAME, 3), 90, np.uint8)
@@ -117,6 +120,13 @@ def test_a_gallery_names_the_people_that_a_tracker_follows(
     with reid.Gallery.open(tmp_path / "g", model) as gallery:
         gallery.add([frame[60:180, 50:90]], people="ann")
         tracker = reid.Tracker(model, gallery=gallery)
-        for _ in range(5):
-            tracks = tracker.update([[50, 60, 90, 180]], frame)
-    assert [one.person for one in tracks] == ["ann"]
+        names = []
+        for number in range(8):
+            found = tracker.update([[50, 60, 90, 180]], frame, time_s=0.3 * number)
+            names += [one.person for one in found]
+    assert names[0] == ""  # one look is not enough
+    assert names[-1] == "ann"
+    (one,) = found
+    assert one.candidate is not None
+    assert (one.candidate.person, one.candidate.margin) == ("ann", None)
+    assert one.candidate.looks >= 3

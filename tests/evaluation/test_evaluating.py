@@ -73,6 +73,7 @@ class HueMatcher:
     """Keeps the images themselves and compares two at a time, by the hue of their mean."""
 
     backend = "pairs"
+    manifest = Manifest("hues", "describe", Preprocess())
     seconds_per_pair = 0.0
     seconds_per_shortlist = 0.0
     words = ""

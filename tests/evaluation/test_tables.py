@@ -103,6 +103,12 @@ def test_rates_of_pairs_and_their_distances_are_reported_and_where_pairs_are_too
         "run              0.8765  0.5000       -",
     ]
     assert "too few" not in table([report("run", tpr={1e-2: 1.0})])
+    assert "cosine" not in table([report("run", **rates)])
+    *_, head, row, few, words = table([report("run", **rates, unit_vectors=True)]).splitlines()
+    assert head.split() == ["cosine", "at", "FPR", "0.01", "0.001", "0.0001"]
+    assert row.split() == ["run", f"{1 - 0.87654**2 / 2:.4f}", "0.8750", "-"]
+    assert few.startswith("-:")
+    assert "cosine = 1 - distance^2 / 2" in words
 
 
 def test_pairs_of_cameras_are_three_tables() -> None:

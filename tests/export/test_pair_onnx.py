@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from reid.cli import main
 from reid.errors import ConfigError, ModelFileError
+from reid.export.onnx import export_graph, prepared_graphs
 from reid.export.pipeline import export_checkpoint, one_of_each
 from reid.export.precision import prove_precision
 from reid.files import sha256_of_file
 from reid.matching import open_matcher
-from reid.model_file.manifest import read_manifest
+from reid.model_file.manifest import Manifest, read_manifest
+from reid.model_file.preprocess import Preprocess
 from reid.runtime import open_runners
 from reid.runtime.onnx_runner import OnnxRunner
 from reid.training.checkpoint import runners_from_checkpoint
 from reid.types import FloatArray
+from tests.models.csn.test_graphs import lively
 
 Capture = pytest.CaptureFixture[str]
 GRAPHS = ("describe", "compare", "pair")
@@ -124,6 +128,29 @@ def test_the_compare_graph_is_short_and_named_by_its_layers(pair_run: Any) -> No
     whole_maps = [node for node in graph.node if node.op_type == "Transpose"]
     assert len(whole_maps) <= 6
     assert "BatchNormalization" not in {node.op_type for node in graph.node}
+
+
+def test_pools_inside_the_products_are_computed_in_half_and_change_no_score(tmp_path: Path) -> None:
+    manifest = Manifest("csn", "train", Preprocess(80, 40, 80, 40))
+    network = lively(levels=(2, 3))
+    images = torch.randn(5, 3, 80, 40) * torch.linspace(0.2, 4, 5).view(5, 1, 1, 1)
+    describe, compare, _ = prepared_graphs(network, manifest, fp16=False)
+    with torch.inference_mode():
+        arrays = [*describe.module(images)[:-1], torch.eye(5, 256)]  # vectors far from each other
+        sides = [*(array[:1] for array in arrays), *(array[1:] for array in arrays)]
+        expected = compare.module(*sides).numpy()
+    assert expected.std() > 1e-2  # many times the limits below
+    given = {spec.name: side.numpy() for spec, side in zip(compare.inputs, sides, strict=True)}
+    _, half, _ = prepared_graphs(network, manifest, fp16=True)
+    for graph, precision in ((compare, "fp32"), (half, "fp16")):
+        path = tmp_path / f"csn.compare.{precision}.onnx"
+        written = export_graph(graph, manifest, path, fp16=precision == "fp16")
+        assert written.fp32_islands == (("score",) if precision == "fp16" else ())
+        operators = [node.op_type for node in onnx.load(path).graph.node]
+        assert operators.count("MatMul") == 1 + 3 + 2  # level 2 by Winograd's products
+        with OnnxRunner(path, "cpu") as runner:
+            found = runner.run(given)["score"]
+        np.testing.assert_allclose(found, expected, atol=LARGEST_ERROR[precision])
 
 
 def test_pair_is_written_only_where_asked_for(pair_run: Any, tmp_path: Path) -> None:

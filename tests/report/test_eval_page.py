@@ -119,16 +119,20 @@ def test_verification_and_re_ranking_are_on_the_page(tmp_path: Path) -> None:
     tpr = {0.01: 0.876, 0.001: 0.5, 0.0001: None}
     limits = {0.01: 0.91234, 0.001: 0.5, 0.0001: None}
     again = dataclasses.replace(
-        WHOLE, tpr=tpr, distance_at=limits, reranking="k1 3, k2 2, lambda 0.3"
+        WHOLE,
+        tpr=tpr,
+        distance_at=limits,
+        unit_vectors=True,
+        reranking="k1 3, k2 2, lambda 0.3",
     )
     text = page_of(tmp_path, again)
     rows = rows_of(text)
-    head = ["model", "false positive rate", "true positive rate, %", "distance at most"]
+    head = ["model", "false positive rate", "true positive rate, %", "distance at most", "cosine"]
     first = rows.index(head) + 1
     assert rows[first : first + 3] == [
-        ["run & co", "0.01", "87.60", "0.9123"],
-        ["run & co", "0.001", "50.00", "0.5000"],
-        ["run & co", "0.0001", "-", "-"],
+        ["run & co", "0.01", "87.60", "0.9123", "0.5838"],
+        ["run & co", "0.001", "50.00", "0.5000", "0.8750"],
+        ["run & co", "0.0001", "-", "-", "-"],
     ]
     assert again.to_json()["distance_at_fpr"] == {"0.01": 0.91234, "0.001": 0.5, "0.0001": None}
     assert "Re-ranked: k1 3, k2 2, lambda 0.3." in Page(text).words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import reid.evaluation.evaluating
 from reid.cli import main
 from reid.matching import PairMatcher
-from reid.model_file.manifest import Manifest, write_manifest
+from reid.model_file.manifest import Manifest, read_manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
+from reid.model_file.thresholds import PairRate, Thresholds
 from reid.models import NETWORKS
 from reid.models.looks import KINDS
 from reid.report.eval_pictures import NAMES
@@ -152,6 +154,23 @@ def test_of_an_exported_pair_network_one_line_says_that_parts_are_drawn_of_the_r
     assert capsys.readouterr().err.count(why) == 1
     assert files_in(folder) == report_files()
     assert why in page_of(folder).words
+
+
+def test_a_measured_limit_marks_the_matches_of_another_program_s_network(
+    road: Any, road_data: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    model = road.copy_of("fp32", tmp_path)
+    thresholds = Thresholds("own people", "embed", 40, 9_000, 1e-3, (PairRate(1e-3, 1e-3),))
+    foreign = replace(read_manifest(model), network="osnet", thresholds=thresholds)
+    write_manifest(model, foreign)
+    folder = tmp_path / "report"
+    assert main(["eval", str(model), *road_data, "--report", str(folder), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["models"]
+    assert found["limit"] == 1e-3
+    assert "own people" in found["limit_words"]
+    read = page_of(folder)
+    assert read.words.count("own people") == 2  # at the pairs' rates, and under the ranked lists
+    assert "Beyond:" in read.words
 
 
 def test_runs_of_sisnet_stand_side_by_side_with_the_consistency_of_their_maps(

@@ -143,3 +143,18 @@ def test_a_score_is_shown_as_a_score_and_a_distance_as_a_distance() -> None:
         "d 0.000",
         "d 0.500",
     ]
+
+
+def test_matches_beyond_the_limit_are_marked(gallery: list[ImageRecord]) -> None:
+    query = queries_of(gallery, 1)
+    ranking = ranking_of(query, gallery, np.array([[0.1, 0.2, 0.3]], np.float32))
+    plain = ranked_list_picture(query, gallery, ranking)
+    changed = []
+    for limit in (0.05, 0.25, float(ranking.distances[0, 2])):
+        marked = ranked_list_picture(query, gallery, ranking, limit=limit)
+        columns = np.flatnonzero((marked != plain).any(axis=(0, 2)))
+        changed.append([int(columns.min()), int(columns.max())] if len(columns) else [])
+    first, second, none = changed
+    assert none == []  # equal is within
+    assert first[0] < second[0]  # all three, then the last one
+    assert first[1] == second[1]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from reid.errors import ConfigError, DataError
+from reid.errors import ConfigError, DataError, TrainingError
 from reid.training.processes import (
     GROUP_TIMEOUT,
     LeavingAfterErrors,
@@ -90,6 +90,43 @@ def test_a_group_is_ended_after_success_only_and_waits_for_a_limited_time(
     with joined_processes("cpu"):
         pass
     assert calls[2:] == ["ended"]
+
+
+def test_processes_that_do_not_meet_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(TrainingError, match=r"the 2 of WORLD_SIZE.*MASTER_ADDR"):  # noqa: SIM117
+        with joined_processes("cpu"):
+            pass
+
+
+def test_a_group_that_cannot_end_and_a_late_error_of_the_network_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def lost(*_: Any, **__: Any) -> None:
+        raise torch.distributed.DistBackendError("NCCL: remote process exited\nand 40 frames")
+
+    group = "reid.training.processes.dist."
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(group + "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(group + "get_rank", lambda: 1)
+    monkeypatch.setattr(group + "destroy_process_group", lost)
+    with (
+        pytest.raises(TrainingError, match=r"process 2 of 2.*NCCL: remote"),
+        joined_processes("cpu"),
+    ):
+        pass
+    ended: list[int] = []
+    monkeypatch.setattr(group + "is_initialized", lambda: True)
+    monkeypatch.setattr(group + "get_world_size", lambda: 2)
+    monkeypatch.setattr("os._exit", ended.append)
+    with pytest.raises(RuntimeError), LeavingAfterErrors():
+        lost()
+    assert ended == [1]
+    said = capfd.readouterr().err
+    assert said.startswith("reid: error: process 2 of 2")
+    assert said.count("\n") == 1
 
 
 def test_a_process_alone_raises_its_error() -> None:

@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 
 from reid.config.toml import resolve_config
 from reid.data import load_split
-from reid.losses.cross_correlation import _kept_mean, pairs_at_a_time
+from reid.data.batch import normalised
+from reid.losses.batch import Batch
+from reid.losses.cross_correlation import _kept_means, pairs_at_a_time
 from reid.losses.patch_matching import Search
+from reid.training.checkpoint import build_configured_network
 from reid.training.loop import _update
+from reid.training.objectives import active_losses, objective_of
 from reid.training.processes import Processes
 from reid.training.run import TrainingRun, start_run
+from reid.training.solver import solver_of
+from tests.operations import Waits, counted
 
 SEARCH = Search(patch=5, rows=5, sigma_eps=0.01, outside_rows=True)
 
 
-class Operations(TorchDispatchMode):
-    """Counts every operation, by its name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self,
-        operation: Any,
-        types: Sequence[type],
-        arguments: tuple[Any, ...] = (),
-        named: Mapping[str, Any] | None = None,
-    ) -> Any:
-        self.counts[operation.overloadpacket.__name__] += 1
-        return operation(*arguments, **(named or {}))
-
-
-@contextmanager
-def counted() -> Iterator[Counter[str]]:
-    mode = Operations()
-    with mode:
-        yield mode.counts
+@pytest.fixture
+def meta_as_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device computes nothing and takes the path of a GPU; it has no autocast."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
 
 
 @pytest.fixture
@@ -77,6 +64,57 @@ def test_a_step_normalises_the_bytes_of_a_batch_for_a_gpu(run: TrainingRun) -> N
     assert torch.equal(run.on_device(batch).images, batch.images)
 
 
+RECIPES = {"msp_cnn_market1501": (160, 64), "csn_cuhk01": (160, 60), "sisnet_market1501": (64, 32)}
+
+
+@pytest.mark.usefixtures("meta_as_gpu")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_on_a_gpu_never_waits_before_its_losses_are_read(recipe: str) -> None:
+    config = resolve_config(recipe, None, ["run.precision=fp32", "run.channels_last=off"])
+    network = build_configured_network(config, 3).to("meta").train()
+    solver = solver_of(network, config.optimizer)
+    stage = config.stages[-1]
+    objective, _ = objective_of(config.network, config.stages)
+    crops = torch.zeros(6, *RECIPES[recipe], 3, dtype=torch.uint8, device="meta")
+    slots = torch.arange(6, device="meta")
+    batch = Batch(crops, slots, slots, slots[:4], slots[2:], slots[:4] > 1, ("",) * 6)
+    with Waits() as waits:
+        images = normalised(batch.images, config.preprocess)
+        losses = objective(
+            network, batch._replace(images=images), config.losses, active_losses(stage)
+        )
+        total = torch.stack([stage.loss_weights[name] * loss for name, loss in losses.items()])
+        torch.autograd.backward(total.sum())
+        solver.step()
+    assert waits.names == []
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("name", "wait"),
+    [
+        ("nonzero", lambda x: x.nonzero()),
+        ("index", lambda x: x[x > 0]),
+        ("_local_scalar_dense", lambda x: x.sum().item()),
+        ("_to_copy", lambda x: torch.zeros(3).to(x.device)),
+    ],
+)
+def test_an_operation_that_waits_is_found(name: str, wait: Callable[[Tensor], Any]) -> None:
+    with Waits() as waits, suppress(RuntimeError, NotImplementedError):
+        wait(torch.zeros(3, device="meta"))
+    assert name in waits.names
+
+
+def test_the_mean_and_scale_of_pixels_are_copied_to_a_device_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preprocess = resolve_config("msp_cnn_market1501", None, ["preprocess.mean=[1,2,3]"]).preprocess
+    crops = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    expected = normalised(crops, preprocess)
+    monkeypatch.setattr(torch, "tensor", lambda *_, **__: pytest.fail("copied again"))
+    assert torch.equal(normalised(crops, preprocess), expected)
+
+
 def test_the_cross_correlation_loss_starts_as_many_operations_for_many_pairs_as_for_few() -> None:
     """On the meta device, which computes nothing and takes the path of a GPU."""
 
@@ -84,8 +122,10 @@ def test_the_cross_correlation_loss_starts_as_many_operations_for_many_pairs_as_
         maps = torch.zeros(8, 32, 72, 28, device="meta", requires_grad=True)
         pairs = torch.zeros(num_pairs, dtype=torch.int64, device="meta")
         with counted() as counts:
-            mean, _ = _kept_mean(maps, pairs, pairs, lambda score: score > 0, SEARCH, chunk)
-            torch.autograd.backward(mean)
+            means, _ = _kept_means(
+                maps, pairs, pairs, pairs > 0, lambda score, _: score > 0, SEARCH, chunk
+            )
+            torch.autograd.backward(means.sum())
         return counts.total()
 
     assert started(8, 8) == started(96, 96) < 800

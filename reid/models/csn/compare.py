@@ -100,9 +100,13 @@ class FastCompare(nn.Module):
         )
 
     def _query_sides(self, query: CsnDescription) -> list[_QuerySide]:
-        """Each level's layout of the query; the last is kept, as galleries come in pieces."""
+        """Each level's layout of the query; the last is kept, as galleries come in pieces.
+
+        On a GPU it is made anew, in fewer launches than a look at the last one would wait for.
+        """
         given = (*query.maps, *query.parts)
-        if self._last is None or not all(map(_same, self._last[0], given)):
+        on_cpu = query.vector.device.type == "cpu"
+        if self._last is None or not on_cpu or not all(map(_same, self._last[0], given)):
             levels = list(zip(self._correlations(), query.maps, query.parts, strict=True))
             layouts = [functools.partial(one.unfolded, maps[0]) for one, maps, _ in levels]
             layouts += [functools.partial(one.bands, parts[0]) for one, _, parts in levels]

@@ -1,9 +1,13 @@
 """CSN's comparing graphs for export, with any batch size and for all settings.
 
 They give the results of ``FastCompare`` and ``Pair`` (``reid.models.csn.graphs``), whose tiles,
-memory views and transforms are for a CPU and cannot be exported. Here each correlation is one
-matrix product per channel: TensorRT supports that with a dynamic batch, while a grouped
+memory views and transforms are for a CPU and cannot be exported. Here each correlation is one or
+three matrix products per channel: TensorRT supports that with a dynamic batch, while a grouped
 convolution has a constant number of groups, and constant kernels.
+
+One query is compared with all images of a batch, so its half of each product is laid out once, and
+the images' rows are the rows of one product, channel by channel. Where a level is pooled, the
+positions of a pool lie side by side: their maximum is taken before the results are put in order.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid.models.csn.correlation import same_padding
+from reid.models.csn.gallery_correlation import kernel_factors, map_factors
 from reid.models.csn.network import Csn, pair_score
 
 
@@ -34,54 +39,124 @@ class _Correlation(nn.Module):
     columns: Tensor
     rows: Tensor
 
-    def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
+    def __init__(
+        self, size: tuple[int, int], kernel: int, pools: int, even_padding: str, inside: bool
+    ) -> None:
+        """With ``inside`` the first pool is a part of the product."""
         super().__init__()
-        self.size, self.kernel, self.pools = size, kernel, pools
+        self.size, self.kernel, self.inside = size, kernel, inside
+        self.pools = pools - inside
         self.before, self.after = same_padding(kernel, even_padding)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        height, width = size
+        self.out_size = (-(-height // 2), -(-width // 2)) if inside else size
 
     def _pooled(self, answer: Tensor) -> Tensor:
         for _ in range(self.pools):
             answer = self.pool(answer)
         return answer
 
+    def _places(self, length: int) -> Tensor:
+        """(1, length), or with ``inside`` (2, n): the even positions, then the odd ones.
+
+        A last one without a neighbour is used twice, which does not change the maximum.
+        """
+        if not self.inside:
+            return torch.arange(length)[None]
+        places = torch.arange(length + length % 2).clamp(max=length - 1)
+        return torch.stack((places[0::2], places[1::2]))
+
 
 class MapUnderParts(_Correlation):
     """One map (1, C, H, W) with N images' parts (N, S, C, k, k) -> (N, S * C, h, w).
 
-    The map is laid out as (C, k * k, H * W): a column per position with its window, the taps
-    column by column.
+    The map is laid out as (C, k * k, positions): a column per position with its window.
     """
 
     def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
-        super().__init__(size, kernel, pools, even_padding)
+        super().__init__(size, kernel, pools, even_padding, inside=pools > 0)
         tap, padded_height = torch.arange(kernel)[:, None], size[0] + kernel - 1
-        window = (tap + torch.arange(size[0])).flatten()
-        columns = (tap + torch.arange(size[1])).flatten()
-        self.register_buffer("columns", columns, persistent=False)
-        self.register_buffer("rows", (tap * padded_height + window).flatten(), persistent=False)
+        rows = tap[:, None] + tap * padded_height + self._places(size[0]).flatten()
+        columns = tap + self._places(size[1]).flatten()
+        self.register_buffer("columns", columns.flatten(), persistent=False)
+        self.register_buffer("rows", rows.flatten(), persistent=False)
 
     def forward(self, one_map: Tensor, parts: Tensor) -> Tensor:
         stripes, channels = parts.shape[1:3]
         padded = F.pad(one_map[0], (self.before, self.after) * 2)
         shifted = padded.index_select(2, self.columns)
-        shifted = shifted.view(channels, -1, self.kernel, self.size[1]).transpose(1, 2)
+        shifted = shifted.view(channels, padded.shape[1], self.kernel, -1).transpose(1, 2)
         unfolded = shifted.flatten(1, 2).index_select(1, self.rows)
-        kernels = parts.permute(2, 0, 1, 4, 3).reshape(channels, -1, self.kernel**2)
+        kernels = parts.permute(2, 0, 1, 3, 4).reshape(channels, -1, self.kernel**2)
         answer = torch.matmul(kernels, unfolded.view(channels, self.kernel**2, -1))
-        answer = self._pooled(answer.view(channels, -1, *self.size))
+        if self.inside:
+            height, width = self.out_size
+            answer = _larger(answer.view(channels, -1, 2, 2 * height * width))
+            answer = _larger(answer.view(channels, -1, 2, width))
+        answer = self._pooled(answer.view(channels, -1, *self.out_size))
         by_image = answer.view(channels, -1, stripes, *answer.shape[2:])
         return by_image.permute(1, 2, 0, 3, 4).flatten(1, 2)
 
 
+class MapsUnderQuery(_Correlation):
+    """N images' maps (N, C, H, W) with one query's parts (1, S, C, k, k) -> (N, S * C, h, w).
+
+    The parts' rows become band matrices (Toeplitz), multiplied by windows of k whole rows. With a
+    pool inside, the larger of two rows takes three products of half as many rows each, by
+    Winograd's F(2,2) (``reid.models.csn.gallery_correlation``).
+    """
+
+    def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
+        super().__init__(size, kernel, pools, even_padding, inside=pools > 0 and size[0] % 2 == 0)
+        self.lanes = 1 + self.inside
+        self.more = kernel % self.lanes  # a row of zeros makes an odd kernel's rows even
+        self.taps = (kernel + self.more) // self.lanes
+        tap = torch.arange(size[1])[:, None] - self._places(size[1]).flatten() + self.before
+        columns = torch.where((tap >= 0) & (tap < kernel), tap, kernel)  # or the zero after a row
+        rows = torch.arange(self.out_size[0])[:, None] + torch.arange(self.taps)
+        self.register_buffer("columns", columns.flatten(), persistent=False)
+        self.register_buffer("rows", rows.flatten(), persistent=False)
+
+    def forward(self, maps: Tensor, parts: Tensor) -> Tensor:
+        stripes, channels = parts.shape[1:3]
+        (height, width), (high, wide) = self.size, self.out_size
+        bands = F.pad(parts[0], (0, 1, 0, self.more)).index_select(3, self.columns)
+        bands = bands.view(stripes, channels, self.taps, self.lanes, width, self.lanes, wide)
+        bands = bands.permute(3, 1, 2, 4, 5, 0, 6).flatten(4).flatten(2, 3)
+        num = high + self.taps - 1 + self.inside  # rows of the first lane; the second has one less
+        below = self.lanes * num - height - self.before
+        rows = F.pad(maps.transpose(0, 1), (0, 0, self.before, below))
+        rows = rows.view(channels, -1, num, self.lanes, width)
+        products = [
+            torch.matmul(self._windows(factor), kernel)
+            for factor, kernel in zip(
+                map_factors([rows[..., : num - lane, lane, :] for lane in range(self.lanes)]),
+                kernel_factors(bands.unbind()),
+                strict=True,
+            )
+        ]
+        answer = products[0]
+        if self.inside:
+            first, shared, second = products
+            answer = torch.maximum(first, second) + shared
+            answer = _larger(answer.view(channels, -1, 2, stripes * wide))
+        answer = answer.view(channels, -1, high, stripes, wide).permute(1, 3, 0, 2, 4)
+        return self._pooled(answer.flatten(1, 2))
+
+    def _windows(self, rows: Tensor) -> Tensor:
+        """(C, N, rows, W) -> (C, N * h, taps * W)."""
+        windows = rows.index_select(2, self.rows)
+        return windows.view(rows.shape[0], -1, self.taps * self.size[1])
+
+
 class MapsUnderParts(_Correlation):
-    """Maps (N, C, H, W) with parts (N or 1, S, C, k, k) -> (N, S * C, h, w).
+    """Maps (N, C, H, W) with as many images' parts (N, S, C, k, k) -> (N, S * C, h, w).
 
     The parts' rows become band matrices (Toeplitz), multiplied by windows of k whole rows.
     """
 
     def __init__(self, size: tuple[int, int], kernel: int, pools: int, even_padding: str) -> None:
-        super().__init__(size, kernel, pools, even_padding)
+        super().__init__(size, kernel, pools, even_padding, inside=False)
         column = torch.arange(size[1])
         tap = column[:, None] - column + self.before
         inside = (tap >= 0) & (tap < kernel)  # else the zero after a kernel's row
@@ -102,6 +177,11 @@ class MapsUnderParts(_Correlation):
         return self._pooled(answer.flatten(1, 2))
 
 
+def _larger(halves: Tensor) -> Tensor:
+    """(C, M, 2, L) -> (C, M, 1, L); the exporter would give ``amax`` of float16 two casts."""
+    return F.max_pool2d(halves, (2, 1))
+
+
 Sizes = tuple[tuple[int, int], ...]
 """(height, width) of each level's maps."""
 
@@ -117,7 +197,7 @@ class CompareGraph(nn.Module):
         self.network = network
         levels = _levels(network, sizes)
         self.query_map = nn.ModuleList(MapUnderParts(*level) for level in levels)
-        self.query_parts = nn.ModuleList(MapsUnderParts(*level) for level in levels)
+        self.query_parts = nn.ModuleList(MapsUnderQuery(*level) for level in levels)
         self.score = PairScore()
 
     def forward(self, *arrays: Tensor) -> Tensor:

@@ -544,3 +544,18 @@ def test_an_error_is_a_share_of_how_far_answers_lie_apart(golden: Golden) -> Non
     moved[3, 0] += np.float32(0.1)
     assert error_of(moved, golden)[3] == pytest.approx(0.1 / spread, rel=1e-3)
     assert worst(moved, golden) == pytest.approx(0.1 / spread, rel=1e-3)
+
+
+def test_openvinos_devices_are_listed(bundle: Callable[..., Path]) -> None:
+    found = examine(bundle(), device="cpu")
+    assert found.openvino.startswith("OpenVINO ")
+    assert "CPU (" in found.openvino
+    assert found.openvino in found.text()
+
+
+def test_a_missing_openvino_has_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine("x86_64", "3.11", 0, has_gpu=False)
+    assert missing(".xml", found=lambda name: name != "openvino") == ["openvino"]
+    assert "openvino" in machine.install_line("openvino")
+    monkeypatch.setattr(examination, "is_installed", lambda name: False)
+    assert "not installed" in examination._openvino_words()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from reid.cli import main
 from reid.deploy.commands import gallery_options
 from reid.deploy.gallery import search
 from reid.matching import VectorMatcher
+from reid.model_file.thresholds import PairRate, SearchRate, Thresholds
 from tests.deploy.gallery.conftest import PixelRunner
 
 Run = Callable[..., tuple[int, str, str]]
@@ -97,11 +99,49 @@ def test_search_prints_a_table_nearest_first(run: Run, images: Path, tmp_path: P
     query = images / "bob/hall/2.png"
     code, out, _ = run("search", "m.onnx", query, "--gallery", tmp_path / "g", "-k", 3)
     assert code == 0
-    head, names, first, *rest = out.splitlines()
+    head, names, first, *rest = out.partition("\n\n")[0].splitlines()
     assert head == str(query)
-    assert names.split() == ["rank", "distance", "person", "camera", "time", "source"]
-    assert first.split() == ["1", "0.0000", "bob", "hall", "-", str(query)]
-    assert [line.split()[2] for line in rest] == ["bob", "bob"]
+    assert names.split() == ["rank", "distance", "limit", "person", "camera", "time", "source"]
+    assert first.split() == ["1", "0.0000", "within", "bob", "hall", "-", str(query)]
+    assert [line.split()[3] for line in rest] == ["bob", "bob"]
+
+
+def test_matches_beyond_the_limit_are_marked_and_a_guessed_limit_says_so(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    run("index", "m.onnx", images, "--gallery", tmp_path / "g")
+    search = ["search", "m.onnx", images / "bob/hall/2.png", "--gallery", tmp_path / "g", "-k", 18]
+    found = json.loads(run(*search, "--json")[1])
+    matches = found["queries"][0]["matches"]
+    assert (found["limit"]["distance"], found["limit"]["measured"]) == (0.65, False)
+    assert "reid threshold" in found["limit"]["words"]
+    assert [one["within"] for one in matches] == [one["distance"] <= 0.65 for one in matches]
+    middle = (matches[3]["distance"] + matches[4]["distance"]) / 2
+    page = tmp_path / "found.html"
+    _, out, _ = run(*search, "--max-distance", middle, "--html", page)
+    table, _, words = out.partition("\n\n")
+    marks = [line.split()[2] for line in table.splitlines()[2:]]
+    assert marks == ["within"] * 4 + ["beyond"] * 14
+    assert f"{middle:g}" in words
+    shown = page.read_text()
+    assert (shown.count("· within"), shown.count("· beyond")) == (4, 14)
+    assert run(*search, "--max-distance", -0.5)[0] == 1
+
+
+def test_the_limit_is_the_measured_one_of_the_gallery_s_size(
+    run: Run, runner: PixelRunner, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", "m.onnx", images, "--gallery", tmp_path / "g")
+    searches = (SearchRate(10, 0.05, 0.3), SearchRate(100, 0.05, 0.2), SearchRate(1000, 0.05, 0.1))
+    measured = Thresholds("own people", "embed", 40, 9_000, 1e-3, (PairRate(1e-3, 0.4),), searches)
+    manifest = dataclasses.replace(runner.manifest, thresholds=measured)
+    monkeypatch.setattr(runner, "manifest", manifest)
+    query = images / "bob/hall/2.png"
+    _, out, _ = run("search", "m.onnx", query, "--gallery", tmp_path / "g", "--json")
+    limit = json.loads(out)["limit"]
+    assert (limit["distance"], limit["measured"]) == (0.2, True)  # of 18 images
+    for part in ("own people", "100 images", "5.0%"):
+        assert part in limit["words"]
 
 
 def test_a_name_cannot_command_the_terminal(run: Run, images: Path, tmp_path: Path) -> None:

@@ -164,6 +164,16 @@ def test_a_search_ranks_and_filters(site: Site) -> None:
     assert all(int(m["person"][1:]) % 2 and int(m["person"][1:]) >= 3 for m in some)
 
 
+def test_a_search_says_which_matches_are_within_the_limit(site: Site) -> None:
+    found = site.search(png(person(3)), "k=14")
+    assert found["limit"]["distance"] == 0.65
+    assert not found["limit"]["measured"]
+    assert "reid threshold" in found["limit"]["words"]
+    for match in found["matches"]:
+        assert match["within"] == (match["distance"] <= 0.65)
+    assert {match["within"] for match in found["matches"]} == {True, False}
+
+
 def test_a_box_on_a_frame_is_the_person_in_it(site: Site) -> None:
     frame = np.full((90, 80, 3), 128, np.uint8)
     frame[20:52, 30:46] = person(7)

@@ -27,6 +27,7 @@ class ColourMatcher:
     """A crop's mean colour as a unit vector. ``batches`` are the sizes that it was asked for."""
 
     backend = "colours"
+    manifest = Manifest("colours", "embed", Preprocess(), output_dim=3)
     identity: Mapping[str, str] = {"network": "colours"}
 
     def __init__(self) -> None:

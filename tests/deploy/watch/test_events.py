@@ -16,7 +16,7 @@ from reid.deploy.watch import event_log
 from reid.deploy.watch.event_log import RETRY_S, EventLog
 from reid.deploy.watch.events import EventWriter, TrackedFrame
 from reid.deploy.watch.motion import Motion
-from reid.deploy.watch.track import Identity, Track
+from reid.deploy.watch.track import Candidate, Identity, Track
 from reid.errors import OutputError
 from tests.deploy.watch.conftest import appearance_of
 
@@ -47,7 +47,9 @@ def track(number: int, identity: Identity | None, distance: float | None = None)
 
 def test_a_line_tells_who_is_where() -> None:
     file = io.StringIO()
-    tracks = [track(3, Identity(2, "anna"), 0.123456), track(4, None)]
+    named = track(3, Identity(2), 0.123456)
+    named.candidate = Candidate("anna", 0.456789, 0.234567, 4)
+    tracks = [named, track(4, None)]
     EventWriter(file).frames([TrackedFrame(FRAME, tracks), TrackedFrame(FRAME, [])])
     assert [json.loads(line) for line in file.getvalue().splitlines()] == [
         {
@@ -57,10 +59,10 @@ def test_a_line_tells_who_is_where() -> None:
             "frame": 12,
             "track": 3,
             "identity": 2,
-            "person": "anna",
             "box": [10, 20, 20, 25],
             "score": 0.912,
             "distance": 0.1235,
+            "candidate": {"person": "anna", "distance": 0.4568, "margin": 0.2346, "looks": 4},
         },
         {
             "event": "person",
@@ -69,10 +71,10 @@ def test_a_line_tells_who_is_where() -> None:
             "frame": 12,
             "track": 4,
             "identity": None,
-            "person": "",
             "box": [10, 20, 20, 25],
             "score": 0.912,
             "distance": None,
+            "candidate": None,
         },
     ]
 

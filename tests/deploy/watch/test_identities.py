@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
-from reid.deploy.gallery import ANYWHERE, GalleryEntry, Match, Where
-from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
+from reid.deploy.watch.appearance import AppearanceModel
 from reid.deploy.watch.identities import CAPACITY, MIN_DESCRIBED, PAIR_CAPACITY, Identities
 from reid.deploy.watch.motion import Motion
 from reid.deploy.watch.track import Track
@@ -164,78 +162,6 @@ def test_a_pair_network_remembers_fewer() -> None:
         track.appearance.count = MIN_DESCRIBED
     assert named(identities, tracks[:1], tracks[1:]) == [[1], [1]]  # everybody is alike here
     assert PAIR_CAPACITY < CAPACITY
-
-
-class NamedGallery:
-    """A gallery of vectors with names, searched exactly."""
-
-    name = "people"
-
-    def __init__(self, model: AppearanceModel, people: dict[str, PersonAppearance]) -> None:
-        self._model, self._people = model, people
-
-    def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
-        found = []
-        for row in descriptions:
-            matches = [
-                Match(
-                    n,
-                    float(np.linalg.norm(row - appearance.rows[0]["vector"][0])),
-                    GalleryEntry("x", person),
-                )
-                for n, (person, appearance) in enumerate(self._people.items())
-            ]
-            found.append(sorted(matches, key=lambda match: match.distance)[:k])
-        return found
-
-
-@pytest.fixture
-def gallery(model: AppearanceModel) -> Any:
-    return NamedGallery(
-        model,
-        {"anna": appearance_of(*RED), "": appearance_of(*GREEN), "bert": appearance_of(*BLUE)},
-    )
-
-
-def test_a_person_of_the_gallery_has_its_name_and_one_number(
-    model: AppearanceModel, gallery: Any
-) -> None:
-    identities = Identities(model, gallery)
-    orange, green = track_of(*ORANGE), track_of(*GREEN)
-    assert named(identities, [orange, green], [track_of(*RED)]) == [[1, 2], [1]]
-    assert orange.identity is not None
-    assert orange.identity.person == "anna"
-    assert orange.distance == pytest.approx(float(np.linalg.norm(vector(*ORANGE) - vector(*RED))))
-    assert green.identity is not None
-    assert green.identity.person == ""  # an image without a name gives none
-
-
-def test_two_tracks_of_a_frame_are_not_both_one_person_of_the_gallery(
-    model: AppearanceModel, gallery: Any
-) -> None:
-    first, second = track_of(*RED), track_of(*ORANGE)
-    assert named(Identities(model, gallery), [first, second]) == [[1, 2]]
-    assert [track.identity.person for track in (first, second) if track.identity] == ["anna", ""]
-
-
-def test_of_two_tracks_that_match_one_person_of_the_gallery_the_nearer_is_it(
-    model: AppearanceModel, gallery: Any
-) -> None:
-    like, likest = track_of(*ORANGE), track_of(*RED)
-    named(Identities(model, gallery), [like, likest])
-    assert [track.identity.person for track in (like, likest) if track.identity] == ["", "anna"]
-
-
-def test_a_forgotten_person_of_the_gallery_comes_back_under_a_new_number(
-    model: AppearanceModel, gallery: Any
-) -> None:
-    identities = Identities(model, gallery, capacity=1)
-    named(identities, [track_of(*RED)])
-    named(identities, [track_of(*BLUE)])
-    red = track_of(*RED)
-    assert named(identities, [red]) == [[3]]
-    assert red.identity is not None
-    assert red.identity.person == "anna"
 
 
 def test_of_an_identity_the_newest_tracks_are_compared(model: AppearanceModel) -> None:

@@ -20,6 +20,7 @@ from reid.deploy.api.model_to_open import ModelToOpen
 from reid.deploy.api.watching import WatchSettings, watch_cameras
 from reid.deploy.gallery import GalleryEntry
 from reid.matching import PairMatcher, open_matcher
+from reid.model_file.manifest import read_manifest
 from tests.deploy.people.conftest import write_person_detector
 from tests.deploy.watch.conftest import RED, frame_of, write_model
 from tests.heard import Heard
@@ -294,7 +295,7 @@ def test_ctrl_c_ends_with_all_files_complete(
     assert capture.read()[0]
 
 
-def test_a_person_of_the_gallery_is_called_by_name(
+def test_a_person_of_the_gallery_is_a_candidate_after_several_looks(
     model: Path, detector: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("faiss", reason="needs faiss-cpu: install [cpu] or [edge]")
@@ -309,10 +310,28 @@ def test_a_person_of_the_gallery_is_called_by_name(
     known = ["--gallery", folder]
     assert main(["watch", str(model), "--source", str(video), *options, *known]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    people = [event["person"] for event in events if event["event"] == "person"]
-    assert set(people) == {"anna"}
+    people = [event for event in events if event["event"] == "person"]
+    assert all("person" not in event for event in people)  # a name is no fact
+    names = [event["candidate"] and event["candidate"]["person"] for event in people]
+    assert names[0] is None  # one look is not enough
+    assert names[-1] == "anna"
+    assert set(names) == {None, "anna"}
     assert main(["watch", str(model), "--source", str(video), "--gallery", "absent"]) == 1
     assert "reid: error: " in capsys.readouterr().err
+
+
+def test_thresholds_from_footage_of_too_few_people_are_refused_with_the_number_needed(
+    model: Path, detector: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_manifest(model)
+    options = ["--detector", str(detector), "--device", "cpu", "--footage"]
+    assert main(["threshold", str(model), *options, f"door={video}"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "door shows 0 people" in said  # one person alone is with no one else
+    assert "at least 10" in said
+    assert main(["threshold", str(model), *options, "absent.mp4"]) == 1
+    assert "absent.mp4" in capsys.readouterr().err
+    assert read_manifest(model) == before
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -16,6 +16,7 @@ from reid.models.csn.graphs import pair_graphs
 from reid.models.csn.network import Csn, pair_score
 from reid.models.csn.settings import CsnSettings
 from reid.models.graphs import Graph
+from tests.operations import Waits, counted
 
 READINGS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -245,3 +246,25 @@ def test_fast_forms_equal_a_literal_loop(size, side, pool, even):
 def test_an_odd_height_is_refused():
     with pytest.raises(ValueError, match="must be even, found 5"):
         GalleryCorrelation((5, 4), 3, pool=True)
+
+
+@pytest.mark.parametrize(("levels", "most"), [((2, 3), 280), ((2, 3, 4), 400)])
+def test_a_compare_on_a_gpu_starts_few_operations_and_waits_for_none(levels, most):
+    """On the meta device, which computes nothing and takes the path of a GPU: 251 and 361."""
+    compare = graphs_by_name(lively(levels=levels))["compare"]
+    module = compare.module.to("meta")
+
+    def started(num: int) -> int:
+        kinds = [torch.float16 if spec.batched else torch.float32 for spec in compare.inputs]
+        arrays = [
+            torch.zeros(num if spec.batched else 1, *spec.shape, dtype=kind, device="meta")
+            for spec, kind in zip(compare.inputs, kinds, strict=True)
+        ]
+        with torch.inference_mode():
+            module(*arrays)  # makes the arrays for this size
+            with counted() as counts, Waits() as waits:
+                module(*arrays)
+        assert waits.names == []
+        return counts.total()
+
+    assert started(64) == started(1250) < most
