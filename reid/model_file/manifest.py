@@ -83,8 +83,8 @@ class Manifest:
     graph's arithmetic (fp32, fp16, int8). ``source_sha256`` is the hash of the file it was made
     from, ``checkpoint_sha256`` that of the original checkpoint (of a network of another program:
     of the file that was imported), and ``file_sha256`` that of the described file itself (of an
-    OpenVINO ``.xml``: of it and its ``.bin``), each empty if unknown. ``static_batch`` is the batch size
-    that the graph is fixed to; 0: any.
+    OpenVINO ``.xml``: of it and its ``.bin``), each empty if unknown. ``static_batch`` is the batch
+    size that the graph is fixed to; 0: any.
     """
 
     network: str
