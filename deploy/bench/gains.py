@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,9 +16,9 @@ from reid.model_file.opening import ModelFile
 from reid.model_file.quantisation import INT8
 from reid.progress import SILENT, Reporter
 from reid.runtime import Runner, open_runner
+from reid.runtime.cpu_flags import has_int8_instructions
 
 from .latency import draw_crops
-from .setting import values_after
 
 OTHERS = ("fp32", "fp16")
 ROUNDS = 5
@@ -27,9 +26,6 @@ ROUNDS = 5
 
 NO_GAIN = 1.05
 """Below this many times another file's rate INT8 gains nothing worth its loss of accuracy."""
-
-FAST_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-"""A CPU's instructions for products of 8-bit integers: VNNI and AMX, ARM's dot products."""
 
 NO_VNNI = "this CPU has no instructions for products of 8-bit integers (VNNI): expect no gain"
 
@@ -96,10 +92,8 @@ def beside(path: Path) -> dict[str, Path]:
 
 def notes_on_int8(path: Path, on_gpu: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """Lines about an INT8 file: whether this CPU is made for it, and whether it is proven."""
-    flags = {flag for line in values_after("flags", cpuinfo) for flag in line.split()}
-    flags |= {flag for line in values_after("Features", cpuinfo) for flag in line.split()}
     notes = []
-    if flags and not on_gpu and platform.system() == "Linux" and not flags & {*FAST_FLAGS}:
+    if not on_gpu and has_int8_instructions(cpuinfo) is False:
         notes.append(NO_VNNI)
     file = ModelFile.at(path)
     made = file.manifest.quantisation if file.has_manifest_beside else None

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from reid.model_file.manifest import Manifest
-from reid.runtime.openvino_library import OV_ERRORS, has_int8_instructions
+from reid.runtime.cpu_flags import has_int8_instructions
+from reid.runtime.openvino_library import OV_ERRORS
 from reid.types import FloatArray, Image
 
 IN_FLOAT: Mapping[str, Any] = {"LP_TRANSFORMS_MODE": False}

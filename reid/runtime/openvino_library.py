@@ -8,12 +8,10 @@ toolkit gets OpenVINO from this one.
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from reid.packages import missing
@@ -63,9 +61,6 @@ OV_ERRORS: tuple[type[Exception], ...] = (
 
 _SHOWN_CHARACTERS = 200
 _NOT_TELLING = ("Exception from", "Check '", "Summary:", "-- Conversion is failed")
-_CPU_FLAGS = Path("/proc/cpuinfo")
-_INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-"""Instructions for products of 8-bit integers: VNNI and AMX of x86, the dot products of ARM."""
 
 
 @cache
@@ -90,20 +85,3 @@ def last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(_NOT_TELLING)] or lines
     return printable(telling[-1][:_SHOWN_CHARACTERS]) if telling else type(error).__name__
-
-
-def has_int8_instructions(cpuinfo: Path = _CPU_FLAGS) -> bool | None:
-    """Whether this CPU multiplies 8-bit integers faster than floats; None if it cannot be read."""
-    if platform.system() != "Linux":
-        return None
-    try:
-        text = cpuinfo.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    flags = {
-        flag
-        for line in text.splitlines()
-        if line.lower().startswith(("flags", "features"))
-        for flag in line.partition(":")[2].split()
-    }
-    return any(flag in flags for flag in _INT8_FLAGS) if flags else None

@@ -10,58 +10,44 @@ tests/benchmarks/records/int8.json.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import reid
 from reid.data import load_split, read_image
 from reid.deploy.bench.setting import cpu_name
 from reid.files import write_text
 from reid.model_file.manifest import read_manifest
+from reid.runtime import open_runner
 
 RECORD = Path(__file__).parent / "records" / "int8.json"
 SUFFIXES = ("fp32", "fp16", "int8", "int8.x86")
 THREADS = 2
 
 
-def onnx_runtime(path: Path) -> Callable[[np.ndarray], object]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, THREADS
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda images: session.run(None, {name: images})
-
-
-def open_vino(path: Path) -> Callable[[np.ndarray], object]:
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": THREADS}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    return lambda images: compiled([images])
+def opened(path: Path, device: str) -> Callable[[np.ndarray], object]:
+    runner = open_runner(path, device, THREADS)
+    name = runner.manifest.input_name
+    return lambda images: runner.run({name: images})
 
 
 def rates(files: dict[str, Path], images: np.ndarray, rounds: int) -> dict[str, Any]:
     """Crops per second of the median round, by runner and file, and times FP32 in ONNX Runtime."""
-    openers: dict[str, Callable[[Path], Callable[[np.ndarray], object]]] = {
-        "onnxruntime": onnx_runtime
-    }
-    try:
-        import openvino
-
-        openers[f"openvino {openvino.__version__.partition('-')[0]}"] = open_vino
-    except ImportError:
-        pass
+    devices = {"onnxruntime": "cpu"}
+    if importlib.util.find_spec("openvino"):
+        devices["openvino"] = "openvino"
     runs = {
-        (runner, suffix): opener(path)
-        for runner, opener in openers.items()
+        (runner, suffix): opened(path, device)
+        for runner, device in devices.items()
         for suffix, path in files.items()
     }
     times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
@@ -100,7 +86,7 @@ def main() -> None:
         "cpu": cpu_name(),
         "threads": THREADS,
         "load_average": round(os.getloadavg()[0], 1),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": metadata.version("onnxruntime"),
         "note": options.note,
         "files": {},
     }

@@ -25,7 +25,8 @@ from reid.errors import ReidError
 from reid.files import write_text
 from reid.matching.vectors import unit_vectors
 from reid.runtime import Runner, open_runner
-from reid.runtime.openvino_library import VERSION, has_int8_instructions
+from reid.runtime.cpu_flags import has_int8_instructions
+from reid.runtime.openvino_library import VERSION
 
 RECORD = Path(__file__).parent / "records" / "openvino.json"
 

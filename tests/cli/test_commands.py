@@ -188,7 +188,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         (["eval", "x.pt", "--data-rot", "."], "--data-root"),
         (["eval", "x.pt", "--data-root", "."], "Missing option '--data'"),
         (["bench", "x.onnx", "--batch", "0"], "0 is not in the range x>=1"),
-        (["bench", "x.onnx", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
+        (["bench", "x.onnx", "--device", "gpu"], "openvino:GPU"),
         (["data", "synth", "x", "--cameras", "two"], "'two' is not a valid integer"),
     ],
 )

@@ -20,8 +20,9 @@ from reid.model_file.onnx_seal import SEALED_KEY, SEALED_VALUE, seal_of
 from reid.model_file.opening import ModelFile
 from reid.model_file.parts import sha256_of_model
 from reid.runtime import open_runner, openvino_int8, openvino_library, openvino_runner
+from reid.runtime.cpu_flags import has_int8_instructions
 from reid.runtime.onnx_runner import OnnxRunner
-from reid.runtime.openvino_library import devices, has_int8_instructions, openvino
+from reid.runtime.openvino_library import devices, openvino
 from reid.runtime.openvino_runner import OpenVinoRunner, read_model
 from reid.runtime.places import OpenVinoPlace, check_device, openvino_place
 from tests.runtime.test_onnx_runner import DATA, MANIFEST, write_comparison, write_model
