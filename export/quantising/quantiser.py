@@ -64,7 +64,7 @@ class Variant:
 
 
 SYMMETRIC = Variant("int8", "int8", PRODUCTS, PRODUCTS)
-"""For TensorRT, which takes no other kind. OpenVINO computes it too, but mistakes concatenations."""
+"""For TensorRT, which takes no other kind. OpenVINO takes it, but for concatenations."""
 
 X86 = Variant("int8.x86", "uint8", (*PRODUCTS, *_MOVES), ("Gemm", "MatMul"))
 """For ONNX Runtime on x86, whose fast products take uint8, and for OpenVINO there. What lies
