@@ -90,4 +90,4 @@ def _draw_distances(axis: Any, evaluation: Evaluation) -> None:
     axis.set_xlabel("minus the score" if compares else "distance", color="#444444")
     axis.set_ylabel("share of the pairs, %", color="#444444")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(fontsize=9, framealpha=0.9, edgecolor="none")
