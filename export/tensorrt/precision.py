@@ -129,9 +129,9 @@ def _check_parsed_int8(parsed: ParsedNetwork, manifest: Manifest, source: str) -
 
     INT8 of another program does not list them: there one quantised product is enough.
     """
-    quantised = [layer for layer in parsed.layers if layer.quantised]
+    quantised = [one for one in parsed.layers if one.quantised]
     made = manifest.quantisation
-    floats = set(made.float_layers) if made else {layer.name for layer in parsed.layers}
+    floats = set(made.float_layers) if made else {one.name for one in parsed.layers}
     wrong = [one for one in parsed.layers if not one.quantised and one.name not in floats]
     if wrong or not quantised:
         first = f" (first: {wrong[0].name})" if wrong else ""
