@@ -52,7 +52,7 @@ def bundle_deepstream(
         )
     if manifest.precision not in INFER_MODE:
         raise ConfigError(
-            f"DeepStream's files are written for {' and '.join(INFER_MODE)}, found a model in "
+            f"DeepStream's files are written for {', '.join(INFER_MODE)}, found a model in "
             f"{manifest.precision!r}; export it again"
         )
     if manifest.precision == INT8 and manifest.engine is None:

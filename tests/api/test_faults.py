@@ -216,13 +216,14 @@ def test_a_gallery_of_another_model_is_refused(
         reid.Gallery.open(tmp_path / "filled", csn)
 
 
-def test_an_exported_file_is_not_exported_again(api_onnx: Path, tmp_path: Path) -> None:
+def test_an_exported_file_has_no_caffe_files(api_onnx: Path, tmp_path: Path) -> None:
     with (
         reid.load(api_onnx, device="cpu") as model,
-        pytest.raises(reid.ModelFileError, match="run folder") as caught,
+        pytest.raises(reid.ReidError, match="caffe") as caught,
     ):
-        model.export(tmp_path)
+        model.export(tmp_path, caffe=True)
     one_sentence(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_graph_or_engine_option_is_refused(model: reid.Model, tmp_path: Path) -> None:

@@ -111,8 +111,8 @@ def test_local_functions_cannot_be_proven():
 
 
 def test_unknown_precision_is_refused():
-    with pytest.raises(BuildError, match="one of fp32, fp16; found 'int8'"):
-        prove_precision(graph_of(HALF), "int8")
+    with pytest.raises(BuildError, match="one of fp32, fp16, int8; found 'fp8'"):
+        prove_precision(graph_of(HALF), "fp8")
 
 
 def test_file_that_is_no_onnx_is_one_line(tmp_path):

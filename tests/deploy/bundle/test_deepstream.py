@@ -139,11 +139,17 @@ def test_what_deepstream_cannot_do_is_refused_with_the_way_out(
     assert way_out in str(caught.value)
 
 
-def test_a_precision_that_its_files_have_no_number_for_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [("fp8", "found a model in 'fp8'"), ("int8", "reid build")],
+)
+def test_a_precision_that_its_files_have_no_number_for_is_refused(
+    tmp_path: Path, precision: str, words: str
+) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"graph")
-    write_manifest(file, Manifest("msp_cnn", "embed", SCALED, precision="int8"))
-    with pytest.raises(ConfigError, match="written for fp32 and fp16, found a model in 'int8'"):
+    write_manifest(file, Manifest("msp_cnn", "embed", SCALED, precision=precision))
+    with pytest.raises(ConfigError, match=words):
         bundle_deepstream(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
