@@ -74,9 +74,9 @@ def threshold(
     """Measure which distance of MODEL means the same person, and keep it in its manifest.
 
     Prints distances at false positive rates of 1e-2 to 1e-5 with the true positive rate over two
-    cameras, and how often a stranger's search finds somebody in galleries of several sizes. Rates
-    that the data is too small for are named with what they need. `reid search`, `serve`, `watch`
-    and exports made from MODEL afterwards use the distances.
+    cameras, and how often a search has a match although the person is not in the gallery, for
+    several sizes of gallery. Rates that the data is too small for are named with what they need.
+    `reid search`, `serve`, `watch` and exports made from MODEL afterwards use the distances.
     """
     from reid.api.evaluation import Settings
     from reid.api.thresholds import measure_on_data

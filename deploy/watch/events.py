@@ -10,8 +10,9 @@ source's is always Unix time). ``box`` is left, top, width, height in pixels of 
 ``identity`` is null until the track has enough features; ``distance`` is the one it was
 re-identified with, null for a new person. ``candidate`` is a name of the gallery that several looks
 agree on, null without one: a proposal, which later events may take back. ``margin`` is how much
-farther the second person is, null if there is no other. No event says who somebody is: a name that
-a user has not confirmed is no fact. (Earlier versions had ``person``, the name, empty without one.)
+farther the second person is, null if there is no other. No event states who a person is: a
+name that no user has confirmed is not a fact. (Earlier versions had ``person``, the name, empty
+without one.)
 """
 
 from __future__ import annotations

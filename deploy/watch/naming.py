@@ -27,7 +27,8 @@ class NamingSettings:
     """How much farther the second person of the gallery must be, as a share of the limit: people in
     like clothes are nearer to one another than that."""
     least_looks: int = 3
-    """Looks that must agree: with one, a third of the strangers got a name in the trial."""
+    """Looks that must agree: with one, a third of the people outside the
+    gallery got a name in the trial."""
     look_every_s: float = 0.4
     """Least time between two looks: images of successive frames are one look, not several."""
     kept_looks: int = 10

@@ -37,10 +37,9 @@ class _Part(nn.Module):
 
     def forward(self, data: Tensor) -> Any:
         network: Any = self.network
-        return getattr(network(data), self.field) if self.field else self._called(data)
-
-    def _called(self, data: Tensor) -> Any:
-        return getattr(self.network, self.method)(data)
+        if self.field:
+            return getattr(network(data), self.field)
+        return getattr(network, self.method)(data)
 
 
 def traced_layers(
@@ -53,7 +52,7 @@ def traced_layers(
     copied without its weights (to the meta device). Raises BuildError, naming the layer, if an
     operation has no Caffe equivalent, or Caffe would compute another size.
     """
-    return _traced(network, input_shape, method, field).layers_found()
+    return tuple(_traced(network, input_shape, method, field).layers)
 
 
 def traced_outputs(
@@ -115,10 +114,6 @@ class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
         self.outputs: tuple[str, ...] = ()
         self._blob_of: dict[fx.Node, str] = {}
 
-    def layers_found(self) -> tuple[CaffeLayer, ...]:
-        """The layers of the last run."""
-        return tuple(self.layers)
-
     def run(self, *args: Any, **options: Any) -> Any:
         """Run the network from the start, discarding the records of earlier runs."""
         self.layers, self.blobs, self._blob_of = [], {}, {}
@@ -174,7 +169,7 @@ class _LayerReader(fx.Interpreter):  # type: ignore[misc,unused-ignore]
         name = layer_name(path)
         if n.target in self._shared:
             name = self._unused(f"{bottoms[0]}_relu" if kind == "ReLU" else name)
-        spare = _check_size(kind, name, settings, came[0], shape)
+        spare = _spare_sizes(kind, name, settings, came[0], shape)
         if spare:
             return _cut_pooling(name, bottoms, settings, shape, spare)
         if kind == "BatchNorm":
@@ -268,7 +263,7 @@ def _pooled_up(maps: Tensor, layer: CaffeLayer) -> Tensor:
     return F.max_pool2d(maps, kernel, stride, pad, ceil_mode=True)
 
 
-def _check_size(
+def _spare_sizes(
     kind: str, name: str, settings: Mapping[str, Any], came: Shape, shape: Shape
 ) -> Shape:
     """The rows and columns that Caffe's max pooling gives beyond PyTorch's; empty if none.

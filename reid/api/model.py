@@ -268,9 +268,9 @@ class Model(Closeable):
         """Measure which distance means the same person, on a dataset's test people.
 
         The result has the distances at false positive rates of 1e-2 to 1e-5 (and ``fpr``), the
-        true positive rates over two cameras, and how often a stranger's search finds somebody in
-        galleries of several sizes. ``result.keep()`` writes them into the model's manifest.
-        Arguments as for ``evaluate``.
+        true positive rates over two cameras, and how often a search has a match although
+        the person is not in the gallery, for several sizes of gallery. ``result.keep()`` writes
+        them into the model's manifest. Arguments as for ``evaluate``.
 
         Raises DataError, with the number needed, for too few people to show ``fpr`` or any rate,
         InputError for a rate out of range, and what ``evaluate`` raises.

@@ -72,8 +72,9 @@ class Run:
         if result.interrupted:
             return f"stopped at step {result.step} of {result.num_steps}; continue with --resume"
         loss = f", loss {result.loss:.3f}" if math.isfinite(result.loss) else ""
+        own = f", the last {result.step - result.steps_before}" if result.steps_before else ""
         return (
-            f"{self.folder}: {result.step} steps in {result.seconds:.0f} s, "
+            f"{self.folder}: {result.step} steps{own} in {result.seconds:.0f} s, "
             f"{result.images_per_s:.1f} images/s{loss}\nnext: reid eval {self.folder} "
             f"--data {self.config.data.name} --data-root {self.root}"
             f"{_own_options(self.config.data)}"

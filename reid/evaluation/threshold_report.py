@@ -22,10 +22,10 @@ class Needed:
 class ThresholdReport:
     """The thresholds of one model, and what its data is too small for.
 
-    ``fpir`` is the share of strangers' searches that find somebody: for each size of gallery, at
-    the distance of each of ``thresholds.rates``. ``num_same`` counts the pairs of one person over
-    two cameras, ``num_searches`` the searches; ``unit_vectors`` says that distances are of vectors
-    of length 1.
+    ``fpir`` is the share of searches for people outside the gallery that have a match: for each
+    size of gallery, at the distance of each of ``thresholds.rates``. ``num_same`` counts the pairs
+    of one person over two cameras, ``num_searches`` the searches; ``unit_vectors`` says that
+    distances are of vectors of length 1.
     """
 
     thresholds: Thresholds
@@ -98,8 +98,7 @@ class ThresholdReport:
         cells = [["entries", *(f"at FPR {one.fpr:g}" for one in rates)]]
         cells += [[f"{size:,}", *map(percent, shares)] for size, shares in self.fpir]
         lines = [
-            "FPIR in %: strangers' searches that find somebody (the sought people left out of the "
-            "gallery)",
+            "FPIR in %: searches that have a match although the person is not in the gallery",
             *aligned(cells),
         ]
         for one in self.thresholds.searches:

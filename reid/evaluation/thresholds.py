@@ -301,7 +301,7 @@ def chances_of_finding(accepted: IntArray, others: IntArray, entries: int) -> Sh
 
 
 class _Searches:
-    """How often a stranger's search finds somebody, in galleries of each size.
+    """How often a search for a person outside the gallery has a match, for one size of gallery.
 
     The gallery is a random choice of other people's images: the sought people are left out. Only
     searches with as many images of other people count.
@@ -324,7 +324,7 @@ class _Searches:
         return chances
 
     def fpir(self, distance: float) -> float:
-        """The share of searches that find somebody up to a distance that was kept."""
+        """The share of searches with a match up to a distance that was kept."""
         return float(self._chances(self._pairs.up_to(distance))[self._counted].mean())
 
     def rate(self) -> SearchRate | None:

@@ -15,17 +15,17 @@ people every few tracks; lower rates lose most of the links of one person over t
 """
 
 SEARCH_FPIR = 0.05
-"""The share of strangers' searches that may find somebody within a gallery's distance.
+"""The share of searches for people outside the gallery that may have a match within the distance.
 
-[inferred] A camera asks for a margin and for several looks besides; with 0.1 one stranger in the
-trial of tests/benchmarks/bench_names.py still got a name. Whoever reads a search's matches sees
-those beyond the distance too, marked.
+[inferred] A camera asks for a margin and for several looks besides; with 0.1 one person outside the
+gallery still got a name in the trial of tests/benchmarks/bench_names.py. A search shows the matches
+beyond the distance too, marked.
 """
 
 
 LEAST_GALLERY = 100
 """Smaller galleries take the distance of this many images [inferred]: a camera sees the same few
-strangers every day. With that of 30 images a stranger got a name in the trial of
+people outside the gallery every day. With that of 30 images one of them got a name in the trial of
 tests/benchmarks/bench_names.py."""
 
 
@@ -49,8 +49,8 @@ class PairRate:
 
 @dataclass(frozen=True, slots=True)
 class SearchRate:
-    """In a gallery of ``entries`` images the share ``fpir`` of strangers finds somebody up to
-    ``distance``: people who are searched for, and are not in the gallery."""
+    """In a gallery of ``entries`` images, the share ``fpir`` of searches for people who are not in
+    it has a match up to ``distance``."""
 
     entries: int
     fpir: float
@@ -110,17 +110,17 @@ class Thresholds:
             return Limit(
                 one.distance,
                 f"{one.distance:.4f}, up to which {one.fpr:.2g} of the pairs of different people "
-                f"lie; how often a stranger finds somebody was not measured ({self._basis()})",
+                f"lie; the rate of false matches of a search was not measured ({self._basis()})",
             )
         wanted = max(entries, LEAST_GALLERY)
         larger = [one for one in self.searches if one.entries >= wanted]
         search = min(larger, key=lambda one: one.entries) if larger else self.searches[-1]
         words = (
-            f"{search.distance:.4f}, up to which {search.fpir:.1%} of strangers find somebody "
-            f"among {search.entries:,} images ({self._basis()})"
+            f"{search.distance:.4f}, up to which {search.fpir:.1%} of searches for people "
+            f"outside the gallery have a match among {search.entries:,} images ({self._basis()})"
         )
         if entries > search.entries:
-            words += f"; this gallery has {entries:,}, so that more strangers do"
+            words += f"; this gallery has {entries:,}, so that more of them do"
         return Limit(search.distance, words)
 
     @property

@@ -1,7 +1,7 @@
 """An 8-bit graph (Q/DQ) in OpenVINO: whether its 8-bit kernels give the graph's own answers.
 
 Two things make them give others. Without VNNI or AMX the sums of two products saturate in 16 bits.
-And OpenVINO 2024.6 to 2026.4 mistake a concatenation that is quantised to signed 8 bits: MSP-CNN's
+And OpenVINO 2024.6 to 2026.4 compute a concatenation in signed 8 bits wrongly: MSP-CNN's
 vectors then have a cosine of 0.73 with the true ones (0.9999 with uint8 activations). The same
 graph can be computed in floating point with its rounding kept. That is what is taken there, and
 where a comparison of both shows anything else: the graph's answers, as fast as an FP32 file.
@@ -40,7 +40,7 @@ def why_in_float(
         return "this CPU has no VNNI or AMX"
     if _joins_signed(model):
         return (
-            "OpenVINO mistakes a concatenation of signed 8-bit arrays; a file with uint8 "
+            "OpenVINO computes concatenations of signed 8-bit arrays wrongly; a file with uint8 "
             "activations is faster"
         )
     arrays = _probe(manifest)

@@ -265,7 +265,11 @@ def _words(manifest: Manifest, hint: str, in_float: str = "") -> str:
     if manifest.precision == "fp16" and hint == "f32":
         words += " (of FP16 weights)"
     if manifest.precision.startswith(_INT8):
-        words = f"INT8 in {words}, as slow as that: {in_float}" if in_float else f"INT8 and {words}"
+        words = (
+            f"INT8 computed in {words}, at its speed: {in_float}"
+            if in_float
+            else f"INT8 and {words}"
+        )
     if manifest.static_batch:
         words += f", {manifest.static_batch} image(s) at a time"
     return words

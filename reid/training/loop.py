@@ -58,7 +58,10 @@ _NAMED_IMAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A run's result. ``interrupted`` runs continue with ``resume``."""
+    """A run's result. ``interrupted`` runs continue with ``resume``.
+
+    ``seconds`` and ``images_per_s`` are of this process, which began after ``steps_before`` steps.
+    """
 
     folder: Path
     step: int
@@ -67,6 +70,7 @@ class TrainResult:
     seconds: float
     images_per_s: float
     loss: float
+    steps_before: int = 0
 
 
 def train(
@@ -153,7 +157,7 @@ def _train_stages(
     totals = run.stage_totals()
     started = saved = logged = time.perf_counter()
     images = images_at_log = 0
-    stopping = False
+    stopping, steps_before = False, run.step
     advance = reporter.begin("training", sum(totals))
     advance(run.step)
     while run.stage < len(config.stages) and not stopping:
@@ -184,6 +188,7 @@ def _train_stages(
         interrupted=run.stage < len(config.stages),
         seconds=seconds,
         images_per_s=images / seconds,
+        steps_before=steps_before,
         loss=run.losses.get("loss", math.nan),
     )
 

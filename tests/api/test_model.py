@@ -268,7 +268,10 @@ def test_training_takes_a_mapping_or_lines(
     resumed = reid.train(
         "msp_cnn_synthetic", people, tmp_path / "lines", overrides=lines, resume=True
     )
-    assert resumed.result.step == 10
+    assert (resumed.result.step, resumed.result.steps_before) == (10, 10)
+    assert first.result.steps_before == 0
+    assert "10 steps in" in first.to_text()
+    assert "10 steps, the last 0 in" in resumed.to_text()
 
 
 def test_the_manifest_of_an_exported_file_may_be_inside_it_alone(

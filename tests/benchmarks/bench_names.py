@@ -3,11 +3,11 @@
 DIR holds ``video.mp4`` and ``gt.txt`` (MOT format) of PETS09-S2L1. The people of the video's first
 half are a gallery: the true boxes of every ``--every`` frames, under their names. The second half
 is watched, and each box of a track that lies on a true one (IoU 0.5) counts: its name is right,
-wrong, or there is none. Somebody who is not in the gallery is a stranger: every name is wrong.
+wrong, or there is none. For a person who is not in the gallery every name is wrong.
 
 Three galleries are tried: with all people, and with either half of them, so that the others are
-strangers. The truth gives somebody who comes back a new number; ``--as-numbered`` takes those
-numbers as names, otherwise they are one person's (``SAME``, told apart by eye).
+not in it. The truth gives a person who comes back a new number; ``--as-numbered`` takes those
+numbers as names, otherwise they are one person's (``SAME``, decided by eye).
 
 Prints, and with ``--record`` adds to records/names.json under ``--label``.
 """

@@ -122,7 +122,7 @@ def test_each_draw_has_as_many_people_as_there_are_and_is_the_same_again() -> No
 
 
 @pytest.mark.parametrize("others", [5, 7])
-def test_the_chance_of_finding_somebody_is_that_over_all_galleries(others: int) -> None:
+def test_the_chance_of_a_match_is_that_over_all_galleries(others: int) -> None:
     for accepted, entries in itertools.product(range(others + 1), range(1, others + 1)):
         galleries = list(itertools.combinations(range(others), entries))
         hits = sum(min(gallery) < accepted for gallery in galleries)

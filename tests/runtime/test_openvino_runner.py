@@ -408,7 +408,7 @@ SMALL = dataclasses.replace(PRODUCTS.preprocess, mean=(0.0, 0.0, 0.0), std=(100.
 @pytest.mark.parametrize("joins", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 def test_an_int8_graph_gives_its_own_answers_with_every_kind_of_activation(tmp_path, joins, signed):
-    """OpenVINO's 8-bit kernels mistake a concatenation of signed arrays."""
+    """OpenVINO's 8-bit kernels compute a concatenation of signed arrays wrongly."""
     path = write_int8(tmp_path / "model.onnx", joins=joins, signed=signed)
     with OnnxRunner(path, "cpu") as runner:
         right = runner.run({"data": DATA})["embedding"]
@@ -426,7 +426,7 @@ def test_an_int8_graph_whose_kernels_answer_otherwise_is_computed_in_floating_po
     for vnni, why in ((True, "other answers, lowest row cosine 0.50"), (False, "VNNI")):
         monkeypatch.setattr(openvino_int8, "has_int8_instructions", lambda found=vnni: found)
         with OpenVinoRunner(path) as runner:
-            assert "CPU INT8 in FP32" in runner.backend
+            assert "CPU INT8 computed in FP32" in runner.backend
             assert why in runner.backend
     monkeypatch.setattr(openvino_int8, "_lowest_cosine", lambda *rows: 1.0)
     monkeypatch.setattr(openvino_int8, "has_int8_instructions", lambda: True)
