@@ -1,0 +1,1 @@
+"""A site's file: cameras, masks, zones, outputs and retention, for watch and serve."""
