@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reid.cli import options
+from reid.errors import InputError
 from reid.printing import json_text, show
 from reid.progress import progress_bar, say
 
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("models", nargs=-1, required=True, type=options.MODEL)
-@click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
+@click.option(
+    "--data",
+    "names",
+    required=True,
+    multiple=True,
+    help="The dataset, e.g. market1501 or cuhk01. Given several times: a table of models and "
+    "datasets, each in the folder of its name below --data-root.",
+)
 @options.data_root
 @options.asked_split
 @click.option(
@@ -91,7 +99,7 @@ if TYPE_CHECKING:
 @options.as_json
 def evaluate(
     models: tuple[Path, ...],
-    name: str,
+    names: tuple[str, ...],
     data_root: Path,
     asked: AskedSplit,
     allow_trained_on: bool,
@@ -116,13 +124,17 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate MODELS (run folders, checkpoints, .onnx or .engine files) in one table.
 
-    If a dataset is split by a seed, the split of the first model's training is used.
+    If a dataset is split by a seed, the split of the first model's training is used. With several
+    datasets a cell of the table is marked where the model was not trained on the dataset.
     """
     from reid.api.evaluation import Settings, compare_models, prepare_report
+    from reid.api.grid import compare_on
     from reid.outputs import refuse_inputs
 
+    if len(names) > 1 and (picture or folder):
+        raise InputError("--picture and --report show one dataset; give --data once")
     settings = Settings(
-        name,
+        names[0],
         data_root,
         shots=shots,
         shortlists=shortlists,
@@ -137,15 +149,19 @@ def evaluate(
     if folder is not None:
         prepare_report(folder)
     with progress_bar() as bar:
-        compared = compare_models(
-            models,
-            settings,
-            graphs=graphs,
-            device=device,
-            threads=threads,
-            batch_size=batch,
-            reporter=bar,
-        )
+        how: dict[str, Any] = {
+            "graphs": graphs,
+            "device": device,
+            "threads": threads,
+            "batch_size": batch,
+            "reporter": bar,
+        }
+        if len(names) > 1:
+            grid = compare_on(models, names, settings, **how)
+            found, words = grid.summary(camera_pairs=camera_pairs, published=published)
+            show(json_text(found) if as_json else words)
+            return found
+        compared = compare_models(models, settings, **how)
     found, words = compared.summary(camera_pairs=camera_pairs, published=published)
     show(json_text(found) if as_json else words)
     if picture is not None:

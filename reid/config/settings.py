@@ -67,6 +67,8 @@ class DataConfig:
     """The dataset, how it is split and how it is read."""
 
     name: str = "market1501"  # the dataset, one of reid.datasets()
+    # several datasets to train on together, each in a folder of its name; empty: name alone
+    names: tuple[str, ...] = ()
     # test identities of a random split; 0: the dataset's own split [paper] CUHK01: 100 or 486
     num_test_identities: int = 0
     split_seed: int = 0  # seed of a random split; CUHK03: which of its 20 test sets
@@ -84,6 +86,11 @@ class DataConfig:
             self.validation in ("auto", "train", "apart"),
             f"data.validation must be auto, train or apart; found {self.validation!r}",
         )
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets to train on: ``names``, or ``name``."""
+        return self.names or (self.name,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ MODULES = (
     "reid.api.describing",
     "reid.api.evaluation",
     "reid.api.features",
+    "reid.api.grid",
     "reid.api.listing",
     "reid.api.model",
     "reid.api.results",
