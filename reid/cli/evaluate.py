@@ -60,6 +60,12 @@ if TYPE_CHECKING:
     "people of the query's own camera are left out too (default: the dataset's own protocol).",
 )
 @click.option(
+    "--any-camera",
+    is_flag=True,
+    help="Evaluate by X-Corr's protocol: one random image of each person, from any camera, is the "
+    "gallery, and all others are queries (default: the dataset's own protocol).",
+)
+@click.option(
     "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
 )
 @click.option(
@@ -109,6 +115,7 @@ def evaluate(
     shortlists: tuple[int, ...],
     graphs: tuple[str, ...],
     shots: int | None,
+    any_camera: bool,
     rerank: bool,
     rerank_settings: tuple[int, int, float] | None,
     camera_pairs: bool,
@@ -143,6 +150,7 @@ def evaluate(
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
         allow_trained_on=allow_trained_on,
+        any_camera=any_camera,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])

@@ -21,6 +21,7 @@ from reid.data.readers.joint import trained_together
 from reid.errors import ConfigError
 from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.evaluation.scoring import (
+    ANY_CAMERA,
     KEPT,
     MULTI_QUERY,
     MULTI_SHOT,
@@ -322,6 +323,19 @@ def with_shots(split: Split, shots: int) -> Split:
     old = split.protocol
     trials = old.trials if old.name in (SINGLE_SHOT, MULTI_SHOT) else TRIALS
     return dataclasses.replace(split, protocol=Protocol(name, trials, old.seed, shots))
+
+
+def with_any_camera(split: Split) -> Split:
+    """The split by X-Corr's protocol: all test images are queries and gallery, but for the draws.
+
+    It has as many draws as its own protocol, or ``TRIALS`` where that draws none.
+    """
+    images = {one.path: one for one in (*split.query, *split.gallery)}
+    pool = tuple(images[path] for path in sorted(images))
+    old = split.protocol
+    trials = old.trials if old.name in (SINGLE_SHOT, MULTI_SHOT) else TRIALS
+    protocol = Protocol(ANY_CAMERA, trials, old.seed)
+    return dataclasses.replace(split, query=pool, gallery=pool, protocol=protocol)
 
 
 def chance_rank1(split: Split) -> float:
