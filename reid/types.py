@@ -186,6 +186,8 @@ class EvalReport:
     manifest has it; None if it was not measured."""
     limit_words: str = ""
     """Where the limit comes from."""
+    mirrored: bool = False
+    """Whether each vector has the mirror image's averaged in, by the graph or outside it."""
 
     @property
     def cosine_at(self) -> Mapping[float, float | None]:
@@ -227,6 +229,7 @@ class EvalReport:
             "limit_words": self.limit_words,
             "camera_pairs": [dataclasses.asdict(one) for one in self.camera_pairs],
             "reranking": self.reranking,
+            "mirrored": self.mirrored,
             "describe_s": self.describe_s,
             "num_compared": self.num_compared,
             "compare_s": self.compare_s,

@@ -43,15 +43,16 @@ def describe_dataset(
     asked: AskedSplit = AS_TRAINED,
     graph: str = "",
     stored: str = "float16",
+    mirror: bool = False,
     device: str = "auto",
     threads: int = 0,
     reporter: Reporter = SILENT,
 ) -> DescribedFile:
     """Write the features of a dataset's gallery, or its queries, to the .safetensors file ``out``.
 
-    ``side`` is gallery or query; ``graph`` and ``stored`` are those of ``describe_to_file``.
-    Raises OutputError if ``out`` is an input, and what ``split_as_trained`` and
-    ``describe_to_file`` raise.
+    ``side`` is gallery or query; ``graph``, ``stored`` and ``mirror`` are those of
+    ``describe_to_file``. Raises OutputError if ``out`` is an input, and what ``split_as_trained``
+    and ``describe_to_file`` raise.
 
     >>> file = folder / "query.safetensors"
     >>> described = describe_dataset(run, "synthetic", people, file, side="query")
@@ -70,6 +71,7 @@ def describe_dataset(
         threads=threads,
         graph=graph,
         stored=stored,
+        mirror=mirror,
         reporter=reporter,
     )
     return DescribedFile(out, len(records), size)

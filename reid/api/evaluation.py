@@ -19,6 +19,7 @@ from reid.evaluation.evaluating import (
     chance_rank1,
     evaluate,
     evaluate_models,
+    mirrored_name,
     split_as_trained,
     with_any_camera,
     with_shots,
@@ -29,6 +30,7 @@ from reid.evaluation.summary import Finding, summary
 from reid.evaluation.tables import cautions, percent, short_names
 from reid.files import write_text
 from reid.matching import Matcher
+from reid.matching.describing import mirrored
 from reid.matching.vectors import DESCRIBE_BATCH
 from reid.model_file.opening import ModelFile
 from reid.progress import Reporter
@@ -60,6 +62,7 @@ class Settings:
     gallery_file: Path | None = None
     allow_trained_on: bool = False
     any_camera: bool = False
+    mirror: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
         """The split of ``trained``'s training, unless the settings name another."""
@@ -255,15 +258,16 @@ def evaluate_matcher(
     """Evaluate an open model; its name in the report is that of its path."""
     split = settings.split(file)
     (overlap,) = settings.overlaps([file], split, reporter)
+    mirroring = mirrored(matcher, path, reporter.say) if settings.mirror else matcher
     evaluation = evaluate(
-        matcher,
+        mirroring,
         split,
         best=settings.shortlists[0] if settings.shortlists else 0,
         rerank=settings.reranking,
         query_file=settings.query_file,
         gallery_file=settings.gallery_file,
         reporter=reporter,
-        model_name=str(path),
+        model_name=mirrored_name(str(path), matcher, mirroring),
     )
     return EvaluationResult(Comparison((path,), _reported([evaluation], [overlap])))
 
@@ -316,6 +320,7 @@ def compare_models(
         split,
         shortlists=settings.shortlists,
         rerank=reranking,
+        mirror=settings.mirror,
         graphs=graphs,
         query_file=settings.query_file,
         gallery_file=settings.gallery_file,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reid.errors import ModelFileError
-from reid.matching.files import read_described, write_described
+from reid.matching.files import read_described, refuse_other_model, write_described
 from reid.matching.labels import Labels
 from reid.matching.matcher import VECTOR, Array, Matcher
 from reid.types import JUNK_ID, FloatArray
@@ -90,8 +90,15 @@ class Features:
         stored = read_described(Path(path))
         return cls(stored.pieces, stored.model, stored.names)
 
-    def _in_form_of(self, matcher: Matcher[Any]) -> Any:
-        """In the form of their model's matcher; for ``Model`` and ``Gallery``."""
+    def _described_by(self, matcher: Matcher[Any]) -> Any:
+        """In the form of their model's matcher; for ``Model`` and ``Gallery``.
+
+        Raises ModelFileError for another model's.
+        """
+        form = self.identity.get("stored")
+        if form is not None:
+            matcher = matcher.storing(form)
+        refuse_other_model(self.identity, matcher.identity, "the features were made")
         if self._described is None:
             self._described = matcher.from_pieces(self._pieces)
         return self._described

@@ -22,7 +22,6 @@ from reid.errors import ClosedError, InputError, ModelFileError
 from reid.evaluation.thresholds import LARGEST_FPR
 from reid.matching import Matcher, open_matcher
 from reid.matching.describing import refuse_not_finite
-from reid.matching.files import refuse_other_model
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import ModelFile
 from reid.packages import named_packages
@@ -208,6 +207,7 @@ class Model(Closeable):
         shots: int | None = None,
         shortlist: int = 0,
         rerank: bool | tuple[int, int, float] = False,
+        mirror: bool = False,
         test_identities: int | None = None,
         split_seed: int | None = None,
         query_features: str | os.PathLike[str] | None = None,
@@ -223,8 +223,8 @@ class Model(Closeable):
         ``shots`` is CUHK's protocol, single-shot (1) or multi-shot: people are ranked by that
         many random images of each, none from the query's camera; ``any_camera`` is X-Corr's, with
         one random image of each person from any camera; ``rerank`` is k-reciprocal re-ranking
-        (True, or k1, k2 and lambda); the ``*_features`` are files of ``reid describe``. All results
-        are shares of 1.
+        (True, or k1, k2 and lambda); ``mirror`` averages each vector with its mirror image's, for
+        twice the computing; the ``*_features`` are files of ``reid describe``. Results are shares.
 
         Test images that the model was trained on are refused, unless ``allow_trained_on``: then
         ``result.report.num_trained_on`` counts them (None for a file that keeps no hashes). Other
@@ -250,6 +250,7 @@ class Model(Closeable):
             gallery_file=None if gallery_features is None else Path(gallery_features),
             allow_trained_on=allow_trained_on,
             any_camera=any_camera,
+            mirror=mirror,
         )
         with reporting(progress) as reporter, named_packages():
             result = evaluate_matcher(matcher, self._file, self.path, settings, reporter)
@@ -304,6 +305,7 @@ class Model(Closeable):
         bn_count: int = 1,
         also: Sequence[str] = (),
         pixels: bool = False,
+        mirror: bool = False,
         int8: bool = False,
         calibrate: str = "",
         root: str | os.PathLike[str] | None = None,
@@ -321,10 +323,11 @@ class Model(Closeable):
         of ``reid.export.tensorrt.options.EngineOptions``), ``caffe`` a prototxt and a caffemodel
         (``bn_count`` 10: training goes on in Caffe as it would here);
         ``also`` names graphs that are not written by default (CSN: ``pair``; SiSNet: ``second``,
-        ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs. ``int8`` adds INT8
-        files, calibrated on ``calibration_crops`` training images of the dataset ``calibrate`` in
-        the folder ``root`` and proven on its test images. ``prove=False`` skips the parity check,
-        which runs on synthetic people.
+        ``cascade``); ``pixels`` puts crop, mean and scale inside the graphs, ``mirror`` the mean
+        with the mirror image's vector, for twice the computing. ``int8`` adds INT8 files,
+        calibrated on ``calibration_crops`` training images of the dataset ``calibrate`` in the
+        folder ``root`` and proven on its test images. ``prove=False`` skips the parity check, which
+        runs on synthetic people.
 
         Raises ModelFileError for an engine, DataError for too few images, ParityError if the output
         of a file differs from the checkpoint's, BuildError, ConfigError, OutputError,
@@ -351,6 +354,7 @@ class Model(Closeable):
                 bn_count=bn_count,
                 also=also,
                 pixels=pixels,
+                mirror=mirror,
                 int8=int8,
                 calibrate=calibrate,
                 root=root,
@@ -392,9 +396,4 @@ def matcher_of(model: Model) -> Matcher[Any]:
 
 def described_by(model: Model, features: Features) -> Any:
     """The matcher's form of features. Raises ModelFileError for another model's."""
-    matcher = matcher_of(model)
-    form = features.identity.get("stored")
-    if form is not None:
-        matcher = matcher.storing(form)
-    refuse_other_model(features.identity, matcher.identity, "the features were made")
-    return features._in_form_of(matcher)
+    return features._described_by(matcher_of(model))

@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     help="How feature maps and parts of a network that compares pairs are stored: float32 takes "
     "twice the space and loses nothing. Embeddings are always float32.",
 )
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="Average each image's embedding with its mirror image's: for `reid eval --mirror`.",
+)
 @click.option("--out", type=options.FILE, required=True, help="The .safetensors file to write.")
 @options.group
 @options.device_and_precision
@@ -56,6 +61,7 @@ def describe(
     asked: AskedSplit,
     graph: str,
     stored: str,
+    mirror: bool,
     out: Path,
     group: str,
     device: str,
@@ -82,6 +88,7 @@ def describe(
             asked=asked,
             graph=graph,
             stored=stored,
+            mirror=mirror,
             device=device,
             threads=threads,
             reporter=bar,

@@ -74,6 +74,12 @@ if TYPE_CHECKING:
     metavar="K1 K2 LAMBDA",
     help="Re-rank with these settings (default: 20 6 0.3, the paper's).",
 )
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="Describe each image and its mirror image, and compare the means of the two vectors: "
+    "twice the computing.",
+)
 @click.option("--camera-pairs", is_flag=True, help="Print the results of each pair of cameras.")
 @click.option(
     "--published", is_flag=True, help="Also print the papers' results with the same protocol."
@@ -118,6 +124,7 @@ def evaluate(
     any_camera: bool,
     rerank: bool,
     rerank_settings: tuple[int, int, float] | None,
+    mirror: bool,
     camera_pairs: bool,
     published: bool,
     query_file: Path | None,
@@ -151,6 +158,7 @@ def evaluate(
         gallery_file=gallery_file or old_gallery_file,
         allow_trained_on=allow_trained_on,
         any_camera=any_camera,
+        mirror=mirror,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])

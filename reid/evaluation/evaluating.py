@@ -33,7 +33,7 @@ from reid.evaluation.scoring import (
 )
 from reid.evaluation.verification import FPRS, Verification
 from reid.matching import Matcher, open_matcher
-from reid.matching.describing import Described, describe_split, refuse_empty
+from reid.matching.describing import Described, describe_split, mirrored, refuse_empty
 from reid.matching.distances import Distances
 from reid.matching.labels import labels_from_records
 from reid.matching.lower_precision import say_lower_precision
@@ -143,6 +143,7 @@ def evaluate(
     report = dataclasses.replace(
         _report(found, split, model_name or matcher.backend),
         reranking=rerank.words() if rerank else "",
+        mirrored=matcher.manifest.mirrored,
         unit_vectors=rerank is None and isinstance(query, np.ndarray),
         limit=limit.distance if limit else None,
         limit_words=limit.words if limit else "",
@@ -192,6 +193,7 @@ def evaluate_models(
     *,
     shortlists: Sequence[int] = (),
     rerank: Reranking | None = None,
+    mirror: bool = False,
     graphs: Sequence[str] = (),
     query_file: Path | None = None,
     gallery_file: Path | None = None,
@@ -204,14 +206,16 @@ def evaluate_models(
 
     ``shortlists`` are numbers of gallery images to compare with a query, 0 for all of them;
     there is one evaluation of each model for each, and for each of ``graphs`` (SiSNet's: one
-    branch, the other, both). With ``rerank`` each is followed by the same re-ranked. Raises
-    what ``open_matcher`` and ``evaluate`` raise.
+    branch, the other, both). With ``rerank`` each is followed by the same re-ranked; with
+    ``mirror`` all describe the mirror images too. Raises what ``open_matcher``,
+    ``Matcher.mirroring`` and ``evaluate`` raise.
     """
     results = []
     features = [file for file in (query_file, gallery_file) if file is not None]
     sha256 = {str(file): ModelFile(file).sha256 for file in features if file.is_file()}
     for model, graph in itertools.product(models, graphs or ("",)):
-        with closing(open_matcher(model, device, threads, batch_size, graph)) as matcher:
+        with closing(open_matcher(model, device, threads, batch_size, graph)) as opened:
+            matcher = mirrored(opened, model, reporter.say) if mirror else opened
             say_lower_precision(device, matcher.backend, reporter.say)
             hashes = {**_hashes(model), **sha256}
             _refuse_pairs(matcher, split, rerank)
@@ -221,6 +225,7 @@ def evaluate_models(
             for best in shortlists or (0,):
                 parts = [str(model), *([graph] if len(graphs) > 1 else [])]
                 name = ", ".join([*parts, *([f"best {best}"] if best else [])])
+                name = mirrored_name(name, opened, matcher)
                 for again in (None, rerank) if rerank else (None,):
                     result = evaluate(
                         matcher,
@@ -234,6 +239,11 @@ def evaluate_models(
                     report = dataclasses.replace(result.report, sha256=hashes)
                     results.append(dataclasses.replace(result, report=report))
     return results
+
+
+def mirrored_name(name: str, opened: Matcher[Any], used: Matcher[Any]) -> str:
+    """A model's name in reports, which says if the matcher mirrored what the file does not."""
+    return name if used is opened else f"{name}, mirrored"
 
 
 def _hashes(model: Path) -> dict[str, str]:

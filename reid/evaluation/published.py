@@ -122,6 +122,8 @@ def published_beside(report: EvalReport) -> Beside:
         return Beside(None, f"no published results for {report.dataset}; there are for {names}")
     if report.reranking:
         return Beside(None, "published results are without re-ranking, the measured one is with it")
+    if report.mirrored:
+        return Beside(None, "published results are of single images, the measured one is mirrored")
     reasons = []
     for test in known:
         mismatch = test.mismatch(report)

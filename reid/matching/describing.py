@@ -21,7 +21,7 @@ from reid.matching import Matcher, open_matcher
 from reid.matching.files import load_descriptions, save_descriptions, stored_form
 from reid.matching.labels import labels_from_records
 from reid.matching.lower_precision import say_lower_precision
-from reid.progress import SILENT, Advance, Reporter
+from reid.progress import SILENT, Advance, Reporter, Say
 from reid.types import Image, ImageRecord, Split
 
 Item = TypeVar("Item")
@@ -107,22 +107,37 @@ def describe_to_file(
     batch_size: int | None = None,
     graph: str = "",
     stored: str = "float16",
+    mirror: bool = False,
     reporter: Reporter = SILENT,
 ) -> int:
     """Describe ``records`` with a model into the file ``out``; return the file's bytes.
 
     ``graph`` chooses among the graphs of a SiSNet run: one branch, the other, or both. ``stored``,
     float16 or float32, is the form in which a network that compares pairs stores descriptions.
+    ``mirror`` averages the mirror image in.
 
-    Raises what ``describe_split`` and ``open_matcher`` raise, and OutputError.
+    Raises what ``describe_split``, ``open_matcher`` and ``Matcher.mirroring`` raise, and
+    OutputError.
     """
     _refuse_none(records, f"the {side}")
-    with closing(open_matcher(model, device, threads, batch_size, graph, stored=stored)) as matcher:
+    with closing(open_matcher(model, device, threads, batch_size, graph, stored=stored)) as opened:
+        matcher = mirrored(opened, model, reporter.say) if mirror else opened
         say_lower_precision(device, matcher.backend, reporter.say)
         progress = reporter.begin("describing", len(records))
         descriptions = describe_records(matcher, records, side, progress)
         save_descriptions(out, matcher, descriptions, records)
     return out.stat().st_size
+
+
+def mirrored(matcher: Matcher[Any], model: Path, say: Say) -> Matcher[Any]:
+    """The matcher that averages the mirror image in; ``say`` hears of a graph that does it itself.
+
+    Raises ConfigError for a network that compares pairs.
+    """
+    mirroring = matcher.mirroring()
+    if mirroring is matcher:
+        say(f"{model} averages the mirror image inside its graph: --mirror changes nothing for it")
+    return mirroring
 
 
 def describe_records(

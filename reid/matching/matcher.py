@@ -56,6 +56,15 @@ class Matcher(Protocol[DescriptionT]):
         """The same matcher with this stored form, one of STORED, if it has a choice."""
         ...
 
+    def mirroring(self) -> Matcher[DescriptionT]:
+        """The same matcher, which describes each image by itself and its mirror image: the mean of
+        the two vectors, of length 1 again. It takes twice the computing.
+
+        Itself if the mean is inside the graph already. Raises ConfigError if descriptions have no
+        mean.
+        """
+        ...
+
     def seconds(self, query: DescriptionT, gallery: DescriptionT, best: int = 0) -> float:
         """Estimated seconds of ``tiles`` for all queries; 0 if negligible."""
         ...
@@ -145,6 +154,9 @@ def prepared_batches(
             batch = pending.result()
 
 
+MIRRORED = "mirrored"
+"""The key of an identity whose vectors have the mirror image averaged in; absent: they have not."""
+
 _USUAL_GRAPHS = ("embed", "describe", "train")
 """The graphs that describe images by default."""
 
@@ -154,6 +166,7 @@ def identity_of(manifest: Manifest) -> Mapping[str, str]:
     before = manifest.preprocess
     # Several graphs of one checkpoint may output embeddings of the same size (SiSNet's branches).
     branch = "" if manifest.stage in _USUAL_GRAPHS else f", {manifest.stage}"
+    mirrored = {MIRRORED: "yes"} if manifest.mirrored else {}  # absent in files made before it
     return {
         "network": manifest.network,
         "checkpoint": manifest.model_sha256[:16] or "unknown",
@@ -164,14 +177,17 @@ def identity_of(manifest: Manifest) -> Mapping[str, str]:
             f"crop {before.crop_height}x{before.crop_width}, {before.channel_order}, "
             f"mean {'/'.join(map(str, before.mean))}, std {'/'.join(map(str, before.std))}"
         ),
+        **mirrored,
     }
 
 
 def model_differences(found: object, own: Mapping[str, str]) -> str:
     """How another model's ``identity`` differs from ours, as text; empty if it does not."""
     other = found if isinstance(found, dict) else {}
+    absent = {MIRRORED: "no"}
     return ", ".join(
-        f"{key} {other.get(key, 'missing')} (this model: {own.get(key, 'none')})"
+        f"{key} {other.get(key, absent.get(key, 'missing'))} "
+        f"(this model: {own.get(key, absent.get(key, 'none'))})"
         for key in dict.fromkeys((*own, *other))
         if other.get(key) != own.get(key)
     )

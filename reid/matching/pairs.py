@@ -90,6 +90,13 @@ class PairMatcher:
         half = stored == "float16"
         return PairMatcher(self._describe, self._compare, self.batch_size, half=half)
 
+    def mirroring(self) -> PairMatcher:
+        """Raises ConfigError: feature maps have no mean."""
+        raise ConfigError(
+            "the mirror image is averaged in vectors of images, and this network compares pairs of "
+            "images by their feature maps: leave --mirror out"
+        )
+
     def gallery_batches(
         self, gallery: PairDescriptions
     ) -> Iterator[tuple[slice, dict[str, FloatArray]]]:

@@ -9,6 +9,7 @@ import numpy as np
 from reid.errors import ConfigError, ModelFileError
 from reid.matching.distances import Distances, euclidean_tiles
 from reid.matching.matcher import VECTOR, Array, chosen_batch, identity_of, prepared_batches
+from reid.model_file.manifest import Manifest
 from reid.progress import Advance, Say
 from reid.runtime import Runner
 from reid.types import BoolArray, FloatArray, Image, IntArray
@@ -22,14 +23,20 @@ class VectorMatcher:
 
     The runner's manifest says how to preprocess, which input and output to use, and
     whether the output is normalised. ``batch_size`` images are described at once, by default
-    ``DESCRIBE_BATCH``, or more with an engine for more (``chosen_batch``).
+    ``DESCRIBE_BATCH``, or more with an engine for more (``chosen_batch``). With ``mirror`` an
+    image's vector is the mean of its own and its mirror image's, of length 1 again, and so says
+    the matcher's ``manifest``; nothing changes for a file whose graph computes that mean itself.
     """
 
-    def __init__(self, runner: Runner, batch_size: int | None = None) -> None:
+    def __init__(
+        self, runner: Runner, batch_size: int | None = None, *, mirror: bool = False
+    ) -> None:
         batch_size = chosen_batch(batch_size, DESCRIBE_BATCH, runner.manifest)
-        self.identity = identity_of(runner.manifest)
+        self._mirror = mirror and not runner.manifest.mirrored
+        self.manifest = runner.manifest.with_mirror() if mirror else runner.manifest
+        self.identity = identity_of(self.manifest)
         self._runner = runner
-        self.manifest = self._manifest = runner.manifest
+        self._manifest = runner.manifest
         self._batch_size = batch_size
 
     @property
@@ -44,7 +51,7 @@ class VectorMatcher:
         """
         vectors = [np.zeros((0, self._manifest.output_dim), np.float32)]
         for batch in prepared_batches(self._manifest.preprocess, images, self._batch_size):
-            vectors.append(self._run(batch))
+            vectors.append(self._mirrored(batch) if self._mirror else self._run(batch))
             if progress is not None:
                 progress(len(batch))
         return np.concatenate(vectors)
@@ -60,6 +67,12 @@ class VectorMatcher:
     def storing(self, stored: str) -> VectorMatcher:
         """Itself: vectors are always float32."""
         return self
+
+    def mirroring(self) -> VectorMatcher:
+        """A matcher with the same runner that averages the mirror image in."""
+        if self.manifest.mirrored:
+            return self
+        return VectorMatcher(self._runner, self._batch_size, mirror=True)
 
     def seconds(self, query: FloatArray, gallery: FloatArray, best: int = 0) -> float:
         """0: it is a single matrix product."""
@@ -109,6 +122,11 @@ class VectorMatcher:
         """Close the runner."""
         self._runner.close()
 
+    def _mirrored(self, batch: FloatArray) -> FloatArray:
+        """The mean of each image's vector and its mirror image's, of length 1 again."""
+        own, other = self._run(batch), self._run(mirror_of(batch, self._manifest))
+        return unit_vectors(np.add(own, other, dtype=np.float32))
+
     def _run(self, batch: FloatArray) -> FloatArray:
         manifest = self._manifest
         outputs = self._runner.run({manifest.input_name: batch})
@@ -125,6 +143,20 @@ class VectorMatcher:
                 f"manifest, found {vectors.shape}; export the model again"
             )
         return vectors if manifest.normalised else unit_vectors(vectors)
+
+
+def mirror_of(batch: FloatArray, manifest: Manifest) -> FloatArray:
+    """The mirror images of a prepared batch (N, 3, H, W): its columns in reverse order.
+
+    Where the graph itself cuts the crop out, the crop is mirrored in its place: the centre of an
+    odd margin is not the centre of its mirror image.
+    """
+    mirrored: FloatArray = batch.copy()
+    inside = manifest.inside
+    left = inside.crop_corner[1] if inside else 0
+    columns = slice(left, left + inside.crop_width if inside else None)
+    mirrored[..., columns] = batch[..., columns][..., ::-1]
+    return mirrored
 
 
 def unit_vectors(vectors: FloatArray) -> FloatArray:

@@ -117,6 +117,8 @@ class Manifest:
     """How an INT8 file was made; None for other files, and for INT8 of another program."""
     thresholds: Thresholds | None = None
     """The distances that mean the same person; None if they were not measured."""
+    mirrored: bool = False
+    """Whether a vector is the mean of the image's and its mirror image's, of length 1 again."""
 
     @property
     def model_sha256(self) -> str:
@@ -151,6 +153,12 @@ class Manifest:
             inputs=(),
             outputs=(),
         )._with_own_thresholds()
+
+    def with_mirror(self) -> Manifest:
+        """The contract with the mirror image averaged in; thresholds were measured without it."""
+        if self.mirrored:
+            return self
+        return dataclasses.replace(self, mirrored=True, normalised=True, thresholds=None)
 
     def _with_own_thresholds(self) -> Manifest:
         """Without thresholds that were measured with another graph of the network."""

@@ -183,3 +183,31 @@ def test_a_shortlist_means_the_same_in_every_command(capsys: Capture) -> None:
         words = "the K gallery images nearest by ranking vector"
         assert words in shown, command
         assert "0 compares with all" in shown
+
+
+def test_mirrored_models_say_so_in_name_and_json(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    text = evaluated(models[:1], drawn, capsys, "--mirror")
+    assert "a.onnx, mirrored " in text
+    (found,) = as_json(models[:1], drawn, capsys, "--mirror", "--rerank")["models"][1:]
+    assert found["model"] == f"{models[0]}, mirrored, re-ranked"
+    assert found["mirrored"] is True
+    (plain,) = as_json(models[:1], drawn, capsys)["models"]
+    assert plain["mirrored"] is False
+
+
+def test_figures_of_the_papers_are_not_put_beside_a_mirrored_one(
+    models: list[str], drawn: Path, capsys: Capture
+) -> None:
+    text = evaluated(models[:1], drawn, capsys, "--published", "--mirror", data="market1501")
+    assert "the measured one is mirrored" in text
+
+
+def test_plain_features_are_refused_beside_mirrored_images(
+    models: list[str], drawn: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    files = described(models, drawn, tmp_path)
+    order = ["eval", models[0], "--data", "synthetic", "--data-root", str(drawn), "--mirror"]
+    assert main([*order, "--gallery-features", str(files["gallery"])]) == 1
+    assert "mirrored no (this model: yes)" in capsys.readouterr().err

@@ -78,6 +78,15 @@ def test_what_a_graph_does_by_itself_reads_back_and_an_old_manifest_says_nothing
     assert Manifest.from_json(json.dumps(body), "written by an earlier version") == MANIFEST
 
 
+def test_a_mirrored_graph_reads_back_and_one_of_an_earlier_version_is_not() -> None:
+    manifest = MANIFEST.with_mirror()
+    assert manifest.mirrored
+    assert Manifest.from_json(manifest.to_json(), "text") == manifest
+    body = json.loads(MANIFEST.to_json())
+    del body["mirrored"]
+    assert Manifest.from_json(json.dumps(body), "written by an earlier version") == MANIFEST
+
+
 def test_a_manifest_without_lists_of_arrays_takes_an_image_and_gives_a_vector() -> None:
     body = json.loads(MANIFEST.to_json())
     del body["inputs"], body["outputs"]
@@ -214,6 +223,7 @@ def preprocessing(**values: object) -> str:
         (engine_of(gpu_architecture=87), "gpu_architecture must be str, found 87"),
         (engine_of(max_batch=0), "batch sizes must be integers above 0"),
         (engine_of(stripped="no"), "stripped must be bool"),
+        (changed(mirrored="yes"), "mirrored must be bool, found 'yes'"),
     ],
 )
 def test_a_malformed_manifest_is_named_with_its_fault(text: str, words: str) -> None:
