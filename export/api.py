@@ -95,6 +95,7 @@ def export_model(
     bn_count: int = 1,
     also: Sequence[str] = (),
     pixels: bool = False,
+    mirror: bool = False,
     int8: bool = False,
     calibrate: str = "",
     root: str | os.PathLike[str] | None = None,
@@ -107,14 +108,19 @@ def export_model(
     """See ``reid.Model.export``; ``reporter`` gets a line for each file made and checked."""
     if bn_count < 1 or (bn_count > 1 and not caffe):
         raise ConfigError(f"bn_count must be 1 or above, and above 1 needs caffe; found {bn_count}")
+    if mirror and caffe:
+        raise ConfigError(
+            "Caffe has no layer that mirrors an image, so --caffe writes the plain network only; "
+            "leave --mirror out, or export to Caffe by itself"
+        )
     options = engine_options_from(engine_options)
     calibration = _calibration(int8, calibrate, root, calibration_crops, calibration_seed)
     precisions = ("fp32", "fp16") if fp16 else ("fp32",)
     if run.suffix == ONNX_SUFFIX:
         refuse_for_files(caffe, also)
-        written = export_file(run, out, precisions, pixels, reporter)
+        written = export_file(run, out, precisions, pixels, mirror, reporter)
     else:
-        written = export_checkpoint(run, out, precisions, also, pixels, reporter)
+        written = export_checkpoint(run, out, precisions, also, pixels, mirror, reporter)
     made: list[Exported] = []
     int8_files: list[Int8File] = []
     with ExitStack() as stack:

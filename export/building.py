@@ -22,7 +22,7 @@ from reid.runtime import Runner
 from reid.runtime.device_memory import open_device
 from reid.runtime.tensorrt_fit import check_architecture, engine_info
 
-from .parity.answers import subject_of
+from .parity.answers import subjects_of
 from .parity.comparison import MIN_CROPS, compare
 from .parity.proof import Proof, opened, proof_of
 from .parity.report import Report
@@ -147,8 +147,7 @@ def _proof(
         return None
     with ExitStack() as stack:
         engine = opened(stack, built.path, "auto")
-        subjects = subject_of(reference, engine), subject_of(engine, reference)
-        report = compare(*subjects, golden_crops(MIN_CROPS))
+        report = compare(*subjects_of(reference, engine), golden_crops(MIN_CROPS))
         manifests = [runner.manifest for runner in engine.values()]
     return proof_of(report, source, built.path, manifests)
 

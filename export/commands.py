@@ -136,6 +136,12 @@ def _given(*names: str) -> bool:
     "DeepStream and Triton provide it.",
 )
 @click.option(
+    "--mirror",
+    is_flag=True,
+    help="Put the mirror image inside the graphs: each vector is the mean of the crop's and its "
+    "mirror image's, of length 1 again, for twice the computing.",
+)
+@click.option(
     "--int8",
     is_flag=True,
     help="Also write INT8 graphs: NAME.int8.onnx for TensorRT and OpenVINO, NAME.int8.x86.onnx for "
@@ -190,6 +196,7 @@ def export(
     fp16: bool,
     also: tuple[str, ...],
     pixels: bool,
+    mirror: bool,
     int8: bool,
     calibrate: str,
     data_root: Path | None,
@@ -222,6 +229,7 @@ def export(
             bn_count=bn_count,
             also=also,
             pixels=pixels,
+            mirror=mirror,
             int8=int8,
             calibrate=calibrate,
             root=data_root,

@@ -11,12 +11,17 @@ VECTOR_GRAPH = "embed"
 PIXELS = "pixels"
 """In the names of graphs that include crop and normalisation."""
 
+MIRROR = "mirror"
+"""In the names of graphs that average the mirror image in."""
+
 
 def graph_name(manifest: Manifest, graph: str) -> str:
-    """How the names of a graph's files begin: ``msp_cnn``, ``csn.describe``, ``msp_cnn.pixels``."""
+    """How a graph's file names begin: ``msp_cnn``, ``csn.describe``, ``msp_cnn.mirror.pixels``."""
     words = [manifest.network]
     if graph != VECTOR_GRAPH:
         words.append(graph)
+    if manifest.mirrored:
+        words.append(MIRROR)
     if manifest.preprocess == manifest.preprocess.resize_only():
         words.append(PIXELS)
     return ".".join(words)

@@ -1,4 +1,5 @@
-"""Exporting a network of another program, taken in by ``reid import-onnx``: FP16, pixels in."""
+"""Exporting a network of another program, taken in by ``reid import-onnx``: FP16, pixels and
+mirror image in."""
 
 from __future__ import annotations
 
@@ -53,13 +54,15 @@ def export_file(
     out: Path,
     precisions: Sequence[str],
     pixels: bool = False,
+    mirror: bool = False,
     reporter: Reporter = SILENT,
 ) -> Iterator[Exported]:
     """Write an ``.onnx`` file of another program into ``out`` in each precision.
 
     The files have the identity of ``source``: galleries know them as one model. With ``pixels``
-    they take resized pixels. Raises ManifestError for a file that was not taken in, ConfigError for
-    one that is not FP32 or compares pairs, BuildError, ModelFileError, OutputError.
+    they take resized pixels, with ``mirror`` they average the mirror image in. Raises ManifestError
+    for a file that was not taken in, ConfigError for one that is not FP32, compares pairs or cannot
+    be mirrored, BuildError, ModelFileError, OutputError.
     """
     manifest = manifest_of(source)
     if manifest.precision != "fp32":
@@ -77,6 +80,8 @@ def export_file(
             f"{source.path} takes resized pixels already, and nothing is left to put inside; leave "
             "--pixels out"
         )
+    if mirror:
+        _refuse_mirror(manifest, source.path)
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     model = onnx.load(source.path)
@@ -88,10 +93,13 @@ def export_file(
         if precision == "fp16":
             islands = prove_precision(graph, "fp16").fp32_islands
         described = manifest
-        if pixels:
+        if mirror:
+            graph = with_mirror_nodes(graph, manifest)
+            described = manifest.with_mirror()
+        if pixels:  # in front of the mirror, which reverses the crop
             graph = with_pixels(graph, manifest.input_name, manifest.preprocess)
             described = dataclasses.replace(
-                manifest,
+                described,
                 preprocess=manifest.preprocess.resize_only(),
                 inside=manifest.preprocess,
             )
@@ -187,6 +195,73 @@ def with_pixels(model: onnx.ModelProto, name: str, inside: Preprocess) -> onnx.M
         numpy_helper.from_array(array, key) for key, array in constants.items()
     )
     return model
+
+
+def with_mirror_nodes(model: onnx.ModelProto, manifest: Manifest) -> onnx.ModelProto:
+    """The graph between a copy of its crops in reverse columns and the mean of both vectors.
+
+    In float32. Each vector is brought to length 1 before the mean, and the mean after it; the
+    output keeps its name and shape. Other outputs are left out.
+    """
+    if _opset(model) < SLICE_OPSET:
+        model = onnx.version_converter.convert_version(model, OPSET)
+    graph = model.graph
+    taken, given = manifest.input_name, manifest.output_name
+    both, each = f"{taken}/both", f"{given}/each"
+    names = {taken: both, given: each}
+    for node in graph.node:
+        node.input[:] = [names.get(value, value) for value in node.input]
+        node.output[:] = [names.get(value, value) for value in node.output]
+    kept = [value for value in graph.output if value.name == given]
+    # Shapes of a batch N are in the file's notes, and the network now runs on 2 N.
+    del graph.output[:], graph.value_info[:]
+    graph.output.extend(kept)
+    constants: dict[str, npt.NDArray[Any]] = {
+        f"{taken}/last": np.array([-1], np.int64),
+        f"{taken}/before_first": np.array([np.iinfo(np.int64).min], np.int64),
+        f"{taken}/columns": np.array([3], np.int64),
+        f"{given}/forms": np.array([2, -1, manifest.output_dim], np.int64),
+        f"{given}/own": np.array(0, np.int64),
+        f"{given}/mirrored": np.array(1, np.int64),
+    }
+    last, before_first, columns, forms, own, other = constants
+    flipped, unit, apart = f"{taken}/flipped", f"{given}/unit", f"{given}/apart"
+    halves, total = (f"{given}/first", f"{given}/second"), f"{given}/sum"
+    ends = [last, before_first, columns, last]
+    front = [
+        helper.make_node("Slice", [taken, *ends], [flipped], "mirror/Slice"),
+        helper.make_node("Concat", [taken, flipped], [both], "mirror/Concat", axis=0),
+    ]
+    behind = [
+        helper.make_node("LpNormalization", [each], [unit], "mirror/Each", axis=1, p=2),
+        helper.make_node("Reshape", [unit, forms], [apart], "mirror/Reshape"),
+        helper.make_node("Gather", [apart, own], [halves[0]], "mirror/Own", axis=0),
+        helper.make_node("Gather", [apart, other], [halves[1]], "mirror/Mirrored", axis=0),
+        # Twice the mean, which has the same direction.
+        helper.make_node("Add", halves, [total], "mirror/Add"),
+        helper.make_node("LpNormalization", [total], [given], "mirror/Mean", axis=1, p=2),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*front, *rest, *behind])
+    graph.initializer.extend(
+        numpy_helper.from_array(array, key) for key, array in constants.items()
+    )
+    return model
+
+
+def _refuse_mirror(manifest: Manifest, path: Path) -> None:
+    """Raise ConfigError for a graph that mirrors already, or whose batch cannot be doubled."""
+    if manifest.mirrored:
+        raise ConfigError(
+            f"{path} averages the mirror image in already; leave --mirror out to export it again"
+        )
+    if manifest.static_batch:
+        raise ConfigError(
+            f"{path} is fixed to batches of {manifest.static_batch}, and --mirror runs the network "
+            "on two images for each one; export the network with a dynamic batch where it was "
+            "trained, and import that file: reid import-onnx"
+        )
 
 
 def refuse_for_files(caffe: bool, also: Sequence[str]) -> None:

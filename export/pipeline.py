@@ -28,8 +28,9 @@ from .caffe.parity import MAX_CROPS as MAX_LAYER_CROPS
 from .caffe.parity import prove_layers
 from .caffe.writing import caffe_from_checkpoint
 from .file_names import onnx_file_name
+from .mirror import refuse_pair_graph, with_mirror
 from .onnx import export_graph, from_pixels, prepared_graphs
-from .parity.answers import subject_of
+from .parity.answers import subjects_of
 from .parity.comparison import compare, with_evaluations
 from .parity.proof import Proof, opened, proof_of
 from .parity.thresholds import Side, with_thresholds
@@ -76,15 +77,17 @@ def export_checkpoint(
     precisions: Sequence[str],
     on_request: Sequence[str] = (),
     pixels: bool = False,
+    mirror: bool = False,
     reporter: Reporter = SILENT,
 ) -> Iterator[Exported]:
     """Write a network's graphs into ``out`` in each precision, one file at a time.
 
     ``<network>.<precision>.onnx``, or ``<network>.<graph>.<precision>.onnx`` for a network of
     several graphs. ``on_request`` names graphs that are not written by default. With
-    ``pixels`` the graphs include crop and normalisation, and ``.pixels`` is in their names.
-    ``reporter`` counts the files written. Raises CheckpointError, ConfigError for a graph that the
-    network does not have, BuildError, OutputError.
+    ``pixels`` the graphs include crop and normalisation, and ``.pixels`` is in their names; with
+    ``mirror`` the mean with the mirror image's vector, and ``.mirror``. ``reporter`` counts the
+    files written. Raises CheckpointError, ConfigError for a graph that the network does not have
+    and for a mirrored network that compares pairs, BuildError, OutputError.
     """
     file = ModelFile.at(run)
     network = file.network()
@@ -93,12 +96,18 @@ def export_checkpoint(
         start = time.perf_counter()
         graphs = prepared_graphs(network, manifest, fp16=precision == "fp16")
         chosen = _chosen(graphs, on_request, manifest.network)
+        for graph in chosen if mirror else ():
+            refuse_pair_graph(graph, manifest)
         with output_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         if number == 0:
             advance = reporter.begin("exporting", len(chosen) * len(precisions))
         for graph in chosen:
-            written, described = from_pixels(graph, manifest) if pixels else (graph, manifest)
+            written, described = graph, manifest
+            if mirror:
+                written, described = with_mirror(written, described)
+            if pixels:  # in front of the mirror, which reverses the crop
+                written, described = from_pixels(written, described)
             path = out / onnx_file_name(described, graph.name, precision)
             export_graph(written, described, path, fp16=precision == "fp16")
             advance(1, path.name)
@@ -193,7 +202,7 @@ def prove(
         return prove_layers(reference, candidate, images, advance)
     with ExitStack() as stack:
         first, second = (opened(stack, path, device) for path in (reference, candidate))
-        subjects = subject_of(first, second), subject_of(second, first)
+        subjects = subjects_of(first, second)
         report = compare(*subjects, images)
         advance(len(images))
         matchers = [matcher for subject in subjects if (matcher := subject.matcher())]

@@ -84,30 +84,43 @@ class Subject(ABC):
 
 
 class VectorSubject(Subject):
-    """One vector per crop: errors are measured on vectors, distances are squared Euclidean."""
+    """One vector per crop: errors are measured on vectors, distances are squared Euclidean.
+
+    With ``mirror`` the matcher averages the mirror image in, unless the graph does so itself.
+    """
 
     tolerances = TOLERANCES
+
+    def __init__(self, runner: Runner, *, mirror: bool = False) -> None:
+        super().__init__(runner)
+        self._mirror = mirror and not runner.manifest.mirrored
+        if self._mirror:
+            self.manifest = runner.manifest.with_mirror()
 
     @property
     def gives(self) -> str:
         manifest = self.manifest
         length = "of length 1" if manifest.normalised else "of any length"
-        return f"{manifest.output_meaning} vectors of {manifest.output_dim}, {length}"
+        mirrored = ", with the mirror image" if manifest.mirrored else ""
+        return f"{manifest.output_meaning} vectors of {manifest.output_dim}, {length}{mirrored}"
 
     def answers(self, crops: Sequence[Image], queries: IntArray, batch_size: int) -> Answers:
         manifest = self.manifest
-        vectors = np.concatenate(
-            [
-                self.runners[0].run({manifest.input_name: data})[manifest.output_name]
-                for data in _batches(manifest, crops, batch_size)
-            ]
-        )
+        if self._mirror:
+            vectors = VectorMatcher(self.runners[0], batch_size, mirror=True).describe(crops)
+        else:
+            vectors = np.concatenate(
+                [
+                    self.runners[0].run({manifest.input_name: data})[manifest.output_name]
+                    for data in _batches(manifest, crops, batch_size)
+                ]
+            )
         if not manifest.normalised:
             vectors = unit_vectors(vectors)  # as matching does before it measures distances
         return Answers(vectors, {"embedding": vectors}, _squared_distances(vectors, queries))
 
     def matcher(self) -> Matcher[Any]:
-        return VectorMatcher(self.runners[0])
+        return VectorMatcher(self.runners[0], mirror=self._mirror)
 
 
 class PairSubject(Subject):
@@ -163,11 +176,25 @@ class PairGraphSubject(Subject):
         return _of_scores(np.concatenate(scores).reshape(len(queries), -1), queries, {})
 
 
-def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Subject:
+def subjects_of(
+    reference: Mapping[str, Runner], candidate: Mapping[str, Runner]
+) -> tuple[Subject, Subject]:
+    """The subjects of a comparison. Raises ParityError for models that cannot be compared.
+
+    A candidate whose manifest says that it averages the mirror image in is held against the
+    matcher's mean of the reference; never the other way round.
+    """
+    second = subject_of(candidate, reference)
+    return subject_of(reference, candidate, mirror=second.manifest.mirrored), second
+
+
+def subject_of(
+    runners: Mapping[str, Runner], other: Mapping[str, Runner], *, mirror: bool = False
+) -> Subject:
     """The subject for a model with these graphs, to compare it with a model with ``other``.
 
     If there are several graphs that output vectors, the first that both models have is used.
-    Raises ParityError if there is none.
+    ``mirror`` is that of ``VectorSubject``. Raises ParityError if there is none.
     """
     if "describe" in runners and "compare" in runners:
         return PairSubject(runners["describe"], runners["compare"])
@@ -175,7 +202,7 @@ def subject_of(runners: Mapping[str, Runner], other: Mapping[str, Runner]) -> Su
         return PairGraphSubject(runners["pair"])
     for graph, runner in runners.items():
         if graph in other:
-            return VectorSubject(runner)
+            return VectorSubject(runner, mirror=mirror)
     raise ParityError(
         f"graphs {', '.join(runners)} cannot be compared with {', '.join(other)}; give two files "
         "that `reid export` wrote for the same network, or its run folder and one such file"

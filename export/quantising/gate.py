@@ -15,7 +15,7 @@ from reid.model_file.quantisation import DRAWN, LARGEST_CHANGE, MIN_QUERIES
 from reid.progress import Reporter
 from reid.types import EvalReport, Split
 
-from ..parity.answers import Subject, subject_of
+from ..parity.answers import Subject, subjects_of
 from ..parity.comparison import compare, with_evaluations
 from ..parity.proof import Proof, opened, proof_of
 from ..pipeline import MAX_PARITY_CROPS, spread
@@ -41,7 +41,7 @@ class Gate:
         """The verdict on an ``.onnx`` file. Raises what ``reid.export.pipeline.prove`` raises."""
         with ExitStack() as stack:
             first, second = (opened(stack, model, "auto") for model in (self._reference, candidate))
-            subjects = subject_of(first, second), subject_of(second, first)
+            subjects = subjects_of(first, second)
             report = compare(*subjects, self._crops)
             report = dataclasses.replace(report, dataset=self._split.dataset)
             if self.is_real and report.passed:
