@@ -20,6 +20,7 @@ from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
 from reid.types import FloatArray, Image, ImageRecord
 from tests.matching.test_vectors import MANIFEST, ProjectionRunner, some_images
+from tests.model_file.test_thresholds import THRESHOLDS
 
 ODD = Preprocess(20, 9, 16, 6, "RGB", (100.0, 101.0, 99.0), (58.0, 57.0, 56.0))
 """Three columns more than the crop: one on the left, two on the right."""
@@ -113,8 +114,6 @@ def test_thresholds_of_single_images_do_not_hold_for_means(manifest: Manifest) -
 @pytest.fixture
 def manifest() -> Manifest:
     """With thresholds, as `reid threshold` writes them."""
-    from tests.model_file.test_thresholds import THRESHOLDS
-
     return dataclasses.replace(MANIFEST, thresholds=THRESHOLDS)
 
 

@@ -202,3 +202,49 @@ def test_a_build_that_fails_gives_tensorrts_words_on_one_line(refusals: dict[str
 
 def test_what_is_refused_leaves_nothing_behind(refusals: dict[str, Any]) -> None:
     assert refusals["written"] == []
+
+
+@pytest.fixture(scope="module")
+def mirrored_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A network that averages the mirror image in, in both precisions, with pixels in too; and one
+    of another program."""
+    import torch
+
+    import reid
+    from reid.export.file_names import onnx_file_name
+    from reid.export.mirror import with_mirror
+    from reid.export.onnx import export_graph, from_pixels, prepared_graphs
+    from reid.model_file.manifest import Manifest
+    from reid.model_file.preprocess import Preprocess
+    from reid.models.msp_cnn.network import MspCnn
+    from tests.export.quantising.networks import write_network
+
+    folder = tmp_path_factory.mktemp("mirrored")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MspCnn(num_identities=10)
+    plain, files = Manifest("msp_cnn", "train", Preprocess(40, 20, 32, 16)), []
+    for precision in ("fp32", "fp16"):
+        (graph,) = prepared_graphs(network, plain, fp16=precision == "fp16")
+        mirrored = with_mirror(graph, plain)
+        for made, manifest in (mirrored, from_pixels(*mirrored)):
+            files.append(folder / onnx_file_name(manifest, made.name, precision))
+            export_graph(made, manifest, files[-1], fp16=precision == "fp16")
+    source = write_network(folder / "net.onnx")
+    adopted = reid.adopt(source, folder / "models", mean="imagenet", channels="RGB")
+    with reid.load(adopted.path) as model:
+        files += model.export(folder, mirror=True, prove=False).onnx
+    return files
+
+
+def test_graphs_with_the_mirror_image_inside_build_for_any_batch(
+    build: Build, mirrored_files: list[Path], folder: Path
+) -> None:
+    jobs = [{"onnx": str(file), "target": str(folder), "options": {}} for file in mirrored_files]
+    outcomes = build(jobs)
+    assert [outcome.get("message") for outcome in outcomes] == [None] * 6
+    for file, outcome in zip(mirrored_files, outcomes, strict=True):
+        manifest = read_manifest(Path(outcome["path"]))
+        assert manifest.mirrored
+        assert manifest.precision in file.name
+        assert ".mirror." in Path(outcome["path"]).name

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import reid
 from reid.cli import main
 from reid.data import load_split
+from reid.data.golden_crops import golden_crops
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.export.quantising.images import HELD_OUT, Calibration, calibration_images
 from reid.export.quantising.quantiser import METHODS, Quantiser
@@ -331,3 +332,29 @@ def test_every_method_is_measured_and_the_percentiles_differ(int8: Int8) -> None
     largest = session.run(None, {"images": images})[0].max()
     assert widths["min-max"] == pytest.approx(largest, rel=1e-5)
     assert widths["percentile 99.99"] < widths["percentile 99.999"] <= largest * 1.01
+
+
+def test_a_mirrored_file_is_quantised_and_proven_like_another(int8: Int8, tmp_path: Path) -> None:
+    with reid.load(int8.source) as model:
+        files = model.export(
+            tmp_path,
+            fp16=False,
+            mirror=True,
+            int8=True,
+            calibrate="market1501",
+            root=int8.people,
+            calibration_crops=CROPS,
+        )
+    base, *quantised = files.onnx
+    names = [path.name for path in quantised]
+    assert names == ["net.mirror.int8.onnx", "net.mirror.int8.x86.onnx"]
+    crops = golden_crops(5)
+    vectors = []
+    for path in (base, *quantised):
+        assert read_manifest(path).mirrored
+        with reid.load(path, "cpu") as model:
+            vectors.append(model.embed(crops).vectors)
+    for found in vectors[1:]:
+        assert (found * vectors[0]).sum(axis=1).min() > 0.98
+    # Only the network's products are quantised, and both halves of the batch share them.
+    assert set(factors(quantised[0])) == set(LAYERS)
