@@ -20,6 +20,7 @@ MODULES = (
     "reid.api.grid",
     "reid.api.listing",
     "reid.api.model",
+    "reid.api.reproducing",
     "reid.api.results",
     "reid.api.scoring",
     "reid.api.thresholds",
