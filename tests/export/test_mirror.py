@@ -183,7 +183,7 @@ def test_a_graph_that_does_not_do_what_its_manifest_says_is_not_proven(
     run: Path, tmp_path: Path, precision: str, mirrored: bool
 ) -> None:
     path = spoilt(run, tmp_path, precision, mirrored=mirrored)
-    proof = reid.prove(run, path, evaluate=False, settle=False)
+    proof = reid.prove(run, path, crops=16, evaluate=False, settle=False)
     assert any("lowest_row_cosine" in line for line in proof.report.failures)
     with pytest.raises(ParityError):
         proof.settle()
@@ -194,8 +194,8 @@ def test_a_plain_file_is_not_proven_by_a_mirrored_one(
 ) -> None:
     (plain,) = export_checkpoint(run, tmp_path, ("fp32",))
     with pytest.raises(ParityError, match="with the mirror image"):
-        reid.prove(files["fp32"], plain.path, evaluate=False)
-    assert reid.prove(plain.path, files["fp32"], evaluate=False).passed
+        reid.prove(files["fp32"], plain.path, crops=16, evaluate=False)
+    assert reid.prove(plain.path, files["fp32"], crops=16, evaluate=False).passed
 
 
 def test_parity_with_evaluation_mirrors_the_reference_there_too(
@@ -206,11 +206,10 @@ def test_parity_with_evaluation_mirrors_the_reference_there_too(
     assert {check.measure: check.status for check in report.checks}["map_change"] == "ok"  # type: ignore[attr-defined]
 
 
-def test_thresholds_of_the_run_are_not_those_of_the_mirrored_file(tmp_path: Path) -> None:
+def test_thresholds_of_the_run_are_not_those_of_the_mirrored_file() -> None:
     manifest = Manifest("msp_cnn", "train", ODD, thresholds=THRESHOLDS)
     (graph,) = prepared_graphs(lively_network(), manifest, fp16=False)
-    mirrored, described = with_mirror(graph, manifest)
-    assert export_graph(mirrored, described, tmp_path / "a.onnx", fp16=False).thresholds is None
+    assert with_mirror(graph, manifest)[1].thresholds is None
 
 
 def test_embeddings_that_are_not_normalised_count_alike(tmp_path: Path, crops: list[Image]) -> None:
