@@ -183,7 +183,7 @@ def test_a_graph_that_does_not_do_what_its_manifest_says_is_not_proven(
     run: Path, tmp_path: Path, precision: str, mirrored: bool
 ) -> None:
     path = spoilt(run, tmp_path, precision, mirrored=mirrored)
-    proof = reid.prove(run, path, crops=16, evaluate=False, settle=False)
+    proof = reid.prove(run, path, evaluate=False, settle=False)
     assert any("lowest_row_cosine" in line for line in proof.report.failures)
     with pytest.raises(ParityError):
         proof.settle()
