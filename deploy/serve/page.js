@@ -37,7 +37,7 @@ function showDoor() {
 }
 
 const open = guarded(async () => {
-  const found = await (await ask("/api/gallery")).json();
+  const found = await (await ask("api/gallery")).json();
   sessionStorage.setItem("token", state.token);
   $("door").hidden = true;
   $("room").hidden = false;
@@ -136,7 +136,7 @@ const search = guarded(async () => {
   if (!state.file) return;
   const turn = ++state.search;  // ignore the response to an older search
   $("words").textContent = "Searching …";
-  const answer = await ask(`/api/search?${conditions()}`, {
+  const answer = await ask(`api/search?${conditions()}`, {
     method: "POST", body: state.file, headers: { "Content-Type": "application/octet-stream" },
   }).catch((error) => {
     if (turn === state.search) { $("words").textContent = ""; $("matches").replaceChildren(); }
@@ -181,7 +181,7 @@ function card(match, index) {
     const button = Object.assign(document.createElement("button"), { textContent: words, className: kind });
     button.addEventListener("click", guarded(async () => {
       const body = JSON.stringify({ query: state.query, id: match.id, same });
-      await ask("/api/confirm", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+      await ask("api/confirm", { method: "POST", body, headers: { "Content-Type": "application/json" } });
       mark(item, same);
     }));
     verdict.append(button);
@@ -198,7 +198,7 @@ function mark(item, same) {
 
 async function picture(id, holder, words) {
   try {
-    const blob = await (await ask(`/api/picture/${id}`)).blob();
+    const blob = await (await ask(`api/picture/${id}`)).blob();
     const image = Object.assign(new Image(), { className: "picture", alt: words });
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
     image.src = URL.createObjectURL(blob);
