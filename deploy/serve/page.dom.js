@@ -14,10 +14,11 @@ export function make(tag, { text, label, data, on, ...properties } = {}, ...chil
 }
 
 const BRIEF = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
-  second: "2-digit" };
+  second: "2-digit", hourCycle: "h23" };
+const WHOLE = { ...BRIEF, year: "numeric" };
 
 export function local(time) {
-  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return new Date(time).toLocaleString(undefined, WHOLE);
 }
 
 /** Without the year where it is this one. */

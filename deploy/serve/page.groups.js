@@ -107,7 +107,7 @@ function ticks({ first, last }) {
 }
 
 function tickWords(time, step, span) {
-  const clock = { hour: "2-digit", minute: "2-digit" };
+  const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   if (step < MINUTE) clock.second = "2-digit";
   const day = { day: "numeric", month: "short" };
   const asked = step >= DAY ? day : span > DAY ? { ...day, ...clock } : clock;

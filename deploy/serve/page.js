@@ -2,7 +2,7 @@
 
 import { forgetPictures, may, state } from "./page.api.js";
 import "./page.dialog.js";
-import { $, counted, guarded, local, make, trouble } from "./page.dom.js";
+import { $, brief, counted, guarded, make, trouble } from "./page.dom.js";
 import { clearEvidence } from "./page.evidence.js";
 import { addQuery, clearQueries, galleryOf, queryFromFile, queryFromMatch, restoreQueries } from "./page.query.js";
 import { clearResults, search, show } from "./page.results.js";
@@ -27,7 +27,7 @@ const open = guarded(async () => {
   $("room").hidden = $("session").hidden = false;
   $("leave").hidden = !state.token;
   $("user").textContent = found.user && found.user !== "token" ? `Signed in as ${found.user}` : "";
-  const span = found.first ? ` · ${local(found.first)} to ${local(found.last)}` : "";
+  const span = found.first ? ` · ${brief(found.first)} to ${brief(found.last)}` : "";
   $("about").textContent = `${found.gallery} · ${counted(found.images, "image")} · ` +
     `${counted(found.cameras.length, "camera")} · ${counted(found.people.length, "named person", "named people")}${span}`;
   trouble(found.left_out || "");
@@ -50,6 +50,7 @@ const take = guarded(async (files) => {
     addQuery(query);
     $("search").focus({ preventScroll: true });
     if (given.length === 1 && state.gallery.people_detector && isFrame(query)) choose = await findPeople();
+    if (choose && !state.matches.length) $("words").textContent = "Choose a person in the frame.";
   }
   if (given.length && !choose) await search();
 });

@@ -46,8 +46,8 @@ function draw() {
   const image = query.image;
   canvas.width = image ? image.width : 64;
   canvas.height = image ? image.height : 128;
-  canvas.style.setProperty("--ratio", canvas.width / canvas.height);
-  canvas.style.setProperty("--width", `${canvas.width}px`);
+  $("frame").style.setProperty("--ratio", canvas.width / canvas.height);
+  $("frame").style.setProperty("--width", `${canvas.width}px`);
   const pen = canvas.getContext("2d");
   if (image) pen.drawImage(image, 0, 0);
   const box = drawn || query.box;
@@ -151,6 +151,7 @@ export async function findPeople() {
   }
   if (query !== current()) return false;
   showPeople(query);
+  $("people-list").firstElementChild?.focus({ preventScroll: true });
   return query.people.length > 0;
 }
 
@@ -173,8 +174,9 @@ function showPeople(query) {
   const percent = (value, most) => `${(100 * value) / most}%`;
   const places = people.map((one, index) => {
     const [left, top, width, height] = one.box;
-    const over = make("button", { type: "button", className: "someone", text: index + 1, tabIndex: -1,
-      label: `Person ${index + 1} in the image`, on: { click: () => take(one.box) } });
+    const over = make("button", { type: "button", className: "someone", tabIndex: -1,
+      label: `Person ${index + 1} in the image`, on: { click: () => take(one.box) } },
+    make("span", { text: index + 1 }));
     Object.assign(over.style, {
       left: percent(left, canvas.width), top: percent(top, canvas.height),
       width: percent(width, canvas.width), height: percent(height, canvas.height),
