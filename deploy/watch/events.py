@@ -53,6 +53,22 @@ class Sink(Protocol):
         ...
 
 
+class TrackSink(Protocol):
+    """Receives events by track: see ``reid.deploy.watch.track_events``.
+
+    Called from the main loop, so that neither method may wait for a disk or a network, or raise for
+    one that fails.
+    """
+
+    def tracks(self, events: Sequence[dict[str, Any]]) -> None:
+        """The events of one round, in order; plain values of JSON, not to be changed."""
+        ...
+
+    def news(self, news: News) -> None:
+        """A change of a source's state."""
+        ...
+
+
 def person_event(frame: Frame, track: Track) -> dict[str, Any]:
     """The event of one person: see the module's text."""
     left, top, right, bottom = (round(float(edge)) for edge in track.box)

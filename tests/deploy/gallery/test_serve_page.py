@@ -21,7 +21,7 @@ from reid.matching import VectorMatcher
 from reid.types import Image
 from tests.deploy.gallery.browser import Page, browser_page
 from tests.deploy.gallery.conftest import PixelRunner
-from tests.deploy.gallery.test_serve import TOKEN, Site, running
+from tests.deploy.serve.site import TOKEN, Site, running
 
 pytestmark = pytest.mark.services
 
