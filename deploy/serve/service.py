@@ -153,7 +153,9 @@ class GalleryService:
         return self._search(self.held.take(user.name, asked.queries), asked, time.perf_counter())
 
     def _search(self, queries: Sequence[HeldQuery], asked: Asked, start: float) -> dict[str, Any]:
+        # An image of the gallery as a query has a name too, so that verdicts can be kept.
         names = [one.name for one in queries]
+        names += [content_hash(f"image {number}".encode()) for number in asked.ids]
         verdicts = self._verdicts(names)
         confirmed = [number for number, one in verdicts.items() if one.same] if asked.learn else []
         ids = tuple(dict.fromkeys((*asked.ids, *confirmed)))
