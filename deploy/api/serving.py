@@ -10,6 +10,7 @@ from pathlib import Path
 from reid.errors import ConfigError
 from reid.progress import Say, say
 
+from ..evidence.signing import signing_key
 from ..gallery.limits import limit_in
 from ..gallery.opening import MILVUS
 from ..people.detector import PeopleDetector, open_detector
@@ -19,6 +20,7 @@ from ..serve.media import Media
 from ..serve.server import GalleryServer
 from ..serve.service import GalleryService
 from ..serve.users import RIGHTS, new_user
+from ..watch.recordings import find_recording
 from .model_to_open import ModelToOpen
 from .opening import GalleryToOpen, opened, opened_again
 
@@ -90,6 +92,7 @@ def serve_gallery(
         settings.trusted_proxies,
     )
     certificate = settings.certificate()
+    key = signing_key(settings.signing_key) if settings.signing_key else None
     with (
         opened(model, gallery, partial=True) as (matcher, store),
         opened_again(gallery, matcher) as looking,
@@ -103,7 +106,8 @@ def serve_gallery(
             looking=looking,
             writing=writing,
             detector=detector,
-            media=Media(settings.frames, settings.recordings),
+            media=Media(settings.frames, settings.recordings, find_recording),
+            signing_key=key,
         )
         log = settings.log(access, gallery.name)
         with GalleryServer(
@@ -125,10 +129,8 @@ def serve_token(name: str, may: tuple[str, ...] = RIGHTS) -> tuple[str, str]:
     Raises ConfigError for a malformed name or right.
 
     >>> token, lines = serve_token("anna", ("search",))
-    >>> print(lines)
-    [users."anna"]
-    token_sha256 = "..."
-    may = ["search"]
+    >>> lines.splitlines()[0], lines.splitlines()[2]
+    ('[users."anna"]', 'may = ["search"]')
     """
     return new_user(name, may)
 

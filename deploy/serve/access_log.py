@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,7 @@ class AccessLog:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Append one line as a whole. Raises OutputError."""
-        if self._clock() >= self._next_prune_s:
-            self.prune()
+        self.prune_daily()
         content = (json.dumps(line) + "\n").encode()
         with self._lock, output_errors(self.file):
             file = self._opened()
@@ -81,6 +81,11 @@ class AccessLog:
                     raise OutputError(f"cannot write {self.file}: the disk is full")
             finally:
                 os.close(file)
+
+    def prune_daily(self) -> None:
+        """Remove lines that are too old, if that was not done for a day. Raises OutputError."""
+        if self._clock() >= self._next_prune_s:
+            self.prune()
 
     def prune(self) -> None:
         """Remove lines that are too old. Raises OutputError."""
@@ -98,6 +103,12 @@ class AccessLog:
             finally:
                 os.close(file)
         self._next_prune_s = self._clock() + _DAY_S
+
+    async def tidy(self) -> None:
+        """See ``prune_daily``; an error waits for the next line."""
+        loop = asyncio.get_running_loop()
+        with suppress(OutputError):
+            await loop.run_in_executor(self._thread, self.prune_daily)
 
     def close(self) -> None:
         """Wait for lines that are being written."""

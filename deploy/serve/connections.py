@@ -46,14 +46,14 @@ class Places:
     def take(self, new: Connection) -> bool:
         """Whether there is a place: one that is free, or that of the oldest that sends no request.
 
-        Those that showed a valid token before give way last.
+        Those that showed a valid token before give way after others, and those whose body still
+        arrives last.
         """
         if len(self.open) >= self.most:
-            waiting = [one for one in self.open if not one.is_busy]
+            waiting = [one for one in self.open if not one.is_busy or one.is_sending]
             if not waiting:
                 return False
-            oldest = next((one for one in waiting if not one.known), waiting[0])
-            oldest.drop()
+            min(waiting, key=lambda one: (one.is_sending, one.known)).drop()
         self.open[new] = None
         return True
 
@@ -75,6 +75,11 @@ class Connection(H11Protocol):
     def is_busy(self) -> bool:
         """Whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a request's body still arrives."""
+        return self.is_busy and bool(self.cycle.more_body)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or answer that there is no free one."""

@@ -131,6 +131,7 @@ class Gate:
             if method == "POST":
                 body = await self._body(headers, path, receive)
                 held = len(body)
+                self._bodies_bytes += held
             await self._app(inner, _replayed(body, receive), answer)
         except Refusal as error:
             await refuse(error, answer, receive)
@@ -173,19 +174,33 @@ class Gate:
             raise Refusal(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most:,} bytes"
             )
-        if self._bodies_bytes + int(said) > MAX_BODIES_BYTES:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE, "too many images arrive at once", retry_after_s=1
-            )
-        self._bodies_bytes += int(said)
+        arrived = bytearray()
         try:
-            return await asyncio.wait_for(_whole_body(int(said), receive), BODY_S)
+            await asyncio.wait_for(self._arrive(arrived, receive), BODY_S)
+            return bytes(arrived)
         except asyncio.TimeoutError:
             raise Refusal(
                 HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive completely"
             ) from None
         finally:
-            self._bodies_bytes -= int(said)
+            self._bodies_bytes -= len(arrived)
+
+    async def _arrive(self, arrived: bytearray, receive: Receive) -> None:
+        """Fill ``arrived`` with the body. Raises Refusal where all bodies take too much memory."""
+        more = True
+        while more:
+            message = await asyncio.wait_for(receive(), QUIET_S)
+            if message["type"] == "http.disconnect":
+                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive completely")
+            part, more = message.get("body", b""), message.get("more_body", False)
+            arrived += part
+            self._bodies_bytes += len(part)
+            if self._bodies_bytes > MAX_BODIES_BYTES:
+                raise Refusal(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "too many images arrive at once",
+                    retry_after_s=1,
+                )
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -253,17 +268,6 @@ async def _redirect(place: str, send: Send) -> None:
     headers = [(b"location", place.encode("ascii", "replace")), (b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 308, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _whole_body(length: int, receive: Receive) -> bytes:
-    content = bytearray()
-    while True:
-        message = await asyncio.wait_for(receive(), QUIET_S)
-        if message["type"] == "http.disconnect":
-            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive completely")
-        content += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(content)
 
 
 async def _drained(receive: Receive) -> None:

@@ -82,6 +82,11 @@ class HeldQueries:
                 found.append(query)
             return found
 
+    def expire(self) -> None:
+        """Let go of queries that were not used for ``HELD_S``."""
+        with self._lock:
+            self._expire()
+
     def _expire(self) -> None:
         before = self._clock() - HELD_S
         while self._held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from importlib import resources
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from reid import __version__
-from reid.errors import ReidError
+from reid.errors import ReidError, UnavailableError
 
 from . import messages
 from .gate import Request, is_json, problem, problem_headers
@@ -66,12 +67,14 @@ def application(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
     )
     for kind in (Refusal, ReidError, HTTPException, RequestValidationError, ValidationError):
         app.add_exception_handler(kind, _refused)
     add_searches(app, service, work)
     add_pictures(app, service, work)
     add_verdicts(app, service, work)
+    add_evidence(app, service, work)
     add_operations(app, service, work, metrics)
 
     @app.get("/api/openapi.json", tags=["operations"], responses=problems(401))
@@ -265,6 +268,32 @@ def add_verdicts(app: FastAPI, service: GalleryService, work: Work) -> None:
         return JSONResponse(rows)
 
 
+def add_evidence(app: FastAPI, service: GalleryService, work: Work) -> None:
+    """What users take away."""
+
+    @app.post(
+        "/api/evidence",
+        tags=["evidence"],
+        dependencies=[needs(EXPORT)],
+        response_class=Response,
+        openapi_extra=body_of(message="Export"),
+        responses=problems(400, 401, 403, 404, 408, 410, 411, 413, 503, content="application/zip"),
+    )
+    async def evidence(request: HttpRequest) -> Response:
+        """A ZIP file of these images, with a list of hashes, signed where the server has a key."""
+        said = messages.Export.model_validate_json(await request.body())
+        known = request_of(request)
+        known.log |= {"queries": said.queries, "ids": said.ids}
+        ids = tuple(dict.fromkeys(map(int, said.ids)))
+        asked = Asked(queries=tuple(dict.fromkeys(said.queries)), ids=ids)
+        content = await work.look.run(
+            service.evidence, asked, said.note, said.query_pictures, known.user
+        )
+        name = f"evidence-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}.zip"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type="application/zip", headers=headers)
+
+
 def add_operations(app: FastAPI, service: GalleryService, work: Work, metrics: Metrics) -> None:
     """What a supervisor and Prometheus ask."""
     metrics.watch("reid_serve_held_queries", "Queries held in memory.", lambda: len(service.held))
@@ -324,6 +353,8 @@ def _refusal_of(error: Exception) -> Refusal:
         return Refusal(error.status_code, line)
     if isinstance(error, (RequestValidationError, ValidationError)):
         return Refusal(400, _line_of(error))
+    if isinstance(error, UnavailableError):
+        return Refusal(503, "the gallery's server does not answer now", retry_after_s=5)
     return Refusal(400, " ".join(str(error).split()))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import resource
 import signal
 import socket
 import ssl
@@ -18,7 +20,7 @@ from reid.errors import ConfigError
 
 from .access import Access
 from .access_log import AccessLog
-from .connections import IDLE_S, MAX_HEADER_BYTES, Connection, Places
+from .connections import HEADER_S, IDLE_S, MAX_HEADER_BYTES, Connection, Places
 from .gate import MAX_BODY_BYTES, Gate
 from .metrics import Metrics
 from .routes import application, page_files
@@ -31,6 +33,12 @@ _STOP_S = 5
 """How long running requests may take once the server is asked to stop."""
 
 _BACKLOG = 1024
+
+TIDY_S = 60
+"""How often expired queries and lines of the access log are looked for."""
+
+_FILES = 4096
+"""Files that this process may have open, where the system allows it: sockets, segments, videos."""
 
 
 class GalleryServer:
@@ -76,10 +84,12 @@ class GalleryServer:
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=_STOP_S,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            callback_notify=self._tidy,
+            timeout_notify=TIDY_S,
         )
         config.load()
         config.ssl = context
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
 
     def __enter__(self) -> GalleryServer:
         return self
@@ -98,8 +108,15 @@ class GalleryServer:
 
     def serve_forever(self) -> None:
         """Serve until ``shutdown`` is called, or, in the main thread, Ctrl-C or SIGTERM."""
+        allow_files()
         with _ends_without_error():
             self._server.run(sockets=[self.socket])
+
+    async def _tidy(self) -> None:
+        """Let go of what has expired, though no request comes."""
+        self.service.held.expire()
+        if self._log is not None:
+            await self._log.tidy()
 
     def shutdown(self) -> None:
         """Stop ``serve_forever``, from another thread."""
@@ -111,6 +128,39 @@ class GalleryServer:
         self.work.close()
         if self._log is not None:
             self._log.close()
+
+
+class _Server(uvicorn.Server):
+    """As the base class, with a time limit for the handshake of TLS, as for a header."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state={}, _loop=loop
+            )
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                ssl=config.ssl,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=HEADER_S if config.ssl else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
+
+
+def allow_files() -> None:
+    """Raise this process's own limit of open files, where the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -7,20 +7,25 @@ a writer.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from reid.data.images import decode_image
 from reid.errors import DataError, ModelFileError
 from reid.matching import Matcher
+from reid.model_file.thresholds import Limit
 from reid.types import Image
 
+from ..evidence.writing import Evidence, Picture, evidence_zip
 from ..gallery import ANYWHERE, Box, Confirmation, GalleryEntry, GalleryStore, Match, Where
 from ..gallery.filters import where_from_values
 from ..gallery.indexing import content_hash, cropped
@@ -36,8 +41,6 @@ from .users import User
 
 DECODED_AT_ONCE = 2
 """Images decoded at the same time: the largest take 120 MB each."""
-
-_HASH_CHARACTERS = 32
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,11 @@ class GalleryService:
         writing: GalleryStore | None = None,
         detector: PeopleDetector | None = None,
         media: Media | None = None,
+        signing_key: Ed25519PrivateKey | None = None,
     ) -> None:
         self.held = HeldQueries()
         self.media = media or Media()
+        self._signing_key = signing_key
         self._matcher, self._max_distance, self._detector = matcher, max_distance, detector
         self._searching = Turn(gallery)
         self._looking = Turn(looking) if looking is not None else self._searching
@@ -153,59 +158,57 @@ class GalleryService:
         return self._search(self.held.take(user.name, asked.queries), asked, time.perf_counter())
 
     def _search(self, queries: Sequence[HeldQuery], asked: Asked, start: float) -> dict[str, Any]:
-        # An image of the gallery as a query has a name too, so that verdicts can be kept.
-        names = [one.name for one in queries]
-        names += [content_hash(f"image {number}".encode()) for number in asked.ids]
+        names = [*(one.name for one in queries), *map(image_query, asked.ids)]
         verdicts = self._verdicts(names)
         confirmed = [number for number, one in verdicts.items() if one.same] if asked.learn else []
         ids = tuple(dict.fromkeys((*asked.ids, *confirmed)))
-        different = {number for number, one in verdicts.items() if not one.same}
-        left_out_ids = different if asked.learn else set()
+        different = {number for number, one in verdicts.items() if asked.learn and not one.same}
         with self._searching.lock:
             store = self._searching.store
-            pieces = [p for one in queries for p in self._matcher.pieces(one.described)]
-            count = len(queries)
-            if ids:
-                pieces += self._matcher.pieces(store.features(ids))  # type: ignore[attr-defined]
-                count += len(ids)
-            described = self._matcher.from_pieces(pieces)
-            found = store.search(described, asked.k + len(left_out_ids), asked.where)
+            described = self._described(store, queries, ids)
+            found = store.search(described, asked.k + len(different), asked.where)
             left_out = store.left_out
             limit = limit_in(store, self._matcher, self._max_distance)
         merged = nearest_of(found)
-        matches = [one for one in merged if one.id not in left_out_ids][: asked.k]
+        matches = [one for one in merged if one.id not in different][: asked.k]
         if asked.show_different:
-            matches += [one for one in merged if one.id in left_out_ids]
+            matches += [one for one in merged if one.id in different]
         return {
-            "query": names[0] if names else "",
-            "queries": count,
+            "query": names[0],
+            "queries": len(queries) + len(ids),
             "seconds": time.perf_counter() - start,
             "left_out": left_out or None,
             "limit": limit_to_json(limit),
             "matches": [self._match(one, limit, verdicts.get(one.id)) for one in matches],
         }
 
-    def _match(self, match: Match, limit: Any, verdict: Confirmation | None) -> dict[str, Any]:
-        one = match.entry
+    def _described(
+        self, store: GalleryStore, queries: Sequence[HeldQuery], ids: Sequence[int]
+    ) -> Any:
+        """The features of held queries and of images of the gallery, as one description."""
+        pieces = [piece for one in queries for piece in self._matcher.pieces(one.described)]
+        if ids:
+            pieces += self._matcher.pieces(store.features(ids))
+        return self._matcher.from_pieces(pieces)
+
+    def _match(self, match: Match, limit: Limit, verdict: Confirmation | None) -> dict[str, Any]:
         return {
             **to_json(match, limit),
-            "id": str(match.id),
-            "track": one.track,
-            "run": one.run or None,
-            "has_frame": self.media.has_frame(one),
-            "has_video": self.media.has_video(one),
+            "has_frame": self.media.has_frame(match.entry),
+            "has_video": self.media.has_video(match.entry),
             "confirmed": verdict.same if verdict else None,
-            "confirmed_by": (getattr(verdict, "user", "") or None) if verdict else None,
+            "confirmed_by": (verdict.user or None) if verdict else None,
         }
 
     def _verdicts(self, names: Sequence[str]) -> dict[int, Confirmation]:
         """The newest verdict on each image, of all these queries."""
         found: dict[int, Confirmation] = {}
         with self._looking.lock:
-            said = [one for one in self._looking.store.confirmed() if one.query in names]
-        for one in said:
-            found[one.id] = one
-        return {number: one for number, one in found.items() if one.same is not None}
+            said = [self._looking.store.verdicts(name) for name in names]
+        for number, one in (pair for some in said for pair in some.items()):
+            if number not in found or found[number].time_s <= one.time_s:
+                found[number] = one
+        return found
 
     def entry(self, number: int) -> GalleryEntry:
         """An image of the gallery. Raises Refusal if there is none."""
@@ -262,7 +265,59 @@ class GalleryService:
         """Keep a verdict. Raises Refusal for an image that is not there, OutputError."""
         self.entry(number)
         with self._writing.lock:
-            self._writing.store.confirm(Confirmation(query, number, same, time.time()))  # type: ignore[arg-type]
+            self._writing.store.confirm(Confirmation(query, number, same, time.time(), user.name))
+
+    def evidence(self, asked: Asked, note: str, query_pictures: bool, user: User) -> bytes:
+        """The ZIP file of these images, with their distances from the queries.
+
+        Raises Refusal for a query that is no longer held and an image that is gone.
+        """
+        queries = self.held.take(user.name, asked.queries)
+        entries = {number: self.entry(number) for number in asked.ids}
+        verdicts = self._verdicts([one.name for one in queries])
+        with self._searching.lock:
+            store = self._searching.store
+            limit = limit_in(store, self._matcher, self._max_distance)
+            distances = {}
+            if queries:
+                described = self._described(store, queries, ())
+                found = store.search(described, len(asked.ids), Where(ids=asked.ids))
+                distances = {one.id: one.distance for one in nearest_of(found)}
+        images = [
+            self._evidence_of(number, entry, distances.get(number), limit, verdicts.get(number))
+            for number, entry in entries.items()
+        ]
+        facts = {
+            "made": text_from_seconds(time.time()),
+            "made_by": user.name,
+            "note": note,
+            "gallery": Path(self._looking.store.name).name,
+            "model": dict(self._matcher.identity),
+            "limit": limit_to_json(limit),
+        }
+        pictures = [(one.name, one.picture if query_pictures else None) for one in queries]
+        return evidence_zip(Evidence(facts, images, pictures), self._signing_key)
+
+    def _evidence_of(
+        self,
+        number: int,
+        entry: GalleryEntry,
+        distance: float | None,
+        limit: Limit,
+        verdict: Confirmation | None,
+    ) -> Picture:
+        try:
+            with self._decoding:
+                picture = picture_of(entry)
+        except DataError:  # its file is gone
+            picture = None
+        facts = to_json(Match(number, math.nan if distance is None else distance, entry), limit)
+        known = {"distance": distance, "within": facts["within"] if distance is not None else None}
+        said = {
+            "confirmed": verdict.same if verdict else None,
+            "confirmed_by": (verdict.user or None) if verdict else None,
+        }
+        return Picture({**facts, **known, "content": entry.content or None, **said}, picture)
 
     def confirmed(self) -> list[dict[str, Any]]:
         """All verdicts, in order."""
@@ -274,10 +329,15 @@ class GalleryService:
                 "id": str(one.id),
                 "same": one.same,
                 "time": text_from_seconds(one.time_s),
-                "user": getattr(one, "user", ""),
+                "user": one.user,
             }
             for one in said
         ]
+
+
+def image_query(number: int) -> str:
+    """The hash under which verdicts are kept that were given while searching with an image."""
+    return content_hash(f"image {number} of the gallery".encode())
 
 
 def nearest_of(found: Sequence[Sequence[Match]]) -> list[Match]:

@@ -80,6 +80,9 @@ COMMANDS: Mapping[str, Entry] = {
     "serve-token": Entry(
         "reid.deploy.commands.serve:serve_token", "Make a user's token for reid serve."
     ),
+    "verify": Entry(
+        "reid.deploy.commands.verify:verify", "Check a file of evidence from reid serve."
+    ),
     "watch": Entry("reid.deploy.commands.watch:watch", "Track people across cameras."),
     "bench": Entry(
         "reid.deploy.commands.bench:bench", "Measure a model file's latency and crops/s."
