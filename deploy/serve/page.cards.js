@@ -25,7 +25,9 @@ export function card(match) {
   item.append(open, head);
   if (place) item.append(line(place, "place"));
   if (!match.time && match.seconds !== null) item.append(line(`at ${position(match.seconds)}`, "place"));
-  item.append(verdict(match), searchWith(match), choice(match));
+  const said = verdict(match);
+  item.append(said, searchWith(match), choice(match));
+  show(said, match);
   return item;
 }
 

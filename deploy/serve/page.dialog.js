@@ -29,6 +29,7 @@ function open(match, matches) {
   $("kinds").hidden = !match.has_frame && !match.has_video;
   look("picture");
   if (!dialog.open) dialog.showModal();
+  else if (!dialog.contains(document.activeElement) || !document.activeElement.checkVisibility()) $("close").focus();
 }
 
 function leave(kind) {

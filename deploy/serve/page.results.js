@@ -137,7 +137,7 @@ function when(matches) {
 export function showLearning() {
   const confirmed = state.matches.filter((match) => match.confirmed === true).length;
   $("learn").hidden = !confirmed || !state.query;
-  $("learn").textContent = `Search again with the ${counted(confirmed, "confirmed image")}`;
+  $("learn").textContent = `Search again with ${counted(confirmed, "confirmed image")}`;
   $("unlearn").hidden = $("show-different").hidden = !state.learn;
 }
 document.addEventListener("verdict", showLearning);

@@ -129,7 +129,7 @@ def filled_in(folder: Path) -> Filled:
 
 def _write_recording(path: Path) -> None:
     """Twenty seconds, a frame per second."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), 1, (320, 240))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP90"), 1, (320, 240))
     assert writer.isOpened()
     for second in range(20):
         writer.write(np.full((240, 320, 3), 10 * second, np.uint8))
@@ -170,8 +170,9 @@ def found(page: Page) -> None:
     page.until(
         "document.querySelector('#words').innerText.includes('nearest image')"
         " && !document.querySelector('#search').disabled"
-        " && document.querySelector('.card img')?.naturalWidth"
     )
+    page.run("document.querySelector('.card')?.scrollIntoView({ block: 'nearest' })")
+    page.until("document.querySelector('.card img')?.naturalWidth")
 
 
 def searched_by(page: Page, expression: str) -> None:
@@ -182,7 +183,8 @@ def searched_by(page: Page, expression: str) -> None:
 
 
 def click(page: Page, selector: str) -> None:
-    page.run(f"document.querySelector({selector!r}).click()")
+    """Click an element as the mouse does, which focuses it too."""
+    page.run(f"(part => {{ part.focus(); part.click(); }})(document.querySelector({selector!r}))")
 
 
 def text(page: Page, selector: str) -> str:

@@ -90,7 +90,7 @@ def test_confirmed_images_join_the_query_and_leave_it_again(seen: Filled, page: 
         click(page, ".card:nth-child(2) .no")
         page.until(f"{SAID}.filter(Boolean).length == 2")
         denied = text(page, ".card:nth-child(2) .head")
-        assert "the 1 confirmed image" in text(page, "#learn")
+        assert "1 confirmed image" in text(page, "#learn")
         searched_by(page, "document.querySelector('#learn').click()")
         assert "to 2 query images" in text(page, "#words")
         assert "person 6" in cards(page)[1]  # at a distance of 0, as the query itself
@@ -148,7 +148,7 @@ def test_a_match_opens_with_its_facts_frame_and_recording(seen: Filled, page: Pa
         page.press("Escape")
         page.until("!document.getElementById('dialog').open")
         assert "Open match 1" in focused(page)
-        assert page.run("document.querySelector('video')") is None
+        page.until("document.querySelector('video') === null")
     assert page.complaints == []
 
 
@@ -164,7 +164,7 @@ def test_the_box_of_a_match_lies_where_the_person_stands_in_the_frame(
         )
         click(page, ".card .picture")
         click(page, "#kinds [data-kind=frame]")
-        page.until("document.querySelector('#view .box')")
+        page.until("document.querySelector('#view .box') !== null")
         keep(page, "serve_frame.png")
         left, top, width, height = page.run(
             "(() => { const part = e => document.querySelector(e).getBoundingClientRect();"
@@ -177,7 +177,7 @@ def test_the_box_of_a_match_lies_where_the_person_stands_in_the_frame(
 
 
 def test_matches_are_parted_at_the_limit(seen: Filled, page: Page) -> None:
-    with served(seen) as site:
+    with served(seen, max_distance=0.3) as site:
         go(page, site.server.url)
         search_for(page, seen.image(1))
         within = page.run("[...document.querySelectorAll('.card')].map(x => x.dataset.within)")
@@ -189,7 +189,7 @@ def test_matches_are_parted_at_the_limit(seen: Filled, page: Page) -> None:
         line, cards_of = "document.querySelector('h3.beyond')", "document.querySelectorAll('.card')"
         assert page.run(f"({order})({cards_of}[{count - 1}], {line})")
         assert page.run(f"({order})({line}, {cards_of}[{count}])")
-        assert "0.65" in text(page, "#limit")
+        assert "0.3" in text(page, "#limit")
 
 
 def test_matches_are_grouped_by_person_on_a_time_line(seen: Filled, page: Page) -> None:
