@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -36,6 +37,12 @@ _SMALL_BYTES = 1 << 20
 _NAME = re.compile(r"(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9]+)*")
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+    *(OSError, ValueError, EOFError, OverflowError, KeyError, IndexError),
+)
+"""What zipfile raises for damaged files."""
+
 _LISTED_NOWHERE = (SUMS, SIGNATURE)
 
 
@@ -107,19 +114,14 @@ def unpacked(path: Path) -> dict[str, bytes]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has more than {MAX_BYTES:,} bytes")
-        with zipfile.ZipFile(path) as packed:
-            _check_names(path, packed.infolist())
-            return {one.filename: _content(path, packed, one) for one in packed.infolist()}
+        file = open(path, "rb")  # noqa: SIM115  (closed below; its errors are others)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-    ) as error:
+    try:
+        with file, zipfile.ZipFile(file) as packed:
+            _check_names(path, packed.infolist())
+            return {one.filename: _content(path, packed, one) for one in packed.infolist()}
+    except _DAMAGE as error:
         raise DataError(
             f"{path} is damaged, or not a ZIP file ({printable(str(error))[:200]})"
         ) from None

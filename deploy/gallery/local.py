@@ -17,6 +17,7 @@ from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summary, Where
 from .labels import known_rows, labelled_rows, missing_labels, without_repeats
+from .no_model import NoModel
 from .rows import keys_of, new_rows, require_finite
 from .search import Searcher
 from .segments import DamagedRowsError, Segment, kept_rows
@@ -279,7 +280,7 @@ class LocalGallery:
                 f"{self.name} was made with another model: {differences}; use it with that model, "
                 "or index the images into another gallery"
             )
-        if self._store.segments:
+        if self._store.segments and not isinstance(self._matcher, NoModel):
             first = self._store.segments[0].described
             self._matcher.from_pieces([{name: array[:0] for name, array in first.items()}])
         self._checked = self._store.segments

@@ -181,10 +181,14 @@ class Connection(H11Protocol):
             "Content-Length": str(len(content)),
             "Connection": "close",
         }
-        answer = h11.Response(status_code=refusal.status.value, headers=list(headers.items()))
+        answer = h11.Response(
+            status_code=refusal.status.value,
+            headers=list(headers.items()),
+            reason=refusal.status.phrase.encode(),
+        )
+        events = (answer, h11.Data(data=content), h11.EndOfMessage())
         try:
-            for event in (answer, h11.Data(data=content), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         except h11.LocalProtocolError:  # in the middle of an answer
             self.transport.abort()
             return

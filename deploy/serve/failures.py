@@ -35,7 +35,7 @@ class Failures:
         key = _network_of(client)
         with self._lock:
             level, _ = self._level(key)
-            if level < AT_ONCE or (key, _digest(token)) in self._accepted:
+            if level <= AT_ONCE - 1 or (key, _digest(token)) in self._accepted:
                 return 0
             return max(1, math.ceil((level - AT_ONCE + 1) * EACH_S))
 

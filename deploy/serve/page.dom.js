@@ -15,7 +15,7 @@ export function make(tag, { text, label, data, on, ...properties } = {}, ...chil
 
 const BRIEF = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
   second: "2-digit", hourCycle: "h23" };
-const WHOLE = { ...BRIEF, year: "numeric" };
+const WHOLE = { ...BRIEF, year: "numeric", timeZoneName: "short" };
 
 export function local(time) {
   return new Date(time).toLocaleString(undefined, WHOLE);
@@ -24,7 +24,7 @@ export function local(time) {
 /** Without the year where it is this one. */
 export function brief(time) {
   const date = new Date(time);
-  const year = date.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+  const year = date.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric", timeZoneName: "short" };
   return date.toLocaleString(undefined, { ...BRIEF, ...year });
 }
 

@@ -9,6 +9,7 @@ import { clearResults, search, show } from "./page.results.js";
 import { findPeople, isFrame, showStage } from "./page.stage.js";
 
 const MOST_NAMES = 5000;
+const narrow = matchMedia("(max-width: 52rem)"); // one column, as in the style sheet
 
 function showDoor() {
   $("door").hidden = false;
@@ -24,7 +25,8 @@ const open = guarded(async () => {
   state.gallery = found;
   $("token").value = "";
   $("door").hidden = true;
-  $("room").hidden = $("session").hidden = false;
+  $("room").hidden = false;
+  $("session").hidden = !state.token && !found.user;
   $("leave").hidden = !state.token;
   $("user").textContent = found.user && found.user !== "token" ? `Signed in as ${found.user}` : "";
   const span = found.first ? ` · ${brief(found.first)} to ${brief(found.last)}` : "";
@@ -108,7 +110,10 @@ $("file").addEventListener("change", async () => {
 document.addEventListener("paste", (event) => {
   if (!$("room").hidden && event.clipboardData.files.length) take(event.clipboardData.files);
 });
-$("search").addEventListener("click", () => search());
+$("search").addEventListener("click", async () => {
+  await search();
+  if (narrow.matches) $("found").scrollIntoView();
+});
 $("filter").addEventListener("change", () => search());
 
 function enter(token) {
@@ -134,6 +139,6 @@ window.addEventListener("hashchange", () => {
   const given = tokenOfLink();
   if (given) enter(given);
 });
-$("filter").open = matchMedia("(min-width: 52rem)").matches;
+$("filter").open = !narrow.matches;
 show();
 enter(tokenOfLink() || sessionStorage.getItem("token") || "");

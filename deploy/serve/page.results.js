@@ -2,7 +2,7 @@
 
 import { MAX_MATCHES, may, post, state } from "./page.api.js";
 import { card } from "./page.cards.js";
-import { $, brief, counted, guarded, local, make, trouble } from "./page.dom.js";
+import { $, brief, counted, guarded, make, trouble } from "./page.dom.js";
 import { groupsOf, spanOf, timeLine } from "./page.groups.js";
 import { describeQueries, forgetHashes, hashes, matchIds } from "./page.query.js";
 
@@ -130,7 +130,7 @@ function when(matches) {
   const times = matches.map((match) => match.time).filter(Boolean).sort();
   if (!times.length) return "";
   const [first, last] = [times[0], times.at(-1)];
-  return first === last ? local(first) : `${brief(first)} to ${brief(last)}`;
+  return first === last ? brief(first) : `${brief(first)} to ${brief(last)}`;
 }
 
 /** The buttons that let confirmed images join the query, or leave it. */

@@ -9,7 +9,6 @@ import socket
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +28,7 @@ from reid.deploy.serve.users import ANYONE
 from reid.errors import ConfigError
 from reid.matching import VectorMatcher
 from reid.types import Image
-from tests.deploy.gallery.conftest import PixelRunner
-from tests.deploy.serve.site import TOKEN, Site, filled_gallery, person, png, running
-
-
-@pytest.fixture(scope="module")
-def matcher() -> VectorMatcher:
-    return VectorMatcher(PixelRunner())
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory, matcher: VectorMatcher) -> GalleryStore:
-    return filled_gallery(tmp_path_factory.mktemp("served"), matcher)
-
-
-@pytest.fixture
-def site(filled: GalleryStore, matcher: VectorMatcher) -> Iterator[Site]:
-    with running(filled, matcher, Access("127.0.0.1")) as running_site:
-        yield running_site
-        assert running_site.errors == []
+from tests.deploy.serve.site import TOKEN, Site, person, png, running
 
 
 def test_the_page_and_its_files_are_there_and_closed_to_foreign_scripts(site: Site) -> None:
