@@ -52,7 +52,7 @@ function draw() {
   if (image) pen.drawImage(image, 0, 0);
   const box = drawn || query.box;
   $("whole").hidden = !query.box;
-  $("box-words").textContent = box ? `${box[0]}, ${box[1]}, ${box[2]} × ${box[3]} pixels` : "whole image";
+  $("box-words").textContent = box ? `${box[0]}, ${box[1]}, ${box[2]} x ${box[3]} pixels` : "whole image";
   const fields = $("box-form").elements;
   const shown = box || [0, 0, canvas.width, canvas.height];
   ["left", "top", "width", "height"].forEach((name, index) => { fields[name].value = shown[index]; });
@@ -133,7 +133,7 @@ $("box-form").addEventListener("submit", guarded((event) => {
     .map((name) => Math.round(Number(fields[name].value)));
   const inside = left >= 0 && top >= 0 && width > 0 && height > 0 &&
     left + width <= canvas.width && top + height <= canvas.height;
-  if (!inside) throw new Error(`The box lies inside the image of ${canvas.width} × ${canvas.height} pixels.`);
+  if (!inside) throw new Error(`The box lies inside the image of ${canvas.width} x ${canvas.height} pixels.`);
   take([left, top, width, height]);
 }));
 $("whole").addEventListener("click", () => { take(null); $("search").focus(); });

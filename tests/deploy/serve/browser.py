@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 _KEYS = {
     "Tab": ("Tab", 9, ""),
     "Enter": ("Enter", 13, "\r"),
@@ -70,11 +69,20 @@ class Page:
     def until(self, condition: str, seconds: float = 30) -> Any:
         """The condition's value once it holds."""
         deadline = time.monotonic() + seconds
-        while not (value := self.run(condition)):
+        while not (value := self._holds(condition)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"never: {condition}; {self.complaints}")
-            self.run("new Promise(done => requestAnimationFrame(done))")
+            self._holds("new Promise(done => requestAnimationFrame(done))")
         return value
+
+    def _holds(self, condition: str) -> Any:
+        """The condition's value; None while the page is being replaced by another."""
+        try:
+            return self.run(condition)
+        except RuntimeError as error:
+            if "navigated" in str(error):
+                return None
+            raise
 
     def choose_file(self, selector: str, path: Path) -> None:
         """Put a file into a file input."""

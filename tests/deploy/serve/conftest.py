@@ -1,4 +1,4 @@
-"""A small gallery and a server over it; a gallery to look at, a browser, a checker of accessibility."""
+"""A small gallery and its server; for the page a gallery to look at, a browser and axe-core."""
 
 from __future__ import annotations
 

@@ -140,7 +140,9 @@ def _write_recording(path: Path) -> None:
 def served(filled: Filled, access: Access | None = None, **details: Any) -> Iterator[Site]:
     """The page's server; it has logged no error at the end."""
     service = filled.service(**details)
-    with running(filled.gallery, filled.matcher, access or Access("127.0.0.1"), service=service) as site:
+    with running(
+        filled.gallery, filled.matcher, access or Access("127.0.0.1"), service=service
+    ) as site:
         yield site
         assert site.errors == []
 

@@ -94,8 +94,8 @@ def test_a_token_that_is_withdrawn_leads_back_to_the_door_and_the_query_stays(
         search_for(page, seen.image(2))
         users.write_text(line.format(token_hash(other)) + "# changed\n")
         page.until(
-            "(document.querySelector('#search').click(), "
-            "new Promise(done => setTimeout(() => done(!document.getElementById('door').hidden), 300)))"
+            "(document.querySelector('#search').click(), new Promise(done => setTimeout("
+            "() => done(!document.getElementById('door').hidden), 300)))"
         )
         assert page.run("document.getElementById('room').hidden")
         page.run("document.querySelector('#words').textContent = ''")
@@ -233,7 +233,9 @@ def test_axe_finds_no_fault(seen: Filled, page: Page, axe: str, scheme: str) -> 
         page.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
         page.run("document.querySelector('.card .picture').focus()")
         page.press("s", "ArrowRight", "d")
-        page.until("document.querySelectorAll('[data-said=same], [data-said=different]').length == 2")
+        page.until(
+            "document.querySelectorAll('[data-said=same], [data-said=different]').length == 2"
+        )
         click(page, "#choosing")
         for view in ("list", "person", "track"):
             click(page, f"[data-view={view}]")

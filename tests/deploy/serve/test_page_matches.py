@@ -1,10 +1,9 @@
-"""Matches on the page, in a real browser: verdicts, a large view, groups, evidence, the keyboard."""
+"""Matches on the page, in a real browser: verdicts, one large, groups, evidence, the keyboard."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,9 @@ SAID = "[...document.querySelectorAll('.card')].map(card => card.dataset.said ||
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> Iterator[Filled]:
+def seen(tmp_path: Path) -> Filled:
     """A gallery without verdicts."""
-    yield filled_in(tmp_path)
+    return filled_in(tmp_path)
 
 
 def focused(page: Page) -> str:
@@ -73,7 +72,8 @@ def test_every_button_of_a_match_has_a_name_of_its_own(seen: Filled, page: Page)
         go(page, site.server.url)
         search_for(page, seen.image(1))
         names = page.run(
-            "[...document.querySelectorAll('#matches button')].map(b => b.getAttribute('aria-label'))"
+            "[...document.querySelectorAll('#matches button')]"
+            ".map(button => button.getAttribute('aria-label'))"
         )
         assert len(set(names)) == len(names) == 5 * 20
         assert "Same as the query: match 3" in names
@@ -85,7 +85,9 @@ def test_confirmed_images_join_the_query_and_leave_it_again(seen: Filled, page: 
         go(page, site.server.url)
         search_for(page, seen.image(1))
         assert page.run("document.getElementById('learn').hidden")
-        other = "[...document.querySelectorAll('.card')].find(x => x.innerText.includes('person 6'))"
+        other = (
+            "[...document.querySelectorAll('.card')].find(x => x.innerText.includes('person 6'))"
+        )
         page.run(f"{other}.querySelector('.yes').click()")
         click(page, ".card:nth-child(2) .no")
         page.until(f"{SAID}.filter(Boolean).length == 2")
@@ -97,8 +99,11 @@ def test_confirmed_images_join_the_query_and_leave_it_again(seen: Filled, page: 
         assert len(cards(page)) == 19
         searched_by(page, "document.querySelector('#show-different input').click()")
         assert len(cards(page)) == 20
-        assert "different" == page.run(SAID)[-1]
-        assert denied.split()[1:3] == text(page, ".cards:last-of-type .card:last-child .head").split()[1:3]
+        assert page.run(SAID)[-1] == "different"
+        assert (
+            denied.split()[1:3]
+            == text(page, ".cards:last-of-type .card:last-child .head").split()[1:3]
+        )
         searched_by(page, "document.querySelector('#unlearn').click()")
         assert "query images" not in text(page, "#words")
         assert "person 6" not in cards(page)[1]
@@ -110,7 +115,9 @@ def test_a_match_becomes_the_query_and_the_query_before_comes_back(
     with served(seen) as site:
         go(page, site.server.url)
         search_for(page, seen.image(1))
-        other = "[...document.querySelectorAll('.card')].find(x => x.innerText.includes('person 6'))"
+        other = (
+            "[...document.querySelectorAll('.card')].find(x => x.innerText.includes('person 6'))"
+        )
         searched_by(page, f"{other}.querySelector('.with').click()")
         assert "person 6" in cards(page)[0]
         assert page.run("document.activeElement.id") == "found-title"
@@ -140,7 +147,9 @@ def test_a_match_opens_with_its_facts_frame_and_recording(seen: Filled, page: Pa
         page.until("document.querySelector('#dialog-title').innerText.startsWith('Match 2')")
         page.press("ArrowLeft")
         click(page, "#kinds [data-kind=video]")
-        page.until("document.querySelector('video')?.currentTime == 8 && !document.querySelector('video').seeking")
+        page.until(
+            "(video => video?.currentTime == 8 && !video.seeking)(document.querySelector('video'))"
+        )
         assert page.run("document.querySelector('video').videoWidth") == 320
 
         click(page, "#told .no")
@@ -235,7 +244,9 @@ def test_chosen_matches_are_downloaded_as_evidence(
         search_for(page, seen.image(4))
         click(page, "#choosing")
         assert page.run("document.getElementById('download').disabled")
-        page.run("[0, 2].forEach(i => document.querySelectorAll('.card .evidence input')[i].click())")
+        page.run(
+            "[0, 2].forEach(i => document.querySelectorAll('.card .evidence input')[i].click())"
+        )
         page.run("document.getElementById('note').value = 'case 12'")
         assert "2 images" in text(page, "#evidence-words")
         keep(page, "serve_evidence.png")
@@ -246,7 +257,9 @@ def test_chosen_matches_are_downloaded_as_evidence(
         (file,) = folder.glob("*.zip")
         with zipfile.ZipFile(file) as archive:
             assert archive.testzip() is None
-            text_of_all = b"".join(archive.read(name) for name in archive.namelist()).decode("latin-1")
+            text_of_all = b"".join(archive.read(name) for name in archive.namelist()).decode(
+                "latin-1"
+            )
             pictures = [name for name in archive.namelist() if name.endswith(".jpg")]
         assert "case 12" in text_of_all
         assert len(pictures) == 2
@@ -299,12 +312,13 @@ def test_ids_of_sixty_four_bits_stay_as_they_are(seen: Filled, page: Page) -> No
         go(page, site.server.url)
         search_for(page, seen.image(4))
         page.run(
-            "(() => { const real = window.fetch; window.sent = []; window.fetch = (path, options) => {"
+            "(() => { const real = window.fetch; window.sent = [];"
+            " window.fetch = (path, options) => {"
             " window.sent.push([path, options?.body]); return real(path, options); }; })()"
         )
         page.run(
-            f"document.addEventListener('open-match', (event) => {{ event.detail.match.id = '{number}'; }},"
-            " { capture: true, once: true })"
+            "document.addEventListener('open-match', (event) => "
+            f"{{ event.detail.match.id = '{number}'; }}, {{ capture: true, once: true }})"
         )
         click(page, ".card .picture")
         page.press("s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import cv2
@@ -105,7 +106,7 @@ def test_a_box_drawn_on_a_frame_finds_the_person_in_it(
         )
         page.until("document.querySelector('.card')?.innerText.includes('person 7')")
         said = page.run("document.querySelector('#box-words').innerText")
-        box = [int(word) for word in said.replace("×", ",").removesuffix("pixels").split(",")]
+        box = [int(word) for word in re.findall(r"\d+", said)]
         assert np.abs(np.array(box) - FRAME_BOX).max() <= 2 / scale
         keep(page, "serve_box.png")
         searched_by(page, "document.querySelector('#whole').click()")
@@ -129,7 +130,7 @@ def test_a_box_can_be_typed_and_one_outside_the_image_is_refused(
         page.run(fill.format([600, 0, 64, 128]))
         click(page, "#box-form button")
         page.until("!document.getElementById('trouble').hidden")
-        assert "640 × 480" in text(page, "#trouble-words")
+        assert "640 x 480" in text(page, "#trouble-words")
 
 
 def test_people_found_in_a_frame_can_be_chosen(seen: Filled, page: Page, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_reload_keeps_the_query_and_its_box_in_this_tab_until_it_is_cleared(
         found(page)
         assert cards(page) == before
         click(page, "#queries .chip")
-        assert text(page, "#box-words") == "400, 200, 64 × 128 pixels"
+        assert text(page, "#box-words") == "400, 200, 64 x 128 pixels"
         assert page.run("indexedDB.databases().then(found => found.length)") == 0
         assert page.run("localStorage.length") == 0
 
