@@ -25,6 +25,7 @@ export function card(match) {
   item.append(open, head);
   if (place) item.append(line(place, "place"));
   if (!match.time && match.seconds !== null) item.append(line(`at ${position(match.seconds)}`, "place"));
+  if (!match.within) item.append(line("beyond the limit", "beyond"));
   const said = verdict(match);
   item.append(said, searchWith(match), choice(match));
   show(said, match);

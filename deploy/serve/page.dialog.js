@@ -70,12 +70,13 @@ async function person(match) {
   return make("img", { alt: `Match ${match.rank}`, src: await picture(`api/picture/${match.id}`) });
 }
 
-/** The frame with the match's box; the server may have reduced it, so that the box is in parts. */
+/** The frame with the match's box, which is in the frame's pixels. */
 async function frame(match) {
   const image = make("img", { alt: `Whole frame of match ${match.rank}`,
     src: await picture(`api/frame/${match.id}`) });
   await image.decode();
   const part = make("div", { className: "whole" }, image);
+  part.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   if (match.box) {
     const [left, top, width, height] = match.box;
     const box = make("i", { className: "box" });

@@ -12,6 +12,7 @@ const MOST_NAMES = 5000;
 const narrow = matchMedia("(max-width: 52rem)"); // one column, as in the style sheet
 
 function showDoor() {
+  state.gallery = null;
   $("door").hidden = false;
   $("room").hidden = $("session").hidden = true;
   $("about").textContent = "This gallery needs a token.";
@@ -20,7 +21,10 @@ function showDoor() {
 document.addEventListener("locked", showDoor);
 
 const open = guarded(async () => {
-  const found = await galleryOf();
+  const found = await galleryOf().catch((error) => {
+    if (!state.gallery) showDoor(); // another token may do
+    throw error;
+  });
   if (state.token) sessionStorage.setItem("token", state.token);
   state.gallery = found;
   $("token").value = "";
@@ -97,11 +101,16 @@ $("clear").addEventListener("click", () => {
   $("choose").focus();
 });
 
-const drop = $("drop");
+// A file may be dropped anywhere: beside the zone the browser would leave the page for it.
 for (const [kind, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
-  drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.toggle("over", over); });
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", over);
+  });
 }
-drop.addEventListener("drop", (event) => take(event.dataTransfer.files));
+document.addEventListener("drop", (event) => {
+  if (!$("room").hidden) take(event.dataTransfer.files);
+});
 for (const id of ["choose", "add"]) $(id).addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", async () => {
   await take($("file").files);

@@ -94,8 +94,8 @@ export function show() {
   showLearning();
 }
 
-function cards(matches) {
-  return make("ol", { className: "cards" }, ...matches.map(card));
+function cards(matches, className = "cards") {
+  return make("ol", { className }, ...matches.map(card));
 }
 
 /** Within the limit, then beyond it. */
@@ -104,11 +104,11 @@ function parted(matches) {
   const beyond = matches.filter((match) => !match.within);
   if (!matches.length) return [];
   const parts = within.length
-    ? [make("h3", { className: "within", text: `Within the limit (${within.length})` }), cards(within)]
+    ? [make("h3", { className: "within", text: `Within the limit (${within.length})` }), cards(within, "cards parted")]
     : [make("p", { className: "nobody", text: "No match is within the limit: the person may not be in the gallery." })];
   if (beyond.length) {
     parts.push(make("h3", { className: "beyond", text: `Beyond the limit (${beyond.length})` }),
-      make("p", { className: "faint", text: "Probably other people." }), cards(beyond));
+      make("p", { className: "faint", text: "Probably other people." }), cards(beyond, "cards parted"));
   }
   return parts;
 }

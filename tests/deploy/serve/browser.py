@@ -114,6 +114,20 @@ class Page:
         for kind in ("dragEnter", "dragOver", "drop"):
             self.do("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
+    def paste_image(self, path: Path) -> None:
+        """Copy a PNG file to the clipboard, and press Ctrl+V."""
+        rights = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self.do("Browser.grantPermissions", permissions=rights)
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.run(
+            f"(bytes => navigator.clipboard.write([new ClipboardItem({{ 'image/png':"
+            f" new Blob([bytes], {{ type: 'image/png' }}) }})]))"
+            f"(Uint8Array.from(atob({content!r}), (letter) => letter.charCodeAt(0)))"
+        )
+        control_v = {"key": "v", "code": "KeyV", "windowsVirtualKeyCode": 86, "modifiers": 2}
+        self.do("Input.dispatchKeyEvent", type="keyDown", commands=["paste"], **control_v)
+        self.do("Input.dispatchKeyEvent", type="keyUp", **control_v)
+
     def middle(self, selector: str) -> tuple[float, float]:
         """The middle of an element in the window's pixels."""
         left, top, width, height = self.run(

@@ -27,7 +27,7 @@ from tests.deploy.serve.pages import (
     served,
     text,
 )
-from tests.deploy.serve.site import TOKEN
+from tests.deploy.serve.site import TOKEN, bearer
 
 pytestmark = pytest.mark.services
 
@@ -69,6 +69,17 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_one_line(seen: Filled, page: Pa
         keep(page, "serve_token.png")
         search_for(page, seen.image(1))
         assert "person 1" in cards(page)[0]
+
+
+def test_after_many_wrong_tokens_the_page_says_how_long_to_wait(seen: Filled, page: Page) -> None:
+    with served(seen, Access("127.0.0.1", TOKEN)) as site:
+        for _ in range(200):
+            if site.ask("GET", "/api/gallery", **bearer("a-wrong-token-of-letters"))[0] == 429:
+                break
+        page.do("Page.navigate", url=f"{site.server.url}#token=another-wrong-token")
+        page.until(f"{DOOR} && !document.getElementById('trouble').hidden")
+        assert "wait" in text(page, "#trouble-words")
+        assert page.run("document.getElementById('again').hidden") is False
 
 
 def test_a_token_in_the_link_opens_the_page_and_leaves_the_address(

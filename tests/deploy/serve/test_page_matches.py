@@ -202,7 +202,7 @@ def test_matches_are_parted_at_the_limit(seen: Filled, page: Page) -> None:
 
 
 def test_matches_are_grouped_by_person_on_a_time_line(seen: Filled, page: Page) -> None:
-    with served(seen) as site:
+    with served(seen, max_distance=0.2) as site:
         go(page, site.server.url)
         search_for(page, seen.image(4))
         click(page, "[data-view=person]")
@@ -219,6 +219,9 @@ def test_matches_are_grouped_by_person_on_a_time_line(seen: Filled, page: Page) 
             ".map(x => parseFloat(x.style.left))"
         )
         assert places == [pytest.approx(3.85, abs=0.3), pytest.approx(44.9, abs=1)]
+        beyond = "[...document.querySelectorAll('.card p.beyond')].every(x => x.checkVisibility())"
+        assert page.run(beyond)
+        assert page.run("document.querySelectorAll('.card p.beyond').length") == 18
         keep(page, "serve_by_person.png")
         page.run("document.querySelectorAll('.mark')[1].focus()")
         page.press("Enter")

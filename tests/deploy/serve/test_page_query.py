@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from pathlib import Path
 
@@ -51,26 +50,18 @@ def test_an_image_is_searched_and_filtered(seen: Filled, page: Page) -> None:
 
 
 def test_a_pasted_image_is_searched(seen: Filled, page: Page) -> None:
-    content = base64.b64encode(seen.image(4).read_bytes()).decode()
     with served(seen) as site:
         go(page, site.server.url)
-        searched_by(
-            page,
-            f"""(() => {{
-              const bytes = Uint8Array.from(atob({content!r}), (letter) => letter.charCodeAt(0));
-              const clipboardData = new DataTransfer();
-              clipboardData.items.add(new File([bytes], 'image.png', {{ type: 'image/png' }}));
-              document.body.dispatchEvent(
-                new ClipboardEvent('paste', {{ clipboardData, bubbles: true }}));
-            }})()""",
-        )
+        page.paste_image(seen.image(4))
+        found(page)
         assert "person 4" in cards(page)[0]
 
 
-def test_a_dropped_file_is_searched(seen: Filled, page: Page) -> None:
+@pytest.mark.parametrize("place", ["#drop", "#found"])
+def test_a_dropped_file_is_searched_wherever_it_falls(seen: Filled, page: Page, place: str) -> None:
     with served(seen) as site:
         go(page, site.server.url)
-        page.drop_file("#drop", seen.image(5))
+        page.drop_file(place, seen.image(5))
         found(page)
         assert "person 5" in cards(page)[0]
 
