@@ -22,8 +22,8 @@ TICKET_S = 300.0
 """How long a recording can be opened by its ticket (a choice)."""
 
 _MAX_TICKETS = 10_000
-_LONGEST_FRAME = 4096
-"""Pixels of a frame's longer side; larger ones are reduced (a choice)."""
+_LONGEST_FRAME = 1 << 16
+"""Pixels of a frame's longer side. Frames are not reduced: a match's box is in their pixels."""
 
 _TYPES = {".webm": "video/webm", ".mp4": "video/mp4"}
 

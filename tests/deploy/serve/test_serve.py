@@ -426,6 +426,6 @@ def test_a_token_that_no_browser_could_send_is_refused(token: str) -> None:
 
 
 def test_the_page_knows_how_much_the_server_takes() -> None:
-    script = Path(server_module.__file__).with_name("page.js").read_text()
+    script = Path(server_module.__file__).with_name("page.api.js").read_text()
     assert "MAX_BYTES = 32 * 1024 * 1024;" in script
     assert server_module.MAX_BODY_BYTES == 32 * 1024 * 1024
