@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reid.errors import ConfigError
@@ -43,7 +43,7 @@ class ServeSettings:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    token: str = ""
+    token: str = field(default="", repr=False)
     users: Path | None = None
     public_url: str = ""
     trusted_proxies: tuple[str, ...] = ()

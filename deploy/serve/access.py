@@ -48,7 +48,7 @@ class Access:
     """
 
     host: str
-    token: str = ""
+    token: str = field(default="", repr=False)
     users: Path | None = None
     public_url: str = ""
     trusted_proxies: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from reid.errors import OutputError, output_errors
+from reid.errors import DataError, OutputError, output_errors
 from reid.files import open_private, write_atomically
 
 from ..gallery.times import seconds_from_text, text_from_seconds
@@ -30,6 +31,10 @@ KEPT_DAYS = 90.0
 """How long lines are kept by default (a choice)."""
 
 _DAY_S = 86_400.0
+_PATIENCE_S = 10.0
+"""How long to wait for another server, which holds the file for milliseconds."""
+
+_PAUSE_S = 0.005
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 
 
@@ -95,11 +100,12 @@ class AccessLog:
             file = self._opened()
             try:
                 with os.fdopen(os.dup(file), "rb") as lines:
-                    lines.seek(0)
-                    if any(_is_older(line, before) for line in lines):
-                        lines.seek(0)
-                        kept = (line for line in lines if not _is_older(line, before))
-                        write_atomically(self.file, lambda new: new.writelines(kept), private=True)
+                    young = _first_younger(lines, before)
+                    if young:
+                        lines.seek(young)
+                        write_atomically(
+                            self.file, lambda new: shutil.copyfileobj(lines, new), private=True
+                        )
             finally:
                 os.close(file)
         self._next_prune_s = self._clock() + _DAY_S
@@ -118,15 +124,45 @@ class AccessLog:
         """The file, locked until it is closed."""
         while True:
             file = open_private(self.file, _FLAGS)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, self.file)
             if os.path.samestat(os.fstat(file), os.stat(self.file)):
                 return file
             os.close(file)  # another server replaced it, to remove old lines
 
 
-def _is_older(line: bytes, before_s: float) -> bool:
-    """Whether a line is older; one that cannot be read stays."""
+def _lock(file: int, path: Path) -> None:
+    """Lock a file until it is closed. Raises OutputError, with the file closed."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(file)
+                raise OutputError(f"{path} is held by another process; stop it") from None
+        time.sleep(_PAUSE_S)
+
+
+def _first_younger(lines: BinaryIO, before_s: float) -> int:
+    """Where the lines begin that are not older; they are in the order of their times.
+
+    A damaged line goes with the older one after it.
+    """
+    lines.seek(0)
+    found = at = 0
+    for line in lines:
+        at += len(line)
+        time_s = _time_of(line)
+        if time_s is not None and time_s >= before_s:
+            break
+        found = at if time_s is not None else found
+    return found
+
+
+def _time_of(line: bytes) -> float | None:
+    """A line's time; None for a damaged one."""
     try:
-        return seconds_from_text(str(json.loads(line)["time"])) < before_s
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return seconds_from_text(str(json.loads(line)["time"]))
+    except (DataError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -71,6 +71,7 @@ def application(
     )
     for kind in (Refusal, ReidError, HTTPException, RequestValidationError, ValidationError):
         app.add_exception_handler(kind, _refused)
+    app.add_exception_handler(Exception, _failed)  # which goes on to stderr, with its traceback
     add_searches(app, service, work)
     add_pictures(app, service, work)
     add_verdicts(app, service, work)
@@ -342,6 +343,12 @@ def _file_of(content: bytes, kind: str) -> Callable[[], Any]:
 async def _refused(request: HttpRequest, error: Exception) -> Response:
     """Every error as one line of JSON."""
     refusal = _refusal_of(error)
+    return Response(problem(refusal), refusal.status, problem_headers(refusal))
+
+
+async def _failed(request: HttpRequest, error: Exception) -> Response:
+    """A mistake of our own; its message may hold a path."""
+    refusal = Refusal(500, "the server made a mistake; its log says which")
     return Response(problem(refusal), refusal.status, problem_headers(refusal))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
 import signal
 import socket
@@ -17,6 +18,7 @@ from types import FrameType
 import uvicorn
 
 from reid.errors import ConfigError
+from reid.progress import Say, say
 
 from .access import Access
 from .access_log import AccessLog
@@ -67,7 +69,7 @@ class GalleryServer:
         self.app = application(service, self.work, self.metrics, files)
         gate = Gate(self.app, access, self.metrics, log, set(files))
         self._scheme = "https" if certificate else "http"
-        context = tls_context(*certificate) if certificate else None
+        self._tls = Tls(*certificate) if certificate else None
         self.socket = listening_socket(host, port)
         self.server_address: tuple[str, int] = self.socket.getsockname()[:2]
         protocol = type("ServedConnection", (Connection,), {"places": self.places})
@@ -88,7 +90,7 @@ class GalleryServer:
             timeout_notify=TIDY_S,
         )
         config.load()
-        config.ssl = context
+        config.ssl = self._tls.context if self._tls else None
         self._server = _Server(config)
 
     def __enter__(self) -> GalleryServer:
@@ -115,6 +117,8 @@ class GalleryServer:
     async def _tidy(self) -> None:
         """Let go of what has expired, though no request comes."""
         self.service.held.expire()
+        if self._tls is not None:
+            self._tls.renew()
         if self._log is not None:
             await self._log.tidy()
 
@@ -186,20 +190,50 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return made
 
 
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer with this certificate. Raises ConfigError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # An empty password: OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except OSError as error:  # ssl.SSLError is one
-        reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
-        raise ConfigError(
-            f"cannot use {certificate} and {key} for TLS: {reason or error}; expected a "
-            "certificate chain and its unencrypted key, both PEM"
-        ) from None
-    return context
+class Tls:
+    """TLS 1.2 or newer with a certificate chain and its key, both PEM.
+
+    Raises ConfigError for files that cannot be used.
+    """
+
+    def __init__(self, certificate: Path, key: Path, say: Say = say) -> None:
+        self._certificate, self._key, self._say = certificate, key, say
+        self._seen = self._stamp()
+        self.context = self._made()
+
+    def renew(self) -> None:
+        """Use a certificate that was renewed; where it cannot be used the former one stays."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._made()
+        except ConfigError as error:
+            self._say(f"reid: {error}; the former certificate stays")
+            return
+        self.context.load_cert_chain(self._certificate, self._key, password="")
+
+    def _made(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            # An empty password: OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(self._certificate, self._key, password="")
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
+            raise ConfigError(
+                f"cannot use {self._certificate} and {self._key} for TLS: {reason or error}; "
+                "expected a certificate chain and its unencrypted key, both PEM"
+            ) from None
+        return context
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            files = [os.stat(one) for one in (self._certificate, self._key)]
+        except OSError:
+            return ()
+        return tuple(one.st_mtime_ns for one in files)
 
 
 @contextmanager

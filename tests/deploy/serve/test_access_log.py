@@ -78,6 +78,16 @@ def test_lines_go_after_their_days_and_no_other_way(tmp_path: Path) -> None:
     assert [one["what"] for one in lines(file)] == ["3"]
 
 
+def test_a_damaged_line_goes_with_those_around_it(tmp_path: Path) -> None:
+    file, now = tmp_path / "access.jsonl", [1_800_000_000.0]
+    log = AccessLog(file, 30, lambda: now[0])
+    old = json.dumps({"time": text_from_seconds(now[0] - 40 * DAY_S)}) + "\n"
+    new = json.dumps({"time": text_from_seconds(now[0])}) + "\n"
+    file.write_text("{\n" + old + "[]\n" + new + "{\n")
+    log.prune()
+    assert file.read_text() == "[]\n" + new + "{\n"
+
+
 def test_two_servers_share_a_log(tmp_path: Path) -> None:
     file, now = tmp_path / "access.jsonl", [1_800_000_000.0]
     one, other = (AccessLog(file, 30, lambda: now[0]) for _ in range(2))

@@ -228,3 +228,20 @@ def test_other_methods_are_refused(site: Site) -> None:
         status, _, body = site.ask(method, path)
         assert status == 405
         assert b'"error"' in body
+
+
+def test_a_mistake_of_our_own_is_one_line_without_paths_and_the_server_goes_on(
+    filled: GalleryStore, matcher: VectorMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*details: Any) -> None:
+        raise ValueError("/home/operator/secret")
+
+    with running(filled, matcher, Access("127.0.0.1")) as site:
+        with monkeypatch.context() as patched:
+            patched.setattr(site.server.service, "picture", mistaken)
+            status, headers, body = site.ask("GET", "/api/picture/1")
+        assert (status, headers["Content-Type"]) == (500, "application/json")
+        assert b"secret" not in body
+        assert "script-src" in headers["Content-Security-Policy"]
+        assert site.ask("GET", "/api/picture/1")[0] == 200
+        assert ["secret" in line for line in site.errors] == [True]

@@ -12,7 +12,7 @@ import pytest
 from reid.deploy.gallery import GalleryStore
 from reid.deploy.serve import server as server_module
 from reid.deploy.serve.access import Access
-from reid.deploy.serve.server import tls_context
+from reid.deploy.serve.server import Tls
 from reid.errors import ConfigError
 from reid.matching import VectorMatcher
 from tests.deploy.serve.certificate import self_signed, trusting
@@ -53,8 +53,28 @@ def test_a_slow_handshake_is_given_up(
 def test_old_versions_of_tls_are_refused(
     filled: GalleryStore, matcher: VectorMatcher, tmp_path: Path
 ) -> None:
-    context = tls_context(*self_signed(tmp_path))
+    context = Tls(*self_signed(tmp_path)).context
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(
+    filled: GalleryStore, matcher: VectorMatcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate = self_signed(tmp_path)
+    former = trusting(certificate[0])
+    with running(filled, matcher, Access("127.0.0.1"), certificate=certificate) as site:
+        address, tls = site.server.server_address, site.server._tls
+        assert tls is not None
+        assert ask(address, "GET", "/healthz", None, former)[0] == 200
+        certificate[0].write_text("")
+        tls.renew()
+        assert str(certificate[0]) in capsys.readouterr().err
+        assert ask(address, "GET", "/healthz", None, former)[0] == 200
+        self_signed(tmp_path)
+        tls.renew()
+        assert ask(address, "GET", "/healthz", None, trusting(certificate[0]))[0] == 200
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(address, "GET", "/healthz", None, former)
 
 
 def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
@@ -65,7 +85,7 @@ def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     empty.write_text("")
     for one, its_key in ((certificate, other), (empty, key), (tmp_path / "missing.pem", key)):
         with pytest.raises(ConfigError) as caught:
-            tls_context(one, its_key)
+            Tls(one, its_key)
         assert str(one) in str(caught.value)
         assert "\n" not in str(caught.value)
 
