@@ -6,15 +6,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reid.deploy.gallery import Confirmation, GalleryStore
 from reid.deploy.gallery.opening import open_gallery
+from reid.deploy.gallery.store import LOCK_NAME
 from reid.deploy.serve import connections, gate, work
 from reid.deploy.serve.access import Access
 from reid.deploy.serve.service import GalleryService
+from reid.locks import locked
 from reid.matching import VectorMatcher
 from tests.deploy.serve.site import TOKEN, Site, bearer, person, png, running
 
@@ -144,6 +147,21 @@ def test_a_search_never_waits_for_a_writer(filled: GalleryStore, matcher: Vector
         assert not go_on.is_set()
         go_on.set()
         writer.join()
+
+
+def test_neither_a_search_nor_a_verdict_waits_for_who_adds_images(
+    filled: GalleryStore, matcher: VectorMatcher
+) -> None:
+    looking, writing = (open_gallery(filled.name, matcher) for _ in range(2))
+    service = GalleryService(filled, matcher, looking=looking, writing=writing)
+    with (
+        running(filled, matcher, Access("127.0.0.1"), service=service) as site,
+        locked(Path(filled.name) / LOCK_NAME),
+    ):
+        found = site.search(png(person(2)))
+        said = {"query": found["query"], "id": found["matches"][0]["id"], "same": True}
+        assert site.ask_json("/api/confirm", said)[0] == 200
+        assert site.search(png(person(2)))["matches"][0]["confirmed"] is True
 
 
 def test_a_header_that_is_too_large_is_answered_431(site: Site) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from reid.deploy.gallery import GalleryEntry
+from reid.deploy.gallery.indexing import add_images
+from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.people.boxes import People
 from reid.deploy.serve.access import Access
 from reid.deploy.serve.queries import HELD_S, MAX_HELD, HeldQueries, HeldQuery
 from reid.deploy.serve.refusals import Refusal
 from reid.deploy.serve.service import GalleryService, image_query
+from reid.matching import PairMatcher
 from tests.deploy.serve.site import Site, person, png, running
+from tests.matching.conftest import CompareRunner, DescribeRunner
 
 
 def hold(site: Site, number: int) -> str:
@@ -195,3 +203,29 @@ def test_people_in_a_frame_are_boxes_inside_it(filled: Any, matcher: Any, site: 
         assert one == {"box": [30, 0, 16, 90], "score": pytest.approx(0.9)}
         assert json.loads(other.ask("GET", "/api/gallery")[2])["people_detector"] is True
         assert other.ask("POST", "/api/people", b"no image")[0] == 400
+
+
+def test_a_network_that_compares_pairs_is_searched_with_several_queries_too(
+    tmp_path: Path,
+) -> None:
+    pair_matcher = PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4)
+    gallery = open_gallery(str(tmp_path / "gallery"), pair_matcher, create=True)
+    entries = [
+        GalleryEntry(f"{number}.png", f"p{number}", content=str(number)) for number in range(6)
+    ]
+    add_images(gallery, pair_matcher, map(person, range(6)), entries)
+    with running(gallery, pair_matcher, Access("127.0.0.1")) as site:
+        first, second = hold(site, 1), hold(site, 4)
+        one, other = found(site, queries=[first]), found(site, queries=[second])
+        both = found(site, queries=[first, second])
+        assert both == pytest.approx({name: min(one[name], other[name]) for name in one})
+        number = site.search(png(person(4)))["matches"][0]["id"]
+        assert found(site, queries=[first], ids=[number]) == pytest.approx(both)
+        status, _, content = site.ask(
+            "POST", "/api/evidence", json.dumps({"queries": [first], "ids": [number]}).encode()
+        )
+        assert status == 200
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            (image,) = json.loads(packed.read("evidence.json"))["images"]
+        assert image["distance"] == pytest.approx(one[image["person"]])
+        assert site.errors == []
