@@ -17,7 +17,9 @@ import pytest
 from reid.deploy.gallery import GalleryStore
 from reid.deploy.serve.access import Access
 from reid.matching import VectorMatcher
+from tests.deploy.serve.browser import Page
 from tests.deploy.serve.certificate import self_signed, trusting
+from tests.deploy.serve.pages import Filled, cards, click, go, search_for, served
 from tests.deploy.serve.site import TOKEN, ask, bearer, person, png, running
 
 pytestmark = pytest.mark.services
@@ -148,3 +150,36 @@ def check_site(
     foreign = {**own, "Origin": "https://evil.example", "Sec_Fetch_Site": "cross-site"}
     assert ask(address, "POST", f"{place}api/confirm", content, tls, **foreign)[0] == 403
     assert ask(address, "GET", f"{place}healthz", None, tls, **host)[0] == 200
+
+
+def test_the_page_in_a_browser_through_nginx_with_tls_under_a_path(
+    nginx: str, seen: Filled, page: Page, tmp_path: Path
+) -> None:
+    port, place = free_port(), "/a/b/"
+    root = f"https://127.0.0.1:{port}{place}"
+    access = Access("127.0.0.1", TOKEN, public_url=root, trusted_proxies=("127.0.0.1",))
+    page.do("Security.setIgnoreCertificateErrors", ignore=True)
+    with served(seen, access) as site:
+        certificate, key = self_signed(tmp_path)
+        config = tmp_path / "nginx.conf"
+        config.write_text(
+            CONFIG.format(
+                folder=tmp_path,
+                port=port,
+                tls="ssl",
+                certificate=f"ssl_certificate {certificate}; ssl_certificate_key {key};",
+                place=place,
+                behind="http://{}:{}/".format(*site.server.server_address),
+                more="",
+            )
+        )
+        with proxied(nginx, config, port):
+            go(page, f"{root}#token={TOKEN}")
+            search_for(page, seen.image(4))
+            assert "person 4" in cards(page)[0]
+            click(page, ".card .yes")
+            page.until("document.querySelector('.card').dataset.said == 'same'")
+            click(page, ".card .picture")
+            click(page, "[data-kind=video]")
+            page.until("document.querySelector('video')?.readyState > 0")
+    assert page.complaints == []

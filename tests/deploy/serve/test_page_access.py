@@ -74,7 +74,10 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_one_line(seen: Filled, page: Pa
 def test_after_many_wrong_tokens_the_page_says_how_long_to_wait(seen: Filled, page: Page) -> None:
     with served(seen, Access("127.0.0.1", TOKEN)) as site:
         for _ in range(200):
-            if site.ask("GET", "/api/gallery", **bearer("a-wrong-token-of-letters"))[0] == 429:
+            if (
+                site.ask("GET", "/api/gallery", None, **bearer("a-wrong-token-of-letters"))[0]
+                == 429
+            ):
                 break
         page.do("Page.navigate", url=f"{site.server.url}#token=another-wrong-token")
         page.until(f"{DOOR} && !document.getElementById('trouble').hidden")
