@@ -94,13 +94,18 @@ class GalleryService:
         self._detecting = threading.Lock()
         self._decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
+    @property
+    def name(self) -> str:
+        """The gallery's location, without credentials."""
+        return self._looking.store.name
+
     def summary(self, user: User) -> dict[str, Any]:
         """What is in the gallery, to filter by, and what the user may do."""
         with self._looking.lock:
             store = self._looking.store
             found, left_out = store.summary(), store.left_out
         return {
-            "gallery": self._looking.store.name,
+            "gallery": self.name,
             "model": dict(self._matcher.identity),
             "images": found.images,
             "people": list(found.people),
@@ -291,7 +296,7 @@ class GalleryService:
             "made": text_from_seconds(time.time()),
             "made_by": user.name,
             "note": note,
-            "gallery": Path(self._looking.store.name).name,
+            "gallery": Path(self.name).name,
             "model": dict(self._matcher.identity),
             "limit": limit_to_json(limit),
         }
