@@ -99,6 +99,12 @@ class GalleryService:
         """The gallery's location, without credentials."""
         return self._looking.store.name
 
+    def prepare(self) -> None:
+        """Build the index and read the verdicts now, so that the first search need not."""
+        with self._searching.lock:
+            self._searching.store.prepare()
+        self._verdicts([image_query(0)])
+
     def summary(self, user: User) -> dict[str, Any]:
         """What is in the gallery, to filter by, and what the user may do."""
         with self._looking.lock:
