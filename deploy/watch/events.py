@@ -9,12 +9,12 @@
 ``time`` of a person is the frame's: seconds into a file, Unix time of a device or stream (a
 source's is always Unix time). ``unix_time`` is null for a recording whose start is not known;
 ``seconds`` are into the file, or since a live camera's first frame. ``box`` is left, top, width,
-height in pixels of the frame. ``identity`` is null until the track has enough features; ``distance`` is the one it was
-re-identified with, null for a new person. ``candidate`` is a name of the gallery that several looks
-agree on, null without one: a proposal, which later events may take back. ``margin`` is how much
-farther the second person is, null if there is no other. No event states who a person is: a
-name that no user has confirmed is not a fact. (Earlier versions had ``person``, the name, empty
-without one.)
+height in pixels of the frame. ``identity`` is null until the track has enough features;
+``distance`` is the one it was re-identified with, null for a new person. ``candidate`` is a name of
+the gallery that several looks agree on, null without one: a proposal, which later events may take
+back. ``margin`` is how much farther the second person is, null if there is no other. No event
+states who a person is: a name that no user has confirmed is not a fact. (Earlier versions had
+``person``, the name, empty without one.)
 """
 
 from __future__ import annotations

@@ -42,13 +42,14 @@ class Candidate(NamedTuple):
 
 @dataclass
 class Identity:
-    """One person. ``seen_s`` is when it was last seen, in Unix time."""
+    """One person. ``seen_s`` is when it was last seen, in Unix time; ``run`` gave the number."""
 
     number: int
     tracks: deque[PersonAppearance] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
     seen: int = 0
     """The round in which it was last seen."""
     seen_s: float = 0.0
+    run: str = ""
 
 
 @dataclass

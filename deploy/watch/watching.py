@@ -24,8 +24,9 @@ from ..gallery.limits import gallery_limit
 from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
 from .appearance import AppearanceModel, PersonAppearance
+from .clock import RunClock
 from .events import Sink, TrackedFrame
-from .identities import Identities
+from .identities import KEEP_S, Identities
 from .naming import NAMED, USUAL_NAMING, Namer, NamingSettings
 from .tracker import USUAL, CameraTracker, TrackSettings
 
@@ -39,7 +40,7 @@ class Watcher:
     ``limit`` is the largest distance of one person. By default it is the model's measured one, for
     pairs to follow people, for a search of ``gallery`` to name them (see ``gallery.limits``).
     ``limits`` says which are used, and where they come from. People under ``min_height`` pixels are
-    ignored.
+    ignored. Identities expire ``identity_hours`` after they were last seen, by ``clock``.
     """
 
     def __init__(
@@ -52,11 +53,15 @@ class Watcher:
         gallery: GalleryStore | None = None,
         naming: NamingSettings = USUAL_NAMING,
         min_height: int = MIN_HEIGHT,
+        clock: RunClock | None = None,
+        identity_hours: float = KEEP_S / 3600,
     ) -> None:
         self.described = 0
         self._detector, self._settings, self._min_height = detector, settings, min_height
-        self._model = AppearanceModel(matcher, limit)
-        self.identities = Identities(self._model)
+        self.appearance = self._model = AppearanceModel(matcher, limit)
+        self._clock = clock or RunClock()
+        keep_s = 3600 * identity_hours
+        self.identities = Identities(self._model, keep_s=keep_s, run=self._clock.run)
         self.limits: dict[str, Limit] = {"people are followed up to": self._model.pairs}
         self._namer: Namer | None = None
         if gallery is not None:
@@ -80,7 +85,8 @@ class Watcher:
             for tracker, found, frame in zip(trackers, people, frames, strict=True)
         ]
         appearances = self._describe(frames, people, [plan.wanted for plan in plans])
-        self.identities.begin_round()
+        times_s = [self._clock.unix_s(frame) for frame in frames]
+        self.identities.begin_round(max((one for one in times_s if one is not None), default=None))
         seen = []
         for frame, tracker, plan, known in zip(frames, trackers, plans, appearances, strict=True):
             height, width = frame.image.shape[:2]
