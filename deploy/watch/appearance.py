@@ -135,6 +135,12 @@ class AppearanceModel:
 
     def description(self, some: Sequence[PersonAppearance]) -> Any:
         """All rows of the appearances as the matcher's own features."""
-        rows = [row for appearance in some for row in appearance.rows]
-        piece = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        return self._matcher.from_pieces([piece])
+        return features_of(self._matcher, some)
+
+
+def features_of(matcher: Matcher[Any], some: Sequence[PersonAppearance]) -> Any:
+    """All rows of the appearances as the matcher's own features."""
+    rows = [row for appearance in some for row in appearance.rows]
+    return matcher.from_pieces(
+        [{name: np.concatenate([row[name] for row in rows]) for name in rows[0]}]
+    )

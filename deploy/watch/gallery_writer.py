@@ -86,14 +86,17 @@ class GalleryWriter(Closeable):
     def put(self, look: PersonLook, track: int) -> str | None:
         """Queue a look; the worst of the queue is dropped if there is no room.
 
-        Returns the file of its picture, where frames are kept. Raises what ended the thread.
+        Returns the file of its picture, where frames are kept and it was not dropped itself. Raises
+        what ended the thread.
         """
         if self._running is not None and self._running.done():
             self._running.result()
+        one = Waiting(look, track, jpeg(look.crop))
         with self._changed:
-            self._waiting.append(Waiting(look, track, jpeg(look.crop)))
+            self._waiting.append(one)
             self._make_room()
-        if self._frames is None or look.frame is None:
+            kept = any(other is one for other in self._waiting)
+        if self._frames is None or look.frame is None or not kept:
             return None
         return str(self._frames.folder / crop_name(self._name(self._frames, look), track))
 

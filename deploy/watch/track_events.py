@@ -40,6 +40,11 @@ CropOf = Callable[[str, int], str | None]
 """The file of the best picture so far of a camera's track."""
 
 
+def no_crop(camera: str, track: int) -> str | None:
+    """Where pictures are not kept in files."""
+    return None
+
+
 @dataclass
 class _Open:
     """A track that entered. ``place`` and ``fields`` are those of its newest sighting."""
@@ -64,7 +69,7 @@ class TrackEvents:
         *,
         seen_every_s: float = SEEN_EVERY_S,
         zones: ZonesOf = lambda frame, track: (),
-        crop: CropOf = lambda camera, track: None,
+        crop: CropOf = no_crop,
     ) -> None:
         self.entered = self.left = 0
         self._clock, self._sinks, self._seen_every_s = clock, sinks, seen_every_s

@@ -15,6 +15,7 @@ from reid.errors import DataError
 from reid.matching import Matcher
 from reid.model_file.thresholds import Limit
 from reid.printing import printable
+from reid.progress import Say
 from reid.types import FloatArray, Image
 
 from ..cameras.camera import GONE, Counts, Frame
@@ -40,7 +41,8 @@ class Watcher:
     ``limit`` is the largest distance of one person. By default it is the model's measured one, for
     pairs to follow people, for a search of ``gallery`` to name them (see ``gallery.limits``).
     ``limits`` says which are used, and where they come from. People under ``min_height`` pixels are
-    ignored. Identities expire ``identity_hours`` after they were last seen, by ``clock``.
+    ignored. Identities expire ``identity_hours`` after they were last seen, by ``clock``. ``say``
+    gets a line when the gallery does not answer, and when it does again.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Watcher:
         min_height: int = MIN_HEIGHT,
         clock: RunClock | None = None,
         identity_hours: float = KEEP_S / 3600,
+        say: Say = lambda line: None,
     ) -> None:
         self.described = 0
         self._detector, self._settings, self._min_height = detector, settings, min_height
@@ -68,7 +71,7 @@ class Watcher:
             measured = matcher.manifest.thresholds
             names = gallery_limit(measured, self._model.usual, gallery.count(NAMED), limit)
             self.limits["people are named up to"] = names
-            self._namer = Namer(self._model, gallery, names.distance, naming)
+            self._namer = Namer(self._model, gallery, names.distance, naming, say)
         self.trackers: dict[str, CameraTracker] = {}
 
     def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
