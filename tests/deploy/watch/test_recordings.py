@@ -295,7 +295,7 @@ def test_a_killed_process_leaves_a_segment_that_plays_or_is_removed_and_said(
 def test_a_browser_plays_a_recording_and_finds_a_second_of_it(
     browser: str, tmp_path: Path, codec: str
 ) -> None:
-    from tests.deploy.gallery.browser import browser_page
+    from tests.deploy.serve.browser import browser_page
 
     settings = RecordSettings(tmp_path, codec=codec, segment_minutes=1)
     record(settings, [MAY + number / 5 for number in range(50)])
