@@ -285,7 +285,7 @@ def _is_status(topic: str) -> bool:
 
 def _frigate(event: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """A track event in the fields of Frigate's."""
-    now_s = event["unix_time"]
+    now_s = event["unix_time"] or time.time()  # of a recording its start may not be known
     zones = list(event.get("zones") or [])
     entered = list(before["entered_zones"]) if before else []
     left, top, width, height = event["box"]
