@@ -42,11 +42,11 @@ export function searchWith(match) {
 
 function choice(match) {
   const box = make("input", { type: "checkbox", checked: state.chosen.has(match.id),
-    data: { chosen: match.id } });
+    label: `Evidence: match ${match.rank}`, data: { chosen: match.id } });
   box.addEventListener("change", () => {
     document.dispatchEvent(new CustomEvent("choose", { detail: { match, chosen: box.checked } }));
   });
-  return make("label", { className: "check evidence" }, box, `Evidence: match ${match.rank}`);
+  return make("label", { className: "check evidence" }, box, "Evidence");
 }
 
 const seen = new IntersectionObserver((places) => {
