@@ -44,9 +44,15 @@ def png(image: Image) -> bytes:
 
 
 def filled_gallery(folder: Path, matcher: VectorMatcher) -> GalleryStore:
+    """A new gallery in the folder; see ``fill``."""
+    gallery = open_gallery(str(folder / "gallery"), matcher, create=True)
+    fill(gallery, folder, matcher)
+    return gallery
+
+
+def fill(gallery: GalleryStore, folder: Path, matcher: VectorMatcher) -> None:
     """Twelve people from files, two cameras, one from a camera that has no files, and one whose
     file is no image."""
-    gallery = open_gallery(str(folder / "gallery"), matcher, create=True)
     entries = []
     for number in range(12):
         path = folder / f"{number}.png"
@@ -57,7 +63,6 @@ def filled_gallery(folder: Path, matcher: VectorMatcher) -> GalleryStore:
     )
     secret = GalleryEntry("/etc/passwd", content="x")
     add_images(gallery, matcher, map(person, (*range(12), 50, 60)), [*entries, live, secret])
-    return gallery
 
 
 def bearer(token: str) -> dict[str, str]:
