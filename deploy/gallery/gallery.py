@@ -7,7 +7,7 @@ A gallery keeps the features of images and an entry with the labels of each. It 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -55,7 +55,7 @@ class Where:
 
     Without names it accepts every person or camera. An image without a time is never in a time
     range. ``until_s`` is exclusive. ``tracks`` are pairs of a run and its track's number, ``ids``
-    those of ``Match.id``.
+    those of ``Match.id``. ``named``: only images with a person's name, or without one.
     """
 
     people: tuple[str, ...] = ()
@@ -64,6 +64,7 @@ class Where:
     until_s: float | None = None
     tracks: tuple[tuple[str, int], ...] = ()
     ids: tuple[int, ...] = ()
+    named: bool | None = None
 
 
 ANYWHERE = Where()
@@ -132,6 +133,10 @@ class GalleryStore(Protocol):
         """Number of images."""
         ...
 
+    def count(self, where: Where) -> int:
+        """Number of images that meet the conditions."""
+        ...
+
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """(N,): which of these images are not in the gallery yet."""
         ...
@@ -179,6 +184,12 @@ class GalleryStore(Protocol):
         """The entry of the image ``Match.id``; None if it is not there or was erased."""
         ...
 
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """The ids and entries of the images that meet the conditions, in no certain order."""
+        ...
+
     def summary(self) -> Summary:
         """The names and times to filter by."""
         ...
@@ -207,6 +218,10 @@ class GalleryStore(Protocol):
 
     def prepare(self) -> None:
         """Build the search index now, if the gallery needs one."""
+        ...
+
+    def compact(self) -> None:
+        """Have a server remove erased rows from its files; a folder's are removed at once."""
         ...
 
     def close(self) -> None:

@@ -113,6 +113,9 @@ class Segment:
                 wanted = frozenset(words)
                 codes = [i for i, word in enumerate(self.names[name]) if word in wanted]
                 rows &= np.isin(self.columns[name], codes)
+        if where.named is not None:
+            codes = [i for i, word in enumerate(self.names["person"]) if bool(word) == where.named]
+            rows &= np.isin(self.columns["person"], codes)
         if where.ids:
             rows &= np.isin(self.columns["id"], where.ids)
         if where.tracks:
