@@ -118,7 +118,7 @@ def add_searches(app: FastAPI, service: GalleryService, work: Work) -> None:
         tags=["search"],
         dependencies=[needs(SEARCH)],
         openapi_extra=body_of(*_IMAGE_TYPES, message="Search"),
-        responses=problems(400, 401, 403, 408, 410, 411, 413, 503),
+        responses=problems(400, 401, 403, 404, 408, 410, 411, 413, 503),
     )
     async def search(
         request: HttpRequest,

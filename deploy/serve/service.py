@@ -43,6 +43,9 @@ DECODED_AT_ONCE = 2
 """Images decoded at the same time: the largest take 120 MB each."""
 
 
+_ERASED = "no such image in the gallery; it may have been erased"
+
+
 @dataclass(frozen=True)
 class Asked:
     """How a search was asked for, beside its image."""
@@ -199,7 +202,10 @@ class GalleryService:
         """The features of held queries and of images of the gallery, as one description."""
         pieces = [piece for one in queries for piece in self._matcher.pieces(one.described)]
         if ids:
-            pieces += self._matcher.pieces(store.features(ids))
+            try:
+                pieces += self._matcher.pieces(store.features(ids))
+            except DataError:  # it names the gallery's folder
+                raise Refusal(HTTPStatus.NOT_FOUND, _ERASED) from None
         return self._matcher.from_pieces(pieces)
 
     def _match(self, match: Match, limit: Limit, verdict: Confirmation | None) -> dict[str, Any]:
@@ -226,9 +232,7 @@ class GalleryService:
         with self._looking.lock:
             entry = self._looking.store.entry(number) if abs(number) < 2**63 else None
         if entry is None:
-            raise Refusal(
-                HTTPStatus.NOT_FOUND, "no such image in the gallery; it may have been erased"
-            )
+            raise Refusal(HTTPStatus.NOT_FOUND, _ERASED)
         return entry
 
     def picture(self, number: int) -> bytes:
