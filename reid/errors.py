@@ -12,6 +12,7 @@ ReidError                    exit code 1
 |-- CaffeError               a prototxt, caffemodel or solver that cannot be read or used
 |-- BuildError               an export or engine build that failed or gave another precision
 |-- TrainingError            a loss that is not finite
+|-- UnavailableError         a server (Milvus, MQTT) does not answer now; a later call may succeed
 |-- OutputError              a full disk, a read-only or occupied output folder
 |-- MissingPackageError      a package of an extra is not installed
 `-- ParityError              exit code 3: a candidate is outside its tolerances
@@ -76,6 +77,10 @@ class BuildError(ReidError):
 
 class TrainingError(ReidError):
     """Training cannot go on; the message names the step and the images."""
+
+
+class UnavailableError(ReidError):
+    """A server that is needed does not answer now; the same call may succeed later."""
 
 
 class OutputError(ReidError):

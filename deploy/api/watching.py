@@ -4,80 +4,50 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reid.errors import OutputError
 from reid.matching import Matcher
 from reid.model_file.quantisation import refuse_unproven
-from reid.outputs import refuse_inputs
 from reid.printing import printable
 from reid.progress import SILENT, Reporter
-from reid.training.stopping import StopRequest
+from reid.training.stopping import StopRequest, exit_at_sigterm
 
 from ..cameras.camera import News
 from ..cameras.cameras import Cameras
 from ..cameras.readers import FOLDER_FPS, frame_rate
-from ..cameras.sources import CameraSource, parse_sources, shows_password
-from ..cameras.tls import SYSTEMS_OWN, TlsTrust
+from ..cameras.sources import CameraSource, shows_password
 from ..gallery import GalleryStore
 from ..people.boxes import MIN_HEIGHT
 from ..people.detector import PeopleDetector, open_detector
-from ..watch.event_log import EventLog
-from ..watch.events import EventWriter, Sink, TrackedFrame
+from ..watch.clock import RunClock, starts_from
+from ..watch.event_log import EventLog, Rotation
+from ..watch.events import EventWriter, LineFile, Sink, TrackedFrame, TrackSink
+from ..watch.identity_file import IdentityFile
 from ..watch.screen import VideoSink, WindowSink
+from ..watch.track_events import TrackEvents, no_crop
 from ..watch.watching import Watcher, WatchReport, watch
+from .enrolling import OpenEnrolment, open_enrolment
 from .model_to_open import ModelToOpen
+from .outputs import Outputs, check_nothing_lost
+from .watch_settings import STDOUT, WatchSettings
 
-STDOUT = Path("-")
-"""The file of events that stands for stdout."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """What is watched, and where the results go.
-
-    ``sources`` are texts as ``parse_sources`` takes them; ``live`` plays files at their own speed,
-    and ``tls`` are the certificates to trust. ``detector`` is an ONNX file (None: OpenCV's HOG),
-    ``gallery`` names people, ``max_distance`` is the largest distance of one person and
-    ``min_height`` the smallest person in pixels (None: the defaults of the network and the
-    detector). Results go to ``events`` (JSON lines; ``-`` is stdout), ``video`` (an .mp4 file)
-    and a ``window``. ``max_rounds`` 0 is no limit. INT8 that no real images have proven is refused
-    unless ``allow_unproven``.
-    """
-
-    sources: tuple[str, ...]
-    live: bool = False
-    tls: TlsTrust = SYSTEMS_OWN
-    detector: Path | None = None
-    gallery: str | None = None
-    max_distance: float | None = None
-    min_height: int | None = None
-    events: Path | None = None
-    video: Path | None = None
-    window: bool = False
-    max_rounds: int = 0
-    allow_unproven: bool = False
-
-    def checked_sources(self, model: Path) -> tuple[CameraSource, ...]:
-        """The sources. Raises ConfigError, and OutputError if an output is also an input."""
-        parsed = parse_sources(self.sources, self.live, tls=self.tls)
-        lists = [Path(word[1:]) for word in self.sources if word.startswith("@")]
-        files = [Path(source.url) for source in parsed if source.kind in ("video", "folder")]
-        gallery = Path(self.gallery) if self.gallery else None
-        refuse_inputs(
-            {"--events": None if self.events == STDOUT else self.events, "--video": self.video},
-            [*files, *lists, model, self.detector, self.tls.file, gallery],
-        )
-        return parsed
+_COUNTS = ("run", "entered", "left", "enrolled", "enrol_dropped", "erased", "identities_known")
 
 
 @dataclass(frozen=True, slots=True)
 class WatchResult:
-    """Counts and speed of a run, and what of its output was lost to a full disk."""
+    """Counts and speed of a run, and what of its output was lost to a full disk.
+
+    ``entered`` and ``left`` count the tracks of ``track_events``. ``enrolled`` images of people
+    went into the gallery, ``enrol_dropped`` found no room while it could not be written, ``erased``
+    expired. ``identities_known`` were in the file of identities. ``terminated``: SIGTERM ended it,
+    which is no interruption. ``outputs_lost``: what each output lost, events or frames.
+    """
 
     model: Path
     detector: str
@@ -85,6 +55,15 @@ class WatchResult:
     settings: WatchSettings
     events_lost: int
     video_frames_lost: int
+    run: str = ""
+    entered: int = 0
+    left: int = 0
+    enrolled: int = 0
+    enrol_dropped: int = 0
+    erased: int = 0
+    identities_known: int = 0
+    terminated: bool = False
+    outputs_lost: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -94,24 +73,36 @@ class WatchResult:
             **self.report.to_json(),
             "events_lost": self.events_lost,
             "video_frames_lost": self.video_frames_lost,
+            **{name: getattr(self, name) for name in _COUNTS},
+            "terminated": self.terminated,
+            "outputs_lost": dict(self.outputs_lost),
         }
 
     def to_text(self) -> str:
         """The lines for the terminal."""
-        return f"{self.model}, people by {self.detector}\n{self.report.to_text()}"
+        lines = [f"{self.model}, people by {self.detector}", self.report.to_text()]
+        if self.settings.enrol:
+            lines.append(
+                f"{self.enrolled} images of people enrolled, {self.enrol_dropped} dropped, "
+                f"{self.erased} erased as too old"
+            )
+        if self.settings.identities is not None:
+            lines.append(f"{self.identities_known} identities were known from earlier runs")
+        return "\n".join(lines)
 
     def check_complete(self) -> None:
         """Raise OutputError if events or frames of the video were lost."""
         if self.events_lost:
             raise OutputError(
-                f"cannot write {self.settings.events}: {self.events_lost} events were lost; free "
-                "some space"
+                f"cannot write {self.settings.events or self.settings.track_events}: "
+                f"{self.events_lost} events were lost; free some space"
             )
         if self.video_frames_lost:
             raise OutputError(
                 f"{self.settings.video} is incomplete: {self.video_frames_lost} frames were lost; "
                 "free some space"
             )
+        check_nothing_lost(self.outputs_lost)
 
 
 def watch_cameras(
@@ -133,10 +124,16 @@ def watch_cameras(
             "reid: other users of this machine see the command line: write ${NAME} for a password, "
             "to be taken from the environment, or --source @FILE"
         )
+    clock = RunClock(starts_from(settings.start_times, sources))
+    enrol = settings.enrolment()
     with ExitStack() as stack:
-        log = _event_log(stack, settings.events, reporter)
+        stack.enter_context(exit_at_sigterm())  # until the cameras run, and StopRequest listens
+        logs = [
+            _event_log(stack, path, settings, reporter)
+            for path in (settings.events, settings.track_events)
+        ]
         video = _video(stack, settings.video, sources, reporter)
-        sinks: list[Sink] = [] if settings.events is None else [EventWriter(log or sys.stdout)]
+        sinks: list[Sink] = [] if settings.events is None else [EventWriter(logs[0], clock)]
         sinks += [] if video is None else [video]
         if settings.window:
             sinks.append(stack.enter_context(WindowSink([source.name for source in sources])))
@@ -144,37 +141,97 @@ def watch_cameras(
         stack.callback(matcher.close)
         refuse_unproven(model.path, matcher.manifest, settings.allow_unproven)
         detector = _detector(stack, model, settings, reporter)
+        enrolment = None
+        if enrol is not None:
+            enrolment = open_enrolment(stack, enrol, matcher, clock, reporter.say)
         watcher = Watcher(
             detector,
             matcher,
             limit=settings.max_distance,
             gallery=_gallery(stack, settings.gallery, matcher, model.threads, reporter),
             min_height=settings.min_height or MIN_HEIGHT,
+            clock=clock,
+            identity_hours=settings.identity_hours,
+            say=reporter.say,
         )
         for what, limit in watcher.limits.items():
             reporter.say(f"reid: {what} a distance of {limit.words}")
+        identities = _identity_file(stack, settings.identities, watcher, reporter)
+        cameras = Cameras(sources)
+        outputs = stack.enter_context(
+            Outputs(settings.outputs, sources, clock, lambda: cameras.counts, reporter.say)
+        )
+        tracks = _track_events(settings, clock, logs[1], enrolment, outputs)
+        sinks += outputs.sinks
+        sinks += [one for one in (identities, enrolment and enrolment.looks, tracks) if one]
+        for one in (tracks, enrolment and enrolment.looks):  # the looks first, for their pictures
+            if one:
+                stack.callback(one.finish)
         stopping = stack.enter_context(StopRequest())
         report = watch(
-            Cameras(sources),
+            cameras,
             watcher,
             [*sinks, _ProgressSink(reporter)],
             max_rounds=settings.max_rounds,
             stop=lambda: stopping.requested,
         )
+    writer = enrolment.writer if enrolment else None
     return WatchResult(
         model.path,
         detector.name,
-        report,
+        replace(report, interrupted=report.interrupted and not stopping.terminated),
         settings,
-        events_lost=log.lost if log else 0,
+        events_lost=sum(log.lost for log in logs if isinstance(log, EventLog)),
         video_frames_lost=video.lost if video else 0,
+        run=clock.run,
+        entered=tracks.entered if tracks else 0,
+        left=tracks.left if tracks else 0,
+        enrolled=writer.enrolled if writer else 0,
+        enrol_dropped=writer.dropped if writer else 0,
+        erased=writer.erased if writer else 0,
+        identities_known=identities.restored if identities else 0,
+        terminated=stopping.terminated,
+        outputs_lost=outputs.lost(),
     )
 
 
-def _event_log(stack: ExitStack, events: Path | None, reporter: Reporter) -> EventLog | None:
-    if events is None or events == STDOUT:
+def _track_events(
+    settings: WatchSettings,
+    clock: RunClock,
+    file: LineFile,
+    enrolment: OpenEnrolment | None,
+    outputs: Outputs,
+) -> TrackEvents | None:
+    """Makes events by track, where something takes them."""
+    takers: list[TrackSink] = [*outputs.track_sinks]
+    if settings.track_events is not None:
+        takers.append(EventWriter(file, clock))
+    if not takers:
         return None
-    return stack.enter_context(EventLog(events, reporter.say))
+    crop = enrolment.looks.crop if enrolment else no_crop
+    return TrackEvents(
+        clock, takers, seen_every_s=settings.seen_every_s, zones=outputs.zones, crop=crop
+    )
+
+
+def _identity_file(
+    stack: ExitStack, path: Path | None, watcher: Watcher, reporter: Reporter
+) -> IdentityFile | None:
+    if path is None:
+        return None
+    file = IdentityFile(path, watcher.identities, watcher.appearance, reporter.say)
+    return stack.enter_context(file)
+
+
+def _event_log(
+    stack: ExitStack, events: Path | None, settings: WatchSettings, reporter: Reporter
+) -> LineFile:
+    """What events are written to: a file, or stdout."""
+    if events is None or events == STDOUT:
+        return sys.stdout
+    outputs = settings.outputs
+    rotation = Rotation(outputs.events_max_mb, outputs.events_keep_days)
+    return stack.enter_context(EventLog(events, reporter.say, rotation=rotation))
 
 
 def _video(

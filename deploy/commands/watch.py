@@ -74,6 +74,59 @@ def _refuse_addresses(**paths: Path | None) -> None:
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     help="Append events to this file, one JSON object per line; - for stdout.",
 )
+@click.option(
+    "--track-events",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Append events by track to this file: entered, seen, named, renamed, left; - for stdout.",
+)
+@click.option(
+    "--seen-every",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds between two `seen` events of someone who stays.",
+)
+@click.option(
+    "--start-time",
+    "start_times",
+    multiple=True,
+    metavar="[NAME=]TIME",
+    help="When a recording began, such as 2026-05-01T12:30:00Z; repeatable. Default: as its "
+    "container says.",
+)
+@click.option(
+    "--enrol",
+    is_flag=True,
+    help="Put the best images of each track into --gallery, without names, so that reid search and "
+    "reid serve find them. Needs --keep-days.",
+)
+@click.option(
+    "--looks",
+    type=click.IntRange(1, 20),
+    default=3,
+    show_default=True,
+    help="The most images of a track that are enrolled.",
+)
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(min=0.01),
+    help="Erase enrolled images, and their frames, this long after they were filmed.",
+)
+@click.option(
+    "--keep-frames", type=options.FOLDER, help="Keep the whole frames of enrolled images here."
+)
+@click.option(
+    "--identities",
+    type=options.FILE,
+    help="Keep the identities in this file, so that a restart goes on with them.",
+)
+@click.option(
+    "--identity-hours",
+    type=click.FloatRange(min=0.01),
+    default=24.0,
+    show_default=True,
+    help="Forget an identity this long after it was last seen: people change their clothes.",
+)
 @click.option("--video", type=options.FILE, help="Write an annotated .mp4.")
 @click.option("--window", is_flag=True, help="Show the annotated cameras in a window.")
 @click.option(
@@ -113,6 +166,15 @@ def watch(
     detector: Path | None,
     gallery: str | None,
     events: Path | None,
+    track_events: Path | None,
+    seen_every: float,
+    start_times: tuple[str, ...],
+    enrol: bool,
+    looks: int,
+    keep_days: float | None,
+    keep_frames: Path | None,
+    identities: Path | None,
+    identity_hours: float,
     video: Path | None,
     window: bool,
     max_frames: int,
@@ -133,10 +195,13 @@ def watch(
     from reid.files import shared_with
 
     from ..api.model_to_open import ModelToOpen
-    from ..api.watching import STDOUT, WatchSettings, watch_cameras
+    from ..api.watch_settings import STDOUT, WatchSettings
+    from ..api.watching import watch_cameras
     from ..cameras.tls import TlsTrust
 
-    _refuse_addresses(MODEL=model, **{"--detector": detector, "--video": video, "--events": events})
+    files = {"--detector": detector, "--video": video, "--events": events}
+    files |= {"--track-events": track_events, "--identities": identities}
+    _refuse_addresses(MODEL=model, **files, **{"--keep-frames": keep_frames})
     settings = WatchSettings(
         sources,
         live,
@@ -150,10 +215,19 @@ def watch(
         window=window,
         max_rounds=max_frames,
         allow_unproven=allow_unproven,
+        start_times=start_times,
+        track_events=track_events,
+        seen_every_s=seen_every,
+        enrol=enrol,
+        looks=looks,
+        keep_days=keep_days,
+        keep_frames=keep_frames,
+        identities=identities,
+        identity_hours=identity_hours,
     )
     with shared_with(group), progress_bar("watch") as bar:
         result = watch_cameras(ModelToOpen(model, device, threads), settings, bar)
-    found, beside_events = result.to_json(), events == STDOUT
+    found, beside_events = result.to_json(), STDOUT in (events, track_events)
     if as_json:
         show(json_text({"event": "summary", **found}, None) if beside_events else json_text(found))
     else:

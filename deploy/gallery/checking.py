@@ -12,11 +12,11 @@ from reid.matching.columns import open_columns
 
 from .head import HEAD_NAME, read_head, segment_files
 from .index import FORMAT as INDEX_FORMAT
-from .local import CONFIRMED_NAME, read_confirmed
 from .search import FILE as INDEX_FILE
 from .segment_files import rows_and_seal, salvaged
 from .segments import Damage
 from .store import Store
+from .verdict_file import EARLIER_NAME, VERDICTS_NAME, VerdictFile, read_earlier, read_lines
 
 MOST_NAMED = 100
 """Damaged images of a file whose ids are named."""
@@ -64,7 +64,12 @@ class Checked:
             "unchecked": self.unchecked,
             "damaged_images": self.num_damaged,
             "damaged": [
-                {"file": one.file, "what": one.words, "images": one.images, "ids": [*one.ids]}
+                {
+                    "file": one.file,
+                    "what": one.words,
+                    "images": one.images,
+                    "ids": [*map(str, one.ids)],
+                }
                 for one in self.damaged
             ],
         }
@@ -122,7 +127,7 @@ def _without_head(folder: Path, error: ModelFileError) -> Checked:
 
 
 def drop_damaged(folder: Path) -> Checked:
-    """Remove damaged images, and the index and the confirmations if they are damaged.
+    """Remove damaged images, the index if it is damaged, and damaged verdicts.
 
     Returns what is left. Raises OutputError, and what ``check_gallery`` raises.
     """
@@ -132,7 +137,10 @@ def drop_damaged(folder: Path) -> Checked:
         if store.damage:
             store.drop_damaged()
         for one in _damaged_caches(folder):
-            (folder / one.file).unlink(missing_ok=True)
+            if one.file in (VERDICTS_NAME, EARLIER_NAME):
+                VerdictFile(folder).keep_intact()
+            else:
+                (folder / one.file).unlink(missing_ok=True)
     return check_gallery(folder)
 
 
@@ -144,7 +152,7 @@ def _damaged_file(damage: Damage, num_rows: int) -> DamagedFile:
 
 
 def _damaged_caches(folder: Path) -> list[DamagedFile]:
-    """The index and the confirmations, if they are damaged."""
+    """The index and the verdicts, if they are damaged."""
     found = []
     index = folder.joinpath(*INDEX_FILE)
     try:
@@ -152,10 +160,14 @@ def _damaged_caches(folder: Path) -> list[DamagedFile]:
             open_columns(index, INDEX_FORMAT, "index of a gallery", "").require_undamaged()
     except ModelFileError as error:
         found.append(_cache(Path(*INDEX_FILE), f"{error}it is built again when needed"))
-    try:
-        read_confirmed(folder)
-    except ModelFileError as error:
-        found.append(_cache(Path(CONFIRMED_NAME), str(error)))
+    for name, read in (
+        (EARLIER_NAME, lambda: read_earlier(folder)),
+        (VERDICTS_NAME, lambda: read_lines(folder / VERDICTS_NAME)),
+    ):
+        try:
+            read()
+        except ModelFileError as error:
+            found.append(_cache(Path(name), str(error)))
     return found
 
 

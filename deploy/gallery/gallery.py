@@ -7,7 +7,7 @@ A gallery keeps the features of images and an entry with the labels of each. It 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -54,13 +54,17 @@ class Where:
     """A filter of images: all conditions must hold, with any of a condition's names.
 
     Without names it accepts every person or camera. An image without a time is never in a time
-    range. ``until_s`` is exclusive.
+    range. ``until_s`` is exclusive. ``tracks`` are pairs of a run and its track's number, ``ids``
+    those of ``Match.id``. ``named``: only images with a person's name, or without one.
     """
 
     people: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     since_s: float | None = None
     until_s: float | None = None
+    tracks: tuple[tuple[str, int], ...] = ()
+    ids: tuple[int, ...] = ()
+    named: bool | None = None
 
 
 ANYWHERE = Where()
@@ -81,13 +85,18 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A user confirmed or denied that an image shows the query's person."""
+    """A verdict: a user confirmed or denied that an image shows the query's person.
+
+    ``same`` None takes back what was said before. ``user`` is the name of who said it, empty if
+    unknown.
+    """
 
     query: str
     """Hash of the query's image."""
     id: int
-    same: bool
+    same: bool | None
     time_s: float
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,10 @@ class GalleryStore(Protocol):
         """Number of images."""
         ...
 
+    def count(self, where: Where) -> int:
+        """Number of images that meet the conditions."""
+        ...
+
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """(N,): which of these images are not in the gallery yet."""
         ...
@@ -146,14 +159,24 @@ class GalleryStore(Protocol):
         ...
 
     def delete(self, where: Where) -> int:
-        """Erase the images and return how many. Raises OutputError."""
+        """Erase the images and return how many; verdicts on them are erased too.
+
+        Raises OutputError.
+        """
         ...
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
         """For each query its up to ``k`` nearest images, nearest first.
 
         Includes images that other processes added. Raises ConfigError for ``k`` below 1,
-        ModelFileError for a damaged gallery.
+        ModelFileError for a damaged gallery, UnavailableError if a server does not answer in time.
+        """
+        ...
+
+    def features(self, ids: Sequence[int]) -> Any:
+        """The stored features of these images, in the matcher's form and in this order.
+
+        Raises DataError for an image that is not there any more.
         """
         ...
 
@@ -161,20 +184,44 @@ class GalleryStore(Protocol):
         """The entry of the image ``Match.id``; None if it is not there or was erased."""
         ...
 
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """The ids and entries of the images that meet the conditions, in no certain order."""
+        ...
+
     def summary(self) -> Summary:
         """The names and times to filter by."""
         ...
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """Store a confirmation. Raises OutputError."""
+        """Store a verdict, without waiting for those who add images. Raises OutputError."""
         ...
 
     def confirmed(self) -> list[Confirmation]:
-        """All confirmations, in order."""
+        """All verdicts, in order, also those that were taken back."""
+        ...
+
+    def verdicts(self, query: str) -> dict[int, Confirmation]:
+        """The newest verdict on each image for this query; those taken back are left out.
+
+        The number of other queries' verdicts does not matter for how long it takes.
+        """
+        ...
+
+    def forget_verdicts(self, queries: Collection[str], ids: Collection[int] = ()) -> int:
+        """Erase all verdicts of these queries and on these images; returns how many.
+
+        Raises OutputError.
+        """
         ...
 
     def prepare(self) -> None:
         """Build the search index now, if the gallery needs one."""
+        ...
+
+    def compact(self) -> None:
+        """Have a server remove erased rows from its files; a folder's are removed at once."""
         ...
 
     def close(self) -> None:

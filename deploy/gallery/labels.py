@@ -108,6 +108,21 @@ def differs(now: Labels | GalleryEntry, entry: GalleryEntry) -> bool:
     return any(has and given and has != given for has, given in pairs)
 
 
+def with_missing_labels(before: GalleryEntry, entry: GalleryEntry) -> GalleryEntry:
+    """The entry of an image that is there, with labels that it lacks, and the path if its is gone.
+
+    As ``missing_labels`` does with rows of a segment.
+    """
+    is_gone = before.source != entry.source and not os.path.exists(before.source)
+    return dataclasses.replace(
+        before,
+        person=before.person or entry.person,
+        camera=before.camera or entry.camera,
+        time_s=entry.time_s if before.time_s is None else before.time_s,
+        source=entry.source if is_gone else before.source,
+    )
+
+
 def labelled_rows(segment: Segment, rows: Mapping[int, Labels]) -> Segment:
     """The segment with new labels, in memory; the segment itself if there are none.
 

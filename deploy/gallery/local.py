@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reid.errors import ConfigError, ModelFileError
-from reid.files import write_text
+from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, model_differences
 from reid.matching.columns import Column
 from reid.matching.matcher import VECTOR
@@ -19,14 +17,12 @@ from reid.types import BoolArray, FloatArray, IntArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summary, Where
 from .labels import known_rows, labelled_rows, missing_labels, without_repeats
+from .no_model import NoModel
 from .rows import keys_of, new_rows, require_finite
-from .sealed import sealed_json, unsealed
 from .search import Searcher
 from .segments import DamagedRowsError, Segment, kept_rows
 from .store import SEGMENT_BYTES, Store
-
-CONFIRMED_NAME = "confirmed.json"
-CONFIRMED_FORMAT = "reid gallery confirmations 2"
+from .verdict_file import VerdictFile, forgotten
 
 SHORTLIST = 100
 """For a network that compares pairs: images compared with a query, the nearest by vector."""
@@ -59,6 +55,7 @@ class LocalGallery:
         self._checked: list[Segment] | None = None
         self._require_same_model()
         self._searcher = Searcher(self._store, index, say)
+        self._verdicts = VerdictFile(folder)
         self._chosen: tuple[Where, list[Segment], BoolArray] | None = None
 
     @property
@@ -75,6 +72,11 @@ class LocalGallery:
     def __len__(self) -> int:
         self._refresh()
         return sum(map(len, self._store.segments))
+
+    def count(self, where: Where) -> int:
+        """See ``GalleryStore``."""
+        self._refresh()
+        return int(self._allowed(where).sum())
 
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``GalleryStore``."""
@@ -122,22 +124,29 @@ class LocalGallery:
         return Labelled(*map(sum, counts))
 
     def delete(self, where: Where) -> int:
-        """See ``GalleryStore``. Files with such images are written again without them."""
+        """See ``GalleryStore``. Files with such images are written again without them.
+
+        Verdicts go first, so that a stopped deletion can be repeated, and after it those that
+        were given meanwhile.
+        """
         with self._store.transaction():
             left: list[Segment] = []
-            count = 0
+            gone: list[IntArray] = [np.zeros(0, np.int64)]
             for segment in self._store.segments:
                 chosen = segment.chosen(where)
-                count += int(chosen.sum())
+                gone.append(segment.columns["id"][chosen])
                 if not chosen.any():
                     left.append(segment)
                 elif not chosen.all():
                     segment.require_intact()
                     left.append(kept_rows(segment, ~chosen))
-            if count:
+            ids = np.concatenate(gone).tolist()
+            if ids:
+                self.forget_verdicts((), ids)
                 self._searcher.forget_rows()  # first: a process killed here loses only a cache
                 self._store.replace(left)
-        return count
+                self.forget_verdicts((), ids)
+        return len(ids)
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
         """See ``GalleryStore``."""
@@ -180,6 +189,15 @@ class LocalGallery:
                 return segment.entry(row, with_picture=True)
         return None
 
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """See ``GalleryStore``. Raises ModelFileError for damaged entries."""
+        self._refresh()
+        for segment in self._store.segments:
+            for row in np.flatnonzero(segment.chosen(where)).tolist():
+                yield int(segment.columns["id"][row]), segment.entry(row, with_picture=pictures)
+
     def summary(self) -> Summary:
         """See ``GalleryStore``."""
         images = len(self)
@@ -199,16 +217,34 @@ class LocalGallery:
             None if last is None else last / 1e6,
         )
 
+    def features(self, ids: Sequence[int]) -> Any:
+        """See ``GalleryStore``. Raises ModelFileError for damaged features."""
+        self._refresh()
+        none = np.zeros(0, np.int64)
+        known = np.concatenate([none, *(one.columns["id"] for one in self._store.segments)])
+        at = np.searchsorted(known, np.asarray(ids, np.int64))  # ids ascend over all segments
+        there = known[np.minimum(at, len(known) - 1)] == ids if len(known) else [False] * len(ids)
+        gone = [number for number, found in zip(ids, there, strict=True) if not found]
+        if gone:
+            raise DataError(f"{self.name} has no image {gone[0]} any more; it may have been erased")
+        pieces = [self._searcher.described(at)] if len(at) else []
+        return self._matcher.from_pieces(pieces)
+
     def confirm(self, confirmation: Confirmation) -> None:
-        """See ``GalleryStore``. The whole table is written again."""
-        with self._store.transaction():
-            table = [dataclasses.asdict(one) for one in (*self.confirmed(), confirmation)]
-            text = sealed_json({"format": CONFIRMED_FORMAT, "confirmed": table})
-            write_text(self._store.folder / CONFIRMED_NAME, text, private=True)
+        """See ``GalleryStore``."""
+        self._verdicts.append(confirmation)
 
     def confirmed(self) -> list[Confirmation]:
-        """See ``GalleryStore``. Raises ModelFileError for a damaged table."""
-        return read_confirmed(self._store.folder)
+        """See ``GalleryStore``. Raises ModelFileError for a damaged file."""
+        return self._verdicts.all()
+
+    def verdicts(self, query: str) -> dict[int, Confirmation]:
+        """See ``GalleryStore``. Raises ModelFileError for a damaged file."""
+        return self._verdicts.of_query(query)
+
+    def forget_verdicts(self, queries: Collection[str], ids: Collection[int] = ()) -> int:
+        """See ``GalleryStore``. The file is written again."""
+        return self._verdicts.erase(forgotten(queries, ids))
 
     def prepare(self) -> None:
         """See ``GalleryStore``. If the disk is full the index stays in memory only, with a line."""
@@ -218,6 +254,9 @@ class LocalGallery:
         except DamagedRowsError as error:
             self._leave_out_damaged(error)
             self._searcher.prepare()
+
+    def compact(self) -> None:
+        """Nothing to do: files were written again without what was erased."""
 
     def close(self) -> None:
         """See ``GalleryStore``."""
@@ -258,7 +297,7 @@ class LocalGallery:
                 f"{self.name} was made with another model: {differences}; use it with that model, "
                 "or index the images into another gallery"
             )
-        if self._store.segments:
+        if self._store.segments and not isinstance(self._matcher, NoModel):
             first = self._store.segments[0].described
             self._matcher.from_pieces([{name: array[:0] for name, array in first.items()}])
         self._checked = self._store.segments
@@ -310,26 +349,6 @@ class LocalGallery:
                 number = int(segment.columns["id"][row])
                 found.append(Match(number, distance, segment.entry(row)))
         return found
-
-
-def read_confirmed(folder: Path) -> list[Confirmation]:
-    """The confirmations of a gallery's folder. Raises ModelFileError for a damaged table."""
-    path = folder / CONFIRMED_NAME
-    try:
-        body = json.loads(path.read_bytes())
-        if isinstance(body, dict):  # a list in files of earlier versions, without a checksum
-            body = unsealed(body, needed=True)["confirmed"]
-        found = [Confirmation(**row) for row in body]
-        kinds: tuple[Any, ...] = (str, int, bool, (int, float))
-        for one in found:
-            values = zip(dataclasses.astuple(one), kinds, strict=True)
-            if not all(isinstance(value, kind) for value, kind in values):
-                raise ValueError("a malformed confirmation")
-    except FileNotFoundError:
-        return []
-    except (KeyError, OSError, RecursionError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}); remove it") from None
-    return found
 
 
 def _single(vectors: Column) -> FloatArray:

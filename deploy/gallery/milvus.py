@@ -1,6 +1,5 @@
-"""A gallery in a Milvus collection: ``milvus://[user:password@]host:port/collection[?tls]``.
+"""A gallery in a Milvus collection, named as in ``reid.deploy.gallery.milvus_address``.
 
-Without a host the collection is in a file of Milvus Lite: ``milvus:FOLDER/file.db/collection``.
 A collection holds vectors; a network that compares pairs needs a gallery in a folder. Milvus
 commits batches, not whole transactions: an interrupted addition can be repeated safely, because an
 image's key is its primary key.
@@ -8,16 +7,12 @@ image's key is its primary key.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import logging
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from pymilvus import MilvusClient, MilvusException
 
 from reid.errors import ConfigError, DataError, ModelFileError
 from reid.matching import Matcher, model_differences
@@ -25,56 +20,47 @@ from reid.matching.matcher import VECTOR
 from reid.types import BoolArray, FloatArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summary, Where
+from .labels import differs, with_missing_labels
+from .milvus_address import Address, address_from
+from .milvus_connection import BUILD_S, PATIENCE_S, Connection
+from .milvus_index import FLAT, kind_of, replace_index, search_params, settings_of, wanted
+from .milvus_names import Names
 from .milvus_rows import (
-    CONFIRMED_FIELDS,
+    DYNAMIC_TEXTS,
     FIELDS,
     PLACE,
-    UNKNOWN_US,
-    confirmation_of,
+    TRACK,
+    VECTOR_FIELD,
     entry_of,
     filter_of,
     ids_of,
     make_collection,
     row_of,
 )
-from .rows import microseconds, require_finite
-
-DEFAULT_PORT = 19530
-PATIENCE_S = 30.0
-ROWS_AT_ONCE = 1000
-"""Rows per message; Milvus accepts 64 MB."""
+from .milvus_tables import ROWS_AT_ONCE, Table
+from .milvus_verdicts import Verdicts
+from .no_model import NoModel
+from .rows import require_finite
 
 _LABELS = ("person", "camera", "time_us", "source", "box")
-_COLLECTION = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
+_DYNAMIC = (PLACE, TRACK, *DYNAMIC_TEXTS)
 _FORMAT = "reid gallery 1"
 
 
-def open_milvus(name: str, matcher: Matcher[Any], create: bool) -> MilvusGallery:
+def open_milvus(
+    name: str,
+    matcher: Matcher[Any] | None,
+    create: bool,
+    say: Callable[[str], object] = lambda line: None,
+) -> MilvusGallery:
     """See ``open_gallery``. Raises ConfigError for a malformed name, or a pair network."""
-    try:
-        parts = urlsplit(name)
-        host, port = parts.hostname, parts.port
-        place, _, collection = parts.path.rpartition("/")
-        if not _COLLECTION.fullmatch(collection) or not (host or place):
-            raise ValueError("no collection")
-        if parts.query not in ("", "tls") or parts.fragment:
-            raise ValueError("unknown option; a misspelt tls would send the password unencrypted")
-    except ValueError:
-        raise ConfigError(
-            "a Milvus gallery is named milvus://host:port/collection, with ?tls at the end for an "
-            "encrypted connection, or milvus:FILE.db/collection for Milvus Lite; found "
-            f"{_without_secrets(name)}"
-        ) from None
-    if {VECTOR} != _described(matcher).keys():
+    address = address_from(name)
+    if matcher is not None and {VECTOR} != _described(matcher).keys():
         raise ConfigError(
             "a Milvus collection holds vectors, but this network compares feature maps; make its "
             "gallery in a folder: --gallery FOLDER"
         )
-    user, password = (unquote(word or "") for word in (parts.username, parts.password))
-    token = f"{user}:{password}" if user or password else ""
-    scheme = "https" if parts.query == "tls" else "http"
-    uri = f"{scheme}://{host}:{port or DEFAULT_PORT}" if host else place
-    return MilvusGallery(_without_secrets(name), uri, token, collection, matcher, create)
+    return MilvusGallery(address, matcher, create, say)
 
 
 class MilvusGallery:
@@ -82,29 +68,32 @@ class MilvusGallery:
 
     def __init__(
         self,
-        name: str,
-        uri: str,
-        token: str,
-        collection: str,
-        matcher: Matcher[Any],
+        address: Address,
+        matcher: Matcher[Any] | None,
         create: bool,
+        say: Callable[[str], object] = lambda line: None,
     ) -> None:
-        self.name = name
-        self._collection, self._confirmed = collection, f"{collection}_confirmed"
-        self._matcher = matcher
-        self._secrets = [word for word in (token, *token.split(":")) if word]
-        # It would log the URL with every error; the exception says what matters.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        with self._errors():
-            self._client = MilvusClient(uri, token=token, timeout=PATIENCE_S)
-            if not self._client.has_collection(collection):
-                if not create:
-                    raise DataError(
-                        f"{name}: no such collection; make it: reid index MODEL IMAGES --gallery"
-                    )
-                self._create()
-            self._require_same_model()
-            self._client.load_collection(collection)
+        self.name = name = address.name
+        connection = Connection(name, address.uri, address.token)
+        collection, limit_s = address.collection, address.search_s
+        self._collection, self._connection, self._say = collection, connection, say
+        self._is_lite = name.startswith("milvus:") and not name.startswith("milvus://")
+        self._limit_s = limit_s
+        self._images = Table(connection, collection, limit_s)
+        self._names = Names(connection, self._images, limit_s)
+        self._verdicts = Verdicts(connection, collection, limit_s)
+        if not connection.call("has_collection", collection, limit_s=PATIENCE_S):
+            if not create or matcher is None:
+                raise DataError(
+                    f"{name}: no such collection; make it: reid index MODEL IMAGES --gallery"
+                )
+            self._create(matcher)
+        identity = self._read_about()
+        self._matcher: Matcher[Any] = matcher if matcher is not None else NoModel(identity)
+        self._require_same_model(identity)
+        self._tell_of_index()
+        connection.run(self._loaded, PATIENCE_S)
+        connection.on_connected = lambda client: self._loaded(client, PATIENCE_S)
 
     @property
     def left_out(self) -> str:
@@ -112,48 +101,92 @@ class MilvusGallery:
         return ""
 
     def __len__(self) -> int:
-        return self._count("")
+        return self._images.count()
+
+    def count(self, where: Where) -> int:
+        """See ``GalleryStore``."""
+        return self._images.count(filter_of(where))
 
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``GalleryStore``."""
         ids, earlier = ids_of(entries), ids_of(entries, earlier=True)
-        known = {row["id"] for row in self._rows([*ids, *earlier], ["id"])}
+        known = {row["id"] for row in self._images.with_ids([*ids, *earlier], ["id"])}
         pairs = zip(ids, earlier, strict=True)
         return np.array([known.isdisjoint(pair) for pair in pairs], np.bool_)
 
     def label(self, entries: Sequence[GalleryEntry]) -> Labelled:
-        """Only counts images with other labels, or without: a row of Milvus is not changed."""
+        """See ``GalleryStore``. Rows with new labels are written again, with their features."""
         ids, earlier = ids_of(entries), ids_of(entries, earlier=True)
         given = dict(zip((*ids, *earlier), (*entries, *entries), strict=True))
-        rows = self._rows([*given], ["id", "person", "camera"])
-        pairs = [((row["person"], row["camera"]), given[row["id"]]) for row in rows]
-        given_another = (now != (one.person or now[0], one.camera or now[1]) for now, one in pairs)
-        return Labelled(0, sum(given_another), 0)
+        labelled = differing = moved = 0
+        changed: list[tuple[int, GalleryEntry]] = []
+        for row in self._images.with_ids([*given], self._fields):
+            before, entry = entry_of(row), given[row["id"]]
+            now = with_missing_labels(before, entry)
+            differing += differs(now, entry)
+            if now != before:
+                changed.append((row["id"], now))
+                moved += now.source != before.source
+                labelled += dataclasses.replace(now, source=before.source) != before
+        if changed:
+            self._write_again(changed)
+        return Labelled(labelled, differing, moved)
 
     def add(self, descriptions: Any, entries: Sequence[GalleryEntry]) -> int:
         """See ``GalleryStore``; each batch of 1000 images is one transaction."""
         new = self.unknown(entries)
         vectors = _vectors(self._matcher, descriptions)
         require_finite({VECTOR: vectors}, entries)
-        rows = {
-            number: row_of(number, vector, entry, self._has_place)
-            for number, vector, entry, is_new in zip(
-                ids_of(entries), vectors, entries, new, strict=True
+        checkpoint = str(self._matcher.identity.get("checkpoint", ""))
+        numbers = ids_of(entries)
+        chosen = {numbers[at]: at for at in np.flatnonzero(new).tolist()}
+        rows = [
+            row_of(
+                number,
+                vectors[at],
+                dataclasses.replace(entries[at], model=entries[at].model or checkpoint),
+                self._has_place,
             )
-            if is_new
-        }
-        batches = list(rows.values())
-        with self._errors():
-            for at in range(0, len(batches), ROWS_AT_ONCE):
-                self._client.upsert(self._collection, batches[at : at + ROWS_AT_ONCE])
+            for number, at in chosen.items()
+        ]
+        if rows:
+            self._names.add([entries[at] for at in chosen.values()])
+            self._images.upsert(rows)
         return len(rows)
 
+    def put(self, descriptions: Any, ids: Sequence[int], entries: Sequence[GalleryEntry]) -> None:
+        """Add or replace images under these ids, as they were in another collection."""
+        vectors = _vectors(self._matcher, descriptions)
+        require_finite({VECTOR: vectors}, entries)
+        checkpoint = str(self._matcher.identity.get("checkpoint", ""))
+        rows = [
+            row_of(number, vector, dataclasses.replace(one, model=checkpoint), self._has_place)
+            for number, vector, one in zip(ids, vectors, entries, strict=True)
+        ]
+        self._names.add(entries)
+        self._images.upsert(rows)
+
     def delete(self, where: Where) -> int:
-        """See ``GalleryStore``."""
-        chosen = filter_of(where) or "id >= 0 or id < 0"
-        count = self._count(chosen)
-        with self._errors():
-            self._client.delete(self._collection, filter=chosen)
+        """See ``GalleryStore``. It can be repeated where it was stopped.
+
+        Milvus removes the rows from its files later, when it compacts them, as it is asked to.
+        """
+        count = 0
+        wheres = [where]
+        if len(where.ids) > ROWS_AT_ONCE:
+            parts = range(0, len(where.ids), ROWS_AT_ONCE)
+            wheres = [
+                dataclasses.replace(where, ids=where.ids[at : at + ROWS_AT_ONCE]) for at in parts
+            ]
+        for one in wheres:
+            rows = [*self._images.every(["person", "camera"], filter_of(one))]
+            ids = [int(row["id"]) for row in rows]
+            if ids:
+                self._verdicts.erase((), ids)
+                self._images.delete(ids)
+                self._verdicts.erase((), ids)  # those that were given meanwhile
+                self._names.removed({(k, row[k]) for row in rows for k in ("person", "camera")})
+            count += len(ids)
         return count
 
     def search(self, descriptions: Any, k: int = 10, where: Where = ANYWHERE) -> list[list[Match]]:
@@ -163,14 +196,16 @@ class MilvusGallery:
         queries = _vectors(self._matcher, descriptions)
         if not len(queries):
             return []
-        with self._errors():
-            found = self._client.search(
-                self._collection,
-                data=list(queries),
-                limit=k,
-                filter=filter_of(where),
-                output_fields=self._labels,
-            )
+        found = self._connection.call(
+            "search",
+            self._collection,
+            data=list(queries),
+            limit=k,
+            filter=filter_of(where),
+            output_fields=self._labels,
+            search_params=search_params(k),
+            limit_s=self._limit_s,
+        )
         return [
             [
                 Match(hit["id"], max(0.0, hit["distance"]) ** 0.5, entry_of(hit["entity"]))
@@ -179,108 +214,150 @@ class MilvusGallery:
             for hits in found
         ]
 
+    def features(self, ids: Sequence[int]) -> Any:
+        """See ``GalleryStore``."""
+        found = {row["id"]: row for row in self._images.with_ids([*ids], [VECTOR_FIELD])}
+        gone = [number for number in ids if number not in found]
+        if gone:
+            raise DataError(f"{self.name} has no image {gone[0]} any more; it may have been erased")
+        vectors = [np.asarray(found[number][VECTOR_FIELD], np.float32) for number in ids]
+        return self._matcher.from_pieces([{VECTOR: np.stack(vectors)}] if vectors else [])
+
     def entry(self, number: int) -> GalleryEntry | None:
         """See ``GalleryStore``."""
-        rows = self._query(f"id == {int(number)}", [*self._labels, "picture"])
+        rows = self._images.some(f"id == {int(number)}", [*self._labels, "picture"])
         return entry_of(rows[0]) if rows else None
 
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """See ``GalleryStore``."""
+        fields = self._fields if pictures else self._labels
+        for row in self._images.every(fields, filter_of(where)):
+            yield int(row["id"]), entry_of(row)
+
     def summary(self) -> Summary:
-        """See ``GalleryStore``; reads all labels in batches."""
-        rows = list(self._every(self._collection, ["person", "camera", "time_us"]))
-        times = [row["time_us"] / 1e6 for row in rows if row["time_us"] != UNKNOWN_US]
-        return Summary(
-            len(rows),
-            tuple(sorted({row["person"] for row in rows} - {""})),
-            tuple(sorted({row["camera"] for row in rows} - {""})),
-            min(times, default=None),
-            max(times, default=None),
-        )
+        """See ``GalleryStore``; the names and times are kept beside the images."""
+        people, cameras, first, last = self._names.read()
+        spans = (None if time_us is None else time_us / 1e6 for time_us in (first, last))
+        return Summary(len(self), people, cameras, *spans)
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """See ``GalleryStore``; confirmations are in another collection."""
-        row = {
-            "id": microseconds(confirmation.time_s),
-            "vector": [0.0, 0.0],  # Milvus needs a vector in every collection
-            "said": json.dumps([confirmation.query, confirmation.id, confirmation.same]),
-        }
-        with self._errors():
-            if not self._client.has_collection(self._confirmed):
-                make_collection(self._client, self._confirmed, 2, CONFIRMED_FIELDS, "")
-            self._client.upsert(self._confirmed, [row])
+        """See ``GalleryStore``; verdicts are in another collection."""
+        self._verdicts.add(confirmation)
 
     def confirmed(self) -> list[Confirmation]:
         """See ``GalleryStore``."""
-        with self._errors():
-            if not self._client.has_collection(self._confirmed):
-                return []
-            self._client.load_collection(self._confirmed)
-        rows = sorted((row["id"], row["said"]) for row in self._every(self._confirmed, ["said"]))
-        return [confirmation_of(said, time_us / 1e6) for time_us, said in rows]
+        return self._verdicts.all()
+
+    def verdicts(self, query: str) -> dict[int, Confirmation]:
+        """See ``GalleryStore``."""
+        return self._verdicts.of_query(query)
+
+    def forget_verdicts(self, queries: Collection[str], ids: Collection[int] = ()) -> int:
+        """See ``GalleryStore``."""
+        return self._verdicts.erase(queries, ids)
 
     def prepare(self) -> None:
-        """Nothing to do: Milvus keeps its own index."""
+        """Build another index if the gallery's size asks for one, or it has one of Milvus's choice.
+
+        Meanwhile it cannot be searched.
+        """
+        kind = self._kind()
+        best = wanted(kind, len(self), is_lite=self._is_lite)
+        if kind != best:
+            self._say(f"{self.name}: building a {best} index in place of {kind or 'none'}")
+            self._connection.run(
+                lambda client, left_s: replace_index(
+                    client, self._collection, best, left_s, self._say
+                ),
+                BUILD_S,
+            )
+
+    def compact(self) -> None:
+        """Ask Milvus to remove what was erased from its files."""
+        self._images.compact()
+        self._verdicts.compact()
 
     def close(self) -> None:
         """See ``GalleryStore``."""
-        self._client.close()
+        self._connection.close()
 
-    def _create(self) -> None:
-        dim = _described(self._matcher)[VECTOR].shape[1]
-        about = json.dumps({"format": _FORMAT, "model": dict(self._matcher.identity)})
-        make_collection(self._client, self._collection, dim, FIELDS, about)
+    @property
+    def model(self) -> dict[str, str]:
+        """The identity of the model that the gallery was made with."""
+        return dict(self._read_about())
 
-    def _require_same_model(self) -> None:
-        collection = self._client.describe_collection(self._collection)
+    def _create(self, matcher: Matcher[Any]) -> None:
+        dim = _described(matcher)[VECTOR].shape[1]
+        about = json.dumps({"format": _FORMAT, "model": dict(matcher.identity)})
+        self._connection.run(
+            lambda client, left_s: make_collection(
+                client, self._collection, dim, FIELDS, about, settings_of(FLAT), left_s
+            ),
+            PATIENCE_S,
+        )
+
+    def _loaded(self, client: Any, left_s: float) -> None:
+        """Have Milvus load the collection; first make the index that a stopped process owes it."""
+        if not kind_of(client, self._collection, left_s):
+            replace_index(client, self._collection, FLAT, left_s, self._say)
+        client.load_collection(self._collection, timeout=left_s)
+
+    def _kind(self) -> str:
+        found = self._connection.run(
+            lambda client, left_s: kind_of(client, self._collection, left_s), PATIENCE_S
+        )
+        return str(found)
+
+    def _tell_of_index(self) -> None:
+        kind = self._kind()
+        if kind == "AUTOINDEX" and not self._is_lite:
+            self._say(
+                f"{self.name} has an index of Milvus's choice, which misses people where a filter "
+                "leaves few images; reid index replaces it"
+            )
+
+    def _read_about(self) -> dict[str, str]:
+        """The model of the collection. Raises ModelFileError if it is another program's."""
+        collection = self._connection.call(
+            "describe_collection", self._collection, limit_s=PATIENCE_S
+        )
         about = collection.get("description", "")
         self._has_place = bool(collection.get("enable_dynamic_field"))
-        self._labels = [*_LABELS, *([PLACE] if self._has_place else [])]
+        self._labels = [*_LABELS, *(_DYNAMIC if self._has_place else ())]
+        self._fields = [*self._labels, "picture"]
         try:
             found = json.loads(about)
             model = found["model"] if found["format"] == _FORMAT else None
         except (KeyError, TypeError, ValueError):
             model = None
-        if model is None:
+        if not isinstance(model, dict):
             raise ModelFileError(
                 f"{self.name} is not a gallery of this toolkit; name another collection"
             )
-        differences = model_differences(model, self._matcher.identity)
+        return model
+
+    def _require_same_model(self, found: dict[str, str]) -> None:
+        differences = model_differences(found, self._matcher.identity)
         if differences:
             raise ModelFileError(
                 f"{self.name} was made with another model: {differences}; use it with that model, "
                 "or index the images into another collection"
             )
 
-    def _rows(self, ids: Sequence[int], fields: list[str]) -> Iterator[dict[str, Any]]:
-        for at in range(0, len(ids), ROWS_AT_ONCE):
-            yield from self._query(f"id in {[*ids[at : at + ROWS_AT_ONCE]]}", fields)
-
-    def _count(self, chosen: str) -> int:
-        return int(self._query(chosen, ["count(*)"])[0]["count(*)"])
-
-    def _query(self, chosen: str, fields: list[str]) -> list[dict[str, Any]]:
-        with self._errors():
-            rows = self._client.query(self._collection, filter=chosen, output_fields=fields)
-        return [dict(row) for row in rows]
-
-    def _every(self, collection: str, fields: list[str]) -> Iterator[dict[str, Any]]:
-        with self._errors():
-            iterator = self._client.query_iterator(
-                collection, batch_size=ROWS_AT_ONCE, output_fields=["id", *fields]
+    def _write_again(self, changed: Sequence[tuple[int, GalleryEntry]]) -> None:
+        """Replace rows by these entries, with the features that they have."""
+        self._names.add([entry for _, entry in changed])
+        for at in range(0, len(changed), ROWS_AT_ONCE):
+            part = dict(changed[at : at + ROWS_AT_ONCE])
+            vectors = self._images.with_ids([*part], [VECTOR_FIELD])
+            self._images.upsert(
+                [
+                    row_of(row["id"], row[VECTOR_FIELD], part[row["id"]], self._has_place)
+                    for row in vectors
+                ]
             )
-            while rows := iterator.next():
-                yield from rows
-            iterator.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Milvus's errors as DataError in one line, without secrets."""
-        try:
-            yield
-        except MilvusException as error:
-            words = " ".join(str(error.message or error).split())
-            for secret in self._secrets:
-                words = words.replace(secret, "***")
-            raise DataError(f"{self.name}: Milvus reports: {words[:300]}") from None
 
 
 def _described(matcher: Matcher[Any]) -> dict[str, FloatArray]:
@@ -291,7 +368,3 @@ def _described(matcher: Matcher[Any]) -> dict[str, FloatArray]:
 
 def _vectors(matcher: Matcher[Any], descriptions: Any) -> FloatArray:
     return np.concatenate([piece[VECTOR] for piece in matcher.pieces(descriptions)])
-
-
-def _without_secrets(name: str) -> str:
-    return re.sub(r"//.*@", "//", name)

@@ -10,7 +10,9 @@ from typing import Any
 from reid.matching import Matcher
 
 from .gallery import GalleryStore
+from .head import read_head
 from .local import SHORTLIST, LocalGallery
+from .no_model import NoModel
 from .search import AUTO
 from .store import create_store
 from .vectors import faiss
@@ -21,7 +23,7 @@ MILVUS = "milvus:"
 
 def open_gallery(
     name: str,
-    matcher: Matcher[Any],
+    matcher: Matcher[Any] | None,
     *,
     create: bool = False,
     index: str = AUTO,
@@ -31,6 +33,8 @@ def open_gallery(
     say: Callable[[str], object] = lambda line: None,
 ) -> GalleryStore:
     """Open the gallery ``name``, made with ``matcher``'s model.
+
+    Without a ``matcher`` it is opened for erasing, listing and verdicts alone.
 
     ``create`` makes a new one if there is none. For a gallery in a folder: ``index`` is one of
     ``reid.deploy.gallery.search.CHOICES``, ``shortlist`` how many images a network that compares
@@ -44,11 +48,13 @@ def open_gallery(
     """
     if name.startswith(MILVUS):
         module = importlib.import_module("reid.deploy.gallery.milvus")
-        gallery: GalleryStore = module.open_milvus(name, matcher, create)
+        gallery: GalleryStore = module.open_milvus(name, matcher, create, say)
         return gallery
     if threads:
         faiss.omp_set_num_threads(threads)
     folder = Path(name)
-    if create:
+    if matcher is None:
+        matcher = NoModel(read_head(folder).model)
+    elif create:
         create_store(folder, matcher.identity)
     return LocalGallery(folder, matcher, index=index, shortlist=shortlist, partial=partial, say=say)

@@ -54,10 +54,13 @@ def limit_words(limit: Limit) -> str:
 
 
 def to_json(match: Match, limit: Limit) -> dict[str, Any]:
-    """Plain values; unknown ones are null. ``within``: the distance is up to the limit."""
+    """Plain values; unknown ones are null. ``within``: the distance is up to the limit.
+
+    The id is a text: a browser rounds numbers of 64 bits.
+    """
     one = match.entry
     return {
-        "id": match.id,
+        "id": str(match.id),
         "distance": match.distance,
         "within": match.distance <= limit.distance,
         "person": one.person or None,
@@ -67,6 +70,8 @@ def to_json(match: Match, limit: Limit) -> dict[str, Any]:
         "box": list(one.box) if one.box else None,
         "frame": one.frame,
         "seconds": one.seconds,
+        "track": one.track,
+        "run": one.run or None,
     }
 
 

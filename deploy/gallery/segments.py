@@ -113,6 +113,13 @@ class Segment:
                 wanted = frozenset(words)
                 codes = [i for i, word in enumerate(self.names[name]) if word in wanted]
                 rows &= np.isin(self.columns[name], codes)
+        if where.named is not None:
+            codes = [i for i, word in enumerate(self.names["person"]) if bool(word) == where.named]
+            rows &= np.isin(self.columns["person"], codes)
+        if where.ids:
+            rows &= np.isin(self.columns["id"], where.ids)
+        if where.tracks:
+            rows &= self._of_tracks(where.tracks)
         time_us = self.columns["time_us"]
         if where.since_s is not None or where.until_s is not None:
             rows &= time_us != UNKNOWN
@@ -120,6 +127,13 @@ class Segment:
             rows &= time_us >= microseconds(where.since_s)
         if where.until_s is not None:
             rows &= time_us < microseconds(where.until_s)
+        return rows
+
+    def _of_tracks(self, tracks: Sequence[tuple[str, int]]) -> BoolArray:
+        rows = np.zeros(len(self), np.bool_)
+        for run, number in tracks:
+            codes = [i for i, word in enumerate(self.names["run"]) if word == run]
+            rows |= np.isin(self.columns["run"], codes) & (self.columns["track"] == number)
         return rows
 
     def entry(self, row: int, *, with_picture: bool = False) -> GalleryEntry:

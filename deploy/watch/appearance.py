@@ -36,7 +36,8 @@ class PersonAppearance:
     def __init__(self, row: Row, score: float) -> None:
         self.rows: list[Row] = [row]
         self.count = 1
-        self._score = score
+        self.score = score
+        """The detector's, of the first row."""
 
     def add(self, other: PersonAppearance) -> None:
         """Add newer features of the same person."""
@@ -46,8 +47,8 @@ class PersonAppearance:
             share = 1 / min(self.count, MEAN_OF)
             mean = (1 - share) * self.rows[0][VECTOR] + share * row[VECTOR]
             self.rows = [{VECTOR: unit_vectors(mean)}]
-        elif other._score >= self._score:
-            self.rows, self._score = [row], other._score
+        elif other.score >= self.score:
+            self.rows, self.score = [row], other.score
         else:
             self.rows = [self.rows[0], row]
 
@@ -65,6 +66,10 @@ class AppearanceModel:
         self._matcher = matcher
         (grey,) = matcher.pieces(matcher.describe([np.full((128, 64, 3), 128, np.uint8)]))
         self.compares_pairs = grey.keys() != {VECTOR}
+        self.row_kinds = {name: (array.dtype, array.shape[1:]) for name, array in grey.items()}
+        """Name -> dtype and shape of one image's features."""
+        self.identity: Mapping[str, str] = dict(matcher.identity)
+        """The model's identity."""
         self._has_shortlist = self.compares_pairs and VECTOR in grey
         self.usual = usual = PAIR_LIMIT if self.compares_pairs else VECTOR_LIMIT
         self.pairs = pair_limit(matcher.manifest.thresholds, usual, limit)
@@ -130,6 +135,12 @@ class AppearanceModel:
 
     def description(self, some: Sequence[PersonAppearance]) -> Any:
         """All rows of the appearances as the matcher's own features."""
-        rows = [row for appearance in some for row in appearance.rows]
-        piece = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        return self._matcher.from_pieces([piece])
+        return features_of(self._matcher, some)
+
+
+def features_of(matcher: Matcher[Any], some: Sequence[PersonAppearance]) -> Any:
+    """All rows of the appearances as the matcher's own features."""
+    rows = [row for appearance in some for row in appearance.rows]
+    return matcher.from_pieces(
+        [{name: np.concatenate([row[name] for row in rows]) for name in rows[0]}]
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -20,26 +21,58 @@ CAPACITY, PAIR_CAPACITY = 1000, 100
 compares pairs keeps up to 8 feature maps of about 200 kB for each."""
 
 
+KEEP_S = 24 * 3600.0
+"""How long an identity outlives its last sighting: looks are no identity across days."""
+
+SWEEP_S = 60.0
+"""How often those that are too old are sought."""
+
+
 class Identities:
     """Gives tracks their identities; numbers count from 1 and are never reused.
 
     A track keeps its identity, but two tracks of one frame never have the same. ``capacity`` 0 is
-    the default for the kind of matcher.
+    the default for the kind of matcher. An identity that was not seen for ``keep_s`` is forgotten.
+    ``run`` is the name of the run that gives numbers now.
     """
 
-    def __init__(self, model: AppearanceModel, capacity: int = 0) -> None:
+    def __init__(
+        self, model: AppearanceModel, capacity: int = 0, keep_s: float = KEEP_S, run: str = ""
+    ) -> None:
         usual = PAIR_CAPACITY if model.compares_pairs else CAPACITY
         self._model = model
         self._capacity = capacity or usual
         self._known: dict[int, Identity] = {}
-        self._numbers = itertools.count(1)
+        self._keep_s, self._run = keep_s, run
+        self.next_number = 1
+        """The number of the next new identity."""
         self._round = 0
+        self._now_s = 0.0
+        self._swept_s = -math.inf
         self.num_given = 0
         """How many identities were created."""
 
-    def begin_round(self) -> None:
-        """Start a round, before its cameras are processed: identities age by rounds."""
+    @property
+    def known(self) -> list[Identity]:
+        """All that can be recognised, those seen last first."""
+        return sorted(self._known.values(), key=lambda one: (-one.seen, -one.seen_s, -one.number))
+
+    def restore(self, known: Iterable[Identity], next_number: int) -> None:
+        """Know the identities of an earlier run. Call it before the first round."""
+        self._known = {one.number: one for one in known}
+        self.next_number = next_number
+        self._forget()
+
+    def begin_round(self, now_s: float | None = None) -> None:
+        """Start a round at this Unix time (by default the machine's), before its cameras are
+        processed: identities age by rounds, and expire by time."""
         self._round += 1
+        self._now_s = time.time() if now_s is None else now_s
+        if abs(self._now_s - self._swept_s) >= SWEEP_S:
+            self._swept_s = self._now_s
+            old = [n for n, one in self._known.items() if self._is_old(one)]
+            for number in old:
+                del self._known[number]
 
     def name(self, tracks: Sequence[Track]) -> None:
         """Give an identity to the tracks of one camera's frame that have enough features."""
@@ -55,7 +88,7 @@ class Identities:
                 self._give(track, self._new(), None)
         for track in tracks:
             if track.identity is not None:
-                track.identity.seen = self._round
+                track.identity.seen, track.identity.seen_s = self._round, self._now_s
         self._forget()
 
     @staticmethod
@@ -91,7 +124,8 @@ class Identities:
         return [track for row, track in enumerate(due) if row not in named]
 
     def _new(self) -> Identity:
-        identity = Identity(next(self._numbers))
+        identity = Identity(self.next_number, run=self._run)
+        self.next_number += 1
         self.num_given += 1
         self._known[identity.number] = identity
         return identity
@@ -103,5 +137,9 @@ class Identities:
 
     def _forget(self) -> None:
         while len(self._known) > self._capacity:
-            oldest = min(self._known.values(), key=lambda identity: identity.seen)
+            oldest = min(self._known.values(), key=lambda one: (one.seen, one.seen_s))
             del self._known[oldest.number]
+
+    def _is_old(self, identity: Identity) -> bool:
+        """Whether it was last seen too long ago, or in a recording of another time."""
+        return abs(self._now_s - identity.seen_s) > self._keep_s

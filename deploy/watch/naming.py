@@ -7,14 +7,18 @@ so that a look is one too, and not the track's mean, which is nearer to everybod
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ..gallery import GalleryStore, Match
+from reid.errors import UnavailableError
+from reid.progress import Say
+
+from ..gallery import GalleryStore, Match, Where
 from .appearance import AppearanceModel
 from .track import Candidate, Look, Track
 
@@ -47,6 +51,15 @@ NEIGHBOURS = 20
 one person, the second is at least as far as the last of them."""
 
 
+NAMED = Where(named=True)
+"""Only images with a name: a gallery that cameras fill has many without, which would take all
+places among the nearest."""
+
+
+RETRY_S = 30.0
+"""How often a gallery that does not answer is asked (a choice: the cameras wait each time)."""
+
+
 class Ranked(NamedTuple):
     """The nearest person of a gallery, and how much farther the second is; None if there is no
     other."""
@@ -59,7 +72,8 @@ class Ranked(NamedTuple):
 class Namer:
     """Gives tracks the names of a gallery's people.
 
-    ``limit`` is the greatest distance of one person's images, of ``model``'s kind.
+    ``limit`` is the greatest distance of one person's images, of ``model``'s kind. While a gallery
+    does not answer, ``say`` gets a line, tracks keep the names they have, and no new one is given.
     """
 
     def __init__(
@@ -68,9 +82,13 @@ class Namer:
         gallery: GalleryStore,
         limit: float,
         settings: NamingSettings = USUAL_NAMING,
+        say: Say = lambda line: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model, self._gallery = model, gallery
         self._limit, self._settings = limit, settings
+        self._say, self._clock = say, clock
+        self._away_until_s: float | None = None
 
     def name(self, tracks: Sequence[Track]) -> None:
         """Look at the tracks of one camera's frame, and give or take back their names.
@@ -78,7 +96,7 @@ class Namer:
         Two tracks of a frame never have one name: the one that more looks agree on keeps it.
         """
         seen = [track for track in tracks if self._is_due(track)]
-        for track, matches in zip(seen, self._matches(seen), strict=True):
+        for track, matches in zip(seen, self._matches(seen), strict=False):
             if track.looks is None:
                 track.looks = deque(maxlen=self._settings.kept_looks)
             track.looks.append(self._vote(ranked(matches)))
@@ -96,10 +114,21 @@ class Namer:
         return track.look is not None and not 0 <= away_s < self._settings.look_every_s - 1e-6
 
     def _matches(self, tracks: Sequence[Track]) -> list[list[Match]]:
+        """The matches of each track's look; empty while the gallery does not answer."""
         looks = [track.look for track in tracks if track.look is not None]
-        if not looks:
+        if not looks or self._clock() < (self._away_until_s or -np.inf):
             return []
-        return self._gallery.search(self._model.description(looks), NEIGHBOURS)
+        try:
+            found = self._gallery.search(self._model.description(looks), NEIGHBOURS, NAMED)
+        except UnavailableError as error:
+            if self._away_until_s is None:
+                self._say(f"reid: {error}; the cameras go on, and people get no names meanwhile")
+            self._away_until_s = self._clock() + RETRY_S
+            return []
+        if self._away_until_s is not None:
+            self._away_until_s = None
+            self._say(f"reid: {self._gallery.name}: people get names again")
+        return found
 
     def _vote(self, best: Ranked | None) -> Look:
         """A look with a name only if it is near enough, and near enough to one person alone."""

@@ -15,18 +15,20 @@ from reid.errors import DataError
 from reid.matching import Matcher
 from reid.model_file.thresholds import Limit
 from reid.printing import printable
+from reid.progress import Say
 from reid.types import FloatArray, Image
 
-from ..cameras.camera import Counts, Frame
+from ..cameras.camera import GONE, Counts, Frame
 from ..cameras.cameras import Cameras
 from ..gallery import GalleryStore
 from ..gallery.limits import gallery_limit
 from ..people.boxes import MIN_HEIGHT, People, tidy
 from ..people.detector import PeopleDetector
 from .appearance import AppearanceModel, PersonAppearance
+from .clock import RunClock
 from .events import Sink, TrackedFrame
-from .identities import Identities
-from .naming import USUAL_NAMING, Namer, NamingSettings
+from .identities import KEEP_S, Identities
+from .naming import NAMED, USUAL_NAMING, Namer, NamingSettings
 from .tracker import USUAL, CameraTracker, TrackSettings
 
 LATENCIES_KEPT = 100_000
@@ -39,7 +41,8 @@ class Watcher:
     ``limit`` is the largest distance of one person. By default it is the model's measured one, for
     pairs to follow people, for a search of ``gallery`` to name them (see ``gallery.limits``).
     ``limits`` says which are used, and where they come from. People under ``min_height`` pixels are
-    ignored.
+    ignored. Identities expire ``identity_hours`` after they were last seen, by ``clock``. ``say``
+    gets a line when the gallery does not answer, and when it does again.
     """
 
     def __init__(
@@ -52,18 +55,23 @@ class Watcher:
         gallery: GalleryStore | None = None,
         naming: NamingSettings = USUAL_NAMING,
         min_height: int = MIN_HEIGHT,
+        clock: RunClock | None = None,
+        identity_hours: float = KEEP_S / 3600,
+        say: Say = lambda line: None,
     ) -> None:
         self.described = 0
         self._detector, self._settings, self._min_height = detector, settings, min_height
-        self._model = AppearanceModel(matcher, limit)
-        self.identities = Identities(self._model)
+        self.appearance = self._model = AppearanceModel(matcher, limit)
+        self._clock = clock or RunClock()
+        keep_s = 3600 * identity_hours
+        self.identities = Identities(self._model, keep_s=keep_s, run=self._clock.run)
         self.limits: dict[str, Limit] = {"people are followed up to": self._model.pairs}
         self._namer: Namer | None = None
         if gallery is not None:
             measured = matcher.manifest.thresholds
-            names = gallery_limit(measured, self._model.usual, len(gallery), limit)
+            names = gallery_limit(measured, self._model.usual, gallery.count(NAMED), limit)
             self.limits["people are named up to"] = names
-            self._namer = Namer(self._model, gallery, names.distance, naming)
+            self._namer = Namer(self._model, gallery, names.distance, naming, say)
         self.trackers: dict[str, CameraTracker] = {}
 
     def look_at(self, frames: Sequence[Frame]) -> list[TrackedFrame]:
@@ -80,7 +88,8 @@ class Watcher:
             for tracker, found, frame in zip(trackers, people, frames, strict=True)
         ]
         appearances = self._describe(frames, people, [plan.wanted for plan in plans])
-        self.identities.begin_round()
+        times_s = [self._clock.unix_s(frame) for frame in frames]
+        self.identities.begin_round(max((one for one in times_s if one is not None), default=None))
         seen = []
         for frame, tracker, plan, known in zip(frames, trackers, plans, appearances, strict=True):
             height, width = frame.image.shape[:2]
@@ -88,8 +97,13 @@ class Watcher:
             self.identities.name(tracks)
             if self._namer is not None:
                 self._namer.name(tracks)
-            seen.append(TrackedFrame(frame, tracks))
+            seen.append(TrackedFrame(frame, tracks, tracker.ended))
         return seen
+
+    def end(self, camera: str) -> None:
+        """End a camera's tracks: it is lost, or its file is over. Later ones have new numbers."""
+        if camera in self.trackers:
+            self.trackers[camera].end()
 
     def _describe(
         self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
@@ -184,6 +198,8 @@ def watch(
                 rounds, frames = rounds + 1, frames + len(found)
                 people += sum(len(one.tracks) for one in seen)
             for news in cameras.news():
+                if news.state in GONE:
+                    watcher.end(news.camera)
                 failures += [news.words] if news.state == "failed" else []
                 for sink in sinks:
                     sink.news(news)

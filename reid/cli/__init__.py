@@ -80,6 +80,12 @@ COMMANDS: Mapping[str, Entry] = {
     "search": Entry("reid.deploy.commands.search:search", "Find a person's images in a gallery."),
     "gallery": Entry("reid.deploy.commands.gallery:gallery", "Check a gallery's files for damage."),
     "serve": Entry("reid.deploy.commands.serve:serve", "Search a gallery on a web page."),
+    "serve-token": Entry(
+        "reid.deploy.commands.serve:serve_token", "Make a user's token for reid serve."
+    ),
+    "verify": Entry(
+        "reid.deploy.commands.verify:verify", "Check a file of evidence from reid serve."
+    ),
     "watch": Entry("reid.deploy.commands.watch:watch", "Track people across cameras."),
     "bench": Entry(
         "reid.deploy.commands.bench:bench", "Measure a model file's latency and crops/s."

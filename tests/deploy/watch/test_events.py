@@ -13,6 +13,7 @@ import pytest
 
 from reid.deploy.cameras.camera import Frame, News
 from reid.deploy.watch import event_log
+from reid.deploy.watch.clock import RunClock
 from reid.deploy.watch.event_log import RETRY_S, EventLog
 from reid.deploy.watch.events import EventWriter, TrackedFrame
 from reid.deploy.watch.motion import Motion
@@ -50,13 +51,17 @@ def test_a_line_tells_who_is_where() -> None:
     named = track(3, Identity(2), 0.123456)
     named.candidate = Candidate("anna", 0.456789, 0.234567, 4)
     tracks = [named, track(4, None)]
-    EventWriter(file).frames([TrackedFrame(FRAME, tracks), TrackedFrame(FRAME, [])])
+    clock = RunClock({"door": 1000.0}, "run7")
+    EventWriter(file, clock).frames([TrackedFrame(FRAME, tracks), TrackedFrame(FRAME, [])])
     assert [json.loads(line) for line in file.getvalue().splitlines()] == [
         {
             "event": "person",
             "camera": "door",
             "time": 1.235,
+            "unix_time": 1001.235,
             "frame": 12,
+            "seconds": 1.235,
+            "run": "run7",
             "track": 3,
             "identity": 2,
             "box": [10, 20, 20, 25],
@@ -68,7 +73,10 @@ def test_a_line_tells_who_is_where() -> None:
             "event": "person",
             "camera": "door",
             "time": 1.235,
+            "unix_time": 1001.235,
             "frame": 12,
+            "seconds": 1.235,
+            "run": "run7",
             "track": 4,
             "identity": None,
             "box": [10, 20, 20, 25],
@@ -81,7 +89,7 @@ def test_a_line_tells_who_is_where() -> None:
 
 def test_what_happens_to_a_source_is_a_line(tmp_path: Path) -> None:
     with EventLog(tmp_path / "new" / "events.jsonl", fail) as log:
-        EventWriter(log).news(News("yard", "lost", "no more frames"))
+        EventWriter(log, RunClock(run="run7")).news(News("yard", "lost", "no more frames"))
         (line,) = (tmp_path / "new" / "events.jsonl").read_text().splitlines()  # at once
     event = json.loads(line)
     assert event.pop("time") > 1e9
@@ -90,6 +98,7 @@ def test_what_happens_to_a_source_is_a_line(tmp_path: Path) -> None:
         "camera": "yard",
         "state": "lost",
         "words": "no more frames",
+        "run": "run7",
     }
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from reid.cli import main
 from reid.deploy.api.model_to_open import ModelToOpen
-from reid.deploy.api.watching import WatchSettings, watch_cameras
+from reid.deploy.api.watch_settings import WatchSettings
+from reid.deploy.api.watching import watch_cameras
 from reid.deploy.gallery import GalleryEntry
 from reid.matching import PairMatcher, open_matcher
 from reid.model_file.manifest import read_manifest
