@@ -85,7 +85,7 @@ class WatchResult:
         return "\n".join(lines)
 
     def check_complete(self) -> None:
-        """Raise OutputError if events or frames of the video were lost."""
+        """Raise OutputError if events, frames of the video, or images of people were lost."""
         if self.events_lost:
             raise OutputError(
                 f"cannot write {self.settings.events or self.settings.track_events}: "
@@ -95,6 +95,11 @@ class WatchResult:
             raise OutputError(
                 f"{self.settings.video} is incomplete: {self.video_frames_lost} frames were lost; "
                 "free some space"
+            )
+        if self.enrol_dropped:
+            raise OutputError(
+                f"{self.settings.gallery} is incomplete: {self.enrol_dropped} images of people "
+                "were dropped while it could not be written"
             )
 
 
