@@ -109,6 +109,8 @@ def erase(
     with closing(open_gallery(gallery, None)) as store:
         found = dict(store.listed(where, pictures=True))
         erased = _erased(where, found, store)
+        if not dry_run:  # a place that is not there is an error before anything is erased
+            _outside(erased, places, dry_run=True)
         outside = _outside(erased, places, dry_run)
         inside = _inside(store, where, erased, dry_run)
         done = Receipt(
