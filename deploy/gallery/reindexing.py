@@ -66,7 +66,7 @@ def reindex_folder(
         last = int(known[-1])  # ids ascend, so that an earlier image cannot be added later
         for part in _parts(source.segments):
             later = part.columns["id"] > last
-            before = np.flatnonzero(~later & ~np.isin(part.columns["id"], known))
+            before = np.flatnonzero(~later & ~np.isin(part.columns["id"], known)).tolist()
             left_out += [f"{part.source(row)}: left out by an earlier run" for row in before]
             progress(int((~later).sum()))
             described, names = _described_rows(kept_rows(part, later), matcher)
