@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from pymilvus import MilvusClient, MilvusException
@@ -47,6 +47,47 @@ _AWAY_WORDS = (
     "not found on",
 )
 
+_REFUSED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+class _NotInTimeError(Exception):
+    """There is no connection yet."""
+
+
+class _Attempt:
+    """A function that runs in a thread of its own, which does not keep the process alive."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._work, self._done = work, threading.Event()
+        threading.Thread(target=self._run, name="milvus", daemon=True).start()
+
+    def wait(self, limit_s: float) -> bool:
+        """Whether it ended, with ``result`` or ``error``."""
+        return self._done.wait(limit_s)
+
+    def _run(self) -> None:
+        try:
+            self.result = self._work()
+        except BaseException as error:  # the caller's thread raises it
+            self.error = error
+        self._done.set()
+
+
+class _Connecting(NamedTuple):
+    """An attempt to connect, and until when it is waited for."""
+
+    attempt: _Attempt
+    until_s: float
+
 
 class Connection:
     """One server, and the token for it; ``name`` is for messages."""
@@ -54,14 +95,15 @@ class Connection:
     def __init__(self, name: str, uri: str, token: str) -> None:
         self._name, self._uri, self._token = name, uri, token
         self._client: Any = None
-        self._alias = ""
         self._lock = threading.Lock()
+        self._connecting: _Connecting | None = None
         self._silent_until_s = 0.0
         self._last_words = ""
         self.on_connected: Callable[[Any], None] = lambda client: None
         """Called with each new client."""
         # It would log the URL with every error; the exception says what matters.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        for logger in ("pymilvus", "pymilvus.milvus_client"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
 
     def call(self, method: str, *arguments: Any, limit_s: float, **options: Any) -> Any:
         """``MilvusClient.method``. Raises UnavailableError after ``limit_s``, DataError."""
@@ -79,26 +121,20 @@ class Connection:
         """
         if time.monotonic() < self._silent_until_s:
             raise UnavailableError(f"{self._name}: {self._last_words}")
-        done: list[Any] = []
-        failed: list[BaseException] = []
-
-        def attempt() -> None:
-            end_s = time.monotonic() + limit_s
-            try:
-                client = self._connected(limit_s)
-                done.append(work(client, max(_SHORTEST_S, end_s - time.monotonic())))
-            except BaseException as error:  # raised again by the caller's thread
-                failed.append(error)
-
-        thread = threading.Thread(target=attempt, name="milvus", daemon=True)
-        thread.start()
-        thread.join(limit_s)
-        if done:
-            return done[0]
-        if not failed:
+        end_s = time.monotonic() + limit_s
+        try:
+            client = self._connected(limit_s)
+            left_s = max(_SHORTEST_S, end_s - time.monotonic())
+            attempt = _Attempt(lambda: work(client, left_s))
+            answered = attempt.wait(left_s)
+        except _NotInTimeError:
+            raise self._silence(f"Milvus did not answer within {limit_s:g} s") from None
+        if not answered:
             self.close()
             raise self._silence(f"Milvus did not answer within {limit_s:g} s")
-        raise self._error_from(failed[0]) from None
+        if attempt.error is not None:
+            raise self._error_from(attempt.error) from None
+        return attempt.result
 
     def close(self) -> None:
         """End the connection and what still runs over it; the next call makes a new one."""
@@ -108,20 +144,37 @@ class Connection:
             client.close()
 
     def _connected(self, limit_s: float) -> Any:
+        """The client. Connecting goes on beyond ``limit_s``, for a later call to have it."""
         with self._lock:
-            client = self._client
-        if client is not None:
-            return client
+            if self._client is not None:
+                return self._client
+            now_s = time.monotonic()
+            if self._connecting is None or now_s > self._connecting.until_s:
+                self._connecting = _Connecting(_Attempt(self._connect), now_s + PATIENCE_S)
+            connecting = self._connecting
+        if not connecting.attempt.wait(limit_s):
+            raise _NotInTimeError
+        with self._lock:
+            if self._connecting is connecting:
+                self._connecting = None
+                if connecting.attempt.error is None:
+                    self._client = connecting.attempt.result
+        if connecting.attempt.error is not None:
+            raise self._error_from(connecting.attempt.error)
+        return connecting.attempt.result
+
+    def _connect(self) -> Any:
         client = MilvusClient(
-            self._uri, token=self._token, timeout=limit_s, alias=f"reid-{uuid.uuid4().hex}"
+            self._uri, token=self._token, timeout=PATIENCE_S, alias=f"reid-{uuid.uuid4().hex}"
         )
         self.on_connected(client)
-        with self._lock:
-            self._client = client
         return client
 
     def _error_from(self, error: BaseException) -> BaseException:
         if isinstance(error, grpc.RpcError):
+            code = getattr(error, "code", lambda: None)()
+            if code in _REFUSED:
+                return DataError(f"{self._name}: Milvus refuses: {self._words(_details(error))}")
             self.close()
             return self._silence(f"Milvus does not answer: {self._words(_details(error))}")
         if isinstance(error, grpc.FutureTimeoutError):
