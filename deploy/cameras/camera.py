@@ -26,6 +26,9 @@ LONGEST_DELAY_S = 30.0
 LONGEST_PAUSE_S = 5.0
 """Longest pause between two frames of a file that is played at its own speed (a choice)."""
 
+GONE = ("lost", "ended", "failed")
+"""States of a source that gives no frames for now, or any more."""
+
 Read = Callable[[CameraSource], Frames]
 Wait = Callable[[float], bool]
 """Waits this many seconds; true if the camera was stopped meanwhile."""

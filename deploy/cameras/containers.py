@@ -25,6 +25,11 @@ of FFmpeg's programs)."""
 _LONGEST_S = 1e9
 """A place further into a file is not valid: OpenCV gives one for a frame without a time."""
 
+_UNIX_FROM_1904_S = 2_082_844_800
+"""Seconds from 1904, where the clock of MP4 begins, to 1970."""
+
+_YEAR_2000_S, _YEAR_2100_S = 946_684_800, 4_102_444_800
+
 _MATROSKA, _SEGMENT = 0x1A45DFA3, 0x18538067
 _LARGEST_HEAD = 1 << 12
 """More bytes of an EBML header than any writer's."""
@@ -113,17 +118,39 @@ def _boxes(file: BinaryIO, position: int, end: int) -> list[tuple[bytes, int, in
     return found
 
 
+def created_s(path: Path) -> float | None:
+    """The Unix time that an MP4 gives as its creation, which is when it begins; None without one.
+
+    Times before 2000 are those of clocks that were never set.
+    """
+    try:
+        if container_of(path) != "mp4":
+            return None
+        with open(path, "rb") as file:
+            body = _movie_header(file, os.fstat(file.fileno()).st_size)
+    except OSError:
+        return None
+    (since_1904,) = struct.unpack_from(">Q" if body[0] else ">I", body, 4)
+    unix_s = float(since_1904) - _UNIX_FROM_1904_S
+    return unix_s if _YEAR_2000_S <= unix_s < _YEAR_2100_S else None
+
+
 def _movie_s(file: BinaryIO, size: int) -> float:
     """The length of an MP4 as it is played, from its movie header; 0 without one."""
+    body = _movie_header(file, size)
+    form, at = (">IQ", 20) if body[0] else (">II", 12)
+    scale, duration = struct.unpack_from(form, body, at)
+    return duration / scale if scale else 0.0
+
+
+def _movie_header(file: BinaryIO, size: int) -> bytes:
+    """The first 32 bytes of an MP4's movie header; zeros without one."""
     for kind, start, length in _boxes(file, 0, size):
         for inner, place, _ in _boxes(file, start + 8, start + length) if kind == b"moov" else []:
             if inner == b"mvhd":
                 file.seek(place + 8)
-                body = file.read(32).ljust(32, b"\0")
-                form, at = (">IQ", 20) if body[0] else (">II", 12)
-                scale, duration = struct.unpack_from(form, body, at)
-                return duration / scale if scale else 0.0
-    return 0.0
+                return file.read(32).ljust(32, b"\0")
+    return bytes(32)
 
 
 def _end_of_riff(file: BinaryIO) -> int:

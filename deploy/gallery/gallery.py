@@ -54,13 +54,14 @@ class Where:
     """A filter of images: all conditions must hold, with any of a condition's names.
 
     Without names it accepts every person or camera. An image without a time is never in a time
-    range. ``until_s`` is exclusive.
+    range. ``until_s`` is exclusive. ``named``: only images with a person's name, or without one.
     """
 
     people: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     since_s: float | None = None
     until_s: float | None = None
+    named: bool | None = None
 
 
 ANYWHERE = Where()
@@ -122,6 +123,10 @@ class GalleryStore(Protocol):
 
     def __len__(self) -> int:
         """Number of images."""
+        ...
+
+    def count(self, where: Where) -> int:
+        """Number of images that meet the conditions."""
         ...
 
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:

@@ -76,6 +76,11 @@ class LocalGallery:
         self._refresh()
         return sum(map(len, self._store.segments))
 
+    def count(self, where: Where) -> int:
+        """See ``GalleryStore``."""
+        self._refresh()
+        return int(self._allowed(where).sum())
+
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``GalleryStore``."""
         self._refresh()

@@ -114,6 +114,10 @@ class MilvusGallery:
     def __len__(self) -> int:
         return self._count("")
 
+    def count(self, where: Where) -> int:
+        """See ``GalleryStore``."""
+        return self._count(filter_of(where))
+
     def unknown(self, entries: Sequence[GalleryEntry]) -> BoolArray:
         """See ``GalleryStore``."""
         ids, earlier = ids_of(entries), ids_of(entries, earlier=True)

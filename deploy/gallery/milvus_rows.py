@@ -100,6 +100,8 @@ def filter_of(where: Where) -> str:
         for field, names in (("person", where.people), ("camera", where.cameras))
         if names
     ]
+    if where.named is not None:
+        conditions.append('person != ""' if where.named else 'person == ""')
     if where.since_s is not None or where.until_s is not None:
         conditions.append(f"time_us > {UNKNOWN_US}")
     if where.since_s is not None:

@@ -113,6 +113,9 @@ class Segment:
                 wanted = frozenset(words)
                 codes = [i for i, word in enumerate(self.names[name]) if word in wanted]
                 rows &= np.isin(self.columns[name], codes)
+        if where.named is not None:
+            codes = [i for i, word in enumerate(self.names["person"]) if bool(word) == where.named]
+            rows &= np.isin(self.columns["person"], codes)
         time_us = self.columns["time_us"]
         if where.since_s is not None or where.until_s is not None:
             rows &= time_us != UNKNOWN

@@ -14,13 +14,13 @@ import numpy as np
 from reid.data.readers.folders import files_below, is_image
 from reid.matching import Matcher
 from reid.progress import SILENT, Reporter, Say
-from reid.types import FloatArray, Image
+from reid.types import Image
 
 from ..cameras.readers import Lost, read_source
 from ..cameras.sources import CameraSource
-from ..people.boxes import tidy
+from ..people.boxes import tidy, whole_pixels
 from ..people.detector import PeopleDetector
-from .gallery import Box, GalleryEntry, GalleryStore, Labelled
+from .gallery import GalleryEntry, GalleryStore, Labelled
 from .indexing import Indexed, add_images, content_hash
 from .pictures import jpeg
 
@@ -125,7 +125,7 @@ def people_in_video(
         next_s = frame.time_s + every_s
         height, width = frame.image.shape[:2]
         people = tidy(detector.detect([frame.image])[0], width, height)
-        for box in map(_whole_pixels, people.boxes[people.scores >= MIN_SCORE]):
+        for box in map(whole_pixels, people.boxes[people.scores >= MIN_SCORE]):
             left, top, wide, high = box
             crop = np.ascontiguousarray(frame.image[top : top + high, left : left + wide])
             picture = jpeg(crop)
@@ -144,13 +144,6 @@ def people_in_video(
             )
     if lost:
         say(f"reid: {video}: {lost} frames cannot be decoded and are left out")
-
-
-def _whole_pixels(box: FloatArray) -> Box:
-    """Left, top, width, height of a box inside the frame, at least 1x1."""
-    left, top = (int(edge) for edge in np.floor(box[:2]))
-    right, bottom = (int(edge) for edge in np.ceil(box[2:]))
-    return left, top, max(1, right - left), max(1, bottom - top)
 
 
 def _add(

@@ -74,6 +74,13 @@ def tidy(people: People, width: int, height: int, min_height: int = MIN_HEIGHT) 
     return People(boxes, people.scores).of(best)
 
 
+def whole_pixels(box: FloatArray) -> tuple[int, int, int, int]:
+    """Left, top, width, height of a box inside its frame, rounded outwards, at least 1x1."""
+    left, top = (int(edge) for edge in np.floor(box[:2]))
+    right, bottom = (int(edge) for edge in np.ceil(box[2:]))
+    return left, top, max(1, right - left), max(1, bottom - top)
+
+
 def _areas(boxes: FloatArray) -> FloatArray:
     sizes: FloatArray = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
     return sizes

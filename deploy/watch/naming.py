@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..gallery import GalleryStore, Match
+from ..gallery import GalleryStore, Match, Where
 from .appearance import AppearanceModel
 from .track import Candidate, Look, Track
 
@@ -45,6 +45,11 @@ USUAL_NAMING = NamingSettings()
 NEIGHBOURS = 20
 """Nearest images of the gallery in which the first and the second person are sought. If all are of
 one person, the second is at least as far as the last of them."""
+
+
+NAMED = Where(named=True)
+"""Only images with a name: a gallery that cameras fill has many without, which would take all
+places among the nearest."""
 
 
 class Ranked(NamedTuple):
@@ -99,7 +104,7 @@ class Namer:
         looks = [track.look for track in tracks if track.look is not None]
         if not looks:
             return []
-        return self._gallery.search(self._model.description(looks), NEIGHBOURS)
+        return self._gallery.search(self._model.description(looks), NEIGHBOURS, NAMED)
 
     def _vote(self, best: Ranked | None) -> Look:
         """A look with a name only if it is near enough, and near enough to one person alone."""

@@ -42,12 +42,13 @@ class Candidate(NamedTuple):
 
 @dataclass
 class Identity:
-    """One person."""
+    """One person. ``seen_s`` is when it was last seen, in Unix time."""
 
     number: int
     tracks: deque[PersonAppearance] = field(default_factory=lambda: deque(maxlen=TRACKS_KEPT))
     seen: int = 0
     """The round in which it was last seen."""
+    seen_s: float = 0.0
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Track:
     look: PersonAppearance | None = None
     """The newest frame's image of this person alone; None where it was not described, or where
     another person is near."""
+    described: PersonAppearance | None = None
+    """The same, also where another person is near."""
     looked_s: float = -math.inf
     """When the newest of ``looks`` was."""
     looks: deque[Look] | None = None

@@ -71,6 +71,8 @@ class CameraTracker:
         self.tracks: list[Track] = []
         self.num_tracks = 0
         """How many tracks were confirmed so far."""
+        self.ended: list[Track] = []
+        """Confirmed tracks that ended with the newest frame."""
         self._model, self._settings = model, settings
         self._numbers = itertools.count(1)
         self._time_s: float | None = None
@@ -109,16 +111,23 @@ class CameraTracker:
         found |= self._by_appearance(plan, appearances, found)
         found |= self._by_overlap(plan, found)
         for track in self.tracks:
-            track.look = None
+            track.look = track.described = None
             box = found.get(track.number)
             if box is None:
                 track.missed = True
                 continue
             self._follow(track, plan, box, appearances.get(box))
-        self.tracks = [track for track in self.tracks if self._goes_on(track, width, height)]
+        going_on = [track for track in self.tracks if self._goes_on(track, width, height)]
+        numbers = {track.number for track in going_on}
+        self.ended = [t for t in self.tracks if t.confirmed and t.number not in numbers]
+        self.tracks = going_on
         for box in sorted(appearances.keys() - set(found.values())):
             self._begin(plan, box, appearances[box])
         return [track for track in self.tracks if track.confirmed and not track.missed]
+
+    def end(self) -> None:
+        """End all tracks, as the camera was lost or its file is over."""
+        self.tracks, self.ended = [], [track for track in self.tracks if track.confirmed]
 
     def _by_appearance(
         self, plan: FramePlan, appearances: Mapping[int, PersonAppearance], found: Mapping[int, int]
@@ -172,6 +181,7 @@ class CameraTracker:
         if appearance is None:
             return
         track.described_s = plan.time_s
+        track.described = appearance
         track.look = None if plan.crowded[box] else appearance
         relative_distances = (
             self._model.relative_distances([track.appearance], [appearance])[0, 0]

@@ -17,7 +17,7 @@ from reid.model_file.thresholds import Limit
 from reid.printing import printable
 from reid.types import FloatArray, Image
 
-from ..cameras.camera import Counts, Frame
+from ..cameras.camera import GONE, Counts, Frame
 from ..cameras.cameras import Cameras
 from ..gallery import GalleryStore
 from ..gallery.limits import gallery_limit
@@ -26,7 +26,7 @@ from ..people.detector import PeopleDetector
 from .appearance import AppearanceModel, PersonAppearance
 from .events import Sink, TrackedFrame
 from .identities import Identities
-from .naming import USUAL_NAMING, Namer, NamingSettings
+from .naming import NAMED, USUAL_NAMING, Namer, NamingSettings
 from .tracker import USUAL, CameraTracker, TrackSettings
 
 LATENCIES_KEPT = 100_000
@@ -61,7 +61,7 @@ class Watcher:
         self._namer: Namer | None = None
         if gallery is not None:
             measured = matcher.manifest.thresholds
-            names = gallery_limit(measured, self._model.usual, len(gallery), limit)
+            names = gallery_limit(measured, self._model.usual, gallery.count(NAMED), limit)
             self.limits["people are named up to"] = names
             self._namer = Namer(self._model, gallery, names.distance, naming)
         self.trackers: dict[str, CameraTracker] = {}
@@ -88,8 +88,13 @@ class Watcher:
             self.identities.name(tracks)
             if self._namer is not None:
                 self._namer.name(tracks)
-            seen.append(TrackedFrame(frame, tracks))
+            seen.append(TrackedFrame(frame, tracks, tracker.ended))
         return seen
+
+    def end(self, camera: str) -> None:
+        """End a camera's tracks: it is lost, or its file is over. Later ones have new numbers."""
+        if camera in self.trackers:
+            self.trackers[camera].end()
 
     def _describe(
         self, frames: Sequence[Frame], people: Sequence[People], wanted: Sequence[Sequence[int]]
@@ -184,6 +189,8 @@ def watch(
                 rounds, frames = rounds + 1, frames + len(found)
                 people += sum(len(one.tracks) for one in seen)
             for news in cameras.news():
+                if news.state in GONE:
+                    watcher.end(news.camera)
                 failures += [news.words] if news.state == "failed" else []
                 for sink in sinks:
                     sink.news(news)

@@ -37,6 +37,7 @@ from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.people.boxes import overlaps
 from reid.deploy.people.detector import open_detector
 from reid.deploy.watch.assignment import assign
+from reid.deploy.watch.clock import RunClock
 from reid.deploy.watch.events import TrackedFrame, person_event
 from reid.deploy.watch.watching import Watcher, cut_out, watch
 from reid.files import write_text
@@ -46,6 +47,7 @@ from reid.types import FloatArray, Image
 RECORD = Path(__file__).parent / "records" / "names.json"
 TRUTH_WIDTH = 768
 MIN_OVERLAP = 0.5
+CLOCK = RunClock()
 MOST_HIDDEN = 0.3
 """A true box that overlaps another more than this is no picture of one person."""
 
@@ -95,7 +97,7 @@ class Names:
             people, true = self._truth[self._first + one.frame.number]
             boxes = np.array([track.box for track in one.tracks], np.float32).reshape(-1, 4)
             for row, column in assign(1 - overlaps(boxes, true), 1 - MIN_OVERLAP):
-                event = person_event(one.frame, one.tracks[row])
+                event = person_event(one.frame, one.tracks[row], CLOCK)
                 kind = self._kind(name_in(event), str(people[column]))
                 self.boxes[kind] += 1
                 self.tracks.setdefault(event["track"], Counter())[kind] += 1

@@ -13,6 +13,7 @@ from reid.deploy.cameras.cameras import Cameras
 from reid.deploy.cameras.readers import Decoded, Frames, Lost
 from reid.deploy.cameras.sources import CameraSource
 from reid.deploy.people.boxes import People
+from reid.deploy.watch.clock import RunClock
 from reid.deploy.watch.events import TrackedFrame, person_event
 from reid.deploy.watch.watching import Watcher, WatchReport, cut_out, watch
 from reid.errors import DataError
@@ -39,7 +40,7 @@ class Notebook:
         self.said: list[News] = []
 
     def frames(self, seen: Sequence[TrackedFrame]) -> None:
-        self.people += [person_event(one.frame, track) for one in seen for track in one.tracks]
+        self.people += [person_event(one.frame, track, RunClock()) for one in seen for track in one.tracks]
 
     def news(self, news: News) -> None:
         self.said.append(news)
