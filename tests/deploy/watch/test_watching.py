@@ -40,7 +40,9 @@ class Notebook:
         self.said: list[News] = []
 
     def frames(self, seen: Sequence[TrackedFrame]) -> None:
-        self.people += [person_event(one.frame, track, RunClock()) for one in seen for track in one.tracks]
+        self.people += [
+            person_event(one.frame, track, RunClock()) for one in seen for track in one.tracks
+        ]
 
     def news(self, news: News) -> None:
         self.said.append(news)
