@@ -39,8 +39,8 @@ class Rotation:
     """When a file of events is put aside, and removed; None is never.
 
     ``max_bytes`` is its size, ``keep_days`` the age at which what was put aside is removed. With
-    ``keep_days`` a file is put aside after a tenth of them at the latest (a choice), so that no line
-    is kept much longer.
+    ``keep_days`` a file is put aside after a tenth of them at the latest (a choice), so that no
+    line is kept much longer.
     """
 
     max_bytes: int | None = None
