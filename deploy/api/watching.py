@@ -25,7 +25,7 @@ from ..gallery import GalleryStore
 from ..people.boxes import MIN_HEIGHT
 from ..people.detector import PeopleDetector, open_detector
 from ..watch.clock import RunClock, starts_from
-from ..watch.event_log import EventLog
+from ..watch.event_log import EventLog, Rotation
 from ..watch.events import EventWriter, LineFile, Sink, TrackedFrame, TrackSink
 from ..watch.identity_file import IdentityFile
 from ..watch.screen import VideoSink, WindowSink
@@ -126,7 +126,8 @@ def watch_cameras(
     enrol = settings.enrolment()
     with ExitStack() as stack:
         logs = [
-            _event_log(stack, path, reporter) for path in (settings.events, settings.track_events)
+            _event_log(stack, path, settings.keep_days, reporter)
+            for path in (settings.events, settings.track_events)
         ]
         video = _video(stack, settings.video, sources, reporter)
         sinks: list[Sink] = [] if settings.events is None else [EventWriter(logs[0], clock)]
@@ -206,11 +207,14 @@ def _identity_file(
     return stack.enter_context(file)
 
 
-def _event_log(stack: ExitStack, events: Path | None, reporter: Reporter) -> LineFile:
+def _event_log(
+    stack: ExitStack, events: Path | None, keep_days: float | None, reporter: Reporter
+) -> LineFile:
     """What events are written to: a file, or stdout."""
     if events is None or events == STDOUT:
         return sys.stdout
-    return stack.enter_context(EventLog(events, reporter.say))
+    rotation = Rotation(keep_days=keep_days)
+    return stack.enter_context(EventLog(events, reporter.say, rotation=rotation))
 
 
 def _video(

@@ -14,7 +14,7 @@ import pytest
 
 from reid.cli import main
 from reid.deploy.api.erasing import Places, age_from, erase
-from reid.deploy.gallery import Confirmation, GalleryStore, Where
+from reid.deploy.gallery import Confirmation, GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.retention import prune
 from reid.deploy.gallery.store import Store
@@ -255,6 +255,18 @@ def test_a_missing_place_or_condition_is_an_error_before_anything_is_erased(site
             dataclasses.replace(places_of(site), access_logs=(site / "absent.jsonl",)),
         )
     assert content_of(site) == before
+
+
+def test_the_picture_of_a_person_beside_their_frame_goes_with_them(
+    site: Path, gallery: GalleryStore
+) -> None:
+    entry = GalleryEntry("c9", time_s=5.0, track=4, picture_ref="c9/a.jpg", box=(1, 2, 3, 4))
+    gallery.add(VECTORS[:1], [entry])
+    (site / "frames/c9").mkdir()
+    for name in ("a.jpg", "a-t4.jpg", "a-t5.jpg"):
+        (site / "frames/c9" / name).write_bytes(b"x")
+    assert prune(gallery, 600.0, 700.0, site / "frames", named=False) == 1
+    assert [path.name for path in (site / "frames/c9").iterdir()] == ["a-t5.jpg"]
 
 
 def test_pruning_erases_what_is_older_with_its_frames_and_keeps_what_has_no_time(
