@@ -47,7 +47,7 @@ def no_crop(camera: str, track: int) -> str | None:
 
 @dataclass
 class _Open:
-    """A track that entered. ``place`` and ``fields`` are those of the frame in which it was last seen."""
+    """A track that entered, with its place and fields of the frame in which it was last seen."""
 
     place: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
