@@ -32,6 +32,8 @@ from tests.deploy.watch.test_identities import track_of
 
 CLOCK = RunClock({"door": 1000.0, "yard": 2000.0}, "run7")
 HEIGHT, WIDTH = 80, 160
+ANY = LookSettings(least_s=0.0)
+"""Of a track however short."""
 
 
 class Taker:
@@ -83,7 +85,7 @@ def show(
 
 def test_of_a_short_track_the_sharpest_surest_image_of_one_person_alone_is_kept() -> None:
     taker = Taker()
-    made = Enrolment(CLOCK, taker)
+    made = Enrolment(CLOCK, taker, settings=ANY)
     show(made, 0, person(), image=picture(2))
     show(made, 1, person(), image=picture(5))
     show(made, 2, person(alone=False), image=picture(60))
@@ -140,7 +142,7 @@ def test_a_track_without_features_is_no_look() -> None:
 @pytest.mark.parametrize("state", ["lost", "ended", "failed"])
 def test_a_camera_that_is_gone_hands_over_all_it_had_and_no_other_does(state: str) -> None:
     taker = Taker()
-    made = Enrolment(CLOCK, taker)
+    made = Enrolment(CLOCK, taker, settings=ANY)
     show(made, 0, person(1), person(2, box=(90, 10, 120, 70)))
     show(made, 0, person(3), camera="yard")
     made.news(News("door", state, ""))
@@ -153,7 +155,7 @@ def test_a_camera_that_is_gone_hands_over_all_it_had_and_no_other_does(state: st
 
 def test_the_whole_frame_is_kept_where_it_is_asked_for() -> None:
     taker = Taker()
-    made = Enrolment(CLOCK, taker, keep_frames=True)
+    made = Enrolment(CLOCK, taker, settings=ANY, keep_frames=True)
     image = picture(30)
     show(made, 0, person(), image=image)
     image[:] = 0  # the camera's next frame
@@ -163,7 +165,7 @@ def test_the_whole_frame_is_kept_where_it_is_asked_for() -> None:
     kept = cv2.imdecode(np.frombuffer(look.frame(), np.uint8), cv2.IMREAD_COLOR)
     assert kept.shape == (HEIGHT, WIDTH, 3)
     assert np.abs(kept.astype(int) - picture(30)).mean() < 10
-    plain = Enrolment(CLOCK, taker)
+    plain = Enrolment(CLOCK, taker, settings=ANY)
     show(plain, 0, person())
     plain.finish()
     assert taker.taken[-1][1].frame is None
@@ -180,7 +182,7 @@ def test_the_best_picture_of_a_track_so_far_is_known_unless_it_was_dropped() -> 
     show(made, 61, ended=[person()])
     assert made.crop("door", 1) == "1-60.jpg"
     assert made.crop("yard", 1) is None
-    full = Enrolment(CLOCK, Taker(refuse=1.0))
+    full = Enrolment(CLOCK, Taker(refuse=1.0), settings=ANY)
     show(full, 0, person())
     full.finish()
     assert full.crop("door", 1) is None
