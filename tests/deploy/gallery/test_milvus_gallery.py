@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,22 +82,28 @@ def test_an_entry_comes_back_as_it_was(gallery: GalleryStore) -> None:
         Where(people=("p1", "p3")),
         Where(cameras=("c2",), since_s=600.0, until_s=1200.0),
         Where(people=('p1" or person != "',)),
+        Where(named=True),
+        Where(named=False),
     ],
 )
 def test_filters_choose_what_is_found_and_what_is_deleted(
     gallery: GalleryStore, where: Where
 ) -> None:
     vectors = people_vectors(4, 10)
-    gallery.add(vectors, entries_of(40))
+    entries = entries_of(40)
+    entries[::7] = [dataclasses.replace(one, person="") for one in entries[::7]]
+    gallery.add(vectors, entries)
     chosen = [
         i
         for i in range(40)
-        if (not where.people or f"p{i // 10}" in where.people)
+        if (not where.people or entries[i].person in where.people)
+        and (where.named is None or bool(entries[i].person) == where.named)
         and (not where.cameras or f"c{i % 3}" in where.cameras)
         and (where.since_s is None or 600 <= 60 * i < 1200)
     ]
     found = gallery.search(vectors[:1], 40, where)[0]
     assert sorted(people(found)) == sorted(f"/images/{i}.jpg" for i in chosen)
+    assert gallery.count(where) == len(chosen)
     assert gallery.delete(where) == len(chosen)
     assert len(gallery) == 40 - len(chosen)
 
