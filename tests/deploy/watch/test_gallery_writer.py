@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ import pytest
 from reid.deploy.gallery import GalleryEntry, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.watch import gallery_writer
-from reid.deploy.watch.appearance import PersonAppearance, features_of
+from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance, features_of
 from reid.deploy.watch.frames import FrameFolder
 from reid.deploy.watch.gallery_writer import DAY_S, GalleryWriter
 from reid.deploy.watch.looks import PersonLook
 from reid.errors import OutputError, ReidError, UnavailableError
 from reid.locks import locked
+from reid.matching import PairMatcher
 from tests.deploy.watch.conftest import ColourMatcher, appearance_of
+from tests.matching.conftest import CompareRunner, DescribeRunner
 
 NOW_S = 1_777_636_800.0
 
@@ -115,6 +119,27 @@ def test_a_look_is_found_with_all_that_is_known_and_with_no_name(tmp_path: Path)
     assert crop is not None
     assert Path(crop).read_bytes() == kept.picture
     assert (made.enrolled, made.dropped) == (2, 0)
+
+
+def test_a_network_that_compares_pairs_enrols_what_it_finds_again(tmp_path: Path) -> None:
+    matcher = PairMatcher(DescribeRunner(), CompareRunner(), batch_size=4)
+    gallery = open_gallery(str(tmp_path / "people"), matcher, create=True)
+    rng = np.random.default_rng(0)
+    crops = [rng.integers(0, 255, (128, 64, 3)).astype(np.uint8) for _ in range(3)]
+    seen = [one for one in AppearanceModel(matcher).describe(crops, [0.9] * 3) if one]
+    describe = partial(features_of, matcher)
+    with GalleryWriter(gallery, describe, 7, fail, now=lambda: NOW_S) as made:
+        for number, appearance in enumerate(seen):
+            made.put(dataclasses.replace(look(number=number), appearance=appearance), number)
+    assert (made.enrolled, len(gallery)) == (3, 3)
+    stored = gallery.features([gallery.search(matcher.describe(crops[1:2]), 3)[0][0].id])
+    assert matcher.finite(stored).all()
+    own = describe(seen)
+    for number in range(3):
+        (match,) = gallery.search(describe(seen[number : number + 1]), 1)[0]
+        table = matcher.tiles(describe(seen[number : number + 1]), own)(slice(0, 1))
+        assert match.distance == pytest.approx(float(table.min()), abs=1e-4)
+        assert match.entry.track == int(table.argmin())
 
 
 def test_cameras_do_not_wait_and_the_worst_looks_are_dropped_counted_and_said_once(
