@@ -12,7 +12,6 @@ from typing import TypeVar
 import pytest
 
 from reid.deploy.gallery import ANYWHERE, Confirmation, GalleryEntry, GalleryStore, Where
-from reid.deploy.gallery import milvus_connection as connection
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import DataError, UnavailableError
 from reid.matching import VectorMatcher
@@ -131,7 +130,7 @@ def test_a_frozen_server_ends_a_search_and_is_used_again_once_it_answers(
     milvus_server.freeze()
     try:
         for call in (sources, len, lambda opened: opened.summary()):
-            with pytest.raises(UnavailableError, match=f"within {connection.SEARCH_S:g} s") as told:
+            with pytest.raises(UnavailableError, match="within 2 s") as told:
                 call(gallery)
             assert "\n" not in str(told.value)
     finally:
