@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from reid.api.listing import recipes as recipes
     from reid.api.model import Model as Model
     from reid.api.model import load as load
+    from reid.api.reproducing import reproduce as reproduce
     from reid.api.scoring import score as score
     from reid.api.training import Run as Run
     from reid.api.training import train as train
@@ -71,6 +72,7 @@ _LAZY: Mapping[str, str] = {
     "load": "reid.api.model:load",
     "prove": "reid.export.api:prove",
     "recipes": "reid.api.listing:recipes",
+    "reproduce": "reid.api.reproducing:reproduce",
     "score": "reid.api.scoring:score",
     "train": "reid.api.training:train",
 }
@@ -113,6 +115,7 @@ __all__ = [
     "load",
     "prove",
     "recipes",
+    "reproduce",
     "score",
     "train",
 ]

@@ -67,8 +67,10 @@ class Protocol:
     ``name`` is ``"market"`` (the whole gallery; junk and same-camera images skipped),
     ``"multi_query"`` (the same, with all query images of one identity and camera as one query,
     their embeddings averaged), ``"single_shot"`` (one random gallery image of each identity,
-    ``trials`` draws from ``seed`` averaged; the gallery is another camera's view) or
-    ``"multi_shot"`` (the same with ``shots`` images, of which the nearest counts).
+    ``trials`` draws from ``seed`` averaged; the gallery is another camera's view),
+    ``"multi_shot"`` (the same with ``shots`` images, of which the nearest counts) or
+    ``"any_camera"`` (one random image of each identity, of any camera, is the gallery and all
+    others are queries).
     """
 
     name: str
@@ -80,6 +82,11 @@ class Protocol:
         """The protocol in words, with what is in a query's gallery."""
         if self.name == "multi_query":
             return "Market protocol, multi-query: the mean of a person's images in a camera"
+        if self.name == "any_camera":
+            return (
+                "any camera (X-Corr's protocol): one random image of each person, of any camera, "
+                "is the gallery, and all other images are queries"
+            )
         if self.name not in ("single_shot", "multi_shot"):
             return "Market protocol, single query"
         number = "one random image"

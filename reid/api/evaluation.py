@@ -20,6 +20,7 @@ from reid.evaluation.evaluating import (
     evaluate,
     evaluate_models,
     split_as_trained,
+    with_any_camera,
     with_shots,
 )
 from reid.evaluation.overlap import Overlap, overlaps
@@ -58,6 +59,7 @@ class Settings:
     query_file: Path | None = None
     gallery_file: Path | None = None
     allow_trained_on: bool = False
+    any_camera: bool = False
 
     def split(self, trained: Path | ModelFile) -> Split:
         """The split of ``trained``'s training, unless the settings name another."""
@@ -65,7 +67,11 @@ class Settings:
             raise InputError(
                 f"shots is the number of gallery images per person, 1 or more; found {self.shots}"
             )
+        if self.shots is not None and self.any_camera:
+            raise InputError("any_camera is a protocol with one image of each person: leave shots")
         split = split_as_trained(trained, self.dataset, self.root, self.asked)
+        if self.any_camera:
+            return with_any_camera(split)
         return with_shots(split, self.shots) if self.shots else split
 
     def overlaps(

@@ -213,6 +213,7 @@ class Model(Closeable):
         query_features: str | os.PathLike[str] | None = None,
         gallery_features: str | os.PathLike[str] | None = None,
         allow_trained_on: bool = False,
+        any_camera: bool = False,
         progress: bool | Reporter = False,
     ) -> EvaluationResult:
         """Evaluate on a dataset by its protocol: CMC, mAP, mINP.
@@ -220,9 +221,10 @@ class Model(Closeable):
         ``dataset`` is one of ``reid.datasets()``, ``root`` its folder. A random split is that of
         the model's training, unless ``test_identities`` or ``split_seed`` choose another.
         ``shots`` is CUHK's protocol, single-shot (1) or multi-shot: people are ranked by that
-        many random images of each, none from the query's camera; ``rerank`` is k-reciprocal
-        re-ranking (True, or k1, k2 and lambda); the ``*_features`` are files of
-        ``reid describe``. All results are shares of 1.
+        many random images of each, none from the query's camera; ``any_camera`` is X-Corr's, with
+        one random image of each person from any camera; ``rerank`` is k-reciprocal re-ranking
+        (True, or k1, k2 and lambda); the ``*_features`` are files of ``reid describe``. All results
+        are shares of 1.
 
         Test images that the model was trained on are refused, unless ``allow_trained_on``: then
         ``result.report.num_trained_on`` counts them (None for a file that keeps no hashes). Other
@@ -247,6 +249,7 @@ class Model(Closeable):
             query_file=None if query_features is None else Path(query_features),
             gallery_file=None if gallery_features is None else Path(gallery_features),
             allow_trained_on=allow_trained_on,
+            any_camera=any_camera,
         )
         with reporting(progress) as reporter, named_packages():
             result = evaluate_matcher(matcher, self._file, self.path, settings, reporter)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from reid.api.arrays import checked_matrix
 from reid.errors import ConfigError, InputError
-from reid.evaluation.scoring import measure
+from reid.evaluation.scoring import ANY_CAMERA, measure
 from reid.matching.labels import Labels
 from reid.types import JUNK_ID, FloatArray, IntArray, Protocol
 
@@ -65,7 +65,8 @@ def score(
     matches an image of its own identity and camera; without them every image of its identity is
     a correct match, and a warning says so if that seems to be the query itself. ``protocol`` is
     ``market`` (the whole gallery), ``single_shot`` or ``multi_shot`` (random draws of ``shots``
-    images an identity, ``trials`` of them from ``seed``).
+    images an identity, ``trials`` of them from ``seed``), or ``any_camera`` (both sides are the
+    same images; one drawn of each identity is the gallery, all others are queries).
 
     Raises InputError for arrays of other shapes, lengths or kinds, ConfigError for an unknown
     protocol or less than one trial or shot.
@@ -81,7 +82,7 @@ def score(
             "query_cameras and gallery_cameras go together; found only one: give both, or neither"
         )
     if query_cameras is None or gallery_cameras is None:
-        if _are_in_the_gallery(matrix, *people):
+        if protocol != ANY_CAMERA and _are_in_the_gallery(matrix, *people):
             warnings.warn(_OWN_MATCHES, stacklevel=2)
         cameras = np.zeros(matrix.shape[0], np.int64), np.ones(matrix.shape[1], np.int64)
     else:

@@ -76,8 +76,8 @@ class Run:
         return (
             f"{self.folder}: {result.step} steps{own} in {result.seconds:.0f} s, "
             f"{result.images_per_s:.1f} images/s{loss}\nnext: reid eval {self.folder} "
-            f"--data {self.config.data.name} --data-root {self.root}"
-            f"{_own_options(self.config.data)}"
+            f"{' '.join(f'--data {name}' for name in self.config.data.datasets)} "
+            f"--data-root {self.root}{_own_options(self.config.data)}"
         )
 
 
@@ -93,6 +93,8 @@ def train(
     progress: bool | Reporter = False,
 ) -> Run:
     """Train a recipe on the dataset below ``root`` into the run folder ``out``.
+
+    With the setting ``data.names`` it is several datasets, each in the folder ``root``/NAME.
 
     ``recipe`` is one of ``reid.recipes()``. ``solver`` (a Caffe solver prototxt) overrides it,
     ``config_file`` (TOML) overrides both, ``overrides`` override all. ``resume`` continues from

@@ -49,6 +49,9 @@ COMMANDS: Mapping[str, Entry] = {
     "data": Entry("reid.cli.data:data", "Draw a synthetic dataset, or check a real one."),
     "recipes": Entry("reid.cli.train:recipes", "List the recipes, or show one's settings."),
     "train": Entry("reid.cli.train:train", "Train a recipe on a dataset into a run folder."),
+    "reproduce": Entry(
+        "reid.cli.reproduce:reproduce", "Train and evaluate the rows of a paper's table."
+    ),
     "eval": Entry(
         "reid.cli.evaluate:evaluate", "Rank a gallery with any model file; print CMC, mAP, mINP."
     ),

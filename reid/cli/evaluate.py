@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reid.cli import options
+from reid.errors import InputError
 from reid.printing import json_text, show
 from reid.progress import progress_bar, say
 
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("models", nargs=-1, required=True, type=options.MODEL)
-@click.option("--data", "name", required=True, help="The dataset, e.g. market1501 or cuhk01.")
+@click.option(
+    "--data",
+    "names",
+    required=True,
+    multiple=True,
+    help="The dataset, e.g. market1501 or cuhk01. Given several times: a table of models and "
+    "datasets, each in the folder of its name below --data-root.",
+)
 @options.data_root
 @options.asked_split
 @click.option(
@@ -50,6 +58,12 @@ if TYPE_CHECKING:
     help="Evaluate single-shot (1) or multi-shot (more) by CUHK's protocol: people are ranked by "
     "the nearest of N random gallery images of each, from cameras other than the query's; wrong "
     "people of the query's own camera are left out too (default: the dataset's own protocol).",
+)
+@click.option(
+    "--any-camera",
+    is_flag=True,
+    help="Evaluate by X-Corr's protocol: one random image of each person, from any camera, is the "
+    "gallery, and all others are queries (default: the dataset's own protocol).",
 )
 @click.option(
     "--rerank", is_flag=True, help="Add a row with k-reciprocal re-ranking for each model."
@@ -91,7 +105,7 @@ if TYPE_CHECKING:
 @options.as_json
 def evaluate(
     models: tuple[Path, ...],
-    name: str,
+    names: tuple[str, ...],
     data_root: Path,
     asked: AskedSplit,
     allow_trained_on: bool,
@@ -101,6 +115,7 @@ def evaluate(
     shortlists: tuple[int, ...],
     graphs: tuple[str, ...],
     shots: int | None,
+    any_camera: bool,
     rerank: bool,
     rerank_settings: tuple[int, int, float] | None,
     camera_pairs: bool,
@@ -116,13 +131,17 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate MODELS (run folders, checkpoints, .onnx or .engine files) in one table.
 
-    If a dataset is split by a seed, the split of the first model's training is used.
+    If a dataset is split by a seed, the split of the first model's training is used. With several
+    datasets a cell of the table is marked where the model was not trained on the dataset.
     """
     from reid.api.evaluation import Settings, compare_models, prepare_report
+    from reid.api.grid import compare_on
     from reid.outputs import refuse_inputs
 
+    if len(names) > 1 and (picture or folder):
+        raise InputError("--picture and --report show one dataset; give --data once")
     settings = Settings(
-        name,
+        names[0],
         data_root,
         shots=shots,
         shortlists=shortlists,
@@ -131,21 +150,26 @@ def evaluate(
         query_file=query_file or old_query_file,
         gallery_file=gallery_file or old_gallery_file,
         allow_trained_on=allow_trained_on,
+        any_camera=any_camera,
     )
     outputs = {"--picture": picture}
     refuse_inputs(outputs, [*models, settings.query_file, settings.gallery_file, data_root])
     if folder is not None:
         prepare_report(folder)
     with progress_bar() as bar:
-        compared = compare_models(
-            models,
-            settings,
-            graphs=graphs,
-            device=device,
-            threads=threads,
-            batch_size=batch,
-            reporter=bar,
-        )
+        how: dict[str, Any] = {
+            "graphs": graphs,
+            "device": device,
+            "threads": threads,
+            "batch_size": batch,
+            "reporter": bar,
+        }
+        if len(names) > 1:
+            grid = compare_on(models, names, settings, **how)
+            found, words = grid.summary(camera_pairs=camera_pairs, published=published)
+            show(json_text(found) if as_json else words)
+            return found
+        compared = compare_models(models, settings, **how)
     found, words = compared.summary(camera_pairs=camera_pairs, published=published)
     show(json_text(found) if as_json else words)
     if picture is not None:

@@ -67,6 +67,8 @@ class DataConfig:
     """The dataset, how it is split and how it is read."""
 
     name: str = "market1501"  # the dataset, one of reid.datasets()
+    # several datasets to train on together, each in a folder of its name; empty: name alone
+    names: tuple[str, ...] = ()
     # test identities of a random split; 0: the dataset's own split [paper] CUHK01: 100 or 486
     num_test_identities: int = 0
     split_seed: int = 0  # seed of a random split; CUHK03: which of its 20 test sets
@@ -85,6 +87,11 @@ class DataConfig:
             f"data.validation must be auto, train or apart; found {self.validation!r}",
         )
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets to train on: ``names``, or ``name``."""
+        return self.names or (self.name,)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplerConfig:
@@ -92,22 +99,27 @@ class SamplerConfig:
 
     ``pairs``: each anchor with one positive (from another camera if there is one) and
     ``negatives_per_positive`` negatives. ``identities``: P identities x K images, each
-    image an anchor, pairs taken within the batch.
+    image an anchor, pairs taken within the batch. ``all_pairs``: every pair of one person's
+    images, copies included, once an epoch [X-Corr].
     """
 
-    kind: str = "pairs"  # pairs or identities, see above
-    anchors_per_batch: int = 48  # pairs: anchors of a batch [inferred]
-    # pairs: negatives for each positive [paper] section 3.3, Figure 5
+    kind: str = "pairs"  # pairs, all_pairs or identities, see above
+    anchors_per_batch: int = 48  # pairs, all_pairs: positives of a batch [inferred]
+    # negatives for each positive [paper] section 3.3, Figure 5
     negatives_per_positive: int = 2
-    # pairs: how often an epoch takes each image, augmented anew; CSN's recipes 2 or 5 [paper]
+    # pairs: how often an epoch takes each image, augmented anew; all_pairs: how many copies of it
+    # form pairs; CSN's recipes 4 or 7 [X-Corr]: itself, 2 or 5 moved, one mirrored
     copies: int = 1
+    across_cameras: bool = False  # all_pairs: only pairs of two cameras
+    # all_pairs: a copy is augmented alike in every epoch; CSN's recipes on [X-Corr]
+    fixed_copies: bool = False
     identities_per_batch: int = 16  # identities: P, the identities of a batch
     images_per_identity: int = 4  # identities: K, the images of each of them
 
     def __post_init__(self) -> None:
         _check(
-            self.kind in ("pairs", "identities"),
-            f"sampler.kind must be pairs or identities, found {self.kind!r}",
+            self.kind in ("pairs", "all_pairs", "identities"),
+            f"sampler.kind must be pairs, all_pairs or identities, found {self.kind!r}",
         )
         counts = ("anchors_per_batch", "copies", "identities_per_batch", "images_per_identity")
         for name in counts:

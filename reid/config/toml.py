@@ -72,7 +72,7 @@ def resolve_config(
             f"unknown recipe {recipe!r}{nearest(recipe, names)}; recipes: {', '.join(names)}"
         )
     text = (resources.files("reid.config.recipes") / f"{recipe}.toml").read_text(encoding="utf-8")
-    tree = _parse(text, f"recipe {recipe}")
+    tree = parsed_toml(text, f"recipe {recipe}")
     tree["recipe"] = recipe
     _merge(tree.setdefault("optimizer", {}), optimizer)
     if first_stage:
@@ -82,7 +82,7 @@ def resolve_config(
             content = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the configuration {file}: {error}") from None
-        own = _parse(content, str(file))
+        own = parsed_toml(content, str(file))
         if _is_of_a_run(own):
             # It has every setting of its time. What has become one since has its default, which is
             # what that run did, not what the recipe says today.
@@ -101,7 +101,7 @@ def _is_of_a_run(tree: Mapping[str, Any]) -> bool:
 
 def config_from_toml(text: str, where: str) -> TrainConfig:
     """Read back what ``config_to_toml`` wrote. Raises ConfigError."""
-    return config_from_tree(_parse(text, where))
+    return config_from_tree(parsed_toml(text, where))
 
 
 def config_to_toml(config: TrainConfig) -> str:
@@ -114,7 +114,8 @@ def config_from_tree(tree: Mapping[str, Any]) -> TrainConfig:
     return _build(TrainConfig, tree, "")
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def parsed_toml(text: str, where: str) -> dict[str, Any]:
+    """A TOML text as nested dictionaries. Raises ConfigError, which names ``where`` it is from."""
     _check_size(text, where)
     try:
         tree: dict[str, Any] = tomllib.loads(text)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import cv2
@@ -82,7 +83,7 @@ class TrainLoader:
         if not 0 <= start_batch <= len(plans):
             raise ValueError(f"start_batch must be in 0..{len(plans)}, found {start_batch}")
         self._stop()
-        self._running = self._generate([_Request(plan, image_size) for plan in plans[start_batch:]])
+        self._running = self._generate(_Requests(plans, start_batch, image_size))
         return self._running
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ class TrainLoader:
             self._running.close()
             self._running = None
 
-    def _generate(self, requests: list[_Request]) -> Generator[Batch, None, None]:
+    def _generate(self, requests: _Requests) -> Generator[Batch, None, None]:
         crops = self._crops_of(requests)
 
         def make(request: _Request) -> Batch:
@@ -109,7 +110,7 @@ class TrainLoader:
         with _one_line_if_a_worker_dies():
             yield from _made_ahead(make, requests)
 
-    def _crops_of(self, requests: list[_Request]) -> Iterator[Tensor | _Broken]:
+    def _crops_of(self, requests: _Requests) -> Iterator[Tensor | _Broken]:
         if self.num_workers == 0:
             return map(self._crops.__getitem__, requests)
         self._schedule.requests = requests
@@ -140,6 +141,19 @@ class _Request(NamedTuple):
     image_size: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    """The requests of an epoch, each made when it is taken: an epoch can have thousands."""
+
+    plans: Sequence[BatchPlan]
+    start: int
+    image_size: tuple[int, int] | None
+
+    def __iter__(self) -> Iterator[_Request]:
+        for index in range(self.start, len(self.plans)):
+            yield _Request(self.plans[index], self.image_size)
+
+
 class _Broken(NamedTuple):
     """Returned by a worker if an image could not be read.
 
@@ -152,7 +166,7 @@ class _Broken(NamedTuple):
 class _Schedule:
     """The order of requests, replaced before each epoch while the workers keep running."""
 
-    requests: Sequence[_Request] = ()
+    requests: Iterable[_Request] = ()
 
     def __iter__(self) -> Iterator[_Request]:
         return iter(self.requests)

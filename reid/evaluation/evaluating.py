@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.data import load_split
+from reid.data.readers.datasets import reader_of
 from reid.data.readers.division import AS_TRAINED, AskedSplit
+from reid.data.readers.joint import trained_together
 from reid.errors import ConfigError
 from reid.evaluation.reranking import Reranking, reranked_tiles
 from reid.evaluation.scoring import (
+    ANY_CAMERA,
     KEPT,
     MULTI_QUERY,
     MULTI_SHOT,
@@ -34,6 +37,7 @@ from reid.matching.describing import Described, describe_split, refuse_empty
 from reid.matching.distances import Distances
 from reid.matching.labels import labels_from_records
 from reid.matching.lower_precision import say_lower_precision
+from reid.model_file.manifest import Manifest
 from reid.model_file.opening import ModelFile
 from reid.progress import SILENT, Advance, Reporter, ignore
 from reid.types import (
@@ -264,14 +268,30 @@ def split_as_trained(
 def _trained_on(model: Path | ModelFile, dataset: str) -> tuple[int, int]:
     """(test identities, seed) of the model's split; (0, 0) for another dataset's model, or where
     no manifest lies beside an exported file."""
+    manifest = _manifest_of(model)
+    if manifest is None or dataset not in trained_together(manifest.dataset):
+        return 0, 0
+    # Of several datasets, those with a split of their own have no test identities to choose.
+    random = not reader_of(dataset).is_fixed
+    return manifest.num_test_identities if random else 0, manifest.split_seed
+
+
+def datasets_trained_on(model: Path | ModelFile) -> tuple[str, ...] | None:
+    """The datasets that a model was trained on; None if its file does not say.
+
+    Raises ManifestError for a broken manifest, CheckpointError.
+    """
+    manifest = _manifest_of(model)
+    return (trained_together(manifest.dataset) or None) if manifest is not None else None
+
+
+def _manifest_of(model: Path | ModelFile) -> Manifest | None:
+    """None where no manifest lies beside an exported file."""
     file = ModelFile.at(model)
     if not (file.is_checkpoint or file.has_manifest_beside):
-        return 0, 0
+        return None
     # A process killed between two renames leaves a manifest of the file before it.
-    manifest = file.checkpoint.manifest if file.is_checkpoint else file.manifest
-    if manifest.dataset != dataset:
-        return 0, 0
-    return manifest.num_test_identities, manifest.split_seed
+    return file.checkpoint.manifest if file.is_checkpoint else file.manifest
 
 
 def merged_queries(split: Split) -> tuple[Split, IntArray]:
@@ -303,6 +323,19 @@ def with_shots(split: Split, shots: int) -> Split:
     old = split.protocol
     trials = old.trials if old.name in (SINGLE_SHOT, MULTI_SHOT) else TRIALS
     return dataclasses.replace(split, protocol=Protocol(name, trials, old.seed, shots))
+
+
+def with_any_camera(split: Split) -> Split:
+    """The split by X-Corr's protocol: all test images are queries and gallery, but for the draws.
+
+    It has as many draws as its own protocol, or ``TRIALS`` where that draws none.
+    """
+    images = {one.path: one for one in (*split.query, *split.gallery)}
+    pool = tuple(images[path] for path in sorted(images))
+    old = split.protocol
+    trials = old.trials if old.name in (SINGLE_SHOT, MULTI_SHOT) else TRIALS
+    protocol = Protocol(ANY_CAMERA, trials, old.seed)
+    return dataclasses.replace(split, query=pool, gallery=pool, protocol=protocol)
 
 
 def chance_rank1(split: Split) -> float:

@@ -59,6 +59,10 @@ class MarketRules:
         skipped = np.concatenate([self._junk, own]) if self._junk.size else own
         return same[~own_camera], skipped
 
+    def of_query(self, row: int, person_id: int, camera_id: int) -> tuple[IntArray, IntArray]:
+        """The same for the query in this row of the distances."""
+        return self.good_and_skipped(person_id, camera_id)
+
 
 class OtherViewRules(MarketRules):
     """Rules for CUHK and VIPeR: as Market's, but no image of the query's camera is ranked."""
@@ -74,6 +78,21 @@ class OtherViewRules(MarketRules):
     def good_and_skipped(self, person_id: int, camera_id: int) -> tuple[IntArray, IntArray]:
         good, _ = super().good_and_skipped(person_id, camera_id)
         return good, self._skipped.get(camera_id, self._junk)
+
+
+class AnyCameraRules(MarketRules):
+    """Rules where queries and gallery are the same images in the same order.
+
+    Every other image of the query's person is a correct match, of the query's camera too; the query
+    itself is skipped.
+    """
+
+    def of_query(self, row: int, person_id: int, camera_id: int) -> tuple[IntArray, IntArray]:
+        """See ``MarketRules``."""
+        same = self._images_of(person_id)
+        if person_id in (DISTRACTOR_ID, JUNK_ID):
+            same = same[:0]
+        return same[same != row], np.append(self._junk, np.int64(row))
 
 
 class Tile(NamedTuple):
@@ -128,7 +147,8 @@ def pass_over(
 
 def _judged(rows: slice, block: FloatArray, query: Labelled, rules: MarketRules) -> Tile:
     people, cameras = query.person_ids[rows].tolist(), query.camera_ids[rows].tolist()
-    judged = [rules.good_and_skipped(*one) for one in zip(people, cameras, strict=True)]
+    numbers = range(rows.start, rows.start + len(people))
+    judged = [rules.of_query(*one) for one in zip(numbers, people, cameras, strict=True)]
     ranked = block.copy()
     for row, (_, skipped) in zip(ranked, judged, strict=True):
         row[skipped] = np.inf

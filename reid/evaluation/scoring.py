@@ -10,15 +10,23 @@ import numpy.typing as npt
 from reid.errors import ConfigError, nearest
 from reid.evaluation.camera_pairs import CameraPairs
 from reid.evaluation.metrics import Scores, mean
-from reid.evaluation.ranking import MarketRules, Nearest, OtherViewRules, RanksOfGood, pass_over
-from reid.evaluation.shots import ShotRanks, chance_shots
+from reid.evaluation.ranking import (
+    AnyCameraRules,
+    MarketRules,
+    Nearest,
+    OtherViewRules,
+    RanksOfGood,
+    pass_over,
+)
+from reid.evaluation.shots import AnyCameraRanks, ShotRanks, chance_any_camera, chance_shots
 from reid.evaluation.verification import PairCounts, Verification
 from reid.matching.distances import TILE, Distances
 from reid.matching.labels import Labelled
 from reid.types import CameraPair, Protocol, Ranking
 
 MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT = "multi_query", "single_shot", "multi_shot"
-PROTOCOLS = ("market", MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT)
+ANY_CAMERA = "any_camera"
+PROTOCOLS = ("market", MULTI_QUERY, SINGLE_SHOT, MULTI_SHOT, ANY_CAMERA)
 
 KEPT = 20
 """Number of nearest gallery images kept for each query."""
@@ -56,11 +64,11 @@ def measure(
 
     A query without a correct match in the gallery is counted and excluded from the means.
     Raises DataError if query or gallery is empty, ModelFileError for distances that are not
-    finite, ConfigError for an unknown protocol, or fewer than one trial or shot.
+    finite, ConfigError for an unknown protocol, fewer than one trial or shot, or sides that are not
+    the same with ``any_camera``.
     """
     check_protocol(protocol)
-    rules: MarketRules = OtherViewRules(gallery) if _draws(protocol) else MarketRules(gallery)
-    ranks = ShotRanks(query, gallery, protocol) if _draws(protocol) else RanksOfGood()
+    rules, ranks = _rules_and_ranks(query, gallery, protocol)
     nearest_images = Nearest(len(query.person_ids), keep)
     pairs, cameras = PairCounts(), CameraPairs(query, gallery)
     pass_over(distances, query, gallery, rules, [ranks, nearest_images, pairs, cameras], tile=tile)
@@ -74,9 +82,28 @@ def measure(
     )
 
 
+def _rules_and_ranks(
+    query: Labelled, gallery: Labelled, protocol: Protocol
+) -> tuple[MarketRules, ShotRanks | AnyCameraRanks | RanksOfGood]:
+    # An empty side is refused by the pass over the distances.
+    if protocol.name == ANY_CAMERA and len(query.person_ids) and len(gallery.person_ids):
+        if not np.array_equal(query.person_ids, gallery.person_ids):
+            raise ConfigError(
+                f"with the protocol {ANY_CAMERA} queries and gallery are the same images in the "
+                f"same order; found {len(query.person_ids)} queries and {len(gallery.person_ids)} "
+                "gallery images that differ"
+            )
+        return AnyCameraRules(gallery), AnyCameraRanks(gallery, protocol)
+    if _draws(protocol):
+        return OtherViewRules(gallery), ShotRanks(query, gallery, protocol)
+    return MarketRules(gallery), RanksOfGood()
+
+
 def chance(query: Labelled, gallery: Labelled, protocol: Protocol) -> float:
     """Exact expected rank-1 of a random ranking, in [0, 1]. Raises ConfigError."""
     check_protocol(protocol)
+    if protocol.name == ANY_CAMERA:
+        return chance_any_camera(gallery)
     if _draws(protocol):
         return chance_shots(query, gallery, protocol.shots)
     return _chance_market(query, gallery)

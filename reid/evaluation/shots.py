@@ -102,6 +102,50 @@ class ShotRanks:
         )
 
 
+class AnyCameraRanks:
+    """X-Corr's protocol: one random image of each identity, of any camera, is the gallery.
+
+    All other images are queries, in each of the trials. Queries and gallery are the same images in
+    the same order (``innovarul/personreid_normxcorr``, its test of CUHK01: 300 queries of 100
+    identities with 4 images each).
+    """
+
+    def __init__(self, gallery: Labelled, protocol: Protocol) -> None:
+        self._people = gallery.person_ids
+        self._draws = draw_any_camera(gallery, trials=protocol.trials, seed=protocol.seed)
+        self._ranks = np.full((protocol.trials, len(self._people)), -1, np.int64)
+
+    def add(self, tile: Tile) -> None:
+        people = self._people[tile.rows]
+        for trial, (images, starts) in enumerate(self._draws):
+            nearest = np.minimum.reduceat(tile.distances[:, images], starts, axis=1)
+            ranks = _rank_of_match(nearest, people, self._people[images[starts]])
+            own = images[(images >= tile.rows.start) & (images < tile.rows.start + len(people))]
+            ranks[own - tile.rows.start] = -1  # in the gallery, so no query
+            self._ranks[trial, tile.rows] = ranks
+
+    def scores(self, cmc_ranks: Sequence[int] = CMC_RANKS) -> Scores:
+        """Means and standard deviations over the trials."""
+        return mean_of_trials(
+            [
+                scores_from_ranks([one[one >= 0] for one in trial[:, None]], cmc_ranks)
+                for trial in self._ranks
+            ]
+        )
+
+
+def draw_any_camera(gallery: Labelled, *, trials: int, seed: int) -> tuple[Draw, ...]:
+    """One image of each identity, and all distractors, for each trial. Raises ConfigError."""
+    if trials < 1:
+        raise ConfigError(f"random galleries need at least 1 trial, found {trials}")
+    generator, people = np.random.default_rng(seed), gallery.person_ids
+    candidates = np.flatnonzero((people != JUNK_ID) & (people != DISTRACTOR_ID))
+    distractors = np.flatnonzero(people == DISTRACTOR_ID)
+    return tuple(
+        _draw(generator.permutation(candidates), distractors, people, 1) for _ in range(trials)
+    )
+
+
 def _rank_of_match(distances: FloatArray, people: IntArray, drawn_people: IntArray) -> IntArray:
     """0-based rank of each query's identity in (q, I) distances, -1 if it was not drawn."""
     match = (drawn_people == people[:, None]) & (people != DISTRACTOR_ID)[:, None]
@@ -110,6 +154,13 @@ def _rank_of_match(distances: FloatArray, people: IntArray, drawn_people: IntArr
     earlier = np.arange(len(drawn_people)) < position
     before = (distances < distance) | ((distances == distance) & earlier)
     return np.where(match.any(axis=1), before.sum(axis=1), -1)
+
+
+def chance_any_camera(gallery: Labelled) -> float:
+    """Expected rank-1 of a random ranking: one of the drawn images is right."""
+    (draw,) = draw_any_camera(gallery, trials=1, seed=0)
+    _, counts = np.unique(gallery.person_ids, return_counts=True)
+    return 1 / len(draw.images) if (counts > 1).any() and len(draw.images) else 0.0
 
 
 def chance_shots(query: Labelled, gallery: Labelled, shots: int = 1) -> float:

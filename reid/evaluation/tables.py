@@ -106,7 +106,7 @@ def heading(report: EvalReport, chance: float | None) -> list[str]:
     """Lines with the dataset, the protocol and the numbers of images."""
     protocol = report.protocol
     how = protocol.words()
-    if protocol.name in ("single_shot", "multi_shot"):
+    if protocol.name in ("single_shot", "multi_shot", "any_camera"):
         draws = "1 draw" if protocol.trials == 1 else f"mean and std of {protocol.trials} draws"
         how = f"{how}; {draws}, seed {protocol.seed}"
     lines = [

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
-from reid.data import load_split
-from reid.data.readers.division import OwnImages
+from reid.data.readers.joint import load_training
 from reid.errors import TrainingError, few_of, output_errors
 from reid.files import write_text
 from reid.locks import locked
@@ -81,14 +80,14 @@ def train(
     resume: bool = False,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
-    """Train by ``config`` on the dataset in ``data_root``; write everything into ``out``.
+    """Train by ``config`` on the dataset below ``data_root``; write everything into ``out``.
 
     ``resume`` continues from the checkpoint in ``out`` (or starts, if there is none).
     Raises ConfigError, DataError, OutputError, CheckpointError, and TrainingError when a
     loss is not finite. One of several processes that have joined ends at an error instead, after
     its message, so that the others do not wait for it.
     """
-    data, device = config.data, choose_device(config.run.device)
+    device = choose_device(config.run.device)
     if device == "cpu":
         keep_freed_memory(config.run.keep_freed_memory)
     with LeavingAfterErrors(), ExitStack() as open_things:
@@ -96,31 +95,20 @@ def train(
             open_things.enter_context(_only_writer(out))
         open_things.enter_context(cuda_order(config, device))
         checkpoint, changes = checkpoint_to_resume(config, out, resume)
-        split = load_split(
-            data.name,
-            data_root,
-            num_test_identities=data.num_test_identities,
-            split_seed=data.split_seed,
-            validation=data.validation,
-            own=OwnImages(data.junk, data.distractors, data.layout),
-            for_training=True,
-        )
+        data = load_training(config.data, data_root)
         processes = open_things.enter_context(joined_processes(device))
-        run, words = start_run(config, split.train, processes, checkpoint)
+        run, words = start_run(config, data.records, processes, checkpoint)
         open_things.callback(run.close)
         log = None
         if processes.is_first:
-            reporter.say(f"{split.dataset}: {split.note}" if split.note else split.dataset)
-            for line in (words, *changes):
+            for line in (data.words, words, *changes):
                 reporter.say(line)
             write_text(out / "config.toml", config_to_toml(config))
             log = RunLog(out, run.loss_names, kept_steps=run.step)
             if log.num_damaged:
                 reporter.say(f"{log.path}: {log.num_damaged:,} damaged rows are left out")
             open_things.callback(log.close)
-            run.trained_images = hashes_to_keep(
-                split, data_root, checkpoint, run.pretrained, reporter
-            )
+            run.trained_images = hashes_to_keep(data, checkpoint, run.pretrained, reporter)
         if checkpoint is None:
             # What was measured at the start is kept, so that a restart goes on with the same.
             run.save(out)

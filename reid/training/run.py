@@ -16,6 +16,7 @@ from reid import __version__
 from reid.config.settings import StageConfig, TrainConfig
 from reid.data.batch import normalised
 from reid.data.loader import TrainLoader
+from reid.data.readers.joint import JOINT
 from reid.data.sampling.samplers import sampler_from_config
 from reid.errors import CheckpointError, ConfigError, TrainingError
 from reid.losses.batch import Batch
@@ -102,7 +103,7 @@ class TrainingRun:
             stage="train",
             preprocess=config.preprocess,
             output_meaning=config.network.output_meaning,
-            dataset=config.data.name,
+            dataset=JOINT.join(config.data.datasets),
             num_test_identities=config.data.num_test_identities,
             split_seed=config.data.split_seed,
             toolkit_version=__version__,

@@ -11,30 +11,32 @@ import torch
 from torch import Tensor
 
 from reid.data.content import HASH_BYTES, TrainedImages, image_hashes, people_hashes
+from reid.data.readers.joint import TrainingImages
 from reid.errors import CheckpointError
 from reid.progress import Reporter, counted
 from reid.training.checkpoint import IMAGES, PEOPLE, Checkpoint, load_checkpoint
-from reid.types import Split
 
 
 def hashes_to_keep(
-    split: Split,
-    root: Path,
+    data: TrainingImages,
     checkpoint: Checkpoint | None,
     pretrained: Path | None,
     reporter: Reporter,
 ) -> dict[str, Tensor]:
-    """What goes into the training state: that of ``checkpoint``, or hashes of the split's images.
+    """What goes into the training state: that of ``checkpoint``, or hashes of the training images.
 
     Those of a checkpoint that the weights begin with, ``pretrained``, are added. Each is
     (N, HASH_BYTES) uint8. Raises DataError for an image that cannot be read.
     """
     if checkpoint is not None and checkpoint.trained_images is not None:
         return {name: checkpoint.training[name] for name in (IMAGES, PEOPLE)}
-    images = set(image_hashes(split.train, counted(reporter, "hashing training images")))
+    images = set(image_hashes(data.records, counted(reporter, "hashing training images")))
     if pretrained is not None:
         images |= _hashes_in(pretrained).images
-    return {IMAGES: _rows(images), PEOPLE: _rows(people_hashes(split, split.train, root))}
+    people = {
+        digest for split, root in data.parts for digest in people_hashes(split, split.train, root)
+    }
+    return {IMAGES: _rows(images), PEOPLE: _rows(people)}
 
 
 def _hashes_in(path: Path) -> TrainedImages:

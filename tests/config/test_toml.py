@@ -46,11 +46,11 @@ def test_the_papers_recipe_has_the_papers_settings() -> None:
 @pytest.mark.parametrize(
     ("name", "levels", "copies", "pairs"),
     [
-        ("csn_cuhk01", (2, 3), 5, 128),
-        ("csn_cuhk01_l234", (2, 3, 4), 5, 128),
-        ("csn_viper", (2, 3), 5, 128),
-        ("csn_cuhk03_detected", (2, 3), 2, 256),
-        ("csn_cuhk03_labeled", (2, 3), 2, 256),
+        ("csn_cuhk01", (2, 3), 7, 128),
+        ("csn_cuhk01_l234", (2, 3, 4), 7, 128),
+        ("csn_viper", (2, 3), 7, 128),
+        ("csn_cuhk03_detected", (2, 3), 4, 256),
+        ("csn_cuhk03_labeled", (2, 3), 4, 256),
         ("csn_market1501", (2, 3), 5, 128),
     ],
 )
@@ -64,7 +64,9 @@ def test_csns_recipes_have_its_papers_settings(
     assert (config.augment.translation, config.augment.mirror_probability) == (0.05, 0.5)
     as_published = (config.augment.translation_side, config.augment.translation_fill)
     assert as_published == (("each", "edges") if "market" in name else ("height", "zeros"))
-    assert (config.sampler.kind, config.sampler.copies) == ("pairs", copies)
+    assert config.sampler.copies == copies
+    enumerated = (config.sampler.kind, config.sampler.fixed_copies)
+    assert enumerated == (("pairs", False) if "market" in name else ("all_pairs", True))
     pairs_per_anchor = 1 + config.sampler.negatives_per_positive
     assert pairs_per_anchor == 3
     assert abs(config.sampler.anchors_per_batch * pairs_per_anchor - pairs) <= 1

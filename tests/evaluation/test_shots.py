@@ -8,7 +8,12 @@ import pytest
 from reid.errors import ConfigError
 from reid.evaluation.metrics import Scores
 from reid.evaluation.scoring import measure
-from reid.evaluation.shots import chance_shots, draw_shots
+from reid.evaluation.shots import (
+    chance_any_camera,
+    chance_shots,
+    draw_any_camera,
+    draw_shots,
+)
 from reid.matching.labels import Labels
 from reid.types import FloatArray, Protocol
 
@@ -158,3 +163,52 @@ def test_chance_is_an_identity_s_share_of_the_images_drawn() -> None:
     query = labels([1, 2, 4, 9], [1] * 4)
     assert chance_shots(query, gallery) == pytest.approx(1 / 4)
     assert chance_shots(query, gallery, shots=2) == pytest.approx((2 / 7 + 2 / 7 + 1 / 7) / 3)
+
+
+def any_camera(matrix: FloatArray, people: list[int], trials: int, tile: int = 64) -> Scores:
+    images = labels(people, [0] * len(people))
+    protocol = Protocol("any_camera", trials=trials, seed=4)
+    return measure(lambda rows: matrix[rows], images, images, protocol, tile=tile).scores
+
+
+@pytest.mark.parametrize("tile", [3, 64])
+def test_any_camera_equals_a_loop_over_trials_queries_and_drawn_images(tile: int) -> None:
+    rng = np.random.default_rng(0)
+    people = rng.permutation([1, 1, 1, 1, 2, 2, 2, 3, 3, 5, 0, 0, -1]).tolist()
+    matrix = rng.random((len(people), len(people))).astype(np.float32)
+    images = labels(people, [0] * len(people))
+    rank1, rank5 = [], []
+    for drawn, _ in draw_any_camera(images, trials=6, seed=4):
+        assert sorted(people[i] for i in drawn) == [0, 0, 1, 2, 3, 5]
+        ranks = []
+        for query, person in enumerate(people):
+            right = [i for i in drawn if people[i] == person]
+            if person < 1 or query in drawn:
+                continue
+            ranks.append(sum(matrix[query, i] < matrix[query, right[0]] for i in drawn))
+        assert len(ranks) == 3 + 2 + 1
+        rank1.append(np.mean([rank < 1 for rank in ranks]))
+        rank5.append(np.mean([rank < 5 for rank in ranks]))
+    scores = any_camera(matrix, people, trials=6, tile=tile)
+    assert scores.cmc[1] == pytest.approx(np.mean(rank1))
+    assert scores.cmc[5] == pytest.approx(np.mean(rank5))
+    assert scores.std["rank1"] == pytest.approx(np.std(rank1, ddof=1))
+
+
+def test_with_any_camera_an_image_is_never_its_own_match() -> None:
+    matrix = np.ones((4, 4), np.float32) - np.eye(4, dtype=np.float32)  # nearest to itself
+    matrix[0, 2] = matrix[1, 3] = matrix[2, 0] = matrix[3, 1] = 0.1  # then to the other person
+    images = labels([1, 1, 2, 2], [0] * 4)
+    found = measure(lambda rows: matrix[rows], images, images, Protocol("any_camera", trials=9))
+    assert (found.ranking.indices[:, 0] == [2, 3, 0, 1]).all()
+    assert not (found.ranking.indices == np.arange(4)[:, None]).any()
+    assert 0 < found.scores.cmc[1] < 1
+
+
+def test_with_any_camera_both_sides_are_the_same_images() -> None:
+    images = labels([1, 1, 2, 2], [0] * 4)
+    fewer = labels([1, 1, 2], [0] * 3)
+    matrix = np.zeros((3, 4), np.float32)
+    with pytest.raises(ConfigError, match="3 queries and 4"):
+        measure(lambda rows: matrix[rows], fewer, images, Protocol("any_camera"))
+    assert chance_any_camera(images) == 1 / 2

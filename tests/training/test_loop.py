@@ -158,7 +158,7 @@ def test_data_without_anybody_to_train_on_is_refused_before_anything_is_measured
     def load_without_training(*args: Any, **options: Any) -> Split:
         return dataclasses.replace(load_split(*args, **options), train=())
 
-    monkeypatch.setattr("reid.training.loop.load_split", load_without_training)
+    monkeypatch.setattr("reid.data.readers.joint.load_split", load_without_training)
     with pytest.raises(DataError, match="at least two identities, found 0"):
         train(tiny(tiny_overrides, "run.precision=auto"), people, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -176,7 +176,7 @@ def test_resuming_with_fewer_images_is_refused(
         split = load_split(*args, **options)
         return dataclasses.replace(split, train=split.train[1:])
 
-    monkeypatch.setattr("reid.training.loop.load_split", load_fewer)
+    monkeypatch.setattr("reid.data.readers.joint.load_split", load_fewer)
     with pytest.raises(CheckpointError, match=r"trained on \d+ images, the data has \d+"):
         train(tiny(tiny_overrides), people, tmp_path, resume=True)
 

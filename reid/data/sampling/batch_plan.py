@@ -17,7 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 SeedArray = npt.NDArray[np.uint64]
 
 # First element of the seeds, so that no two streams of random numbers coincide.
-ORDER_STREAM, BATCH_STREAM = 1, 2
+ORDER_STREAM, BATCH_STREAM, COPY_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Sampler(ABC):
         """Batches per rank and epoch, the same for each rank and epoch."""
 
     @abstractmethod
-    def epoch(self, epoch: int) -> list[BatchPlan]:
+    def epoch(self, epoch: int) -> Sequence[BatchPlan]:
         """This rank's batches of one epoch, in order."""
 
 

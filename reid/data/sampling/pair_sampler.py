@@ -14,6 +14,7 @@ from reid.data.sampling.batch_plan import (
     Sampler,
     plan_from_pairs,
 )
+from reid.data.sampling.other_people import OtherPeople
 from reid.errors import DataError
 from reid.types import ImageRecord, IntArray
 
@@ -45,9 +46,7 @@ class PairSampler(Sampler):
             self._config.anchors_per_batch, self._num_anchors // self._world
         )
         self._positives = _positives(records, self._labels)
-        self._by_class = np.argsort(self._labels, kind="stable").astype(np.int64)
-        self._class_size = np.bincount(self._labels).astype(np.int64)
-        self._class_start = np.cumsum(self._class_size) - self._class_size
+        self._others = OtherPeople(self._labels)
 
     @property
     def num_batches(self) -> int:
@@ -70,7 +69,8 @@ class PairSampler(Sampler):
         ]
 
     def _plan(self, anchors: IntArray, rng: np.random.Generator) -> BatchPlan:
-        negatives = self._random_negatives(anchors, rng)
+        wanted = self._config.negatives_per_positive
+        negatives = self._others.random_images(self._labels[anchors], wanted, rng)
         draws = rng.random(len(anchors))
         copies: Counter[int] = Counter()
         slots: dict[tuple[int, int], int] = {}  # (image, copy) -> slot, the anchors' first
@@ -90,15 +90,6 @@ class PairSampler(Sampler):
             pairs += [(slot, slot_of(image), False) for image in negatives[slot].tolist()]
         images = np.array([image for image, _ in slots], np.int64)
         return plan_from_pairs(images, self._labels, np.arange(len(anchors)), pairs, rng)
-
-    def _random_negatives(self, anchors: IntArray, rng: np.random.Generator) -> IntArray:
-        """(A, negatives_per_positive) images: a random image of a random other class."""
-        own = self._labels[anchors][:, None]
-        shape = (len(anchors), self._config.negatives_per_positive)
-        other = rng.integers(0, len(self._class_size) - 1, shape)
-        other += other >= own
-        member = (rng.random(shape) * self._class_size[other]).astype(np.int64)
-        return np.asarray(self._by_class[self._class_start[other] + member], np.int64)
 
 
 def _positives(records: Sequence[ImageRecord], labels: IntArray) -> list[IntArray]:

@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reid.config.settings import SamplerConfig
+from reid.data.sampling.all_pairs_sampler import AllPairsSampler
 from reid.data.sampling.batch_plan import Sampler
 from reid.data.sampling.identity_sampler import IdentitySampler
 from reid.data.sampling.pair_sampler import PairSampler
 from reid.types import ImageRecord
+
+_SAMPLERS: dict[str, type[Sampler]] = {
+    "pairs": PairSampler,
+    "all_pairs": AllPairsSampler,
+    "identities": IdentitySampler,
+}
 
 
 def sampler_from_config(
@@ -23,5 +30,4 @@ def sampler_from_config(
     world_size: int = 1,
 ) -> Sampler:
     """The sampler that ``config.kind`` names. Raises as the samplers do."""
-    kind = PairSampler if config.kind == "pairs" else IdentitySampler
-    return kind(records, config, seed, rank, world_size)
+    return _SAMPLERS[config.kind](records, config, seed, rank, world_size)
