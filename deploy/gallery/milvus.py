@@ -23,7 +23,7 @@ from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summ
 from .labels import differs, with_missing_labels
 from .milvus_address import Address, address_from
 from .milvus_connection import BUILD_S, PATIENCE_S, Connection
-from .milvus_index import FLAT, kind_of, replace_index, search_params, settings_of, wanted
+from .milvus_index import FLAT, HNSW, kind_of, replace_index, search_params, settings_of, wanted
 from .milvus_names import Names
 from .milvus_rows import (
     DYNAMIC_TEXTS,
@@ -269,6 +269,8 @@ class MilvusGallery:
                 ),
                 BUILD_S,
             )
+        elif kind == HNSW:
+            self._connection.call("flush", self._collection, limit_s=BUILD_S)
 
     def compact(self) -> None:
         """Ask Milvus to remove what was erased from its files."""

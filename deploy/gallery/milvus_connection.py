@@ -184,6 +184,8 @@ class Connection:
             if code in _REFUSED:
                 return DataError(f"{self._name}: Milvus refuses: {self._words(_details(error))}")
             self.close()
+            if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                return self._silence("Milvus did not answer in time")
             return self._silence(f"Milvus does not answer: {self._words(_details(error))}")
         if isinstance(error, grpc.FutureTimeoutError):
             self.close()
