@@ -119,7 +119,7 @@ def watch_cameras(
     2
     """
     sources = settings.checked_sources(model.path)
-    if shows_password(settings.sources):
+    if settings.site is None and shows_password(settings.sources):
         reporter.say(
             "reid: other users of this machine see the command line: write ${NAME} for a password, "
             "to be taken from the environment, or --source @FILE"
