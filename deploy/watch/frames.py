@@ -53,7 +53,7 @@ class FrameFolder:
         count = 0
         with output_errors(self.folder):
             for day in self.folder.glob("*/*"):
-                if not _DAY.fullmatch(day.name) or day.is_symlink() or not day.is_dir():
+                if not (_DAY.fullmatch(day.name) and day.is_dir()) or _is_elsewhere(day):
                     continue
                 for name in os.listdir(day):
                     if _is_before(day.name, name, unix_s):
@@ -72,7 +72,11 @@ def crop_name(frame: str, track: int) -> str:
 def folder_name(camera: str) -> str:
     """A camera's name as that of a folder, which is always inside its parent."""
     safe = quote(camera.encode("utf-8", "surrogateescape"), safe=" ")
-    return f"%2E{safe[1:]}" if safe.startswith(".") else safe
+    return f"%2E{safe[1:]}" if safe.startswith(".") else safe or "%"
+
+
+def _is_elsewhere(day: Path) -> bool:
+    return day.is_symlink() or day.parent.is_symlink()
 
 
 def _is_before(day: str, name: str, unix_s: float) -> bool:

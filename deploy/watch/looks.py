@@ -23,7 +23,7 @@ class LookSettings:
 
     most: int = 3
     """Looks of a track, at most."""
-    apart_s: float = 2.0
+    apart_s: float = 3.0
     """Least time between two of them: successive frames show the same."""
     due_s: tuple[float, ...] = (2.0, 20.0, 60.0)
     """Ages of a track at which its first, second and later looks are handed over, so that someone
@@ -35,11 +35,13 @@ USUAL_LOOKS = LookSettings()
 SHARPNESS_SIZE = (64, 128)
 """Width and height at which sharpness is measured, so that people of all sizes compare."""
 
-USUAL_SHARPNESS = 500.0
-"""Variance of the Laplacian at which an image counts as half as sharp as can be."""
+LEAST_SHARPNESS = 80.0
+"""Variance of the Laplacian below which an image is blurred. Above it more is no better: the edges
+of a sign in front of a person are the sharpest of all."""
 
-USUAL_HEIGHT = 128
-"""Height in pixels from which a person is large enough for any network of this kind."""
+LEAST_HEIGHT = 48
+"""Height in pixels below which a person is too small for the network. More is no better: who is
+near a camera is hidden by others more often."""
 
 POOR = 0.3
 """The share that an image cut by the frame's edge, or of several people, is worth."""
@@ -79,10 +81,9 @@ def is_cut(box: FloatArray, width: int, height: int) -> bool:
 
 def quality_of(crop: Image, score: float, poor: bool) -> float:
     """How good an image of a person is, from 0 to 1: sharp, large, surely a person."""
-    sharp = sharpness(crop)
-    share = sharp / (sharp + USUAL_SHARPNESS)
-    size = min(1.0, crop.shape[0] / USUAL_HEIGHT)
-    return float(share * size * score * (POOR if poor else 1.0))
+    sharp = min(1.0, sharpness(crop) / LEAST_SHARPNESS)
+    size = min(1.0, crop.shape[0] / LEAST_HEIGHT)
+    return float(sharp * size * score * (POOR if poor else 1.0))
 
 
 @dataclass

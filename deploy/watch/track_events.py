@@ -108,7 +108,7 @@ class TrackEvents:
         if is_new:
             self.entered += 1
             states.append("entered")
-        elif identity != one.identity or frame.time_s >= one.next_s:
+        elif identity != one.identity or not 0 < one.next_s - frame.time_s <= self._seen_every_s:
             states.append("seen")
         if name != one.name:
             states.append("renamed" if one.name else "named")
