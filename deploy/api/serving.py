@@ -115,7 +115,7 @@ def serve_gallery(
         with GalleryServer(
             settings.host, settings.port, access, service, certificate=certificate, log=log
         ) as server:
-            store.prepare()
+            service.prepare()
             limit = limit_in(store, matcher, settings.max_distance)
             say(f"reid: matches are within the limit up to a distance of {limit.words}")
             if log is not None:

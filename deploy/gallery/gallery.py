@@ -7,7 +7,7 @@ A gallery keeps the features of images and an entry with the labels of each. It 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -184,6 +184,12 @@ class GalleryStore(Protocol):
         """The entry of the image ``Match.id``; None if it is not there or was erased."""
         ...
 
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """The ids and entries of the images that meet the conditions, in no certain order."""
+        ...
+
     def summary(self) -> Summary:
         """The names and times to filter by."""
         ...
@@ -212,6 +218,10 @@ class GalleryStore(Protocol):
 
     def prepare(self) -> None:
         """Build the search index now, if the gallery needs one."""
+        ...
+
+    def compact(self) -> None:
+        """Have a server remove erased rows from its files; a folder's are removed at once."""
         ...
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,15 @@ class LocalGallery:
                 return segment.entry(row, with_picture=True)
         return None
 
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """See ``GalleryStore``. Raises ModelFileError for damaged entries."""
+        self._refresh()
+        for segment in self._store.segments:
+            for row in np.flatnonzero(segment.chosen(where)).tolist():
+                yield int(segment.columns["id"][row]), segment.entry(row, with_picture=pictures)
+
     def summary(self) -> Summary:
         """See ``GalleryStore``."""
         images = len(self)
@@ -245,6 +254,9 @@ class LocalGallery:
         except DamagedRowsError as error:
             self._leave_out_damaged(error)
             self._searcher.prepare()
+
+    def compact(self) -> None:
+        """Nothing to do: files were written again without what was erased."""
 
     def close(self) -> None:
         """See ``GalleryStore``."""

@@ -1,7 +1,5 @@
-"""A gallery in a Milvus collection: ``milvus://[user:password@]host:port/collection[?options]``.
+"""A gallery in a Milvus collection, named as in ``reid.deploy.gallery.milvus_address``.
 
-The options, joined by ``&``: ``tls``, and ``search_s=5``, the seconds that a search may take.
-Without a host the collection is in a file of Milvus Lite: ``milvus:FOLDER/file.db/collection``.
 A collection holds vectors; a network that compares pairs needs a gallery in a folder. Milvus
 commits batches, not whole transactions: an interrupted addition can be repeated safely, because an
 image's key is its primary key.
@@ -11,11 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 
@@ -26,7 +21,8 @@ from reid.types import BoolArray, FloatArray
 
 from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summary, Where
 from .labels import differs, with_missing_labels
-from .milvus_connection import BUILD_S, PATIENCE_S, SEARCH_S, Connection
+from .milvus_address import Address, address_from
+from .milvus_connection import BUILD_S, PATIENCE_S, Connection
 from .milvus_index import FLAT, kind_of, replace_index, search_params, settings_of, wanted
 from .milvus_names import Names
 from .milvus_rows import (
@@ -46,11 +42,8 @@ from .milvus_verdicts import Verdicts
 from .no_model import NoModel
 from .rows import require_finite
 
-DEFAULT_PORT = 19530
-
 _LABELS = ("person", "camera", "time_us", "source", "box")
 _DYNAMIC = (PLACE, TRACK, *DYNAMIC_TEXTS)
-_COLLECTION = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
 _FORMAT = "reid gallery 1"
 
 
@@ -61,44 +54,13 @@ def open_milvus(
     say: Callable[[str], object] = lambda line: None,
 ) -> MilvusGallery:
     """See ``open_gallery``. Raises ConfigError for a malformed name, or a pair network."""
-    try:
-        parts = urlsplit(name)
-        host, port = parts.hostname, parts.port
-        place, _, collection = parts.path.rpartition("/")
-        if not _COLLECTION.fullmatch(collection) or not (host or place):
-            raise ValueError("no collection")
-        options = _options(parts.query)
-        if parts.fragment:
-            raise ValueError("unknown option")
-    except ValueError:
-        raise ConfigError(
-            "a Milvus gallery is named milvus://host:port/collection, with ?tls at the end for an "
-            "encrypted connection and &search_s=5 for 5 s per search, or milvus:FILE.db/collection "
-            f"for Milvus Lite; found {_without_secrets(name)}"
-        ) from None
+    address = address_from(name)
     if matcher is not None and {VECTOR} != _described(matcher).keys():
         raise ConfigError(
             "a Milvus collection holds vectors, but this network compares feature maps; make its "
             "gallery in a folder: --gallery FOLDER"
         )
-    user, password = (unquote(word or "") for word in (parts.username, parts.password))
-    token = f"{user}:{password}" if user or password else ""
-    scheme = "https" if "tls" in options else "http"
-    uri = f"{scheme}://{host}:{port or DEFAULT_PORT}" if host else place
-    plain = _without_secrets(name)
-    connection = Connection(plain, uri, token)
-    limit_s = float(options.get("search_s", SEARCH_S))
-    return MilvusGallery(plain, connection, collection, matcher, create, limit_s, say)
-
-
-def _options(query: str) -> dict[str, str]:
-    """Raises ValueError; a misspelt tls would send the password unencrypted."""
-    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=False))
-    if options.get("tls") or not options.keys() <= {"tls", "search_s"}:
-        raise ValueError("unknown option")
-    if "search_s" in options and not 0 < float(options["search_s"]) < math.inf:
-        raise ValueError("impossible time")
-    return options
+    return MilvusGallery(address, matcher, create, say)
 
 
 class MilvusGallery:
@@ -106,15 +68,14 @@ class MilvusGallery:
 
     def __init__(
         self,
-        name: str,
-        connection: Connection,
-        collection: str,
+        address: Address,
         matcher: Matcher[Any] | None,
         create: bool,
-        limit_s: float = SEARCH_S,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
-        self.name = name
+        self.name = name = address.name
+        connection = Connection(name, address.uri, address.token)
+        collection, limit_s = address.collection, address.search_s
         self._collection, self._connection, self._say = collection, connection, say
         self._is_lite = name.startswith("milvus:") and not name.startswith("milvus://")
         self._limit_s = limit_s
@@ -193,6 +154,18 @@ class MilvusGallery:
             self._images.upsert(rows)
         return len(rows)
 
+    def put(self, descriptions: Any, ids: Sequence[int], entries: Sequence[GalleryEntry]) -> None:
+        """Add or replace images under these ids, as they were in another collection."""
+        vectors = _vectors(self._matcher, descriptions)
+        require_finite({VECTOR: vectors}, entries)
+        checkpoint = str(self._matcher.identity.get("checkpoint", ""))
+        rows = [
+            row_of(number, vector, dataclasses.replace(one, model=checkpoint), self._has_place)
+            for number, vector, one in zip(ids, vectors, entries, strict=True)
+        ]
+        self._names.add(entries)
+        self._images.upsert(rows)
+
     def delete(self, where: Where) -> int:
         """See ``GalleryStore``. It can be repeated where it was stopped.
 
@@ -254,6 +227,14 @@ class MilvusGallery:
         """See ``GalleryStore``."""
         rows = self._images.some(f"id == {int(number)}", [*self._labels, "picture"])
         return entry_of(rows[0]) if rows else None
+
+    def listed(
+        self, where: Where = ANYWHERE, *, pictures: bool = False
+    ) -> Iterator[tuple[int, GalleryEntry]]:
+        """See ``GalleryStore``."""
+        fields = self._fields if pictures else self._labels
+        for row in self._images.every(fields, filter_of(where)):
+            yield int(row["id"]), entry_of(row)
 
     def summary(self) -> Summary:
         """See ``GalleryStore``; the names and times are kept beside the images."""
@@ -387,7 +368,3 @@ def _described(matcher: Matcher[Any]) -> dict[str, FloatArray]:
 
 def _vectors(matcher: Matcher[Any], descriptions: Any) -> FloatArray:
     return np.concatenate([piece[VECTOR] for piece in matcher.pieces(descriptions)])
-
-
-def _without_secrets(name: str) -> str:
-    return re.sub(r"//.*@", "//", name)

@@ -100,8 +100,10 @@ class Store:
             self._remove_leftovers()
             yield
 
-    def append(self, parts: Sequence[Segment]) -> None:
+    def append(self, parts: Sequence[Segment], next_id: int | None = None) -> None:
         """Add rows, numbered from ``head.next_id``, in a transaction; one file per part.
+
+        Rows of other numbers, all larger than those that are there, come with the ``next_id``.
 
         The last files are merged with the first part as long as each is at most twice as large
         as what follows: this keeps the files few, and a row is written about log2(N) times.
@@ -117,7 +119,13 @@ class Store:
         first = [*self.segments[kept:], parts[0]]
         files: list[Segment | list[Segment]] = [*self.segments[:kept], first]
         files += [[part] for part in parts[1:]]
-        self._commit(files, self.head.next_id + sum(map(len, parts)))
+        following = self.head.next_id + sum(map(len, parts)) if next_id is None else next_id
+        self._commit(files, following)
+
+    def renumber(self, next_id: int) -> None:
+        """Number the rows that are added next from ``next_id`` on, in a transaction."""
+        if next_id > self.head.next_id:
+            self._commit(self.segments, next_id)
 
     def replace(self, segments: Sequence[Segment]) -> None:
         """Make these the only segments, in a transaction; those in memory are written."""

@@ -104,6 +104,11 @@ class VerdictFile:
             self._write(kept, file)
             return len(before) - len(kept)
 
+    def replace(self, verdicts: Sequence[Confirmation]) -> None:
+        """Make these the only verdicts. Raises OutputError."""
+        with self._locked() as file:
+            self._write(verdicts, file)
+
     def keep_intact(self) -> int:
         """Write the file again without its damaged lines; returns how many there were.
 

@@ -42,11 +42,11 @@ export function searchWith(match) {
 
 function choice(match) {
   const box = make("input", { type: "checkbox", checked: state.chosen.has(match.id),
-    data: { chosen: match.id } });
+    label: `Evidence: match ${match.rank}`, data: { chosen: match.id } });
   box.addEventListener("change", () => {
     document.dispatchEvent(new CustomEvent("choose", { detail: { match, chosen: box.checked } }));
   });
-  return make("label", { className: "check evidence" }, box, `Evidence: match ${match.rank}`);
+  return make("label", { className: "check evidence" }, box, "Evidence");
 }
 
 const seen = new IntersectionObserver((places) => {
@@ -57,15 +57,19 @@ const seen = new IntersectionObserver((places) => {
   }
 }, { rootMargin: "400px" });
 
+const AGAIN_MS = [500, 2000, 8000]; // waits before a busy server is asked for a picture again
+
 /** Load the picture when it is nearly in view. */
 function lazy(holder, match) {
+  const waits = [...AGAIN_MS];
   holder.load = async () => {
     try {
       const image = make("img", { alt: "", src: await picture(`api/picture/${match.id}`) });
       holder.replaceChildren(image);
     } catch (error) {
-      if (error.passing) document.addEventListener("pictures", holder.load, { once: true });
-      holder.textContent = "no picture";
+      const again = error.passing && holder.isConnected && waits.length > 0;
+      if (again) setTimeout(holder.load, waits.shift());
+      else holder.textContent = "no picture";
     }
   };
   seen.observe(holder);

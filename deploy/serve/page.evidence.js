@@ -1,6 +1,6 @@
-// Matches that are chosen as evidence, with a note, and the ZIP file of them.
+// Matches that are chosen as evidence, with a note, and the ZIP file of them; all verdicts as CSV.
 
-import { post, state } from "./page.api.js";
+import { ask, post, state } from "./page.api.js";
 import { $, counted, guarded } from "./page.dom.js";
 import { hashes } from "./page.query.js";
 
@@ -48,16 +48,21 @@ $("evidence").addEventListener("submit", guarded(async (event) => {
       queries: hashes(), ids: [...state.chosen.keys()], note: $("note").value,
       query_pictures: $("query-pictures").checked,
     });
-    save(await answer.blob(), fileName(answer.headers.get("Content-Disposition")));
+    save(await answer.blob(), fileName(answer.headers.get("Content-Disposition"), "evidence", "zip"));
     $("evidence-words").textContent = `${counted(state.chosen.size, "image")} downloaded.`;
   } finally {
     $("download").disabled = state.chosen.size === 0;
   }
 }));
 
-function fileName(said) {
+$("verdicts").addEventListener("click", guarded(async () => {
+  const answer = await ask("api/confirmed?format=csv");
+  save(await answer.blob(), fileName(answer.headers.get("Content-Disposition"), "verdicts", "csv"));
+}));
+
+function fileName(said, kind, suffix) {
   const found = /filename="?([\w.-]+)"?/.exec(said || "");
-  return found ? found[1] : `evidence-${new Date().toISOString().slice(0, 19).replace(/:/g, "-")}.zip`;
+  return found ? found[1] : `${kind}-${new Date().toISOString().slice(0, 19).replace(/:/g, "-")}.${suffix}`;
 }
 
 function save(blob, name) {

@@ -12,19 +12,17 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query
 from fastapi import Path as PathPart
 from fastapi import Request as HttpRequest
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 
 from reid import __version__
-from reid.errors import ReidError, UnavailableError
+from reid.errors import ReidError
 
 from . import messages
-from .gate import Request, is_json, problem, problem_headers
+from .gate import Request, is_json
 from .messages import MAX_MATCHES, MAX_NAMES
 from .metrics import Metrics
 from .openapi import NO_TOKEN, body_of, described, problems
+from .problems import add_problems
 from .refusals import Refusal
 from .service import Asked, GalleryService, box_from_text, where_asked
 from .users import CONFIRM, EXPORT, SEARCH
@@ -69,9 +67,7 @@ def application(
         openapi_url=None,
         redirect_slashes=False,
     )
-    for kind in (Refusal, ReidError, HTTPException, RequestValidationError, ValidationError):
-        app.add_exception_handler(kind, _refused)
-    app.add_exception_handler(Exception, _failed)  # which goes on to stderr, with its traceback
+    add_problems(app, service.name)
     add_searches(app, service, work)
     add_pictures(app, service, work)
     add_verdicts(app, service, work)
@@ -122,7 +118,7 @@ def add_searches(app: FastAPI, service: GalleryService, work: Work) -> None:
         tags=["search"],
         dependencies=[needs(SEARCH)],
         openapi_extra=body_of(*_IMAGE_TYPES, message="Search"),
-        responses=problems(400, 401, 403, 408, 410, 411, 413, 503),
+        responses=problems(400, 401, 403, 404, 408, 410, 411, 413, 503),
     )
     async def search(
         request: HttpRequest,
@@ -338,35 +334,3 @@ def _file_of(content: bytes, kind: str) -> Callable[[], Any]:
         return Response(content, media_type=kind)
 
     return file
-
-
-async def _refused(request: HttpRequest, error: Exception) -> Response:
-    """Every error as one line of JSON."""
-    refusal = _refusal_of(error)
-    return Response(problem(refusal), refusal.status, problem_headers(refusal))
-
-
-async def _failed(request: HttpRequest, error: Exception) -> Response:
-    """A mistake of our own; its message may hold a path."""
-    refusal = Refusal(500, "the server made a mistake; its log says which")
-    return Response(problem(refusal), refusal.status, problem_headers(refusal))
-
-
-def _refusal_of(error: Exception) -> Refusal:
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, HTTPException):
-        line = "no such page" if error.status_code == 404 else str(error.detail)
-        return Refusal(error.status_code, line)
-    if isinstance(error, (RequestValidationError, ValidationError)):
-        return Refusal(400, _line_of(error))
-    if isinstance(error, UnavailableError):
-        return Refusal(503, "the gallery's server does not answer now", retry_after_s=5)
-    return Refusal(400, " ".join(str(error).split()))
-
-
-def _line_of(error: RequestValidationError | ValidationError) -> str:
-    """The first fault of a request: where it is, and what was expected."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
-    return " ".join(f"{place or 'the request'}: {first['msg']}".split())[:300]

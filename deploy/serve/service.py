@@ -43,6 +43,9 @@ DECODED_AT_ONCE = 2
 """Images decoded at the same time: the largest take 120 MB each."""
 
 
+_ERASED = "no such image in the gallery; it may have been erased"
+
+
 @dataclass(frozen=True)
 class Asked:
     """How a search was asked for, beside its image."""
@@ -94,13 +97,24 @@ class GalleryService:
         self._detecting = threading.Lock()
         self._decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
+    @property
+    def name(self) -> str:
+        """The gallery's location, without credentials."""
+        return self._looking.store.name
+
+    def prepare(self) -> None:
+        """Build the index and read the verdicts now, so that the first search need not."""
+        with self._searching.lock:
+            self._searching.store.prepare()
+        self._verdicts([image_query(0)])
+
     def summary(self, user: User) -> dict[str, Any]:
         """What is in the gallery, to filter by, and what the user may do."""
         with self._looking.lock:
             store = self._looking.store
             found, left_out = store.summary(), store.left_out
         return {
-            "gallery": self._looking.store.name,
+            "gallery": self.name,
             "model": dict(self._matcher.identity),
             "images": found.images,
             "people": list(found.people),
@@ -188,7 +202,10 @@ class GalleryService:
         """The features of held queries and of images of the gallery, as one description."""
         pieces = [piece for one in queries for piece in self._matcher.pieces(one.described)]
         if ids:
-            pieces += self._matcher.pieces(store.features(ids))
+            try:
+                pieces += self._matcher.pieces(store.features(ids))
+            except DataError:  # it names the gallery's folder
+                raise Refusal(HTTPStatus.NOT_FOUND, _ERASED) from None
         return self._matcher.from_pieces(pieces)
 
     def _match(self, match: Match, limit: Limit, verdict: Confirmation | None) -> dict[str, Any]:
@@ -215,9 +232,7 @@ class GalleryService:
         with self._looking.lock:
             entry = self._looking.store.entry(number) if abs(number) < 2**63 else None
         if entry is None:
-            raise Refusal(
-                HTTPStatus.NOT_FOUND, "no such image in the gallery; it may have been erased"
-            )
+            raise Refusal(HTTPStatus.NOT_FOUND, _ERASED)
         return entry
 
     def picture(self, number: int) -> bytes:
@@ -291,7 +306,7 @@ class GalleryService:
             "made": text_from_seconds(time.time()),
             "made_by": user.name,
             "note": note,
-            "gallery": Path(self._looking.store.name).name,
+            "gallery": Path(self.name).name,
             "model": dict(self._matcher.identity),
             "limit": limit_to_json(limit),
         }

@@ -64,10 +64,23 @@ class MilvusServer:
             self._script = None
 
 
-def serve(folder: str, port: int) -> None:
-    from milvus import MilvusServer as Embedded  # type: ignore[import-not-found]
+def free_socket(config: object, port: int) -> socket.socket | None:
+    """The package takes the next port while connections to a killed server still end on this one."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+    except OSError:
+        found.close()
+        return None
+    return found
 
-    server = Embedded()
+
+def serve(folder: str, port: int) -> None:
+    import milvus  # type: ignore[import-not-found]
+
+    milvus.MilvusServerConfig.try_bind_port = free_socket
+    server = milvus.MilvusServer()
     server.set_base_dir(folder)
     server.config.set("proxy_port", port)
     server.start()

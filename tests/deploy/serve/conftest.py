@@ -52,9 +52,10 @@ def page(browser: str, tmp_path: Path) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The script of axe-core: from the folder REID_AXE, or fetched by npm."""
+    """The script of axe-core: REID_AXE is the file or its folder; without it npm fetches it."""
     if given := os.environ.get("REID_AXE"):
-        return Path(given, "axe.min.js").read_text()
+        file = Path(given)
+        return (file / "axe.min.js" if file.is_dir() else file).read_text()
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("needs axe-core: install npm, or set REID_AXE to a folder with axe.min.js")

@@ -17,6 +17,7 @@ from reid.deploy.gallery.store import LOCK_NAME
 from reid.deploy.serve import connections, gate, work
 from reid.deploy.serve.access import Access
 from reid.deploy.serve.service import GalleryService
+from reid.errors import DataError, ModelFileError, OutputError
 from reid.locks import locked
 from reid.matching import VectorMatcher
 from tests.deploy.serve.site import TOKEN, Site, bearer, person, png, running
@@ -263,3 +264,26 @@ def test_a_mistake_of_our_own_is_one_line_without_paths_and_the_server_goes_on(
         assert "script-src" in headers["Content-Security-Policy"]
         assert site.ask("GET", "/api/picture/1")[0] == 200
         assert ["secret" in line for line in site.errors] == [True]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutputError("cannot write {}/verdicts.jsonl: the disk is full"),
+        ModelFileError("{}/segment-1 is damaged"),
+        DataError("{}: the gallery is gone"),
+    ],
+)
+def test_a_fault_of_the_gallery_is_said_on_stderr_and_not_to_the_client(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Any
+) -> None:
+    said = str(error).format(site.gallery.name)
+
+    def fails(*details: Any) -> None:
+        raise type(error)(said)
+
+    monkeypatch.setattr(site.server.service, "picture", fails)
+    status, headers, body = site.ask("GET", "/api/picture/1")
+    assert (status, "Retry-After" in headers) == (503, True)
+    assert site.gallery.name not in body.decode()
+    assert said in capsys.readouterr().err

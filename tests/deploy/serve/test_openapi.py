@@ -130,6 +130,7 @@ ANSWERS: list[tuple[str, str, int, Ask]] = [
     ("post", "/api/search", 400, post("/api/search?k=0", IMAGE)),
     ("post", "/api/search", 400, post("/api/search?since=x", IMAGE)),
     ("post", "/api/search", 400, post_json("/api/search", {"k": "many"})),
+    ("post", "/api/search", 404, post_json("/api/search", {"ids": ["99"]})),
     ("post", "/api/search", 410, post_json("/api/search", {"queries": ["0" * 32]})),
     ("post", "/api/search", 413, post("/api/search", bytes(gate.MAX_BODY_BYTES + 1))),
     ("post", "/api/search", 401, post("/api/search", IMAGE, Authorization="Bearer x")),

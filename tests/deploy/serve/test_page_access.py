@@ -176,6 +176,26 @@ def test_a_busy_server_is_one_line_and_a_button_tries_again(
         assert page.run("document.getElementById('trouble').hidden")
 
 
+def test_a_picture_that_a_busy_server_refused_comes_a_little_later(
+    seen: Filled, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(seen) as site:
+        go(page, site.server.url)
+        service = site.server.service
+        real, refused = service.picture, set[int]()
+
+        def busy(number: int) -> bytes:
+            if number not in refused:
+                refused.add(number)
+                raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", retry_after_s=1)
+            return real(number)
+
+        monkeypatch.setattr(service, "picture", busy)
+        search_for(page, seen.image(2))
+        page.until("document.querySelectorAll('.card img').length >= 4")
+        assert len(refused) >= 4
+
+
 def test_a_server_that_is_gone_is_one_line_and_the_matches_stay(seen: Filled, page: Page) -> None:
     with served(seen) as site:
         go(page, site.server.url)

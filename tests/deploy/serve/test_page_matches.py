@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from pathlib import Path
@@ -266,6 +267,15 @@ def test_chosen_matches_are_downloaded_as_evidence(
             pictures = [name for name in archive.namelist() if name.endswith(".jpg")]
         assert "case 12" in text_of_all
         assert len(pictures) == 2
+
+        click(page, ".card .yes")
+        page.until(f"{SAID}[0] == 'same'")
+        click(page, "#verdicts")
+        while not list(folder.glob("*.csv")):
+            page.run("new Promise(done => setTimeout(done, 20))")
+        (file,) = folder.glob("*.csv")
+        (said,) = csv.DictReader(file.read_text().splitlines())
+        assert (said["id"], said["same"]) == (str(seen.gallery.confirmed()[0].id), "True")
     assert page.complaints == []
 
 

@@ -77,6 +77,12 @@ def test_a_query_that_is_not_held_is_410_and_named(site: Site) -> None:
     assert (status, body["gone"]) == (410, [gone])
 
 
+def test_a_search_with_an_image_that_is_gone_is_404(site: Site) -> None:
+    status, body = site.ask_json("/api/search", {"ids": ["1", "99"]})
+    assert (status, set(body)) == (404, {"error"})
+    assert site.gallery.name not in body["error"]
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -84,7 +90,6 @@ def test_a_query_that_is_not_held_is_410_and_named(site: Site) -> None:
         {"queries": []},
         {"queries": ["../../etc/passwd"]},
         {"ids": ["1e9"]},
-        {"ids": ["99"]},
         {"ids": ["1"], "k": 201},
         {"ids": ["1"], "k": 0},
         {"ids": ["1"], "since": "yesterday"},
