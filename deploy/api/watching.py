@@ -168,12 +168,21 @@ def watch_cameras(
             if one:
                 stack.callback(one.finish)
         stopping = stack.enter_context(StopRequest())
+
+        def stop() -> bool:
+            """Asked in every round, also in one without a frame."""
+            outputs.alive()
+            for log in logs:
+                if isinstance(log, EventLog):
+                    log.tend()
+            return stopping.requested
+
         report = watch(
             cameras,
             watcher,
             [*sinks, _ProgressSink(reporter)],
             max_rounds=settings.max_rounds,
-            stop=lambda: stopping.requested,
+            stop=stop,
         )
     writer = enrolment.writer if enrolment else None
     return WatchResult(

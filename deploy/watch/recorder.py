@@ -121,6 +121,8 @@ class Recorder(Closeable):
             folder.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(locked(folder / ".lock", patience_s=0.0))
         mend(folder, say)
+        if settings.keep_days is not None:
+            remove_older_than_days(folder, settings.keep_days, time.time())
 
     @property
     def lost(self) -> int:
