@@ -110,7 +110,7 @@ def _refuse_addresses(**paths: Path | None) -> None:
 @click.option(
     "--keep-days",
     type=click.FloatRange(min=0.01),
-    help="Erase enrolled images, and their frames, this long after they were filmed.",
+    help="Erase enrolled images, their frames and files of events this many days later.",
 )
 @click.option(
     "--keep-frames", type=options.FOLDER, help="Keep the whole frames of enrolled images here."

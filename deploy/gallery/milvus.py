@@ -276,8 +276,9 @@ class MilvusGallery:
 
     def compact(self) -> None:
         """Ask Milvus to remove what was erased from its files."""
-        self._images.compact()
-        self._verdicts.compact()
+        if not self._is_lite:  # which cannot be asked
+            self._images.compact()
+            self._verdicts.compact()
 
     def close(self) -> None:
         """See ``GalleryStore``."""

@@ -47,6 +47,15 @@ _AWAY_WORDS = (
     "not found on",
 )
 
+_REFUSED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
 
 class _NotInTimeError(Exception):
     """There is no connection yet."""
@@ -163,6 +172,9 @@ class Connection:
 
     def _error_from(self, error: BaseException) -> BaseException:
         if isinstance(error, grpc.RpcError):
+            code = getattr(error, "code", lambda: None)()
+            if code in _REFUSED:
+                return DataError(f"{self._name}: Milvus refuses: {self._words(_details(error))}")
             self.close()
             return self._silence(f"Milvus does not answer: {self._words(_details(error))}")
         if isinstance(error, grpc.FutureTimeoutError):

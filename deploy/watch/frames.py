@@ -64,11 +64,6 @@ class FrameFolder:
         return count
 
 
-def crop_name(frame: str, track: int) -> str:
-    """The path of a person's picture beside their frame's."""
-    return f"{frame.removesuffix('.jpg')}-t{track}.jpg"
-
-
 def folder_name(camera: str) -> str:
     """A camera's name as that of a folder, which is always inside its parent."""
     safe = quote(camera.encode("utf-8", "surrogateescape"), safe=" ")

@@ -5,6 +5,7 @@ All numbers are inferred, and checked with tests/benchmarks/bench_enrol.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ class LookSettings:
     """Looks of a track, at most."""
     apart_s: float = 3.0
     """Least time between two of them: successive frames show the same."""
+    least_s: float = 0.5
+    """A track that is shorter gives none: most are flickers of the detector."""
     due_s: tuple[float, ...] = (2.0, 20.0, 60.0)
     """Ages of a track at which its first, second and later looks are handed over, so that someone
     who stays can be searched; what is left is handed over at its end."""
@@ -95,6 +98,8 @@ class TrackLooks:
     kept: list[PersonLook] = field(default_factory=list)
     given_s: list[float] = field(default_factory=list)
     """Times of the looks that were handed over."""
+    seen_s: float = -math.inf
+    """The time of the newest frame with the track."""
 
     def wants(self, quality: float, poor: bool, time_s: float) -> bool:
         """Whether a look of this quality would be kept."""
@@ -107,7 +112,9 @@ class TrackLooks:
             self.kept = [one for one in self.kept if one not in replaced] + [look]
 
     def due(self, now_s: float) -> list[PersonLook]:
-        """The looks to hand over now: the best one, each time the track is old enough."""
+        """The looks to hand over at a frame with the track: the best one, each time that it is old
+        enough."""
+        self.seen_s = now_s
         given: list[PersonLook] = []
         while (
             len(self.given_s) < len(self.settings.due_s)
@@ -119,6 +126,8 @@ class TrackLooks:
 
     def rest(self) -> list[PersonLook]:
         """All that are left, at the track's end; poor ones only if there was no other."""
+        if self.seen_s - self.began_s < self.settings.least_s:
+            return []
         good = [one for one in self.kept if not one.poor]
         if not (good or self.given_s):
             good = sorted(self.kept, key=lambda one: -one.quality)[:1]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reid.deploy.watch.frames import FrameFolder, crop_name
+from reid.deploy.gallery.retention import crop_name
+from reid.deploy.watch.frames import FrameFolder
 
 NOON_S = 1_777_636_800.0
 DAY_S = 86_400.0

@@ -47,6 +47,14 @@ def test_of_a_short_track_the_best_look_is_kept() -> None:
     assert chosen([]) == []
 
 
+@pytest.mark.parametrize(("seen_s", "kept"), [(0.25, 0), (0.5, 1)])
+def test_a_flicker_of_the_detector_gives_no_look(seen_s: float, kept: int) -> None:
+    looks = TrackLooks(0.0, LookSettings(least_s=0.5))
+    looks.add(look(0.0, 0.9))
+    looks.due(seen_s)
+    assert len(looks.rest()) == kept
+
+
 def test_two_looks_are_never_of_one_moment() -> None:
     times = chosen([(n / 4, 0.5 + n / 1000) for n in range(200)], end_s=50.0)
     assert 2 <= len(times) <= 3
