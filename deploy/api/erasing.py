@@ -175,8 +175,8 @@ def _inside(store: GalleryStore, where: Where, erased: Erased, dry_run: bool) ->
     if is_milvus and not dry_run:
         store.compact()
         left = (
-            "no search finds them; Milvus removes the bytes when it compacts its files, as a server "
-            "was asked to, and by its own garbage collection"
+            "no search finds them; Milvus removes the bytes when it compacts its files, as a "
+            "server was asked to, and by its own garbage collection"
         )
     return [
         Artefact("gallery", store.name, True, count, "images", left),

@@ -37,7 +37,7 @@ from .milvus_rows import (
     make_collection,
     row_of,
 )
-from .milvus_tables import ROWS_AT_ONCE, Table
+from .milvus_tables import ROWS_AT_ONCE, SOON, Table
 from .milvus_verdicts import Verdicts
 from .no_model import NoModel
 from .rows import require_finite
@@ -216,7 +216,7 @@ class MilvusGallery:
 
     def features(self, ids: Sequence[int]) -> Any:
         """See ``GalleryStore``."""
-        found = {row["id"]: row for row in self._images.with_ids([*ids], [VECTOR_FIELD])}
+        found = {row["id"]: row for row in self._images.with_ids([*ids], [VECTOR_FIELD], SOON)}
         gone = [number for number in ids if number not in found]
         if gone:
             raise DataError(f"{self.name} has no image {gone[0]} any more; it may have been erased")
@@ -225,7 +225,7 @@ class MilvusGallery:
 
     def entry(self, number: int) -> GalleryEntry | None:
         """See ``GalleryStore``."""
-        rows = self._images.some(f"id == {int(number)}", [*self._labels, "picture"])
+        rows = self._images.some(f"id == {int(number)}", [*self._labels, "picture"], SOON)
         return entry_of(rows[0]) if rows else None
 
     def listed(

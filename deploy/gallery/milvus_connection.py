@@ -74,12 +74,20 @@ class _Attempt:
         """Whether it ended, with ``result`` or ``error``."""
         return self._done.wait(limit_s)
 
-    def _run(self) -> None:
-        try:
-            self.result = self._work()
-        except BaseException as error:  # the caller's thread raises it
-            self.error = error
+    def __enter__(self) -> None:
+        """While it runs."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> bool:
+        """Keep the error for the caller's thread, which raises it."""
+        self.error = error
         self._done.set()
+        return True
+
+    def _run(self) -> None:
+        with self:
+            self.result = self._work()
 
 
 class _Connecting(NamedTuple):

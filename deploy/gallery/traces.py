@@ -28,7 +28,7 @@ VIDEOS = (".webm", ".mp4")
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Whom or what an erasure is about."""
+    """The people, tracks and times that an erasure is about."""
 
     people: frozenset[str] = frozenset()
     tracks: frozenset[tuple[str, int]] = frozenset()
