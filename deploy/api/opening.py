@@ -48,3 +48,10 @@ def opened(
         )
         with closing(store):
             yield matcher, store
+
+
+@contextmanager
+def opened_again(gallery: GalleryToOpen, matcher: Matcher[Any]) -> Iterator[GalleryStore]:
+    """The same gallery once more, for another thread; its lines have been said already."""
+    with closing(open_gallery(gallery.name, matcher, partial=True)) as store:
+        yield store

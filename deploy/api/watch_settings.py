@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid.errors import ConfigError
@@ -14,6 +14,7 @@ from ..watch.identities import KEEP_S
 from ..watch.looks import USUAL_LOOKS
 from ..watch.track_events import SEEN_EVERY_S
 from .enrolling import EnrolSettings
+from .outputs import NO_OUTPUTS, OutputSettings
 
 STDOUT = Path("-")
 """The file of events that stands for stdout."""
@@ -35,7 +36,9 @@ class WatchSettings:
     events by track, as ``events`` gets each person of each frame; someone in sight is reported
     every ``seen_every_s``. ``enrol`` puts up to ``looks`` images of each track into ``gallery``,
     for ``keep_days``, and their whole frames into ``keep_frames``. ``identities`` is a file in
-    which identities outlive the run; they expire after ``identity_hours``.
+    which identities outlive the run; they expire after ``identity_hours``. ``outputs`` are those of
+    a site: recordings, MQTT, a webhook, metrics, masks and zones. ``site`` is the file that all
+    this was read from, if it was.
     """
 
     sources: tuple[str, ...]
@@ -59,10 +62,14 @@ class WatchSettings:
     keep_frames: Path | None = None
     identities: Path | None = None
     identity_hours: float = KEEP_S / 3600
+    outputs: OutputSettings = NO_OUTPUTS
+    site: Path | None = None
 
     def checked_sources(self, model: Path) -> tuple[CameraSource, ...]:
         """The sources. Raises ConfigError, and OutputError if an output is also an input."""
         parsed = parse_sources(self.sources, self.live, tls=self.tls)
+        masks = self.outputs.masks
+        parsed = tuple(replace(one, mask=masks.get(one.name, ())) for one in parsed)
         lists = [Path(word[1:]) for word in self.sources if word.startswith("@")]
         files = [Path(source.url) for source in parsed if source.kind in ("video", "folder")]
         gallery = Path(self.gallery) if self.gallery else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from reid.matching import Matcher
 from reid.model_file.quantisation import refuse_unproven
 from reid.printing import printable
 from reid.progress import SILENT, Reporter
-from reid.training.stopping import StopRequest
+from reid.training.stopping import StopRequest, exit_at_sigterm
 
 from ..cameras.camera import News
 from ..cameras.cameras import Cameras
@@ -33,6 +33,7 @@ from ..watch.track_events import TrackEvents, no_crop
 from ..watch.watching import Watcher, WatchReport, watch
 from .enrolling import OpenEnrolment, open_enrolment
 from .model_to_open import ModelToOpen
+from .outputs import Outputs, check_nothing_lost
 from .watch_settings import STDOUT, WatchSettings
 
 _COUNTS = ("run", "entered", "left", "enrolled", "enrol_dropped", "erased", "identities_known")
@@ -44,7 +45,8 @@ class WatchResult:
 
     ``entered`` and ``left`` count the tracks of ``track_events``. ``enrolled`` images of people
     went into the gallery, ``enrol_dropped`` found no room while it could not be written, ``erased``
-    expired. ``identities_known`` were in the file of identities.
+    expired. ``identities_known`` were in the file of identities. ``terminated``: SIGTERM ended it,
+    which is no interruption. ``outputs_lost``: what each output lost, events or frames.
     """
 
     model: Path
@@ -60,6 +62,8 @@ class WatchResult:
     enrol_dropped: int = 0
     erased: int = 0
     identities_known: int = 0
+    terminated: bool = False
+    outputs_lost: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,6 +74,8 @@ class WatchResult:
             "events_lost": self.events_lost,
             "video_frames_lost": self.video_frames_lost,
             **{name: getattr(self, name) for name in _COUNTS},
+            "terminated": self.terminated,
+            "outputs_lost": dict(self.outputs_lost),
         }
 
     def to_text(self) -> str:
@@ -101,6 +107,7 @@ class WatchResult:
                 f"{self.settings.gallery} is incomplete: {self.enrol_dropped} images of people "
                 "were dropped while it could not be written"
             )
+        check_nothing_lost(self.outputs_lost)
 
 
 def watch_cameras(
@@ -117,7 +124,7 @@ def watch_cameras(
     2
     """
     sources = settings.checked_sources(model.path)
-    if shows_password(settings.sources):
+    if settings.site is None and shows_password(settings.sources):
         reporter.say(
             "reid: other users of this machine see the command line: write ${NAME} for a password, "
             "to be taken from the environment, or --source @FILE"
@@ -125,8 +132,9 @@ def watch_cameras(
     clock = RunClock(starts_from(settings.start_times, sources))
     enrol = settings.enrolment()
     with ExitStack() as stack:
+        stack.enter_context(exit_at_sigterm())  # until the cameras run, and StopRequest listens
         logs = [
-            _event_log(stack, path, settings.keep_days, reporter)
+            _event_log(stack, path, settings, reporter)
             for path in (settings.events, settings.track_events)
         ]
         video = _video(stack, settings.video, sources, reporter)
@@ -154,24 +162,38 @@ def watch_cameras(
         for what, limit in watcher.limits.items():
             reporter.say(f"reid: {what} a distance of {limit.words}")
         identities = _identity_file(stack, settings.identities, watcher, reporter)
-        tracks = _track_events(settings, clock, logs[1], enrolment)
+        cameras = Cameras(sources)
+        outputs = stack.enter_context(
+            Outputs(settings.outputs, sources, clock, lambda: cameras.counts, reporter.say)
+        )
+        tracks = _track_events(settings, clock, logs[1], enrolment, outputs)
+        sinks += outputs.sinks
         sinks += [one for one in (identities, enrolment and enrolment.looks, tracks) if one]
         for one in (tracks, enrolment and enrolment.looks):  # the looks first, for their pictures
             if one:
                 stack.callback(one.finish)
         stopping = stack.enter_context(StopRequest())
+
+        def stop() -> bool:
+            """Asked in every round, also in one without a frame."""
+            outputs.alive()
+            for log in logs:
+                if isinstance(log, EventLog):
+                    log.tend()
+            return stopping.requested
+
         report = watch(
-            Cameras(sources),
+            cameras,
             watcher,
             [*sinks, _ProgressSink(reporter)],
             max_rounds=settings.max_rounds,
-            stop=lambda: stopping.requested,
+            stop=stop,
         )
     writer = enrolment.writer if enrolment else None
     return WatchResult(
         model.path,
         detector.name,
-        report,
+        replace(report, interrupted=report.interrupted and not stopping.terminated),
         settings,
         events_lost=sum(log.lost for log in logs if isinstance(log, EventLog)),
         video_frames_lost=video.lost if video else 0,
@@ -182,20 +204,28 @@ def watch_cameras(
         enrol_dropped=writer.dropped if writer else 0,
         erased=writer.erased if writer else 0,
         identities_known=identities.restored if identities else 0,
+        terminated=stopping.terminated,
+        outputs_lost=outputs.lost(),
     )
 
 
 def _track_events(
-    settings: WatchSettings, clock: RunClock, file: LineFile, enrolment: OpenEnrolment | None
+    settings: WatchSettings,
+    clock: RunClock,
+    file: LineFile,
+    enrolment: OpenEnrolment | None,
+    outputs: Outputs,
 ) -> TrackEvents | None:
     """Makes events by track, where something takes them."""
-    takers: list[TrackSink] = []
+    takers: list[TrackSink] = [*outputs.track_sinks]
     if settings.track_events is not None:
         takers.append(EventWriter(file, clock))
     if not takers:
         return None
     crop = enrolment.looks.crop if enrolment else no_crop
-    return TrackEvents(clock, takers, seen_every_s=settings.seen_every_s, crop=crop)
+    return TrackEvents(
+        clock, takers, seen_every_s=settings.seen_every_s, zones=outputs.zones, crop=crop
+    )
 
 
 def _identity_file(
@@ -208,12 +238,13 @@ def _identity_file(
 
 
 def _event_log(
-    stack: ExitStack, events: Path | None, keep_days: float | None, reporter: Reporter
+    stack: ExitStack, events: Path | None, settings: WatchSettings, reporter: Reporter
 ) -> LineFile:
     """What events are written to: a file, or stdout."""
     if events is None or events == STDOUT:
         return sys.stdout
-    rotation = Rotation(keep_days=keep_days)
+    outputs = settings.outputs
+    rotation = Rotation(outputs.events_max_mb, outputs.events_keep_days or settings.keep_days)
     return stack.enter_context(EventLog(events, reporter.say, rotation=rotation))
 
 

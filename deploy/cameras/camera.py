@@ -16,6 +16,7 @@ import cv2
 from reid.errors import DataError
 from reid.types import Image
 
+from .masks import blackened
 from .readers import Decoded, Frames, Lost
 from .sources import CameraSource
 
@@ -170,13 +171,14 @@ class CameraThread:
         if self._broken:
             self._broken = False
             self._report("back", "receiving frames again")
+        image = blackened(item.image, self.source.mask)
         number, self._position = self._position, self._position + 1
         if self.source.live and self.source.kind in ("video", "folder"):
             self._keep_pace(item.time_s)
         with self._arrived:
             self._arrived.wait_for(self._accepts)
             self.counts.dropped += self.waiting
-            frame = Frame(self.source.name, number, item.time_s, item.image, time.monotonic())
+            frame = Frame(self.source.name, number, item.time_s, image, time.monotonic())
             self._slot = frame
             self._arrived.notify_all()
 

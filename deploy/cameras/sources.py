@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reid.errors import ConfigError
 
+from .masks import Polygon
 from .secrets import REMEDY, expanded, from_files, has_variable, mended
 from .tls import SYSTEMS_OWN, TlsTrust
 
@@ -44,6 +45,8 @@ class CameraSource:
     live: bool
     tls: TlsTrust = SYSTEMS_OWN
     """For an encrypted stream: the certificates to trust."""
+    mask: tuple[Polygon, ...] = ()
+    """What is blackened in every frame."""
 
 
 def is_text(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""A gallery on a web page: the standard library's server, one page, plain JavaScript."""
+"""A gallery on a web page and as an HTTP API: FastAPI on uvicorn, one page, plain JavaScript."""

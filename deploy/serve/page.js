@@ -1,235 +1,153 @@
-"use strict";
-// Names and sources are not trusted: they are only ever set as text.
+// The page's door and its listeners: from an image to a search.
 
-const $ = (id) => document.getElementById(id);
-const canvas = $("canvas");
-const MAX_BYTES = 32 * 1024 * 1024; // the server refuses more
-const state = { token: "", file: null, image: null, box: null, query: "", search: 0 };
+import { forgetPictures, may, state } from "./page.api.js";
+import "./page.dialog.js";
+import { $, brief, counted, guarded, make, trouble } from "./page.dom.js";
+import { clearEvidence } from "./page.evidence.js";
+import { addQuery, clearQueries, galleryOf, queryFromFile, queryFromMatch, restoreQueries } from "./page.query.js";
+import { clearResults, search, show } from "./page.results.js";
+import { findPeople, isFrame, showStage } from "./page.stage.js";
 
-function trouble(words) {
-  $("trouble").textContent = words;
-  $("trouble").hidden = !words;
-}
-
-async function ask(path, options = {}) {
-  const headers = { ...(options.headers || {}) };
-  if (state.token) headers.Authorization = `Bearer ${state.token}`;
-  const answer = await fetch(path, { ...options, headers });
-  if (answer.status === 401) { showDoor(); throw new Error("The token is missing or wrong."); }
-  if (!answer.ok) {
-    const body = await answer.json().catch(() => ({}));
-    throw new Error(body.error || `The server answered ${answer.status}.`);
-  }
-  return answer;
-}
-
-function guarded(work) {
-  return async (...details) => {
-    trouble("");
-    try { await work(...details); } catch (error) { trouble(error.message); }
-  };
-}
+const MOST_NAMES = 5000;
+const narrow = matchMedia("(max-width: 52rem)"); // one column, as in the style sheet
 
 function showDoor() {
+  state.gallery = null;
   $("door").hidden = false;
-  $("room").hidden = true;
+  $("room").hidden = $("session").hidden = true;
   $("about").textContent = "This gallery needs a token.";
+  $("token").focus();
 }
+document.addEventListener("locked", showDoor);
 
 const open = guarded(async () => {
-  const found = await (await ask("/api/gallery")).json();
-  sessionStorage.setItem("token", state.token);
-  $("door").hidden = true;
-  $("room").hidden = false;
-  const span = found.first ? `, ${local(found.first)} to ${local(found.last)}` : "";
-  $("about").textContent = `${found.gallery}: ${found.images.toLocaleString("en")} images, ` +
-    `${found.cameras.length} cameras, ${found.people.length} named people${span}`;
-  trouble(found.left_out || "");
-  $("cameras").replaceChildren(...found.cameras.map((name) => {
-    const label = document.createElement("label");
-    const choice = Object.assign(document.createElement("input"), { type: "checkbox", value: name });
-    label.append(choice, document.createTextNode(name));
-    return label;
-  }));
-  $("people").replaceChildren(...found.people.slice(0, 5000).map((name) =>
-    Object.assign(document.createElement("option"), { value: name })));
-});
-
-const take = guarded(async (file) => {
-  if (!file) return;
-  if (file.size > MAX_BYTES) throw new Error("This file is larger than 32 MB; send a smaller image.");
-  const image = await createImageBitmap(file).catch(() => null);
-  if (!image) throw new Error("The browser cannot show this file as an image.");
-  Object.assign(state, { file, image, box: null });
-  canvas.width = image.width;
-  canvas.height = image.height;
-  canvas.hidden = false;
-  $("hint").hidden = true;
-  $("search").disabled = false;
-  $("other").hidden = false;
-  draw();
-  await search();
-});
-
-function draw() {
-  const pen = canvas.getContext("2d");
-  pen.drawImage(state.image, 0, 0);
-  $("whole").hidden = !state.box;
-  if (!state.box) return;
-  const [left, top, width, height] = state.box;
-  pen.fillStyle = "rgba(0, 0, 0, .45)";
-  pen.beginPath();
-  pen.rect(0, 0, canvas.width, canvas.height);
-  pen.rect(left, top, width, height);
-  pen.fill("evenodd");
-  pen.strokeStyle = "#ffb020";
-  pen.lineWidth = Math.max(2, canvas.width / canvas.clientWidth * 2);
-  pen.strokeRect(left, top, width, height);
-}
-
-function place(event) {
-  const frame = canvas.getBoundingClientRect();
-  const clamp = (value, most) => Math.min(most, Math.max(0, Math.round(value)));
-  return [
-    clamp((event.clientX - frame.left) / frame.width * canvas.width, canvas.width),
-    clamp((event.clientY - frame.top) / frame.height * canvas.height, canvas.height),
-  ];
-}
-
-let corner = null;
-canvas.addEventListener("pointerdown", (event) => {
-  corner = place(event);
-  canvas.setPointerCapture(event.pointerId);
-});
-canvas.addEventListener("pointermove", (event) => {
-  if (!corner) return;
-  const [x, y] = place(event);
-  state.box = [Math.min(x, corner[0]), Math.min(y, corner[1]),
-    Math.abs(x - corner[0]), Math.abs(y - corner[1])];
-  draw();
-});
-canvas.addEventListener("pointerup", () => {
-  corner = null;
-  if (!state.box) return;
-  if (state.box[2] < 4 || state.box[3] < 4) state.box = null;  // a click, not a box
-  draw();
-  if (state.box) search();
-});
-canvas.addEventListener("click", (event) => event.stopPropagation());
-
-function conditions() {
-  const asked = new URLSearchParams({ k: $("count").value });
-  if (state.box) asked.set("box", state.box.join(","));
-  for (const choice of $("cameras").querySelectorAll("input:checked")) asked.append("camera", choice.value);
-  if ($("person").value) asked.set("person", $("person").value);
-  for (const id of ["since", "until"]) {
-    if ($(id).value) asked.set(id, new Date($(id).value).toISOString());
-  }
-  return asked;
-}
-
-function local(time) {
-  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
-}
-
-const search = guarded(async () => {
-  if (!state.file) return;
-  const turn = ++state.search;  // ignore the response to an older search
-  $("words").textContent = "Searching …";
-  const answer = await ask(`/api/search?${conditions()}`, {
-    method: "POST", body: state.file, headers: { "Content-Type": "application/octet-stream" },
-  }).catch((error) => {
-    if (turn === state.search) { $("words").textContent = ""; $("matches").replaceChildren(); }
+  const found = await galleryOf().catch((error) => {
+    if (!state.gallery) showDoor(); // another token may do
     throw error;
   });
-  const found = await answer.json();
-  if (turn !== state.search) return;
-  state.query = found.query;
-  const count = found.matches.length;
-  $("words").textContent = count
-    ? `${count} nearest images, in ${(1000 * found.seconds).toFixed(0)} ms` : "Nothing found.";
-  $("limit").textContent = count ? `Within the limit: a distance of ${found.limit.words}.` : "";
-  $("matches").replaceChildren(...found.matches.map(card));
+  if (state.token) sessionStorage.setItem("token", state.token);
+  state.gallery = found;
+  $("token").value = "";
+  $("door").hidden = true;
+  $("room").hidden = false;
+  $("session").hidden = !state.token && !found.user;
+  $("leave").hidden = !state.token;
+  $("user").textContent = found.user && found.user !== "token" ? `Signed in as ${found.user}` : "";
+  const span = found.first ? ` · ${brief(found.first)} to ${brief(found.last)}` : "";
+  $("about").textContent = `${found.gallery} · ${counted(found.images, "image")} · ` +
+    `${counted(found.cameras.length, "camera")} · ${counted(found.people.length, "named person", "named people")}${span}`;
   trouble(found.left_out || "");
+  const chosen = new Set([...$("cameras").querySelectorAll("input:checked")].map((one) => one.value));
+  $("camera-field").hidden = !found.cameras.length;
+  $("cameras").replaceChildren(...found.cameras.map((name) => make("label", { className: "check" },
+    make("input", { type: "checkbox", value: name, checked: chosen.has(name) }), name)));
+  $("names").replaceChildren(...found.people.slice(0, MOST_NAMES).map((name) => make("option", { value: name })));
+  if (!may("search")) throw new Error("This token may not search.");
+  if (!state.queries.length) await restoreQueries();
+  if (state.queries.length) await search();
 });
 
-function position(seconds) {
-  const whole = Math.floor(seconds);
-  const two = (number) => String(number).padStart(2, "0");
-  const hours = Math.floor(whole / 3600);
-  return `${hours ? `${hours}:` : ""}${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
-}
-
-function card(match, index) {
-  const item = document.createElement("li");
-  item.dataset.id = match.id;
-  const line = (words, kind = "") => {
-    const part = Object.assign(document.createElement("div"), { className: kind, textContent: words });
-    item.append(part);
-    return part;
-  };
-  picture(match.id, line("…", "picture"), match.person || `match ${index + 1}`);
-  line(`${index + 1} · ${match.distance.toFixed(4)}${match.person ? ` · ${match.person}` : ""}`);
-  line(match.within ? "within the limit" : "beyond the limit", match.within ? "within" : "beyond");
-  item.dataset.within = match.within;
-  if (match.camera) line(`camera ${match.camera}`);
-  if (match.time) line(local(match.time));
-  if (match.seconds !== null) line(`at ${position(match.seconds)}, frame ${match.frame}`);
-  line(match.source.split("/").slice(-2).join("/"), "source").title = match.source;
-  const verdict = line("", "verdict");
-  for (const [same, words, kind] of [[true, "same", "yes"], [false, "different", "no"]]) {
-    const button = Object.assign(document.createElement("button"), { textContent: words, className: kind });
-    button.addEventListener("click", guarded(async () => {
-      const body = JSON.stringify({ query: state.query, id: match.id, same });
-      await ask("/api/confirm", { method: "POST", body, headers: { "Content-Type": "application/json" } });
-      mark(item, same);
-    }));
-    verdict.append(button);
+/** Files as queries. In a frame the people are found first, where the server has a detector. */
+const take = guarded(async (files) => {
+  let choose = false;
+  const given = [...files];
+  for (const file of given) {
+    const query = await queryFromFile(file);
+    addQuery(query);
+    $("search").focus({ preventScroll: true });
+    if (given.length === 1 && state.gallery.people_detector && isFrame(query)) choose = await findPeople();
+    if (choose && !state.matches.length) $("words").textContent = "Choose a person in the frame.";
   }
-  mark(item, match.confirmed);
-  return item;
-}
+  if (given.length && !choose) await search();
+});
 
-function mark(item, same) {
-  item.className = same === true ? "same" : same === false ? "different" : "";
-  item.querySelector(".yes").setAttribute("aria-pressed", same === true);
-  item.querySelector(".no").setAttribute("aria-pressed", same === false);
-}
+const formers = []; // the queries before "search with this one"
 
-async function picture(id, holder, words) {
-  try {
-    const blob = await (await ask(`/api/picture/${id}`)).blob();
-    const image = Object.assign(new Image(), { className: "picture", alt: words });
-    image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
-    image.src = URL.createObjectURL(blob);
-    holder.replaceWith(image);
-  } catch {
-    holder.textContent = "no picture";
-  }
-}
+document.addEventListener("search-with", guarded(async ({ detail }) => {
+  const query = await queryFromMatch(detail.match);
+  formers.push(state.queries);
+  state.queries = [];
+  state.learn = false;
+  addQuery(query);
+  $("found-title").focus();
+  await search();
+}));
+document.addEventListener("add-match", guarded(async ({ detail }) => {
+  addQuery(await queryFromMatch(detail.match));
+  await search();
+}));
+$("former").addEventListener("click", () => {
+  state.queries = formers.pop();
+  state.current = state.queries.length - 1;
+  state.learn = false;
+  document.dispatchEvent(new Event("queries"));
+  $("search").focus();
+  search();
+});
 
-const drop = $("drop");
+document.addEventListener("queries", () => {
+  $("former").hidden = !formers.length;
+  showStage();
+  if (!state.queries.length) clearResults();
+});
+document.addEventListener("search", () => search());
+
+$("clear").addEventListener("click", () => {
+  formers.length = 0;
+  clearQueries();
+  clearEvidence();
+  forgetPictures();
+  trouble("");
+  $("choose").focus();
+});
+
+// A file may be dropped anywhere: beside the zone the browser would leave the page for it.
 for (const [kind, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
-  drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.toggle("over", over); });
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", over);
+  });
 }
-drop.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
-drop.addEventListener("click", () => { if (canvas.hidden) $("file").click(); });
-drop.addEventListener("keydown", (event) => { if (event.key === "Enter") $("file").click(); });
-$("file").addEventListener("click", (event) => event.stopPropagation());
-$("file").addEventListener("change", () => take($("file").files[0]));
-$("other").addEventListener("click", () => $("file").click());
-$("whole").addEventListener("click", () => { state.box = null; draw(); search(); });
-$("search").addEventListener("click", () => search());
-document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
-document.querySelector("fieldset").addEventListener("change", () => search());
+document.addEventListener("drop", (event) => {
+  if (!$("room").hidden) take(event.dataTransfer.files);
+});
+for (const id of ["choose", "add"]) $(id).addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", async () => {
+  await take($("file").files);
+  $("file").value = ""; // so that the same file can be chosen again
+});
+document.addEventListener("paste", (event) => {
+  if (!$("room").hidden && event.clipboardData.files.length) take(event.clipboardData.files);
+});
+$("search").addEventListener("click", async () => {
+  await search();
+  if (narrow.matches) $("found").scrollIntoView();
+});
+$("filter").addEventListener("change", () => search());
+
+function enter(token) {
+  state.token = token;
+  return open();
+}
 $("door").addEventListener("submit", (event) => {
   event.preventDefault();
-  state.token = $("token").value;
-  open();
+  enter($("token").value.trim());
+});
+$("leave").addEventListener("click", () => {
+  sessionStorage.clear();
+  location.reload();
 });
 
-// A link may hold the token after the #, which no server sees: http://host:8080/#token=...
-const given = new URLSearchParams(location.hash.slice(1)).get("token");
-if (given) history.replaceState(null, "", location.pathname);
-state.token = given || sessionStorage.getItem("token") || "";
-open();
+/** A link may hold the token after the #, which no server sees: http://host:8080/#token=... */
+function tokenOfLink() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) history.replaceState(null, "", location.pathname);
+  return given;
+}
+window.addEventListener("hashchange", () => {
+  const given = tokenOfLink();
+  if (given) enter(given);
+});
+$("filter").open = !narrow.matches;
+show();
+enter(tokenOfLink() || sessionStorage.getItem("token") || "");

@@ -1,210 +1,253 @@
-"""The HTTP server around ``GalleryService``: limits, checks and the page's files."""
+"""The HTTP server around ``GalleryService``: a socket, uvicorn, and what stands between."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import json
+import os
+import resource
+import signal
 import socket
+import ssl
 import threading
-import time
-from collections.abc import Callable
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
-from reid.errors import ConfigError, ReidError
+import uvicorn
 
-from .access import Access, Refusal
+from reid.errors import ConfigError
+from reid.progress import Say, say
+
+from .access import Access
+from .access_log import AccessLog
+from .connections import HEADER_S, IDLE_S, MAX_HEADER_BYTES, Connection, Places
+from .gate import MAX_BODY_BYTES, Gate
+from .metrics import Metrics
+from .routes import application, page_files
 from .service import GalleryService
+from .work import Work
 
-MAX_BODY_BYTES = 32 << 20
-MAX_CONFIRMATION_BYTES = 4096
-MAX_CONNECTIONS = 32
-MAX_QUERY_FIELDS = 1000
+__all__ = ["MAX_BODY_BYTES", "GalleryServer"]
 
-READ_S = 30.0
-"""Time limit for a request to arrive."""
+_STOP_S = 5
+"""How long running requests may take once the server is asked to stop."""
 
-_CHUNK_BYTES = 1 << 16
-_FILES = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-}
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_BACKLOG = 1024
+
+TIDY_S = 60
+"""How often expired queries and lines of the access log are looked for."""
+
+_FILES = 4096
+"""Files that this process may have open, where the system allows it: sockets, segments, videos."""
 
 
-class GalleryServer(ThreadingHTTPServer):
+class GalleryServer:
     """Serves a gallery on ``host``:``port`` once ``serve_forever`` is called.
 
-    Raises ConfigError if it cannot listen there.
+    With ``certificate`` (a certificate and its key, PEM) it speaks TLS. Raises ConfigError if it
+    cannot listen there, or for a certificate that cannot be used.
     """
 
-    daemon_threads = True
-
-    def __init__(self, host: str, port: int, access: Access, service: GalleryService) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        access: Access,
+        service: GalleryService,
+        *,
+        certificate: tuple[Path, Path] | None = None,
+        log: AccessLog | None = None,
+    ) -> None:
         self.access, self.service = access, service
-        self.files = {
-            path: (resources.files(__package__).joinpath(name).read_bytes(), kind)
-            for path, (name, kind) in _FILES.items()
-        }
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            super().__init__((host, port), Handler)
-        except OSError as error:
-            reasons = {
-                errno.EADDRINUSE: "it is in use; choose another --port, or 0 for any free one",
-                errno.EACCES: "it is not allowed; choose a --port above 1023",
-            }
-            reason = reasons.get(error.errno or 0, error.strerror or str(error))
-            raise ConfigError(f"cannot serve on port {port} of {host}: {reason}") from None
-        except OverflowError:
-            raise ConfigError(f"a port is 0 to 65535, found {port}") from None
+        self.metrics, self.work, self._log = Metrics(), Work(), log
+        self.places = Places()
+        self.places.refused = self.metrics.refused
+        self.metrics.watch("reid_serve_connections", "Open sockets.", lambda: len(self.places.open))
+        files = page_files()
+        self.app = application(service, self.work, self.metrics, files)
+        gate = Gate(self.app, access, self.metrics, log, set(files))
+        self._scheme = "https" if certificate else "http"
+        self._tls = Tls(*certificate) if certificate else None
+        self.socket = listening_socket(host, port)
+        self.server_address: tuple[str, int] = self.socket.getsockname()[:2]
+        protocol = type("ServedConnection", (Connection,), {"places": self.places})
+        config = uvicorn.Config(
+            gate,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=_STOP_S,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            callback_notify=self._tidy,
+            timeout_notify=TIDY_S,
+        )
+        config.load()
+        config.ssl = self._tls.context if self._tls else None
+        self._server = _Server(config)
+
+    def __enter__(self) -> GalleryServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.server_close()
 
     @property
     def url(self) -> str:
-        """The page's URL."""
-        host, port = self.server_address[:2]
-        name = f"[{host!s}]" if ":" in str(host) else host
-        return f"http://{name!s}:{port}/"
+        """The page's URL; the public one where it is known."""
+        if self.access.public_url:
+            return f"{self.access.public.origin}{self.access.public.path}/"
+        host, port = self.server_address
+        name = f"[{host}]" if ":" in host else host
+        return f"{self._scheme}://{name}:{port}/"
 
-    def server_bind(self) -> None:
-        """As the base class, without a DNS lookup of this machine's name."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "reid", self.server_address[1]
+    def serve_forever(self) -> None:
+        """Serve until ``shutdown`` is called, or, in the main thread, Ctrl-C or SIGTERM."""
+        allow_files()
+        with _ends_without_error():
+            self._server.run(sockets=[self.socket])
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or close the connection if there are too many."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    async def _tidy(self) -> None:
+        """Let go of what has expired, though no request comes."""
+        self.service.held.expire()
+        if self._tls is not None:
+            self._tls.renew()
+        if self._log is not None:
+            await self._log.tidy()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one request; runs in its thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def shutdown(self) -> None:
+        """Stop ``serve_forever``, from another thread."""
+        self._server.should_exit = True
+
+    def server_close(self) -> None:
+        """Release the socket and the threads."""
+        self.socket.close()
+        self.work.close()
+        if self._log is not None:
+            self._log.close()
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One request per connection; the response is JSON, a picture or one of the page's files."""
+class _Server(uvicorn.Server):
+    """As the base class, with a time limit for the handshake of TLS, as for a header."""
 
-    server: GalleryServer
-    server_version, sys_version = "reid", ""
-    timeout = READ_S
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        config, loop = self.config, asyncio.get_running_loop()
 
-    def setup(self) -> None:
-        """Start the time limit for the whole request."""
-        super().setup()
-        self._patience = threading.Timer(READ_S, self._hang_up)
-        self._patience.daemon = True
-        self._patience.start()
-
-    def finish(self) -> None:
-        """Stop the time limit."""
-        self._patience.cancel()
-        super().finish()
-
-    def handle(self) -> None:
-        """As the base class, but ignores clients that close the connection early."""
-        try:
-            super().handle()
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True
-
-    def do_GET(self) -> None:
-        """The page's files, and requests that only read."""
-        self._patience.cancel()
-        self._answer(
-            {
-                "/api/gallery": lambda query: self.server.service.summary(),
-                "/api/confirmed": lambda query: self.server.service.confirmed(),
-            }
-        )
-
-    def do_POST(self) -> None:
-        """Requests with an image or a confirmation."""
-        service = self.server.service
-        self._answer(
-            {
-                "/api/search": lambda query: service.search(self._body(MAX_BODY_BYTES), query),
-                "/api/confirm": lambda query: service.confirm(self._body(MAX_CONFIRMATION_BYTES)),
-            }
-        )
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: URLs show what people search for."""
-
-    def _answer(self, routes: dict[str, Callable[[dict[str, list[str]]], Any]]) -> None:
-        try:
-            parts = urlsplit(self.path)
-            self.server.access.require_own_page(self.headers)
-            if self.command == "GET" and parts.path in self.server.files:
-                self._send(HTTPStatus.OK, *self.server.files[parts.path])
-                return
-            self.server.access.require_token(self.headers)
-            if self.command == "GET" and parts.path.startswith("/api/picture/"):
-                number = parts.path.removeprefix("/api/picture/")
-                self._send(HTTPStatus.OK, self.server.service.picture(number), "image/jpeg")
-                return
-            if parts.path not in routes:
-                raise Refusal(HTTPStatus.NOT_FOUND, "no such page")
-            query = parse_qs(parts.query, max_num_fields=MAX_QUERY_FIELDS)
-            self._send_json(HTTPStatus.OK, routes[parts.path](query))
-        except Refusal as error:
-            self._send_json(error.status, {"error": str(error)})
-        except ReidError as error:
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": " ".join(str(error).split())})
-        except ValueError:
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": "malformed URL"})
-
-    def _body(self, most: int) -> bytes:
-        """The request's body. Raises Refusal without one, and for one that is too large."""
-        said = self.headers.get("Content-Length", "")
-        if not said.isascii() or not said.isdecimal() or len(said) > 12:
-            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "the header Content-Length is needed")
-        if int(said) > most:
-            raise Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most:,} bytes"
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state={}, _loop=loop
             )
-        content = bytearray()
-        deadline = time.monotonic() + READ_S
-        while len(content) < int(said):
-            part = self.rfile.read(min(_CHUNK_BYTES, int(said) - len(content)))
-            if not part or time.monotonic() > deadline:
-                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive completely")
-            content += part
-        self._patience.cancel()
-        return bytes(content)
 
-    def _send_json(self, status: HTTPStatus, body: Any) -> None:
-        self._send(status, json.dumps(body).encode(), "application/json")
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                ssl=config.ssl,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=HEADER_S if config.ssl else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
-    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-        self.send_response(status)
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
-    def _hang_up(self) -> None:
+def allow_files() -> None:
+    """Raise this process's own limit of open files, where the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(_BACKLOG)
+    except OverflowError:
+        made.close()
+        raise ConfigError(f"a port is 0 to 65535, found {port}") from None
+    except OSError as error:
+        made.close()
+        reasons = {
+            errno.EADDRINUSE: "it is in use; choose another --port, or 0 for any free one",
+            errno.EACCES: "it is not allowed; choose a --port above 1023",
+        }
+        reason = reasons.get(error.errno or 0, error.strerror or str(error))
+        raise ConfigError(f"cannot serve on port {port} of {host}: {reason}") from None
+    made.setblocking(False)
+    return made
+
+
+class Tls:
+    """TLS 1.2 or newer with a certificate chain and its key, both PEM.
+
+    Raises ConfigError for files that cannot be used.
+    """
+
+    def __init__(self, certificate: Path, key: Path, say: Say = say) -> None:
+        self._certificate, self._key, self._say = certificate, key, say
+        self._seen = self._stamp()
+        self.context = self._made()
+
+    def renew(self) -> None:
+        """Use a certificate that was renewed; where it cannot be used the former one stays."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
         try:
-            self.connection.shutdown(socket.SHUT_RDWR)
+            self._made()
+        except ConfigError as error:
+            self._say(f"reid: {error}; the former certificate stays")
+            return
+        self.context.load_cert_chain(self._certificate, self._key, password="")
+
+    def _made(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            # An empty password: OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(self._certificate, self._key, password="")
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
+            raise ConfigError(
+                f"cannot use {self._certificate} and {self._key} for TLS: {reason or error}; "
+                "expected a certificate chain and its unencrypted key, both PEM"
+            ) from None
+        return context
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            files = [os.stat(one) for one in (self._certificate, self._key)]
         except OSError:
-            self.close_connection = True
+            return ()
+        return tuple(one.st_mtime_ns for one in files)
+
+
+@contextmanager
+def _ends_without_error() -> Iterator[None]:
+    """SIGTERM ends the server as Ctrl-C does: uvicorn raises both again once it stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stopped(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stopped)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,16 +1,17 @@
 """Events in a file. A full disk stops no camera: it is reported once, retried, and counted.
 
-A file that has grown large, or old, becomes ``events.jsonl.2026-05-01T12-30-00Z`` (when it was put
-aside) and a new one is begun; old ones are removed.
+A file may be rotated: at a size, and each day (UTC) where old ones are removed. ``events.jsonl``
+becomes ``events.2026-05-01T12-30-00Z.jsonl``, the time of its last line.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,52 +19,47 @@ from pathlib import Path
 
 from reid.closing import Closeable
 from reid.errors import OutputError, output_errors
-from reid.files import is_regular, open_private
+from reid.files import open_private
 from reid.progress import Say
 
 RETRY_S = 1.0
 """How often a file that cannot be written is tried."""
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 MOST_WAITING = 4 << 20
 """Bytes of lines that wait for room; beyond them the oldest are lost."""
 
 
 _DAY_S = 86_400.0
-_OLD = re.compile(r"\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(-\d+)?")
-_CHECK_S = 3600.0
-"""How often old files are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When a file of events is put aside, and removed; None is never.
+    """When a file of events is rotated, and how long the old ones are kept; None: never, always.
 
-    ``max_bytes`` is its size, ``keep_days`` the age at which what was put aside is removed. With
-    ``keep_days`` a file is put aside after a tenth of them at the latest (a choice), so that no
-    line is kept much longer.
+    With ``keep_days`` it is rotated each day, so that no line is kept for more than a day longer.
     """
 
-    max_bytes: int | None = None
+    max_mb: float | None = None
     keep_days: float | None = None
 
-    @property
-    def longest_s(self) -> float:
-        """The age at which a file is put aside."""
-        return float("inf") if self.keep_days is None else self.keep_days * _DAY_S / 10
+
+NO_ROTATION = Rotation()
+"""One file that grows."""
 
 
-NEVER = Rotation()
-
-
-def old_files(path: Path) -> Iterator[Path]:
-    """The files that were put aside from ``path``, oldest first."""
+def rotated_files(path: Path) -> list[Path]:
+    """The older files of ``path``, the oldest first."""
+    name = re.compile(
+        re.escape(path.stem) + r"\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(-\d+)?" + re.escape(path.suffix)
+    )
     try:
-        names = os.listdir(path.parent)
+        names = [found for found in os.listdir(path.parent) if name.fullmatch(found)]
     except OSError:
-        return
-    for name in sorted(names):
-        if name.startswith(path.name) and _OLD.fullmatch(name.removeprefix(path.name)):
-            yield path.parent / name
+        return []
+    files = [path.with_name(found) for found in sorted(names)]
+    return [file for file in files if file.is_file() and not file.is_symlink()]
 
 
 class EventLog(Closeable):
@@ -78,23 +74,28 @@ class EventLog(Closeable):
         path: Path,
         say: Say,
         clock: Callable[[], float] = time.monotonic,
-        rotation: Rotation = NEVER,
+        *,
+        rotation: Rotation = NO_ROTATION,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.lost = 0
         """How many lines were dropped."""
         self._path, self._say, self._clock = path, say, clock
-        self._rotation = rotation
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._cut = False
         self._failed_s: float | None = None
+        self._rotation, self._now = rotation, now
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._open()
+            self._file = open_private(path, _FLAGS)
+        self._end_incomplete_line()
+        self._day = self._last_day()
         self._remove_old()
 
     def write(self, text: str) -> None:
         """Append whole lines; never raises for a file that cannot be written."""
+        self._rotate_daily()
         for line in text.encode().splitlines(keepends=True):
             self._waiting.append(line)
             self._bytes += len(line)
@@ -103,21 +104,9 @@ class EventLog(Closeable):
         if self._failed_s is None or self._clock() - self._failed_s >= RETRY_S:
             self._flush()
 
-    @property
-    def waiting(self) -> int:
-        """Lines that wait for room."""
-        return len(self._waiting)
-
-    def _open(self) -> None:
-        with output_errors(self._path):
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._file = open_private(self._path, flags)
-        self._end_incomplete_line()
-        # How old an earlier run's first line is, is not known: its last one counts.
-        status = os.fstat(self._file)
-        age_s = max(0.0, time.time() - status.st_mtime) if status.st_size else 0.0
-        self._begun_s = self._clock() - age_s
-        self._size = status.st_size
+    def tend(self) -> None:
+        """Begin a new day's file, and remove old ones, though no event comes."""
+        self._rotate_daily()
 
     def close(self) -> None:
         """Write what waits, if that is possible; the rest is counted as lost."""
@@ -134,12 +123,11 @@ class EventLog(Closeable):
     def _flush(self) -> None:
         try:
             while self._waiting:
-                if not self._cut:
-                    self._put_aside_if_due()
                 line = self._waiting[0]
+                if not self._cut and self._too_large(len(line)):
+                    self._rotate()
                 written = os.write(self._file, line)
                 self._bytes -= written
-                self._size += written
                 self._cut = written < len(line)
                 if self._cut:
                     self._waiting[0] = line[written:]
@@ -155,40 +143,55 @@ class EventLog(Closeable):
             lost = f"; {self.lost} were lost" if self.lost else ""
             self._say(f"reid: {self._path}: events are written again{lost}")
 
-    def tend(self) -> None:
-        """Put the file aside if it is due, though no event comes; for each round of frames."""
-        if not self._cut and self._failed_s is None and self._rotation != NEVER:
-            with suppress(OSError):
-                self._put_aside_if_due()
+    def _too_large(self, more: int) -> bool:
+        if self._rotation.max_mb is None:
+            return False
+        status = os.fstat(self._file)
+        most = self._rotation.max_mb * (1 << 20)
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0 and status.st_size + more > most
 
-    def _put_aside_if_due(self) -> None:
-        """Begin a new file where this one is large or old; a line is never in two."""
-        now_s, most = self._clock(), self._rotation.max_bytes
-        large = most is not None and self._size >= most
-        old = now_s - self._begun_s > self._rotation.longest_s
-        if self._size and (large or old) and is_regular(self._path):
-            before, name = self._file, _free_name(self._path)
-            os.rename(self._path, name)
-            try:
-                self._open()
-            except OutputError:
-                os.rename(name, self._path)  # there is no room for another file: go on with this
-                self._begun_s, self._size = now_s, 0
-                return
-            os.close(before)
-            self._remove_old()
-        elif now_s - self._removed_s > _CHECK_S:
-            self._remove_old()
+    def _rotate_daily(self) -> None:
+        """Begin a new file on a new day, where old ones are to be removed."""
+        today = int(self._now() // _DAY_S)
+        if self._rotation.keep_days is None or today == self._day or self._cut:
+            return
+        self._day = today
+        with suppress(OSError):
+            if stat.S_ISREG((status := os.fstat(self._file)).st_mode) and status.st_size:
+                self._rotate()
+        self._remove_old()
+
+    def _rotate(self) -> None:
+        """Rename the file and open a new one. Raises OSError, and the old one goes on."""
+        ended = datetime.fromtimestamp(os.fstat(self._file).st_mtime, timezone.utc)
+        name = f"{self._path.stem}.{ended:%Y-%m-%dT%H-%M-%SZ}"
+        old, number = self._path.with_name(name + self._path.suffix), 1
+        while old.exists():
+            number += 1
+            old = self._path.with_name(f"{name}-{number}{self._path.suffix}")
+        os.rename(self._path, old)
+        try:
+            new = open_private(self._path, _FLAGS)
+        except OSError:
+            os.rename(old, self._path)
+            raise
+        os.fsync(self._file)
+        os.close(self._file)
+        self._file = new
+        self._remove_old()
 
     def _remove_old(self) -> None:
-        self._removed_s = self._clock()
         if self._rotation.keep_days is None:
             return
-        oldest_s = time.time() - self._rotation.keep_days * _DAY_S
-        for path in old_files(self._path):
+        for old in rotated_files(self._path):
             with suppress(OSError):
-                if path.stat().st_mtime < oldest_s:
-                    path.unlink()
+                if old.stat().st_mtime < self._now() - self._rotation.keep_days * _DAY_S:
+                    old.unlink()
+
+    def _last_day(self) -> int:
+        """The day of the file's last line, so that a restart rotates a file of yesterday."""
+        status = os.fstat(self._file)
+        return int((status.st_mtime if status.st_size else self._now()) // _DAY_S)
 
     def _drop(self) -> None:
         """Lose the oldest line that is not partly written."""
@@ -208,16 +211,6 @@ class EventLog(Closeable):
         if incomplete:
             self._waiting.append(b"\n")
             self._bytes += 1
-
-
-def _free_name(path: Path) -> Path:
-    """A name for a file that is put aside now."""
-    stem = f"{path.name}.{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}"
-    name, number = path.with_name(stem), 1
-    while name.exists():
-        number += 1
-        name = path.with_name(f"{stem}-{number}")
-    return name
 
 
 def _reason(path: Path, error: OSError) -> str:

@@ -1,26 +1,20 @@
-"""Figures of a run for Prometheus: cameras, frames, latency, people, what waits and what is lost.
+"""Figures of a running `reid watch` for Prometheus, and whether it is well. No person is named.
 
-    reid_watch_frames_total{camera}      frames that were looked at
-    reid_watch_dropped_total{camera}     frames dropped for newer ones
-    reid_watch_undecodable_total{camera} frames that could not be decoded
-    reid_watch_camera_up{camera}         1 while frames come, 0 while it is lost or over
-    reid_watch_people{camera}            people in the newest frame
-    reid_watch_latency_seconds           from a frame's arrival until its events are written
-    reid_watch_waiting{output}           events or frames that wait for an output
-    reid_watch_lost_total{output}        events or frames that an output lost
-
-No figure names a person, and no label holds an address.
+``/metrics`` has Prometheus' text; ``/healthz`` is 200 while the main loop goes round, and
+``/readyz`` once a camera has given a frame and as long as one is not lost; 503 otherwise.
 """
 
 from __future__ import annotations
 
-import errno
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reid.closing import Closeable
@@ -29,117 +23,137 @@ from reid.errors import ConfigError
 from ..cameras.camera import Counts, News
 from .events import TrackedFrame
 
-_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+STILL_S = 60.0
+"""After so long without a round the main loop is not well (a choice)."""
 
+LATENCIES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_REQUEST_S = 10.0
 
-class Figures(NamedTuple):
-    """What an output says of itself: how much waits, and how much it has lost."""
-
-    waiting: Callable[[], int]
-    lost: Callable[[], int]
+Figures = Callable[[], Mapping[str, float]]
+"""Output -> a count."""
 
 
 class MetricsSink(Closeable):
-    """A sink that serves the figures on ``http://host:port/metrics``. A context manager.
+    """A sink that serves metrics on ``host`` and ``port`` (0: any free one). A context manager.
 
-    ``counts`` are the cameras' own, and ``outputs`` are asked when the page is. Raises ConfigError
-    if it cannot listen there.
+    ``counts`` gives the cameras' frame counts, ``queues`` what waits in each output, ``lost`` what
+    each output has lost. Raises ConfigError for an address that cannot be served on.
     """
 
     def __init__(
         self,
         host: str,
         port: int,
-        cameras: Sequence[str],
+        *,
         counts: Callable[[], Mapping[str, Counts]],
-        outputs: Mapping[str, Figures],
+        queues: Figures,
+        lost: Figures,
     ) -> None:
         registry = CollectorRegistry()
-        self._up = Gauge("reid_watch_camera_up", "1: frames come", ["camera"], registry=registry)
-        self._people = Gauge(
-            "reid_watch_people", "People in the newest frame", ["camera"], registry=registry
-        )
+        registry.register(_Pulled(counts, queues, lost))
+        self._people = Gauge("reid_people", "People in view", ["camera"], registry=registry)
+        self._up = Gauge("reid_camera_up", "1, or 0 if lost", ["camera"], registry=registry)
         self._latency = Histogram(
-            "reid_watch_latency_seconds",
-            "From a frame's arrival until its events are written",
-            buckets=_BUCKETS_S,
+            "reid_latency_seconds",
+            "From a frame's arrival to its events",
+            buckets=LATENCIES_S,
             registry=registry,
         )
-        for name in cameras:
-            self._up.labels(name).set(0)
-            self._people.labels(name).set(0)
-        registry.register(_Asked(counts, outputs))
+        self._rounds = Counter("reid_rounds", "Rounds of frames", registry=registry)
+        self._page = make_wsgi_app(registry)
+        self._alive_s = time.monotonic()
+        self._cameras: dict[str, bool] = {}
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
-            raise ConfigError(
-                f"cannot serve metrics on port {port} of {host}: {reason}; choose another"
-            ) from None
-        except OverflowError:
-            raise ConfigError(f"a port is 0 to 65535, found {port}") from None
+            self._server = make_server(host, port, self._answer, _Server, _Handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"metrics cannot be served on {host}:{port}: {reason}") from None
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
 
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_port)
+    def alive(self) -> None:
+        """The main loop goes round."""
+        self._alive_s = time.monotonic()
 
     def frames(self, seen: Sequence[TrackedFrame]) -> None:
-        """One round; call it as the last sink, for the latency."""
+        """One round."""
         now_s = time.monotonic()
+        self._alive_s = now_s
+        self._rounds.inc()
         for one in seen:
-            self._up.labels(one.frame.camera).set(1)
+            self._set_up(one.frame.camera, True)
             self._people.labels(one.frame.camera).set(len(one.tracks))
             self._latency.observe(max(0.0, now_s - one.frame.ready_s))
 
     def news(self, news: News) -> None:
-        """A camera was lost, came back, or ended."""
-        self._up.labels(news.camera).set(1 if news.state == "back" else 0)
+        """A camera's state."""
+        self._set_up(news.camera, news.state == "back")
         if news.state != "back":
             self._people.labels(news.camera).set(0)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
+    def _set_up(self, camera: str, up: bool) -> None:
+        if self._cameras.get(camera) != up:
+            self._cameras[camera] = up
+            self._up.labels(camera).set(up)
 
-class _Asked(Collector):
-    """The figures that are asked for when the page is."""
+    def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        if path == "/metrics":
+            page: Iterable[bytes] = self._page(environ, start)
+            return page
+        alive = time.monotonic() - self._alive_s < STILL_S
+        states = {"/healthz": alive, "/readyz": alive and any([*self._cameras.values()])}
+        if path not in states:
+            start("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"expected /metrics, /healthz or /readyz\n"]
+        status = "200 OK" if states[path] else "503 Service Unavailable"
+        start(status, [("Content-Type", "text/plain")])
+        return [b"ok\n" if states[path] else b"not now\n"]
+
+
+class _Pulled(Collector):
+    """Figures that are kept elsewhere, read when they are asked for."""
 
     def __init__(
-        self, counts: Callable[[], Mapping[str, Counts]], outputs: Mapping[str, Figures]
+        self, counts: Callable[[], Mapping[str, Counts]], queues: Figures, lost: Figures
     ) -> None:
-        self._counts, self._outputs = counts, outputs
+        self._counts, self._queues, self._lost = counts, queues, lost
 
-    def collect(self) -> Iterable[Any]:
-        counts = self._counts()
-        for name, words, field in (
-            ("frames", "Frames that were looked at", "frames"),
-            ("dropped", "Frames dropped for newer ones", "dropped"),
-            ("undecodable", "Frames that could not be decoded", "lost"),
+    def collect(self) -> Iterable[Metric]:
+        cameras = self._counts()
+        for name, words in (
+            ("frames", "Frames that were looked at"),
+            ("dropped", "Frames dropped for newer ones"),
+            ("lost", "Frames that could not be decoded"),
+            ("breaks", "Lost connections"),
         ):
-            family = CounterMetricFamily(f"reid_watch_{name}", words, labels=["camera"])
-            for camera, count in counts.items():
-                family.add_metric([camera], getattr(count, field))
+            family = CounterMetricFamily(f"reid_camera_{name}", words, labels=["camera"])
+            for camera, counts in cameras.items():
+                family.add_metric([camera], getattr(counts, name))
             yield family
-        waiting = GaugeMetricFamily("reid_watch_waiting", "What waits", labels=["output"])
-        lost = CounterMetricFamily("reid_watch_lost", "What was lost", labels=["output"])
-        for name, figures in self._outputs.items():
-            waiting.add_metric([name], figures.waiting())
-            lost.add_metric([name], figures.lost())
+        waiting = GaugeMetricFamily("reid_queue", "What waits for an output", labels=["output"])
+        for output, count in self._queues().items():
+            waiting.add_metric([output], count)
         yield waiting
+        lost = CounterMetricFamily("reid_output_lost", "Lost by an output", labels=["output"])
+        for output, count in self._lost().items():
+            lost.add_metric([output], count)
         yield lost
 
 
-def host_and_port(text: str) -> tuple[str, int]:
-    """``127.0.0.1:9100``, ``[::1]:9100`` or ``9100``, which is this machine alone.
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
 
-    Raises ConfigError for anything else.
-    """
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    if not port.isdecimal() or not port.isascii() or int(port) > 65535 or "/" in host:
-        raise ConfigError(f"metrics: expected HOST:PORT or PORT, found {text!r}")
-    return host, int(port)
+
+class _Handler(WSGIRequestHandler):
+    timeout = _REQUEST_S
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: Prometheus asks every few seconds."""

@@ -260,7 +260,8 @@ class MqttSink(Closeable):
             client.publish(topic, value, qos=0, retain=True)
 
     def _on_connect_fail(self, client: Any, data: Any) -> None:
-        self._tell("cannot be reached; trying again, events wait")
+        trust = ", or its certificate is not trusted" if self._settings.tls else ""
+        self._tell(f"cannot be reached{trust}; trying again, events wait")
 
     def _on_disconnect(
         self, client: Any, data: Any, flags: Any, reason: Any, properties: Any
@@ -284,7 +285,7 @@ def _is_status(topic: str) -> bool:
 
 def _frigate(event: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """A track event in the fields of Frigate's."""
-    now_s = event["unix_time"]
+    now_s = event["unix_time"] or time.time()  # of a recording its start may not be known
     zones = list(event.get("zones") or [])
     entered = list(before["entered_zones"]) if before else []
     left, top, width, height = event["box"]

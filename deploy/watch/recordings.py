@@ -12,6 +12,7 @@ there.
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import re
@@ -68,7 +69,7 @@ def camera_folder(folder: Path, camera: str) -> Path:
 
 def segment_path(folder: Path, camera: str, start_s: float, codec: str) -> Path:
     """A new segment's path; a second one of the same second gets a number."""
-    stem = datetime.fromtimestamp(start_s, timezone.utc).strftime(_TIME) + "Z"
+    stem = _text_of(start_s) + "Z"
     suffix = CODECS[codec].suffix
     path = camera_folder(folder, camera) / (stem + suffix)
     number = 1
@@ -89,10 +90,7 @@ def find_recording(folder: Path, camera: str, time_s: float) -> tuple[Path, floa
     None where nothing was recorded. An MP4 that is still being written cannot be played, and is not
     found. Damaged and foreign files in the folder are left out.
     """
-    begun = [
-        video for video in segments(camera_folder(folder, camera)) if _time_of(video) <= time_s
-    ]
-    for video in reversed(begun[-_MOST_BESIDE:]):
+    for video in reversed(list(segments(camera_folder(folder, camera), time_s))):
         segment = read_segment(video)
         if segment is None or segment.camera != camera or segment.start > time_s:
             continue
@@ -104,13 +102,23 @@ def find_recording(folder: Path, camera: str, time_s: float) -> tuple[Path, floa
     return None
 
 
-def segments(folder: Path) -> Iterator[Path]:
-    """The videos in a camera's folder, in the order of time; links and other files are left out."""
+def segments(folder: Path, time_s: float | None = None) -> Iterator[Path]:
+    """The videos in a camera's folder, in the order of time; links and other files are left out.
+
+    With ``time_s`` only the last few that began by then: a search asks for each of its matches.
+    """
     try:
         names = os.listdir(folder)
-    except OSError:
+        # The times in the names are in the order of their characters.
+        latest = "" if time_s is None else _text_of(time_s)
+    except (OSError, ValueError, OverflowError):  # no folder, a time outside the calendar
         return
-    for name in sorted(filter(_NAME.fullmatch, names), key=_by_time):
+    if time_s is None:
+        chosen = sorted(filter(_NAME.fullmatch, names), key=_by_time)
+    else:
+        begun = filter(_NAME.fullmatch, (name for name in names if name[:19] <= latest))
+        chosen = heapq.nlargest(_MOST_BESIDE, begun, key=_by_time)[::-1]
+    for name in chosen:
         path = folder / name
         if path.is_file() and not path.is_symlink():
             yield path
@@ -210,13 +218,8 @@ def _changed_s(path: Path) -> float:
 
 def _by_time(name: str) -> tuple[str, int]:
     found = _NAME.fullmatch(name)
-    assert found
-    return found[1], int((found[2] or "-1")[1:])
+    return (found[1], int((found[2] or "-1")[1:])) if found else (name, 0)
 
 
-def _time_of(video: Path) -> float:
-    text = _by_time(video.name)[0]
-    try:
-        return datetime.strptime(text, _TIME).replace(tzinfo=timezone.utc).timestamp()
-    except ValueError:  # a foreign file with a 13th month
-        return float("inf")
+def _text_of(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, timezone.utc).strftime(_TIME)

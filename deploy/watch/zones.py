@@ -1,30 +1,32 @@
-"""Zones: named polygons of a camera's picture, in which people stand."""
+"""Named parts of a camera's picture; a person is in a zone if the feet are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
 
 from ..cameras.camera import Frame
-from ..cameras.polygons import Polygon, contains
+from ..cameras.masks import Polygon
 from .track import Track
 
 
 class Zones:
-    """Camera -> zone -> polygon; a person stands where the middle of the box's lower edge is.
-
-    It is a ``ZonesOf`` for ``TrackEvents``.
-    """
+    """Camera -> zone -> polygon, as ``TrackEvents`` asks for them."""
 
     def __init__(self, zones: Mapping[str, Mapping[str, Polygon]]) -> None:
-        self._zones = zones
+        self._zones = {
+            camera: {name: np.array(one, np.float32) for name, one in named.items()}
+            for camera, named in zones.items()
+        }
 
-    def __call__(self, frame: Frame, track: Track) -> Sequence[str]:
-        """The names of the zones in which a track's person stands, in the order of the zones."""
-        zones = self._zones.get(frame.camera)
-        if not zones:
-            return ()
+    def __call__(self, frame: Frame, track: Track) -> list[str]:
+        """The zones that the middle of the box's lower edge is in."""
+        named = self._zones.get(frame.camera)
+        if not named:
+            return []
         height, width = frame.image.shape[:2]
         left, _, right, bottom = (float(edge) for edge in track.box)
-        # The lower edge of the picture belongs to it.
-        x, y = (left + right) / 2 / width, min(1.0, bottom / height)
-        return [name for name, polygon in zones.items() if contains(polygon, x, y)]
+        foot = ((left + right) / 2 / width, bottom / height)
+        return [name for name, one in named.items() if cv2.pointPolygonTest(one, foot, False) >= 0]

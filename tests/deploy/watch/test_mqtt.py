@@ -182,8 +182,7 @@ def test_a_user_with_a_password_is_let_in_and_a_wrong_one_is_said(tmp_path: Path
 
 
 @services
-# paho leaves a socket open whose handshake failed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")  # paho's
 def test_a_broker_s_certificate_is_checked(tmp_path: Path) -> None:
     certificates = CERTIFICATES
     lines = ["allow_anonymous true", f"cafile {certificates / 'authority.pem'}"]
@@ -201,7 +200,7 @@ def test_a_broker_s_certificate_is_checked(tmp_path: Path) -> None:
                 time.sleep(0.02)
             assert not stranger.waiting
         listener.close()
-    assert "cannot be reached" in said[0]
+    assert "certificate" in said[0]
 
 
 def test_a_broker_that_is_not_there_stops_nothing_and_what_is_lost_is_counted(

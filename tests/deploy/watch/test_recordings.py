@@ -189,9 +189,8 @@ def test_a_slow_encoder_costs_recorded_frames_and_no_camera_waits(
         lost = sink.lost
         assert 100 - 2 - recorder.QUEUE_FRAMES <= lost < 100
         free.append(True)
-    (segment,) = (read_segment(video) for video in segments(tmp_path / "door"))
-    assert segment is not None
-    assert segment.dropped == lost
+    found = [read_segment(video) for video in segments(tmp_path / "door")]
+    assert sum(one.dropped for one in found if one) == lost
 
 
 def test_a_full_disk_is_said_once_counted_and_recording_goes_on_later(
@@ -295,7 +294,7 @@ def test_a_killed_process_leaves_a_segment_that_plays_or_is_removed_and_said(
 def test_a_browser_plays_a_recording_and_finds_a_second_of_it(
     browser: str, tmp_path: Path, codec: str
 ) -> None:
-    from tests.deploy.gallery.browser import browser_page
+    from tests.deploy.serve.browser import browser_page
 
     settings = RecordSettings(tmp_path, codec=codec, segment_minutes=1)
     record(settings, [MAY + number / 5 for number in range(50)])

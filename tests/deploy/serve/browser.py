@@ -13,6 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_KEYS = {
+    "Tab": ("Tab", 9, ""),
+    "Enter": ("Enter", 13, "\r"),
+    "Space": (" ", 32, " "),
+    "Escape": ("Escape", 27, ""),
+    "ArrowLeft": ("ArrowLeft", 37, ""),
+    "ArrowRight": ("ArrowRight", 39, ""),
+}
+"""Name -> key, code on Windows (which Chromium asks for everywhere), text."""
+
 
 class Page:
     """One page of a headless Chromium."""
@@ -21,6 +31,7 @@ class Page:
         self._commands, self._answers = commands, answers
         self._numbers, self._buffer, self._session = itertools.count(1), b"", ""
         self.complaints: list[str] = []
+        self.events: list[str] = []
         target = self.do("Target.createTarget", url="about:blank")["targetId"]
         attached = self.do("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -36,6 +47,8 @@ class Page:
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
+            if "method" in answer:
+                self.events.append(answer["method"])
             if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.complaints.append(json.dumps(answer["params"])[:400])
             if answer.get("id") == number:
@@ -56,17 +69,88 @@ class Page:
     def until(self, condition: str, seconds: float = 30) -> Any:
         """The condition's value once it holds."""
         deadline = time.monotonic() + seconds
-        while not (value := self.run(condition)):
+        while not (value := self._holds(condition)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"never: {condition}; {self.complaints}")
-            self.run("new Promise(done => requestAnimationFrame(done))")
+            self._holds("new Promise(done => requestAnimationFrame(done))")
         return value
+
+    def _holds(self, condition: str) -> Any:
+        """The condition's value; None while the page is being replaced by another."""
+        try:
+            return self.run(condition)
+        except RuntimeError as error:
+            if "navigated" in str(error):
+                return None
+            raise
 
     def choose_file(self, selector: str, path: Path) -> None:
         """Put a file into a file input."""
         root = self.do("DOM.getDocument")["root"]["nodeId"]
         node = self.do("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.do("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other: `Tab`, `Enter`, `Space`, `Escape`, arrows, letters."""
+        for name in keys:
+            key, code, text = _KEYS.get(name, (name, ord(name[0].upper()), name))
+            details = {"key": key, "code": name, "windowsVirtualKeyCode": code}
+            kind = "keyDown" if text else "rawKeyDown"
+            self.do("Input.dispatchKeyEvent", type=kind, text=text, **details)
+            self.do("Input.dispatchKeyEvent", type="keyUp", **details)
+
+    def tab_to(self, selector: str, most: int = 200) -> None:
+        """Press Tab until the focus is on the element of a selector."""
+        for _ in range(most):
+            if self.run(f"document.activeElement.matches({selector!r})"):
+                return
+            self.press("Tab")
+        raise AssertionError(f"Tab does not lead to {selector}")
+
+    def drop_file(self, selector: str, path: Path) -> None:
+        """Drag a file from outside over an element, and let it go there."""
+        x, y = self.middle(selector)
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.do("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+    def paste_image(self, path: Path) -> None:
+        """Copy a PNG file to the clipboard, and press Ctrl+V."""
+        rights = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self.do("Browser.grantPermissions", permissions=rights)
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.run(
+            f"(bytes => navigator.clipboard.write([new ClipboardItem({{ 'image/png':"
+            f" new Blob([bytes], {{ type: 'image/png' }}) }})]))"
+            f"(Uint8Array.from(atob({content!r}), (letter) => letter.charCodeAt(0)))"
+        )
+        control_v = {"key": "v", "code": "KeyV", "windowsVirtualKeyCode": 86, "modifiers": 2}
+        self.do("Input.dispatchKeyEvent", type="keyDown", commands=["paste"], **control_v)
+        self.do("Input.dispatchKeyEvent", type="keyUp", **control_v)
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """The middle of an element in the window's pixels."""
+        left, top, width, height = self.run(
+            f"(r => [r.left, r.top, r.width, r.height])"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        return left + width / 2, top + height / 2
+
+    def emulate_phone(self, width: int = 360, height: int = 740) -> None:
+        """A small screen that is touched."""
+        self.do(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2,
+            mobile=True,
+        )
+        self.do("Emulation.setTouchEmulationEnabled", enabled=True)
+
+    def emulate_scheme(self, scheme: str) -> None:
+        """``light`` or ``dark``."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.do("Emulation.setEmulatedMedia", features=[feature])
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Press, move and release the mouse, in the window's pixels."""
