@@ -37,6 +37,7 @@ from reid.errors import (
     ParityError,
     ReidError,
     TrainingError,
+    UnavailableError,
 )
 from reid.packages import clash, named_packages
 
@@ -105,6 +106,7 @@ __all__ = [
     "Run",
     "Tracker",
     "TrainingError",
+    "UnavailableError",
     "__version__",
     "adopt",
     "build",

@@ -9,13 +9,25 @@ a full disk) is dropped; the work goes on.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from reid.printing import LINES, printable, write_to
+from reid.printing import LINES, json_text, printable, write_to
+
+PLAIN, TIMED, JSON = "plain", "timed", "json"
+"""Styles of lines on stderr: see ``set_log_style``."""
+
+_style = PLAIN
+
+_TROUBLE = re.compile(
+    r"\b(lost|failed|cannot|refused|not delivered|not recorded|trying again|missing|damaged"
+    r"|left out|without encryption|cut short)\b"
+)
 
 Say = Callable[[str], object]
 """Called with a line of text for the user."""
@@ -146,7 +158,7 @@ class LogReporter(Reporter):
 def progress_bar(what: str = "opening") -> Iterator[Reporter]:
     """A Reporter for the user: a bar that starts as ``what``, or lines in a log."""
     stderr = _Stderr()
-    if not (stderr.isatty() or "ipykernel" in sys.modules):
+    if _style != PLAIN or not (stderr.isatty() or "ipykernel" in sys.modules):
         yield LogReporter()
         return
     tqdm = importlib.import_module("tqdm.auto").tqdm  # imported only to show a bar
@@ -167,10 +179,37 @@ def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
 
 
 def say(line: str) -> None:
-    """Print a line for the user on stderr."""
+    """Print a line for the user on stderr, as ``set_log_style`` has it."""
     stderr = _Stderr()
-    stderr.write(f"{printable(line, LINES)}\n")
+    stderr.write(f"{_styled(printable(line, LINES))}\n")
     stderr.flush()
+
+
+def set_log_style(style: str) -> None:
+    """How ``say`` prints from now on: PLAIN, TIMED (time and level first) or JSON.
+
+    With the last two there is no bar, only lines.
+    """
+    global _style
+    _style = style
+
+
+def _styled(line: str) -> str:
+    if _style == PLAIN:
+        return line
+    now = datetime.now(timezone.utc)
+    text = line.removeprefix("reid: ")
+    time_, level = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z", _level(text)
+    if _style == TIMED:
+        return f"{time_} {level.upper()} {text}"
+    return json_text({"time": time_, "level": level, "message": text}, None)
+
+
+def _level(text: str) -> str:
+    """A line's level, by the words that the lines of this program have."""
+    if text.startswith("error: "):
+        return "error"
+    return "warning" if _TROUBLE.search(text) else "info"
 
 
 def counted(reporter: Reporter, what: str) -> Callable[[int, int], None]:

@@ -109,6 +109,8 @@ def erase(
     with closing(open_gallery(gallery, None)) as store:
         found = dict(store.listed(where, pictures=True))
         erased = _erased(where, found, store)
+        if not dry_run:  # a place that is not there is an error before anything is erased
+            _outside(erased, places, dry_run=True)
         outside = _outside(erased, places, dry_run)
         inside = _inside(store, where, erased, dry_run)
         done = Receipt(
@@ -173,8 +175,8 @@ def _inside(store: GalleryStore, where: Where, erased: Erased, dry_run: bool) ->
     if is_milvus and not dry_run:
         store.compact()
         left = (
-            "no search finds them; Milvus removes the bytes when it compacts its files, as it was "
-            "asked to, and by its own garbage collection"
+            "no search finds them; Milvus removes the bytes when it compacts its files, as a "
+            "server was asked to, and by its own garbage collection"
         )
     return [
         Artefact("gallery", store.name, True, count, "images", left),

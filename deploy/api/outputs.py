@@ -64,6 +64,8 @@ class Outputs(Closeable):
         self.sinks: list[Sink] = []
         self.track_sinks: list[TrackSink] = []
         self.zones = Zones(settings.zones)
+        self.alive: Callable[[], object] = lambda: None
+        """To be called in every round: /healthz says that the main loop goes round."""
         self._open: dict[str, Any] = {}
         self._stack = ExitStack()
         names = [source.name for source in sources]
@@ -88,6 +90,7 @@ class Outputs(Closeable):
                     host, port, counts=counts, queues=self.waiting, lost=self.lost
                 )
                 self.sinks.append(self._stack.enter_context(sink))
+                self.alive = sink.alive
                 say(f"reid: metrics on http://{host}:{sink.port}/metrics")
             self._stack = self._stack.pop_all()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reid.errors import ConfigError
 from reid.progress import Say, say
+from reid.training.stopping import exit_at_sigterm
 
 from ..evidence.signing import signing_key
 from ..gallery.limits import limit_in
@@ -94,6 +95,7 @@ def serve_gallery(
     certificate = settings.certificate()
     key = signing_key(settings.signing_key) if settings.signing_key else None
     with (
+        exit_at_sigterm(),  # until the server listens for it
         opened(model, gallery, partial=True) as (matcher, store),
         opened_again(gallery, matcher) as looking,
         opened_again(gallery, matcher) as writing,

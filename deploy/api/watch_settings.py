@@ -37,7 +37,8 @@ class WatchSettings:
     every ``seen_every_s``. ``enrol`` puts up to ``looks`` images of each track into ``gallery``,
     for ``keep_days``, and their whole frames into ``keep_frames``. ``identities`` is a file in
     which identities outlive the run; they expire after ``identity_hours``. ``outputs`` are those of
-    a site: recordings, MQTT, a webhook, metrics, masks and zones.
+    a site: recordings, MQTT, a webhook, metrics, masks and zones. ``site`` is the file that all
+    this was read from, if it was.
     """
 
     sources: tuple[str, ...]
@@ -62,6 +63,7 @@ class WatchSettings:
     identities: Path | None = None
     identity_hours: float = KEEP_S / 3600
     outputs: OutputSettings = NO_OUTPUTS
+    site: Path | None = None
 
     def checked_sources(self, model: Path) -> tuple[CameraSource, ...]:
         """The sources. Raises ConfigError, and OutputError if an output is also an input."""

@@ -91,7 +91,7 @@ class WatchResult:
         return "\n".join(lines)
 
     def check_complete(self) -> None:
-        """Raise OutputError if events or frames of the video were lost."""
+        """Raise OutputError if events, frames of the video, or images of people were lost."""
         if self.events_lost:
             raise OutputError(
                 f"cannot write {self.settings.events or self.settings.track_events}: "
@@ -101,6 +101,11 @@ class WatchResult:
             raise OutputError(
                 f"{self.settings.video} is incomplete: {self.video_frames_lost} frames were lost; "
                 "free some space"
+            )
+        if self.enrol_dropped:
+            raise OutputError(
+                f"{self.settings.gallery} is incomplete: {self.enrol_dropped} images of people "
+                "were dropped while it could not be written"
             )
         check_nothing_lost(self.outputs_lost)
 
@@ -119,7 +124,7 @@ def watch_cameras(
     2
     """
     sources = settings.checked_sources(model.path)
-    if shows_password(settings.sources):
+    if settings.site is None and shows_password(settings.sources):
         reporter.say(
             "reid: other users of this machine see the command line: write ${NAME} for a password, "
             "to be taken from the environment, or --source @FILE"
@@ -168,12 +173,21 @@ def watch_cameras(
             if one:
                 stack.callback(one.finish)
         stopping = stack.enter_context(StopRequest())
+
+        def stop() -> bool:
+            """Asked in every round, also in one without a frame."""
+            outputs.alive()
+            for log in logs:
+                if isinstance(log, EventLog):
+                    log.tend()
+            return stopping.requested
+
         report = watch(
             cameras,
             watcher,
             [*sinks, _ProgressSink(reporter)],
             max_rounds=settings.max_rounds,
-            stop=lambda: stopping.requested,
+            stop=stop,
         )
     writer = enrolment.writer if enrolment else None
     return WatchResult(
@@ -230,7 +244,7 @@ def _event_log(
     if events is None or events == STDOUT:
         return sys.stdout
     outputs = settings.outputs
-    rotation = Rotation(outputs.events_max_mb, outputs.events_keep_days)
+    rotation = Rotation(outputs.events_max_mb, outputs.events_keep_days or settings.keep_days)
     return stack.enter_context(EventLog(events, reporter.say, rotation=rotation))
 
 

@@ -146,7 +146,8 @@ def _movie_s(file: BinaryIO, size: int) -> float:
 def _movie_header(file: BinaryIO, size: int) -> bytes:
     """The first 32 bytes of an MP4's movie header; zeros without one."""
     for kind, start, length in _boxes(file, 0, size):
-        for inner, place, _ in _boxes(file, start + 8, start + length) if kind == b"moov" else []:
+        end = min(start + length, size) if kind == b"moov" else 0
+        for inner, place, _ in _boxes(file, start + 8, end):
             if inner == b"mvhd":
                 file.seek(place + 8)
                 return file.read(32).ljust(32, b"\0")

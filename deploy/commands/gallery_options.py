@@ -22,11 +22,8 @@ class _Renamed(click.Option):
             self.opts = names
 
 
-gallery = click.option(
-    "--gallery",
-    required=True,
-    help="The gallery: a folder, or milvus://[user:password@]host:port/collection.",
-)
+GALLERY_HELP = "The gallery: a folder, or milvus://[user:password@]host:port/collection."
+gallery = click.option("--gallery", required=True, help=GALLERY_HELP)
 index = click.option(
     "--index",
     "--engine",

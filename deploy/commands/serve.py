@@ -16,8 +16,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.argument("model", type=options.MODEL)
-@gallery_options.gallery
+@click.argument("model", type=options.MODEL, required=False)
+@click.option("--gallery", help=gallery_options.GALLERY_HELP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on.")
 @click.option(
     "--port",
@@ -73,11 +73,19 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @gallery_options.index
 @gallery_options.shortlist
 @gallery_options.max_distance
+@click.option(
+    "--config",
+    type=_FILE,
+    help="A site's file with a table [serve]; beside it only --log-json is taken.",
+)
+@options.log_json
 @options.device_and_precision
 @options.threads
+@click.pass_context
 def serve(
-    model: Path,
-    gallery: str,
+    context: click.Context,
+    model: Path | None,
+    gallery: str | None,
     host: str,
     port: int,
     token: str,
@@ -95,6 +103,8 @@ def serve(
     index_kind: str,
     shortlist: int,
     max_distance: float | None,
+    config: Path | None,
+    log_json: bool,
     device: str,
     threads: int,
 ) -> None:
@@ -108,7 +118,15 @@ def serve(
     from ..api.model_to_open import ModelToOpen
     from ..api.opening import GalleryToOpen
     from ..api.serving import ServeSettings, serve_gallery
+    from ..api.site import serving_from
 
+    options.use_log_style(log_json, config is not None)
+    if config is not None:
+        options.refuse_beside_config(context, ("log_json",))
+        serve_gallery(*serving_from(config), show)
+        return
+    if model is None or not gallery:
+        raise click.UsageError("expected MODEL and --gallery, or --config with a site's file")
     settings = ServeSettings(
         host=host,
         port=port,

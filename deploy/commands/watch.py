@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,12 @@ def _refuse_addresses(**paths: Path | None) -> None:
 
 
 @click.command()
-@click.argument("model", type=options.MODEL)
+@click.argument("model", type=options.MODEL, required=False)
 @click.argument("others", nargs=-1, metavar="", expose_value=False, callback=_no_others)
 @click.option(
     "--source",
     "sources",
     multiple=True,
-    required=True,
     metavar="[NAME=]URL",
     help="A video file, a folder of images, /dev/videoN, or a URL such as rtsp://...; repeatable. "
     "${NAME} in a URL comes from the environment, and @FILE from a file with one source a line, so "
@@ -110,7 +110,7 @@ def _refuse_addresses(**paths: Path | None) -> None:
 @click.option(
     "--keep-days",
     type=click.FloatRange(min=0.01),
-    help="Erase enrolled images, and their frames, this long after they were filmed.",
+    help="Erase enrolled images, their frames and files of events this many days later.",
 )
 @click.option(
     "--keep-frames", type=options.FOLDER, help="Keep the whole frames of enrolled images here."
@@ -153,12 +153,52 @@ def _refuse_addresses(**paths: Path | None) -> None:
     is_flag=True,
     help="Run an INT8 file whose accuracy no real images have proven.",
 )
+@click.option(
+    "--record",
+    type=options.FOLDER,
+    help="Record each camera into this folder, in segments that a browser plays.",
+)
+@click.option(
+    "--segment-minutes",
+    type=click.FloatRange(0.05, 1440),
+    default=10.0,
+    show_default=True,
+    help="The length of a segment of --record; --keep-days removes old ones.",
+)
+@click.option(
+    "--mqtt", metavar="URL", help="Track events for mqtt[s]://[USER:PASSWORD@]HOST/PREFIX."
+)
+@click.option("--webhook", metavar="URL", help="Post track events to this URL, with retries.")
+@click.option(
+    "--webhook-secret",
+    default="",
+    metavar="${NAME}",
+    help="Signs what is posted: the name of a variable of the environment.",
+)
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus here.")
+@click.option(
+    "--events-max-mb", type=click.FloatRange(min=0.01), help="Rotate files of events at this size."
+)
+@click.option(
+    "--events-keep-days",
+    type=click.FloatRange(min=0.01),
+    help="Rotate files of events each day, and remove them after so many.",
+)
+@click.option(
+    "--config",
+    type=options.FILE,
+    help="A site's file, which says all of this; see deploy/examples/site.toml. Beside it only "
+    "--max-frames, --log-json and --json are taken.",
+)
+@options.log_json
 @options.group
 @options.device_and_precision
 @options.threads
 @options.as_json
+@click.pass_context
 def watch(
-    model: Path,
+    context: click.Context,
+    model: Path | None,
     sources: tuple[str, ...],
     tls_ca: Path | None,
     insecure_tls: bool,
@@ -181,6 +221,16 @@ def watch(
     max_distance: float | None,
     min_height: int | None,
     allow_unproven: bool,
+    record: Path | None,
+    segment_minutes: float,
+    mqtt: str | None,
+    webhook: str | None,
+    webhook_secret: str,
+    metrics: str | None,
+    events_max_mb: float | None,
+    events_keep_days: float | None,
+    config: Path | None,
+    log_json: bool,
     group: str,
     device: str,
     threads: int,
@@ -195,39 +245,63 @@ def watch(
     from reid.files import shared_with
 
     from ..api.model_to_open import ModelToOpen
+    from ..api.site import outputs_from_options, read_site
     from ..api.watch_settings import STDOUT, WatchSettings
     from ..api.watching import watch_cameras
     from ..cameras.tls import TlsTrust
 
-    files = {"--detector": detector, "--video": video, "--events": events}
-    files |= {"--track-events": track_events, "--identities": identities}
-    _refuse_addresses(MODEL=model, **files, **{"--keep-frames": keep_frames})
-    settings = WatchSettings(
-        sources,
-        live,
-        TlsTrust(tls_ca, insecure_tls),
-        detector=detector,
-        gallery=gallery,
-        max_distance=max_distance,
-        min_height=min_height,
-        events=events,
-        video=video,
-        window=window,
-        max_rounds=max_frames,
-        allow_unproven=allow_unproven,
-        start_times=start_times,
-        track_events=track_events,
-        seen_every_s=seen_every,
-        enrol=enrol,
-        looks=looks,
-        keep_days=keep_days,
-        keep_frames=keep_frames,
-        identities=identities,
-        identity_hours=identity_hours,
-    )
+    options.use_log_style(log_json, config is not None)
+    if config is not None:
+        options.refuse_beside_config(context, ("max_frames", "log_json", "as_json"))
+        site = read_site(config)
+        opened_as, group = site.model, site.group
+        settings = replace(site.watch, max_rounds=max_frames)
+    elif model is None or not sources:
+        raise click.UsageError("expected MODEL and --source, or --config with a site's file")
+    else:
+        files = {"--detector": detector, "--video": video, "--events": events}
+        files |= {"--track-events": track_events, "--identities": identities}
+        files |= {"--keep-frames": keep_frames, "--record": record}
+        _refuse_addresses(MODEL=model, **files)
+        opened_as = ModelToOpen(model, device, threads)
+        settings = WatchSettings(
+            sources,
+            live,
+            TlsTrust(tls_ca, insecure_tls),
+            detector=detector,
+            gallery=gallery,
+            max_distance=max_distance,
+            min_height=min_height,
+            events=events,
+            video=video,
+            window=window,
+            max_rounds=max_frames,
+            allow_unproven=allow_unproven,
+            start_times=start_times,
+            track_events=track_events,
+            seen_every_s=seen_every,
+            enrol=enrol,
+            looks=looks,
+            keep_days=keep_days,
+            keep_frames=keep_frames,
+            identities=identities,
+            identity_hours=identity_hours,
+            outputs=outputs_from_options(
+                record=record,
+                segment_minutes=segment_minutes,
+                keep_days=keep_days,
+                mqtt=mqtt,
+                webhook=webhook,
+                webhook_secret=webhook_secret,
+                metrics=metrics,
+                events_max_mb=events_max_mb,
+                events_keep_days=events_keep_days,
+                tls_ca=tls_ca,
+            ),
+        )
     with shared_with(group), progress_bar("watch") as bar:
-        result = watch_cameras(ModelToOpen(model, device, threads), settings, bar)
-    found, beside_events = result.to_json(), STDOUT in (events, track_events)
+        result = watch_cameras(opened_as, settings, bar)
+    found, beside_events = result.to_json(), STDOUT in (settings.events, settings.track_events)
     if as_json:
         show(json_text({"event": "summary", **found}, None) if beside_events else json_text(found))
     else:

@@ -160,15 +160,20 @@ def _damaged_caches(folder: Path) -> list[DamagedFile]:
             open_columns(index, INDEX_FORMAT, "index of a gallery", "").require_undamaged()
     except ModelFileError as error:
         found.append(_cache(Path(*INDEX_FILE), f"{error}it is built again when needed"))
-    for name, read in (
-        (EARLIER_NAME, lambda: read_earlier(folder)),
-        (VERDICTS_NAME, lambda: read_lines(folder / VERDICTS_NAME)),
-    ):
+    for name, read in ((EARLIER_NAME, _read_earlier), (VERDICTS_NAME, _read_lines)):
         try:
-            read()
+            read(folder)
         except ModelFileError as error:
             found.append(_cache(Path(name), str(error)))
     return found
+
+
+def _read_earlier(folder: Path) -> None:
+    read_earlier(folder)
+
+
+def _read_lines(folder: Path) -> None:
+    read_lines(folder / VERDICTS_NAME)
 
 
 def _cache(file: Path, words: str) -> DamagedFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,8 @@ class LocalGallery:
     def prepare(self) -> None:
         """See ``GalleryStore``. If the disk is full the index stays in memory only, with a line."""
         self._refresh()
+        with suppress(ModelFileError):  # which the first use says
+            self._verdicts.of_query("")
         try:
             self._searcher.prepare()
         except DamagedRowsError as error:

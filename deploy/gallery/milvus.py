@@ -23,7 +23,7 @@ from .gallery import ANYWHERE, Confirmation, GalleryEntry, Labelled, Match, Summ
 from .labels import differs, with_missing_labels
 from .milvus_address import Address, address_from
 from .milvus_connection import BUILD_S, PATIENCE_S, Connection
-from .milvus_index import FLAT, kind_of, replace_index, search_params, settings_of, wanted
+from .milvus_index import FLAT, HNSW, kind_of, replace_index, search_params, settings_of, wanted
 from .milvus_names import Names
 from .milvus_rows import (
     DYNAMIC_TEXTS,
@@ -37,7 +37,7 @@ from .milvus_rows import (
     make_collection,
     row_of,
 )
-from .milvus_tables import ROWS_AT_ONCE, Table
+from .milvus_tables import ROWS_AT_ONCE, SOON, Table
 from .milvus_verdicts import Verdicts
 from .no_model import NoModel
 from .rows import require_finite
@@ -216,7 +216,7 @@ class MilvusGallery:
 
     def features(self, ids: Sequence[int]) -> Any:
         """See ``GalleryStore``."""
-        found = {row["id"]: row for row in self._images.with_ids([*ids], [VECTOR_FIELD])}
+        found = {row["id"]: row for row in self._images.with_ids([*ids], [VECTOR_FIELD], SOON)}
         gone = [number for number in ids if number not in found]
         if gone:
             raise DataError(f"{self.name} has no image {gone[0]} any more; it may have been erased")
@@ -225,7 +225,7 @@ class MilvusGallery:
 
     def entry(self, number: int) -> GalleryEntry | None:
         """See ``GalleryStore``."""
-        rows = self._images.some(f"id == {int(number)}", [*self._labels, "picture"])
+        rows = self._images.some(f"id == {int(number)}", [*self._labels, "picture"], SOON)
         return entry_of(rows[0]) if rows else None
 
     def listed(
@@ -273,11 +273,14 @@ class MilvusGallery:
                 ),
                 BUILD_S,
             )
+        elif kind == HNSW:
+            self._connection.call("flush", self._collection, limit_s=BUILD_S)
 
     def compact(self) -> None:
         """Ask Milvus to remove what was erased from its files."""
-        self._images.compact()
-        self._verdicts.compact()
+        if not self._is_lite:  # which cannot be asked
+            self._images.compact()
+            self._verdicts.compact()
 
     def close(self) -> None:
         """See ``GalleryStore``."""

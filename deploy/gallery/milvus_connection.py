@@ -47,6 +47,15 @@ _AWAY_WORDS = (
     "not found on",
 )
 
+_REFUSED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
 
 class _NotInTimeError(Exception):
     """There is no connection yet."""
@@ -65,12 +74,20 @@ class _Attempt:
         """Whether it ended, with ``result`` or ``error``."""
         return self._done.wait(limit_s)
 
-    def _run(self) -> None:
-        try:
-            self.result = self._work()
-        except BaseException as error:  # the caller's thread raises it
-            self.error = error
+    def __enter__(self) -> None:
+        """While it runs."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> bool:
+        """Keep the error for the caller's thread, which raises it."""
+        self.error = error
         self._done.set()
+        return True
+
+    def _run(self) -> None:
+        with self:
+            self.result = self._work()
 
 
 class _Connecting(NamedTuple):
@@ -163,7 +180,12 @@ class Connection:
 
     def _error_from(self, error: BaseException) -> BaseException:
         if isinstance(error, grpc.RpcError):
+            code = getattr(error, "code", lambda: None)()
+            if code in _REFUSED:
+                return DataError(f"{self._name}: Milvus refuses: {self._words(_details(error))}")
             self.close()
+            if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                return self._silence("Milvus did not answer in time")
             return self._silence(f"Milvus does not answer: {self._words(_details(error))}")
         if isinstance(error, grpc.FutureTimeoutError):
             self.close()

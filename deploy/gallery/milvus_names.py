@@ -17,7 +17,7 @@ from pymilvus import DataType
 from .gallery import GalleryEntry
 from .milvus_connection import PATIENCE_S, SEARCH_S, Connection
 from .milvus_rows import UNKNOWN_US, VECTOR_FIELD, Fields, make_collection, quoted, unicode_text
-from .milvus_tables import Table
+from .milvus_tables import SOON, Table
 from .rows import microseconds
 
 KNOWN_S = 60.0
@@ -94,10 +94,11 @@ class Names:
         if len(names) > ASKED_ONE_BY_ONE:
             self.rebuild()
             return
+        self._images.count()  # the server has taken in the deletion when it answers
         gone = [
             (kind, name)
             for kind, name in names
-            if name and not self._images.count(f"{kind} == {quoted(name)}")
+            if name and not self._images.count(f"{kind} == {quoted(name)}", SOON)
         ]
         first, last = _span_in(self._rows())
         if first <= last:
@@ -136,7 +137,7 @@ class Names:
         low, high = first, last + 1
         while low < high:
             middle = (low + high) // 2
-            if self._images.count(f"time_us >= {first} and time_us <= {middle}"):
+            if self._images.count(f"time_us >= {first} and time_us <= {middle}", SOON):
                 high = middle
             else:
                 low = middle + 1
@@ -146,7 +147,7 @@ class Names:
         low, high = first - 1, last
         while low < high:
             middle = (low + high + 1) // 2
-            if self._images.count(f"time_us >= {middle} and time_us <= {last}"):
+            if self._images.count(f"time_us >= {middle} and time_us <= {last}", SOON):
                 low = middle
             else:
                 high = middle - 1

@@ -76,7 +76,7 @@ class NoModel:
         raise _needed()
 
     def pieces(self, descriptions: Any) -> Sequence[Mapping[str, Array]]:
-        """Vectors as they are; those of another network cannot be told apart here."""
+        """Vectors as they are; those of another network are not recognized here."""
         return [{VECTOR: np.asarray(descriptions)}]
 
     def from_pieces(self, pieces: Sequence[Mapping[str, Array]]) -> Any:

@@ -61,9 +61,13 @@ def reindex_folder(
     left_out: list[str] = []
     added = 0
     with target.transaction():
-        last = max((int(one.columns["id"][-1]) for one in target.segments), default=-1)
+        none = np.full(1, -1, np.int64)
+        known = np.concatenate([none, *(one.columns["id"] for one in target.segments)])
+        last = int(known[-1])  # ids ascend, so that an earlier image cannot be added later
         for part in _parts(source.segments):
             later = part.columns["id"] > last
+            before = np.flatnonzero(~later & ~np.isin(part.columns["id"], known)).tolist()
+            left_out += [f"{part.source(row)}: left out by an earlier run" for row in before]
             progress(int((~later).sum()))
             described, names = _described_rows(kept_rows(part, later), matcher)
             left_out += names

@@ -28,7 +28,7 @@ VIDEOS = (".webm", ".mp4")
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Whom or what an erasure is about."""
+    """The people, tracks and times that an erasure is about."""
 
     people: frozenset[str] = frozenset()
     tracks: frozenset[tuple[str, int]] = frozenset()
@@ -63,6 +63,7 @@ def erase_access(path: Path, erased: Erased, dry_run: bool) -> Artefact:
 
 def erase_recordings(folder: Path, erased: Erased, dry_run: bool) -> Artefact:
     """Delete the segments in which the people may be seen. Others in them go too."""
+    _require_folder(folder)
     count, left = 0, []
     for video in sorted(path for path in folder.rglob("*") if path.suffix in VIDEOS):
         beside = video.with_suffix(".json")
@@ -87,6 +88,7 @@ def erase_recordings(folder: Path, erased: Erased, dry_run: bool) -> Artefact:
 
 def erase_frames(folder: Path, erased: Erased, dry_run: bool) -> Artefact:
     """Delete the whole frames that were kept of the erased images."""
+    _require_folder(folder)
     found = frames_of(erased.entries, folder)
     if not dry_run:
         for path in found:
@@ -98,6 +100,8 @@ def erase_page(path: Path, erased: Erased, dry_run: bool) -> Artefact:
     """Delete a page of search results if it shows an erased image's picture, file or name."""
     try:
         text = path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return Artefact("page", str(path), True, 0, "files", "there is no such file")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
     words = [one.source for one in erased.entries if one.source]
@@ -130,6 +134,11 @@ def rotated(path: Path) -> list[Path]:
     if not files:
         raise DataError(f"{path}: no such file")
     return files
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
 
 
 def _erase_lines(

@@ -43,6 +43,7 @@ PATIENCE_S = 10.0
 
 _PAUSE_S = 0.005
 _HEAD = (json.dumps({"format": FORMAT}) + "\n").encode()
+_QUERY = b'{"query": "'
 _KINDS: dict[str, Any] = {
     "query": str,
     "id": int,
@@ -61,18 +62,21 @@ class VerdictFile:
         self._earlier_seen: tuple[int, ...] = ()
         self._read_to = 0
         self._earlier: list[Confirmation] = []
-        self._all: list[Confirmation] = []
-        self._by_query: dict[str, list[Confirmation]] = {}
+        self._bodies: list[bytes] = []
+        self._by_query: dict[str, list[bytes]] = {}
 
     def all(self) -> list[Confirmation]:
         """All verdicts, in order. Raises ModelFileError for a damaged file."""
         self._refresh()
-        return [*self._earlier, *self._all]
+        later = _parsed(self._bodies, self._path)
+        known = set(later) if self._earlier else set()  # a killed eraser leaves both files
+        return [*(one for one in self._earlier if one not in known), *later]
 
     def of_query(self, query: str) -> dict[int, Confirmation]:
         """See ``GalleryStore.verdicts``. Raises ModelFileError for a damaged file."""
         self._refresh()
-        return newest(self._by_query.get(query, ()))
+        earlier = [one for one in self._earlier if one.query == query]
+        return newest([*earlier, *_parsed(self._by_query.get(query, ()), self._path)])
 
     def append(self, verdict: Confirmation) -> None:
         """Store a verdict; when this returns, it outlives a power cut. Raises OutputError."""
@@ -98,8 +102,7 @@ class VerdictFile:
         if not any(map(is_erased, self.all())):
             return 0
         with self._locked() as file:
-            self._refresh()
-            before = [*self._earlier, *self._all]
+            before = self.all()
             kept = [one for one in before if not is_erased(one)]
             self._write(kept, file)
             return len(before) - len(kept)
@@ -168,15 +171,12 @@ class VerdictFile:
             return
         was_replaced = seen[:1] != self._seen[:1] or (seen[2:] or (0,)) < (self._read_to,)
         if was_replaced or earlier_seen != self._earlier_seen:
-            self._read_to, self._all, self._by_query = 0, [], {}
-        new, read_to = read_lines(self._path, self._read_to)
-        self._all += new
-        if not self._read_to:
-            known = set(self._all)  # a killed eraser leaves both files
-            self._earlier = [one for one in read_earlier(self._folder) if one not in known]
-            new = [*self._earlier, *new]
-        for one in new:
-            self._by_query.setdefault(one.query, []).append(one)
+            self._read_to, self._bodies, self._by_query = 0, [], {}
+            self._earlier = read_earlier(self._folder)
+        new, read_to = _bodies_from(self._path, self._read_to)
+        self._bodies += new
+        for body in new:
+            self._by_query.setdefault(_query_of(body), []).append(body)
         self._seen, self._earlier_seen, self._read_to = seen, earlier_seen, read_to
 
 
@@ -212,10 +212,15 @@ def read_earlier(folder: Path) -> list[Confirmation]:
         raise ModelFileError(f"{path} is damaged ({error}); remove it") from None
 
 
-def read_lines(path: Path, start: int = 0) -> tuple[list[Confirmation], int]:
-    """The verdicts from byte ``start`` on, and the byte after the last whole line.
+def read_lines(path: Path) -> list[Confirmation]:
+    """The verdicts of a file. Raises ModelFileError for a damaged one."""
+    return _parsed(_bodies_from(path, 0)[0], path)
 
-    Raises ModelFileError for a damaged file.
+
+def _bodies_from(path: Path, start: int) -> tuple[list[bytes], int]:
+    """The JSON of each line from byte ``start`` on, and the byte after the last whole line.
+
+    Only their checksums are compared. Raises ModelFileError for a damaged file.
     """
     try:
         with open(path, "rb") as file:
@@ -226,21 +231,51 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[Confirmation], int]:
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror})") from None
     content = content[: content.rfind(b"\n") + 1]
-    lines = content.splitlines()
+    lines = content.split(b"\n")[:-1]
     if not start and lines:
         head = lines.pop(0) + b"\n"
         if head != _HEAD:
             raise ModelFileError(f"{path} is damaged (it does not begin with {FORMAT!r})")
+    bodies = [_body_of(line) for line in lines]
+    if None in bodies:
+        raise _damaged(path, bodies.index(None) + 1)
+    return [body for body in bodies if body is not None], start + len(content)
+
+
+def _damaged(path: Path, number: int) -> ModelFileError:
+    return ModelFileError(
+        f"{path} is damaged (in verdict {number}); reid gallery check --drop-damaged keeps the "
+        "others"
+    )
+
+
+def _parsed(bodies: Sequence[bytes], path: Path) -> list[Confirmation]:
+    """Raises ModelFileError for anything but verdicts."""
     found = []
-    for number, line in enumerate(lines, 1):
-        verdict = _verdict_of(line)
-        if verdict is None:
-            raise ModelFileError(
-                f"{path} is damaged (line {number} after byte {start}); reid gallery check "
-                "--drop-damaged keeps the other lines"
-            )
-        found.append(verdict)
-    return found, start + len(content)
+    for number, body in enumerate(bodies, 1):
+        try:
+            found.append(_verdict_from(json.loads(body)))
+        except (AttributeError, RecursionError, TypeError, ValueError):
+            raise _damaged(path, number) from None
+    return found
+
+
+def _query_of(body: bytes) -> str:
+    """The query of a verdict: read without the rest, where it is written as this version does."""
+    if body.startswith(_QUERY):
+        query, _, _ = body[len(_QUERY) :].partition(b'"')
+        if b"\\" not in query:
+            return query.decode("utf-8", "replace")
+    try:
+        return str(json.loads(body)["query"])
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return ""
+
+
+def _body_of(line: bytes) -> bytes | None:
+    """A line's JSON; None where it differs from its checksum."""
+    check, _, body = line.partition(b" ")
+    return body if check == b"%08x" % zlib.crc32(body) else None
 
 
 def _line_of(verdict: Confirmation) -> bytes:
@@ -250,11 +285,9 @@ def _line_of(verdict: Confirmation) -> bytes:
 
 def _verdict_of(line: bytes) -> Confirmation | None:
     """A line's verdict; None for a damaged line."""
-    check, _, body = line.partition(b" ")
+    body = _body_of(line)
     try:
-        if int(check, 16) != zlib.crc32(body):
-            return None
-        return _verdict_from(json.loads(body))
+        return None if body is None else _verdict_from(json.loads(body))
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None
 

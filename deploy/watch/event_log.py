@@ -104,6 +104,10 @@ class EventLog(Closeable):
         if self._failed_s is None or self._clock() - self._failed_s >= RETRY_S:
             self._flush()
 
+    def tend(self) -> None:
+        """Begin a new day's file, and remove old ones, though no event comes."""
+        self._rotate_daily()
+
     def close(self) -> None:
         """Write what waits, if that is possible; the rest is counted as lost."""
         if self._file < 0:
@@ -166,7 +170,11 @@ class EventLog(Closeable):
             number += 1
             old = self._path.with_name(f"{name}-{number}{self._path.suffix}")
         os.rename(self._path, old)
-        new = open_private(self._path, _FLAGS)
+        try:
+            new = open_private(self._path, _FLAGS)
+        except OSError:
+            os.rename(old, self._path)
+            raise
         os.fsync(self._file)
         os.close(self._file)
         self._file = new

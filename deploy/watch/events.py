@@ -137,6 +137,8 @@ class EventWriter:
         self._write(json.dumps(event) + "\n")
 
     def _write(self, lines: str) -> None:
+        if tend := getattr(self._file, "tend", None):  # a file that grows old without events
+            tend()
         if lines:
             self._file.write(lines)
             if flush := getattr(self._file, "flush", None):  # so that others can follow it

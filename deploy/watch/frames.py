@@ -53,7 +53,7 @@ class FrameFolder:
         count = 0
         with output_errors(self.folder):
             for day in self.folder.glob("*/*"):
-                if not _DAY.fullmatch(day.name) or day.is_symlink() or not day.is_dir():
+                if not (_DAY.fullmatch(day.name) and day.is_dir()) or _is_elsewhere(day):
                     continue
                 for name in os.listdir(day):
                     if _is_before(day.name, name, unix_s):
@@ -64,15 +64,14 @@ class FrameFolder:
         return count
 
 
-def crop_name(frame: str, track: int) -> str:
-    """The path of a person's picture beside their frame's."""
-    return f"{frame.removesuffix('.jpg')}-t{track}.jpg"
-
-
 def folder_name(camera: str) -> str:
     """A camera's name as that of a folder, which is always inside its parent."""
     safe = quote(camera.encode("utf-8", "surrogateescape"), safe=" ")
-    return f"%2E{safe[1:]}" if safe.startswith(".") else safe
+    return f"%2E{safe[1:]}" if safe.startswith(".") else safe or "%"
+
+
+def _is_elsewhere(day: Path) -> bool:
+    return day.is_symlink() or day.parent.is_symlink()
 
 
 def _is_before(day: str, name: str, unix_s: float) -> bool:

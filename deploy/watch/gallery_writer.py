@@ -17,10 +17,11 @@ from reid.closing import Closeable
 from reid.errors import ReidError
 from reid.progress import Say
 
-from ..gallery import GalleryEntry, GalleryStore, Where
+from ..gallery import GalleryEntry, GalleryStore
 from ..gallery.pictures import jpeg
+from ..gallery.retention import crop_name, prune
 from .appearance import PersonAppearance
-from .frames import FrameFolder, crop_name
+from .frames import FrameFolder
 from .looks import PersonLook
 
 MOST_WAITING = 256
@@ -166,13 +167,16 @@ class GalleryWriter(Closeable):
         return frames.name_of(place["camera"], place["unix_time"], place["frame"])
 
     def _expire(self) -> bool:
-        """Erase what is older than ``keep_days``; whether that was possible."""
+        """Erase what is older than ``keep_days``; whether that was possible.
+
+        Images with a name stay: a user put them there, or said who it is.
+        """
 
         def expire() -> None:
-            before_s = self._now() - self._keep_s
-            self.erased += self._gallery.delete(Where(until_s=before_s, named=False))
+            now_s = self._now()
+            self.erased += prune(self._gallery, self._keep_s, now_s, named=False)
             for erase in self._erase:
-                erase(before_s)
+                erase(now_s - self._keep_s)
 
         return self._done(expire)
 

@@ -22,7 +22,7 @@ compares pairs keeps up to 8 feature maps of about 200 kB for each."""
 
 
 KEEP_S = 24 * 3600.0
-"""How long an identity outlives its last sighting: looks are no identity across days."""
+"""How long after it was last seen an identity is known: looks are no identity across days."""
 
 SWEEP_S = 60.0
 """How often those that are too old are sought."""

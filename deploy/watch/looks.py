@@ -5,6 +5,7 @@ All numbers are inferred, and checked with tests/benchmarks/bench_enrol.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +24,10 @@ class LookSettings:
 
     most: int = 3
     """Looks of a track, at most."""
-    apart_s: float = 2.0
+    apart_s: float = 3.0
     """Least time between two of them: successive frames show the same."""
+    least_s: float = 0.5
+    """A track that is shorter gives none: most are flickers of the detector."""
     due_s: tuple[float, ...] = (2.0, 20.0, 60.0)
     """Ages of a track at which its first, second and later looks are handed over, so that someone
     who stays can be searched; what is left is handed over at its end."""
@@ -35,11 +38,13 @@ USUAL_LOOKS = LookSettings()
 SHARPNESS_SIZE = (64, 128)
 """Width and height at which sharpness is measured, so that people of all sizes compare."""
 
-USUAL_SHARPNESS = 500.0
-"""Variance of the Laplacian at which an image counts as half as sharp as can be."""
+LEAST_SHARPNESS = 80.0
+"""Variance of the Laplacian below which an image is blurred. Above it more is no better: the edges
+of a sign in front of a person are the sharpest of all."""
 
-USUAL_HEIGHT = 128
-"""Height in pixels from which a person is large enough for any network of this kind."""
+LEAST_HEIGHT = 48
+"""Height in pixels below which a person is too small for the network. More is no better: who is
+near a camera is hidden by others more often."""
 
 POOR = 0.3
 """The share that an image cut by the frame's edge, or of several people, is worth."""
@@ -79,10 +84,9 @@ def is_cut(box: FloatArray, width: int, height: int) -> bool:
 
 def quality_of(crop: Image, score: float, poor: bool) -> float:
     """How good an image of a person is, from 0 to 1: sharp, large, surely a person."""
-    sharp = sharpness(crop)
-    share = sharp / (sharp + USUAL_SHARPNESS)
-    size = min(1.0, crop.shape[0] / USUAL_HEIGHT)
-    return float(share * size * score * (POOR if poor else 1.0))
+    sharp = min(1.0, sharpness(crop) / LEAST_SHARPNESS)
+    size = min(1.0, crop.shape[0] / LEAST_HEIGHT)
+    return float(sharp * size * score * (POOR if poor else 1.0))
 
 
 @dataclass
@@ -94,6 +98,8 @@ class TrackLooks:
     kept: list[PersonLook] = field(default_factory=list)
     given_s: list[float] = field(default_factory=list)
     """Times of the looks that were handed over."""
+    seen_s: float = -math.inf
+    """The time of the newest frame with the track."""
 
     def wants(self, quality: float, poor: bool, time_s: float) -> bool:
         """Whether a look of this quality would be kept."""
@@ -106,7 +112,9 @@ class TrackLooks:
             self.kept = [one for one in self.kept if one not in replaced] + [look]
 
     def due(self, now_s: float) -> list[PersonLook]:
-        """The looks to hand over now: the best one, each time the track is old enough."""
+        """The looks to hand over at a frame with the track: the best one, each time that it is old
+        enough."""
+        self.seen_s = now_s
         given: list[PersonLook] = []
         while (
             len(self.given_s) < len(self.settings.due_s)
@@ -118,6 +126,8 @@ class TrackLooks:
 
     def rest(self) -> list[PersonLook]:
         """All that are left, at the track's end; poor ones only if there was no other."""
+        if self.seen_s - self.began_s < self.settings.least_s:
+            return []
         good = [one for one in self.kept if not one.poor]
         if not (good or self.given_s):
             good = sorted(self.kept, key=lambda one: -one.quality)[:1]

@@ -121,6 +121,8 @@ class Recorder(Closeable):
             folder.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(locked(folder / ".lock", patience_s=0.0))
         mend(folder, say)
+        if settings.keep_days is not None:
+            remove_older_than_days(folder, settings.keep_days, time.time())
 
     @property
     def lost(self) -> int:
@@ -209,19 +211,18 @@ class _CameraRecorder:
         if self._writing is not None and self._writing.is_over(item.time_s, item.image):
             self._end()
         if self._writing is None:
-            self._begin(item)
-        assert self._writing is not None
+            self._writing = self._begin(item.time_s, item.image)
         self._writing.add(item.time_s, item.image)
 
-    def _begin(self, item: _Item) -> None:
+    def _begin(self, time_s: float, image: Image) -> _Writing:
         settings = self._settings
         if settings.keep_days is not None:
             remove_older_than_days(settings.folder, settings.keep_days, time.time())
-        assert item.image is not None
-        self._writing = _Writing(self._name, settings, item.time_s, item.image)
+        writing = _Writing(self._name, settings, time_s, image)
         if self._failed:
             self._failed = ""
             self._say(f"reid: {self._name}: recording again; {self.lost} frames are missing")
+        return writing
 
     def _end(self) -> None:
         writing, self._writing = self._writing, None

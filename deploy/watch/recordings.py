@@ -218,8 +218,7 @@ def _changed_s(path: Path) -> float:
 
 def _by_time(name: str) -> tuple[str, int]:
     found = _NAME.fullmatch(name)
-    assert found
-    return found[1], int((found[2] or "-1")[1:])
+    return (found[1], int((found[2] or "-1")[1:])) if found else (name, 0)
 
 
 def _text_of(time_s: float) -> str:

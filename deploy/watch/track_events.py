@@ -47,7 +47,7 @@ def no_crop(camera: str, track: int) -> str | None:
 
 @dataclass
 class _Open:
-    """A track that entered. ``place`` and ``fields`` are those of its newest sighting."""
+    """A track that entered, with its place and fields of the frame in which it was last seen."""
 
     place: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class TrackEvents:
         self._send(self._leave([*self._open]))
 
     def _of(self, frame: Frame, track: Track, place: dict[str, Any]) -> list[dict[str, Any]]:
-        """The events of one sighting."""
+        """The events of a track in one frame."""
         key = (frame.camera, track.number)
         is_new = key not in self._open
         one = self._open.setdefault(key, _Open())
@@ -108,7 +108,7 @@ class TrackEvents:
         if is_new:
             self.entered += 1
             states.append("entered")
-        elif identity != one.identity or frame.time_s >= one.next_s:
+        elif identity != one.identity or not 0 < one.next_s - frame.time_s <= self._seen_every_s:
             states.append("seen")
         if name != one.name:
             states.append("renamed" if one.name else "named")

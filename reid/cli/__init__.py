@@ -21,7 +21,7 @@ import click
 from reid import __version__
 from reid.errors import ReidError, nearest
 from reid.packages import named_packages
-from reid.progress import say
+from reid.progress import PLAIN, say, set_log_style
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -87,6 +87,9 @@ COMMANDS: Mapping[str, Entry] = {
         "reid.deploy.commands.verify:verify", "Check a file of evidence from reid serve."
     ),
     "watch": Entry("reid.deploy.commands.watch:watch", "Track people across cameras."),
+    "check-config": Entry(
+        "reid.deploy.commands.check_config:check_config", "Check a site's file, site.toml."
+    ),
     "bench": Entry(
         "reid.deploy.commands.bench:bench", "Measure a model file's latency and crops/s."
     ),
@@ -152,6 +155,7 @@ def door(entries: Mapping[str, Entry] = COMMANDS) -> LazyGroup:
 def main(args: Sequence[str] | None = None, entries: Mapping[str, Entry] = COMMANDS) -> int:
     """Run ``reid`` with ``args`` (by default the process's) and return its exit code."""
     _occupy_stderr()
+    set_log_style(PLAIN)
     try:
         return _exit_code(args, entries)
     finally:

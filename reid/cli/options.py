@@ -181,6 +181,33 @@ def asked_split(command: Callable[..., Any]) -> Callable[..., Any]:
     return _test_identities(_split_seed(own_images(all_test(with_split))))
 
 
+log_json = click.option(
+    "--log-json", is_flag=True, help="Lines on stderr as JSON: time, level, message."
+)
+
+
+def use_log_style(log_json: bool, timed: bool) -> None:
+    """Lines of JSON if asked for; with time and level if ``timed`` and stderr is no terminal."""
+    import sys
+
+    from reid.progress import JSON, TIMED, set_log_style
+
+    if log_json:
+        set_log_style(JSON)
+    elif timed and not (sys.stderr and sys.stderr.isatty()):
+        set_log_style(TIMED)
+
+
+def refuse_beside_config(context: click.Context, allowed: tuple[str, ...]) -> None:
+    """Raises UsageError for an option of the command line beside ``--config``."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name)
+        if given is click.core.ParameterSource.COMMANDLINE and name not in ("config", *allowed):
+            shown = parameter.opts[0] if parameter.param_type_name == "option" else name.upper()
+            raise click.UsageError(f"{shown} stands beside --config: say it in that file")
+
+
 group = click.option(
     "--group",
     default="",

@@ -2,7 +2,7 @@
 
 ``--video-root`` holds ``video.mp4`` and ``gt.txt`` (MOT format) of PETS09-S2L1. Two galleries are
 filled from the video: by ``reid watch --enrol``, and by ``reid index VIDEO --every 1``. An entry's
-person is that of the true box on which its box lies (IoU 0.5), so that a false detection is no one.
+person is that of the true box on which its box lies (IoU of --overlap), else it is no one.
 Queries are the true boxes of frames of which neither gallery has an image; those that are cut by
 the frame's edge or hidden by another are left out. Rank-1 and mAP are over persons (``SAME`` of
 bench_names), where ``--apart`` leaves out the images filmed less than so many seconds from the
@@ -58,7 +58,7 @@ def filled(options: argparse.Namespace, folder: Path, start: str) -> dict[str, P
     return {"enrolled": enrolled, "indexed": indexed}
 
 
-def people_of(entries: Sequence[GalleryEntry], truth: Truth) -> list[int]:
+def people_of(entries: Sequence[GalleryEntry], truth: Truth, least: float) -> list[int]:
     """Each entry's true person; 0 for none."""
     found = []
     for entry in entries:
@@ -67,7 +67,7 @@ def people_of(entries: Sequence[GalleryEntry], truth: Truth) -> list[int]:
         box = np.array([[left, top, left + width, top + height]], np.float32)
         common = overlaps(box, boxes)[0] if numbers else np.zeros(0, np.float32)
         best = int(common.argmax()) if len(common) else -1
-        found.append(numbers[best] if best >= 0 and common[best] >= MIN_OVERLAP else 0)
+        found.append(numbers[best] if best >= 0 and common[best] >= least else 0)
     return found
 
 
@@ -141,7 +141,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         for which, gallery in galleries.items():
             entries, distances = every_entry(gallery, described)
-            owners = np.array(people_of(entries, truth))
+            owners = np.array(people_of(entries, truth, options.overlap))
             same = owners[None] == people[:, None]
             away_s = np.abs(times_s[[one.frame or 0 for one in entries]][None] - asked_s[:, None])
             found[which] = {
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=3)
     parser.add_argument("--query-every", type=int, default=8, help="frames per query frame")
     parser.add_argument("--apart", type=float, nargs="+", default=[0.0, 2.0, 5.0])
+    parser.add_argument("--overlap", type=float, default=MIN_OVERLAP)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--label", default="")
     parser.add_argument("--record", action="store_true")

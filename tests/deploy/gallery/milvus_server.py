@@ -65,7 +65,7 @@ class MilvusServer:
 
 
 def free_socket(config: object, port: int) -> socket.socket | None:
-    """The package takes the next port while connections to a killed server still end on this one."""
+    """The package takes another port while connections to a killed server end on this one."""
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

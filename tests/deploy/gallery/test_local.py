@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -99,6 +100,27 @@ def test_filters_choose_before_ranking(gallery: GalleryStore, where: Where) -> N
     distances = np.linalg.norm(vectors[2] - vectors[allowed], axis=1)
     expected = np.array(allowed, np.int64)[np.argsort(distances)][:10].tolist()
     assert ids(gallery.search(vectors[2:3], 10, where)[0]) == expected
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_images_with_a_name_or_without_one_are_counted_found_and_erased(
+    gallery: GalleryStore, named: bool
+) -> None:
+    vectors = people_vectors(4, 10)
+    entries = [
+        dataclasses.replace(one, person=one.person if i % 3 == 0 else "")
+        for i, one in enumerate(entries_of(40))
+    ]
+    for at in (0, 15, 30):
+        gallery.add(vectors[at : at + 15], entries[at : at + 15])
+    wanted = [i for i, one in enumerate(entries) if bool(one.person) == named]
+    assert gallery.count(Where(named=named)) == len(wanted)
+    assert sorted(ids(gallery.search(vectors[:1], 40, Where(named=named))[0])) == wanted
+    since = Where(named=named, since_s=60.0 * 20)
+    assert gallery.count(since) == len([i for i in wanted if i >= 20])
+    assert gallery.delete(Where(named=named)) == len(wanted)
+    assert len(gallery) == 40 - len(wanted)
+    assert gallery.count(Where(named=named)) == 0
 
 
 @pytest.mark.parametrize("where", FILTERS)

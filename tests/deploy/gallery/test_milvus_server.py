@@ -12,7 +12,6 @@ from typing import TypeVar
 import pytest
 
 from reid.deploy.gallery import ANYWHERE, Confirmation, GalleryEntry, GalleryStore, Where
-from reid.deploy.gallery import milvus_connection as connection
 from reid.deploy.gallery.opening import open_gallery
 from reid.errors import DataError, UnavailableError
 from reid.matching import VectorMatcher
@@ -60,33 +59,29 @@ def sources(gallery: GalleryStore, where: Where = ANYWHERE, k: int = 15) -> list
     return [[match.entry.source for match in matches] for matches in found]
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        ANYWHERE,
-        Where(people=("p3", "p41", "nobody")),
-        Where(cameras=("c1",), since_s=600.0, until_s=6000.0),
-        Where(tracks=(("r0", 4), ("r1", 7))),
-        Where(cameras=("c2",), tracks=(("r0", 4), ("r1", 7))),
-    ],
-    ids=["all", "people", "camera_and_time", "tracks", "camera_and_tracks"],
+WHERES = (
+    Where(people=("p3", "p41", "nobody")),
+    Where(cameras=("c1",), since_s=600.0, until_s=6000.0),
+    Where(tracks=(("r0", 4), ("r1", 7))),
+    Where(cameras=("c2",), tracks=(("r0", 4), ("r1", 7))),
+    Where(people=("p0",), until_s=60.0),
 )
+
+
 def test_a_server_finds_and_erases_what_the_folder_does(
-    gallery: GalleryStore, local: GalleryStore, where: Where
+    gallery: GalleryStore, local: GalleryStore
 ) -> None:
     for one in (gallery, local):
         assert one.add(VECTORS, ENTRIES) == len(ENTRIES)
-    assert sources(gallery, where) == sources(local, where)
-    pairs = zip(
-        gallery.search(VECTORS[:5], 5, where), local.search(VECTORS[:5], 5, where), strict=True
-    )
-    for ours, theirs in pairs:
+    for where in (ANYWHERE, *WHERES):
+        assert sources(gallery, where) == sources(local, where)
+    for ours, theirs in zip(gallery.search(VECTORS, 5), local.search(VECTORS, 5), strict=True):
         distances = [match.distance for match in theirs]
         assert [match.distance for match in ours] == pytest.approx(distances, abs=2e-3)
         assert [match.entry for match in ours] == [match.entry for match in theirs]
     assert gallery.summary() == local.summary()
-    if where != ANYWHERE:
-        assert gallery.delete(where) == local.delete(where) > 0
+    for where in WHERES:
+        assert gallery.delete(where) == local.delete(where)
         assert sources(gallery) == sources(local)
         assert gallery.summary() == local.summary()
 
@@ -135,7 +130,7 @@ def test_a_frozen_server_ends_a_search_and_is_used_again_once_it_answers(
     milvus_server.freeze()
     try:
         for call in (sources, len, lambda opened: opened.summary()):
-            with pytest.raises(UnavailableError, match=f"within {connection.SEARCH_S:g} s") as told:
+            with pytest.raises(UnavailableError, match="did not answer") as told:
                 call(gallery)
             assert "\n" not in str(told.value)
     finally:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from reid.deploy.gallery import ANYWHERE, GalleryEntry, Match, Where
+from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.deploy.watch.motion import Motion
-from reid.deploy.watch.naming import NEIGHBOURS, Namer, NamingSettings
+from reid.deploy.watch.naming import NEIGHBOURS, RETRY_S, Namer, NamingSettings
 from reid.deploy.watch.track import Track
-from tests.deploy.watch.conftest import appearance_of
+from reid.errors import UnavailableError
+from tests.deploy.watch.conftest import ColourMatcher, appearance_of
 
 RED, BLUE, GREEN, PURPLE = (1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 1)
 BOX = np.array([0, 0, 20, 50], np.float32)
@@ -157,3 +160,62 @@ def test_where_no_one_is_seen_the_gallery_is_not_searched(model: AppearanceModel
 
     gallery: Any = Unsearched(PEOPLE)
     Namer(model, gallery, 0.65).name([track()])
+
+
+def test_a_gallery_that_does_not_answer_gives_no_names_and_is_asked_again_later(
+    model: AppearanceModel,
+) -> None:
+    class Away(NamedGallery):
+        away, asked = False, 0
+
+        def search(
+            self, descriptions: Any, k: int = 10, where: Where = ANYWHERE
+        ) -> list[list[Match]]:
+            self.asked += 1
+            if self.away:
+                raise UnavailableError("people does not answer")
+            return super().search(descriptions, k, where)
+
+    gallery, said, now_s = Away(PEOPLE), [], [0.0]
+    names = Namer(model, gallery, 0.65, say=said.append, clock=lambda: now_s[0])
+    one, other = track(1), track(2)
+
+    def look(number: int, *tracks: Track) -> None:
+        for each, colour in zip(tracks, (RED, BLUE), strict=False):
+            each.look, each.seen_s = appearance_of(*colour), float(number)
+        names.name(tracks)
+
+    for number in range(3):
+        look(number, one)
+    assert one.candidate is not None
+    gallery.away, asked = True, gallery.asked
+    for number in range(3, 40):
+        look(number, one, other)
+    assert (gallery.asked, len(said)) == (asked + 1, 1)  # once for all cameras and rounds
+    assert one.candidate.person == "anna"
+    assert other.candidate is None
+    now_s[0] += RETRY_S
+    look(40, one, other)
+    assert (gallery.asked, len(said)) == (asked + 2, 1)
+    gallery.away = False
+    now_s[0] += RETRY_S
+    for number in range(41, 44):
+        look(number, one, other)
+    assert other.candidate is not None
+    assert other.candidate.person == "bert"
+    assert len(said) == 2
+
+
+def test_only_images_with_a_name_are_asked_for_so_that_others_do_not_hide_them(
+    model: AppearanceModel, tmp_path: Path
+) -> None:
+    gallery = open_gallery(str(tmp_path / "people"), ColourMatcher(), create=True)
+    unnamed = [GalleryEntry("door", box=(n, 0, 9, 9), time_s=float(n)) for n in range(200)]
+    gallery.add(np.tile(np.array([RED], np.float32), (200, 1)), unnamed)
+    gallery.add(np.array([(0.95, 0.31, 0)], np.float32), [GalleryEntry("a.jpg", "anna")])
+    names, one = Namer(model, gallery, 0.65), track()
+    for number in range(3):
+        one.look, one.seen_s = appearance_of(*RED), float(number)
+        names.name([one])
+    assert one.candidate is not None
+    assert one.candidate.person == "anna"

@@ -189,9 +189,8 @@ def test_a_slow_encoder_costs_recorded_frames_and_no_camera_waits(
         lost = sink.lost
         assert 100 - 2 - recorder.QUEUE_FRAMES <= lost < 100
         free.append(True)
-    (segment,) = (read_segment(video) for video in segments(tmp_path / "door"))
-    assert segment is not None
-    assert segment.dropped == lost
+    found = [read_segment(video) for video in segments(tmp_path / "door")]
+    assert sum(one.dropped for one in found if one) == lost
 
 
 def test_a_full_disk_is_said_once_counted_and_recording_goes_on_later(
