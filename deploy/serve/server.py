@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -111,7 +111,7 @@ class GalleryServer:
     def serve_forever(self) -> None:
         """Serve until ``shutdown`` is called, or, in the main thread, Ctrl-C or SIGTERM."""
         allow_files()
-        with _ends_without_error():
+        with _ends_without_error(self.shutdown):
             self._server.run(sockets=[self.socket])
 
     async def _tidy(self) -> None:
@@ -237,14 +237,18 @@ class Tls:
 
 
 @contextmanager
-def _ends_without_error() -> Iterator[None]:
-    """SIGTERM ends the server as Ctrl-C does: uvicorn raises both again once it stopped."""
+def _ends_without_error(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM calls ``stop``, also before uvicorn listens for it, and ends in no error.
+
+    uvicorn raises it again once it stopped. An exception in place of ``stop`` could come in the
+    middle of the event loop's start.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stopped(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        stop()
 
     before = signal.signal(signal.SIGTERM, stopped)
     try:
