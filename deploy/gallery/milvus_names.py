@@ -17,7 +17,7 @@ from pymilvus import DataType
 from .gallery import GalleryEntry
 from .milvus_connection import PATIENCE_S, SEARCH_S, Connection
 from .milvus_rows import UNKNOWN_US, VECTOR_FIELD, Fields, make_collection, quoted, unicode_text
-from .milvus_tables import SOON, Table
+from .milvus_tables import ALL, SOON, Table
 from .rows import microseconds
 
 KNOWN_S = 60.0
@@ -129,7 +129,7 @@ class Names:
         return [*rows, _row(_TIMES, "", span)]
 
     def _rows(self) -> list[dict[str, Any]]:
-        rows = [*self._table.every([*_FIELDS])]
+        rows = self._table.some(ALL, [*_FIELDS])
         return rows if any(row["kind"] == _TIMES for row in rows) else self.rebuild()
 
     def _first_from(self, first: int, last: int) -> int:
