@@ -25,6 +25,7 @@ from ..gallery.traces import (
     erase_events,
     erase_features,
     erase_frames,
+    erase_identities,
     erase_page,
     erase_recordings,
     not_searched,
@@ -46,6 +47,7 @@ class Places:
     pages: tuple[Path, ...] = ()
     features: tuple[Path, ...] = ()
     access_logs: tuple[Path, ...] = ()
+    identities: tuple[Path, ...] = ()
 
 
 def age_from(text: str) -> float:
@@ -155,6 +157,8 @@ def _outside(erased: Erased, places: Places, dry_run: bool) -> list[Artefact]:
         done += [] if paths else [not_searched(kind, option)]
     done += [erase_features(path, dry_run) for path in places.features]
     done += [] if places.features else [not_searched("features", "--features")]
+    done += [erase_identities(path, dry_run) for path in places.identities]
+    done += [] if places.identities else [not_searched("identities", "--identities")]
     images = {one.source for one in erased.entries if Path(one.source).is_file()}
     left = (
         f"{len(images)} image or video files that were indexed are not the gallery's: delete them"

@@ -100,6 +100,12 @@ def prune(name: str, older_than: str, frames: Path | None, as_json: bool) -> dic
 @click.option("--pages", type=_FILES, multiple=True, help="Pages of reid search; repeatable.")
 @click.option("--features", type=_FILES, multiple=True, help="Files of features; repeatable.")
 @click.option("--access-log", "logs", type=_FILES, multiple=True, help="Of reid serve; repeatable.")
+@click.option(
+    "--identities",
+    type=_FILES,
+    multiple=True,
+    help="Of reid watch, which must not run: the whole file is deleted; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Erase nothing; write what would be erased.")
 @options.as_json
 def erase(
@@ -117,6 +123,7 @@ def erase(
     pages: tuple[Path, ...],
     features: tuple[Path, ...],
     logs: tuple[Path, ...],
+    identities: tuple[Path, ...],
     dry_run: bool,
     as_json: bool,
 ) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def erase(
         tracks=tuple(map(track_from, tracks)),
         ids=ids,
     )
-    places = Places(events, recordings, frames, pages, features, logs)
+    places = Places(events, recordings, frames, pages, features, logs, identities)
     done = erase_everywhere(name, where, receipt, places, dry_run=dry_run)
     show(json_text(done.to_json()) if as_json else done.to_text())
     return done.to_json()

@@ -15,6 +15,7 @@ from typing import Any
 
 from reid.errors import DataError, output_errors
 from reid.files import atomic_path
+from reid.locks import locked
 
 from .gallery import GalleryEntry
 from .receipts import Artefact
@@ -119,6 +120,20 @@ def erase_features(path: Path, dry_run: bool) -> Artefact:
         raise DataError(f"{path}: no such file of features")
     left = "it holds features that cannot be attributed: delete it, or describe the images again"
     return Artefact("features", str(path), True, 0, "rows", left)
+
+
+def erase_identities(path: Path, dry_run: bool) -> Artefact:
+    """Delete the file of `reid watch --identities`, whose looks have no names.
+
+    Raises OutputError while it is in use.
+    """
+    if not path.is_file():
+        left = "there is no such file"
+        return Artefact("identities", str(path), True, 0, "files", left)
+    if not dry_run:
+        with locked(path.with_name(f"{path.name}.lock"), patience_s=0.0):
+            _remove(path)
+    return Artefact("identities", str(path), True, 1, "files")
 
 
 def not_searched(kind: str, option: str) -> Artefact:

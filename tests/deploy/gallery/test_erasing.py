@@ -18,7 +18,8 @@ from reid.deploy.gallery import Confirmation, GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.retention import prune
 from reid.deploy.gallery.store import Store
-from reid.errors import ConfigError, DataError
+from reid.errors import ConfigError, DataError, OutputError
+from reid.locks import locked
 from reid.matching import VectorMatcher
 from tests.deploy.gallery.conftest import entries_of, people_vectors
 
@@ -73,6 +74,7 @@ def site(gallery: GalleryStore, tmp_path: Path) -> Path:
     encoded = base64.b64encode(ENTRIES[2].picture).decode()
     (tmp_path / "page.html").write_text(f"<img src='data:image/jpeg;base64,{encoded}'>")
     (tmp_path / "other.html").write_text("<p>nothing</p>")
+    (tmp_path / "identities").write_bytes(b"looks without names")
     return tmp_path
 
 
@@ -92,6 +94,7 @@ def places_of(site: Path) -> Places:
         (site / "page.html", site / "other.html"),
         (),
         (site / "access.jsonl",),
+        (site / "identities",),
     )
 
 
@@ -115,6 +118,7 @@ EXPECTED = {
     "page other.html": 0,
     "access log access.jsonl": 2,
     "features": 0,
+    "identities identities": 1,
     "sources": 0,
 }
 
@@ -141,6 +145,7 @@ def test_a_person_s_bytes_are_gone_from_every_file_and_the_receipt_says_which(
     assert all(one.picture in left for one in ENTRIES[10:])
     assert (site / "frames/c0/unrelated.jpg").exists()
     assert not (site / "page.html").exists()
+    assert not (site / "identities").exists()
     assert sorted(path.name for path in (site / "recordings").rglob("*.webm")) == [
         "1800.webm",
         "600.webm",
@@ -211,10 +216,17 @@ def test_a_stopped_erasure_is_repeated_to_its_end(
     assert b'"candidate": {"person": "p0"}' not in left
 
 
+def test_identities_that_a_watch_is_writing_are_not_taken_from_it(site: Path) -> None:
+    with locked(site / "identities.lock"), pytest.raises(OutputError):
+        erase(str(site / "gallery"), Where(people=("p0",)), site / "r.json", places_of(site))
+    assert (site / "identities").exists()
+
+
 def test_what_was_not_named_is_in_the_receipt_as_not_searched(site: Path) -> None:
     done = erase(str(site / "gallery"), Where(people=("p0",)), site / "r.json")
     missing = {one.kind: one.left for one in done.artefacts if not one.searched}
-    assert missing.keys() == {"events", "recordings", "frames", "page", "features", "access log"}
+    others = {"features", "access log", "identities"}
+    assert missing.keys() == {"events", "recordings", "frames", "page", *others}
     assert "--events" in missing["events"]
     assert not done.is_complete
 
