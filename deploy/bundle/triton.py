@@ -13,6 +13,8 @@ from reid.types import ArraySpec
 
 CONFIG_FILE = "config.pbtxt"
 VERSION = "1"
+PARAMETER = "reid.manifest"
+"""The configuration's parameter that holds the manifest."""
 PLATFORMS = {"plan": "tensorrt_plan", "onnx": "onnxruntime_onnx"}
 """Kind of the model file -> Triton's name of its backend."""
 
@@ -101,7 +103,7 @@ def config_text(models: Sequence[TritonModel], name: str, max_batch: int) -> str
     for model in models if len(models) > 1 else ():
         key, value = _quoted(model.compute_capability), _quoted(model.name)
         lines.append(f"cc_model_filenames {{ key: {key} value: {value} }}")
-    lines.append(_parameter("reid.manifest", manifest.to_json()))
+    lines.append(_parameter(PARAMETER, manifest.to_json()))
     return "\n".join(lines) + "\n"
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from reid.data.golden_crops import golden_crops
 from reid.errors import ConfigError, ModelFileError, ReidError
-from reid.files import atomic_path, write_text
+from reid.files import atomic_path, check_writable, write_text
 from reid.matching.golden import FILE as GOLDEN_FILE
-from reid.matching.golden import FOLDER, Golden, golden_of, save_golden
+from reid.matching.golden import FOLDER, Golden, golden_beside, golden_of, save_golden
 from reid.model_file.manifest import Manifest, write_manifest
 from reid.model_file.opening import ModelFile
 from reid.model_file.parts import IR_SUFFIX
@@ -21,6 +21,7 @@ from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
 
 from .deepstream import INFER_FILE, INFER_MODE, TRACKER_FILE, affine, infer_file, tracker_block
+from .repository import check_repository, move_earlier_golden, replaced_model
 from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
 
 DEFAULT_BATCH = 16
@@ -84,29 +85,34 @@ def bundle_triton(
     reference: Path | None = None,
     allow_unproven: bool = False,
 ) -> list[Path]:
-    """Write a model repository: ``<name>/config.pbtxt``, ``<name>/1/`` and the golden crops.
+    """Put a model into the repository ``out``: ``<name>/config.pbtxt`` and ``<name>/1/``.
 
-    Several engines of one graph are for several GPUs. A graph that takes no images has no golden
-    crops. Returns the files. Raises as ``bundle_deepstream``.
+    A model of this name is replaced in one step (see ``repository``), others are kept. The golden
+    crops lie beside the repository (``golden_beside``); a graph that takes no images has none.
+    Several engines of one graph are for several GPUs. Returns the files. Raises as
+    ``bundle_deepstream``.
     """
     named = triton_models([_opened(model, allow_unproven) for model in models])
     manifest = named[0].manifest
     size = min(_batch(one.manifest, _largest(one.manifest), batch) for one in named)
     name = name or model_name(manifest)
-    if Path(name).name != name or name in (".", ".."):
-        raise ConfigError(f"a model's name is the name of one folder, found {name!r}")
+    repository = check_repository(out, name)
     takes_images = manifest.input_arrays[0].shape == manifest.preprocess.input_shape
     takes_images = takes_images and len(manifest.input_arrays) == 1
     golden = golden_of_model(named[0].source, manifest, reference) if takes_images else None
-    folder = out / name
-    told_of = [folder / CONFIG_FILE, *([out / FOLDER / GOLDEN_FILE] if golden else [])]
-    files = [
-        _copied(one.source, one.manifest, folder / VERSION / one.name, told_of) for one in named
-    ]
-    write_text(folder / CONFIG_FILE, config_text(named, name, size))
-    files.append(folder / CONFIG_FILE)
+    beside = golden_beside(repository, name)
     if golden is not None:
-        files.append(save_golden(golden, out / FOLDER))
+        check_writable(beside / GOLDEN_FILE)
+    with replaced_model(repository, name) as folder:
+        for one in named:
+            _copied(one.source, one.manifest, folder / VERSION / one.name, ())
+        write_text(folder / CONFIG_FILE, config_text(named, name, size))
+        (beside / GOLDEN_FILE).unlink(missing_ok=True)
+    move_earlier_golden(repository)
+    files = [out / name / VERSION / one.name for one in named]
+    files.append(out / name / CONFIG_FILE)
+    if golden is not None:
+        files.append(save_golden(golden, beside))
     return files
 
 

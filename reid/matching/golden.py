@@ -139,12 +139,26 @@ def load_golden(path: Path) -> Golden:
         ) from None
 
 
+def golden_beside(repository: Path, name: str = "") -> Path:
+    """The folder of a model's golden crops beside a Triton repository: ``models-golden/NAME``.
+
+    Not inside, because Triton takes every folder there for a model. Without a name it is the
+    folder of all of them.
+    """
+    return repository.with_name(f"{repository.name}-{FOLDER}") / name
+
+
 def find_golden(model: Path) -> Path | None:
     """The golden crops of the bundle around a model file; None without any.
 
-    In a Triton repository the model is two folders down.
+    In a Triton repository the model is two folders down, and its crops are beside the repository;
+    earlier versions had them inside.
     """
-    for folder in (model.parent, *model.parent.parents[:2]):
-        if (folder / FOLDER / FILE).is_file():
-            return folder / FOLDER / FILE
+    version, name, repository = (*model.parents, *[Path()] * 3)[:3]
+    folders = [version / FOLDER]
+    if repository.name:
+        folders += [golden_beside(repository, name.name), golden_beside(repository)]
+    for folder in (*folders, name / FOLDER, repository / FOLDER):
+        if (folder / FILE).is_file():
+            return folder / FILE
     return None

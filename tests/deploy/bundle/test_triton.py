@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -14,10 +15,11 @@ from unittest.mock import Mock
 import pytest
 
 from reid.cli import main
-from reid.deploy.bundle import writing
+from reid.deploy.bundle import repository, writing
 from reid.deploy.bundle.triton import config_text, triton_models
 from reid.deploy.bundle.writing import bundle_deepstream, bundle_triton
-from reid.errors import ConfigError
+from reid.errors import ConfigError, OutputError
+from reid.matching.golden import find_golden, load_golden
 from reid.model_file.manifest import BatchProfile, EngineInfo, Manifest, write_manifest
 from reid.model_file.preprocess import Preprocess
 from reid.types import ArraySpec
@@ -158,33 +160,120 @@ def test_the_command_writes_a_repository_that_the_doctor_finds(
     served: Served, messages: Any, tmp_path: Path, capsys: Capture
 ) -> None:
     model = served.file("fp16", pixels=True)
-    assert main(["bundle", "triton", str(model), "--out", str(tmp_path), "--json"]) == 0
+    out = tmp_path / "models"
+    assert main(["bundle", "triton", str(model), "--out", str(out), "--json"]) == 0
     files = [Path(file) for file in json.loads(capsys.readouterr().out)["files"]]
     assert [file.relative_to(tmp_path).as_posix() for file in files] == [
-        "msp_cnn_fp16/1/model.onnx",
-        "msp_cnn_fp16/config.pbtxt",
-        "golden/golden.safetensors",
+        "models/msp_cnn_fp16/1/model.onnx",
+        "models/msp_cnn_fp16/config.pbtxt",
+        "models-golden/msp_cnn_fp16/golden.safetensors",
     ]
+    assert [path.name for path in out.iterdir()] == ["msp_cnn_fp16"]
     config = parsed(messages, files[1].read_text())
     assert config.name == files[1].parent.name
     assert main(["doctor", str(files[0]), "--device", "cpu"]) == 0
     assert "fp16, as the manifest says" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("bundle", [bundle_deepstream, bundle_triton])
-def test_a_bundle_whose_writing_is_stopped_has_no_file_that_tells_of_another_model(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Callable[..., Any]
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_bundle_whose_writing_is_stopped_leaves_the_repository_as_it_was(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = served.file("fp16", pixels=True)
-    given = pixels if bundle is bundle_deepstream else [pixels]
-    model, *others = bundle(given, tmp_path)
+    bundle_triton([served.file("fp16", pixels=True)], tmp_path / "models", name="people")
+    before = tree(tmp_path)
+    monkeypatch.setattr(writing, "config_text", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        bundle_triton([served.file()], tmp_path / "models", name="people")
+    assert tree(tmp_path) == before
+
+
+def test_a_repeated_bundle_replaces_the_version_and_keeps_what_is_not_its_own(
+    served: Served, messages: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "models"
+    bundle_triton([served.file("fp16", pixels=True)], out)
+    model, *_ = bundle_triton([served.file("fp16", pixels=True)], out, name="people")
+    stale = model.with_name("model.plan")
+    stale.write_bytes(b"an engine of before")
+    labels = model.parent.parent / "labels.txt"
+    labels.write_text("person")
+    second = model.parent.with_name("2") / "model.onnx"
+    second.parent.mkdir()
+    second.write_bytes(b"another version")
+    again, config, golden = bundle_triton([served.file()], out, name="people")
+    assert again == model
+    assert model.read_bytes() == served.file().read_bytes()
+    assert not stale.exists()
+    assert (labels.read_text(), second.read_bytes()) == ("person", b"another version")
+    assert list(parsed(messages, config.read_text()).input[0].dims) == [3, 40, 16]
+    assert sorted(path.name for path in out.iterdir()) == ["msp_cnn_fp16", "people"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models-golden"]
+    assert load_golden(golden).precision == "fp32"
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_model_is_replaced_also_where_the_kernel_cannot_exchange_folders(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(repository, "_exchanged", Mock(return_value=False))
+    for file in (served.file("fp16", pixels=True), served.file()):
+        model, *_ = bundle_triton([file], tmp_path / "models", name="people")
+    assert model.read_bytes() == served.file().read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models-golden"]
+
+
+def test_golden_crops_of_an_earlier_version_leave_the_repository_and_are_still_found(
+    served: Served, tmp_path: Path
+) -> None:
+    out = tmp_path / "models"
+    old, _, golden = bundle_triton([served.file()], out, name="old")
+    shutil.move(golden.parent, out / "golden")
+    assert find_golden(old) == out / "golden" / "golden.safetensors"
+    new, *_ = bundle_triton([served.file()], out, name="new")
+    assert sorted(path.name for path in out.iterdir()) == ["new", "old"]
+    assert find_golden(old) == tmp_path / "models-golden" / "golden.safetensors"
+    assert find_golden(new) == tmp_path / "models-golden" / "new" / "golden.safetensors"
+
+
+def test_a_model_that_bundle_did_not_write_is_never_replaced(
+    served: Served, tmp_path: Path
+) -> None:
+    config = tmp_path / "models" / "people" / "config.pbtxt"
+    config.parent.mkdir(parents=True)
+    config.write_text('name: "people"\nbackend: "python"\n')
+    with pytest.raises(ConfigError, match="--name"):
+        bundle_triton([served.file()], tmp_path / "models", name="people")
+    assert [path.name for path in tmp_path.rglob("*")] == ["models", "people", "config.pbtxt"]
+
+
+def test_another_file_system_is_named_with_the_way_out(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = OSError(errno.EXDEV, "Invalid cross-device link")
+    monkeypatch.setattr(repository, "_put", Mock(side_effect=refused))
+    with pytest.raises(OutputError, match="--out"):
+        bundle_triton([served.file()], tmp_path / "models")
+    assert not any((tmp_path / "models").iterdir())
+
+
+def test_a_deepstream_bundle_whose_writing_is_stopped_has_no_file_of_another_model(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = served.file("fp16", pixels=True)
+    model, *others = bundle_deepstream(given, tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(writing, "write_manifest", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            bundle(given, tmp_path)
+            bundle_deepstream(given, tmp_path)
     assert model.exists()
     assert not any(other.exists() for other in others)
-    assert bundle(given, tmp_path) == [model, *others]
+    assert bundle_deepstream(given, tmp_path) == [model, *others]
     assert all(other.exists() for other in others)
 
 
