@@ -22,6 +22,7 @@ from reid.config.settings import TrainConfig
 from reid.data.golden_crops import golden_crops
 from reid.deploy.gallery import Confirmation, Where
 from reid.deploy.gallery.opening import open_gallery
+from reid.deploy.gallery.sealed import sealed_json
 from reid.errors import ReidError
 from reid.matching.files import load_descriptions, save_descriptions
 from reid.matching.golden import Golden, load_golden, save_golden
@@ -99,7 +100,11 @@ def filled(tmp_path: Path) -> Path:
     gallery.add(vectors[:30], entries[:30])
     gallery.add(vectors[30:], entries[30:])
     gallery.prepare()
-    gallery.confirm(Confirmation("ab", 3, True, 1.5))
+    # As earlier versions wrote it.
+    row = {"query": "ab", "id": 3, "same": True, "time_s": 1.5}
+    earlier = {"format": "reid gallery confirmations 2", "confirmed": [row]}
+    (tmp_path / "g/confirmed.json").write_text(sealed_json(earlier))
+    assert gallery.confirmed() == [Confirmation("ab", 3, True, 1.5)]
     return tmp_path / "g"
 
 
@@ -257,7 +262,8 @@ def test_no_changed_file_is_read_with_other_content(
     one.file.write_bytes(content)
     assert believed == []
     assert not any("\n" in line for line in refused)
-    assert (len(refused) > changes * 0.9) != one.always_read
+    # A file's unused bytes may change: a checkpoint's arrays are padded to 64 bytes.
+    assert (len(refused) > changes * 0.8) != one.always_read
     assert one.read() == expected
 
 
@@ -280,3 +286,26 @@ def test_the_intact_images_of_a_changed_gallery_are_found_and_the_others_counted
         assert found == [[match for match in one if match.id in ids] for one in whole]
         some += 10 < count < 40
     assert some > CHANGES / 3
+
+
+@pytest.mark.parametrize("changes", [CHANGES, pytest.param(MANY, marks=pytest.mark.kills)])
+def test_a_changed_file_of_verdicts_is_refused_or_ends_earlier(
+    changes: int, filled: Path, tmp_path: Path
+) -> None:
+    """What is cut off at a line's end cannot be told from what never was."""
+    gallery = open_gallery(str(filled), vector_matcher())
+    for number in range(20):
+        gallery.confirm(Confirmation("cd" * 16, number, number % 2 == 0, float(number), "anna"))
+    expected = gallery.confirmed()
+    file = filled / "verdicts.jsonl"
+    content, rng, refused = file.read_bytes(), np.random.default_rng(19), 0
+    for _ in range(changes):
+        file.write_bytes(changed(content, rng))
+        try:
+            found = open_gallery(str(filled), vector_matcher()).confirmed()
+        except ReidError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        else:
+            assert found == expected[: len(found)]
+    assert refused > changes / 4

@@ -3,11 +3,17 @@
 Both resize a box to the network's size without keeping its aspect and compute one line,
 y = scale * (x - offset), so a crop or a scale per channel has to be in the graph
 (``reid export --pixels``). The same options have different numbers in the two files.
+
+Keys are those of NVIDIA's documentation and of its sources where they are public: the engine's name
+is made in ``nvdsinfer_model_builder.cpp``, ``strongly-typed`` stands in
+``gstnvinfer_property_parser.h`` of the 9.x repository, and ``gstnvinfer.cpp`` reads
+``secondary-reinfer-interval`` for classifiers and secondary detectors alone (NVIDIA's forum,
+149060).
 """
 
 from __future__ import annotations
 
-from reid.errors import ConfigError
+from reid.errors import ConfigError, nearest
 from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
 
@@ -22,6 +28,12 @@ INFER_MODE = {"fp32": 0, "fp16": 2, "int8": 1}
 """``network-mode`` of nvinfer."""
 SCALING_FILTER = {"bilinear": 1, "cubic": 2}
 """``scaling-filter``, as NvBufSurfTransform_Inter counts them."""
+
+VERSIONS = ("6.4", "7.0", "7.1", "8.0", "9.0", "9.1", "9.2")
+"""DeepStream's versions that files can be written for."""
+
+EXTRACTION_INTERVAL = 8
+"""Frames between two vectors of a track, as in NVIDIA's own NvDCF file."""
 
 REID_TYPES = {"nvdeepsort": 1, "nvdcf": 2}
 """Tracker -> ``reidType``: vectors for each association, or to find lost tracks again."""
@@ -93,11 +105,33 @@ def tracker_block(manifest: Manifest, model_file: str, batch: int, tracker: str)
         "ll-config-file.",
         "ReID:",
     ]
+    if manifest.engine is None:
+        # The tracker builds it at its first start, and takes it at the next.
+        body.insert(-1, f'  modelEngineFile: "{engine_name(manifest, model_file, batch)}"')
+    if tracker == "nvdcf":
+        body += [
+            "# Merge these two into the TrajectoryManagement block that is there: without the",
+            "# first no lost track is found again by its vector; the second is in frames.",
+            "TrajectoryManagement:",
+            "  enableReAssoc: 1",
+            f"  reidExtractionInterval: {EXTRACTION_INTERVAL}",
+        ]
     return "\n".join([*head, *body]) + "\n"
 
 
-def infer_file(manifest: Manifest, model_file: str, batch: int, person_class: int) -> str:
-    """``nvinfer``'s configuration: run on each person, output the vector as a tensor."""
+def engine_name(manifest: Manifest, model_file: str, batch: int, gpu: int = 0) -> str:
+    """How nvinfer names the engine that it builds from an ONNX file, and finds again."""
+    return f"{model_file}_b{batch}_gpu{gpu}_{manifest.precision}.engine"
+
+
+def infer_file(
+    manifest: Manifest, model_file: str, batch: int, person_class: int, version: str = ""
+) -> str:
+    """``nvinfer``'s configuration: run on each person, output the vector as a tensor.
+
+    ``version`` is one of ``VERSIONS``; empty: keys that all of them have. Raises ConfigError.
+    """
+    check_version(version)
     scale, offsets = affine(manifest.preprocess)
     key = "model-engine-file" if manifest.engine else "onnx-file"
     lines = {
@@ -120,15 +154,33 @@ def infer_file(manifest: Manifest, model_file: str, batch: int, person_class: in
         "scaling-filter": SCALING_FILTER[manifest.preprocess.interpolation],
         "classifier-async-mode": 0,
     }
+    if manifest.engine is None:
+        # Without it the engine is built again at each start.
+        lines["model-engine-file"] = engine_name(manifest, model_file, batch)
     notes = [
         f"# {manifest.network}, {manifest.precision}: vectors of people, for nvinfer behind a "
         "detector.",
         "# network-mode: 0 FP32, 1 INT8, 2 FP16; model-color-format: 0 RGB, 1 BGR;",
         "# process-mode 2: on the boxes of operate-on-gie-id; network-type 100: no parser.",
+        "# Every person is described in every frame: secondary-reinfer-interval throttles classifiers",
+        "# and detectors only. The tracker's ReID block describes a track every few frames instead.",
     ]
+    if manifest.engine is None and version.startswith("9."):
+        notes.append(
+            "# strongly-typed=1 would keep the precision of each layer of the ONNX file (not tried)."
+        )
     if not manifest.normalised:
         notes.append("# The vectors are not of length 1: divide by the length before comparing.")
     return "\n".join([*notes, "[property]", *(f"{k}={v}" for k, v in lines.items())]) + "\n"
+
+
+def check_version(version: str) -> None:
+    """Raise ConfigError for a version that files cannot be written for."""
+    if version and version not in VERSIONS:
+        raise ConfigError(
+            f"files are written for DeepStream {', '.join(VERSIONS)}; found {version!r}"
+            f"{nearest(version, VERSIONS)}"
+        )
 
 
 def _number(value: float) -> str:

@@ -20,7 +20,15 @@ from reid.model_file.quantisation import INT8, refuse_unproven
 from reid.runtime import open_runner
 from reid.runtime.tensorrt_fit import engine_info
 
-from .deepstream import INFER_FILE, INFER_MODE, TRACKER_FILE, affine, infer_file, tracker_block
+from .deepstream import (
+    INFER_FILE,
+    INFER_MODE,
+    TRACKER_FILE,
+    affine,
+    check_version,
+    infer_file,
+    tracker_block,
+)
 from .repository import check_repository, move_earlier_golden, replaced_model
 from .triton import CONFIG_FILE, VERSION, config_text, model_name, triton_models
 
@@ -35,6 +43,7 @@ def bundle_deepstream(
     batch: int | None = None,
     tracker: str = "nvdcf",
     person_class: int = 0,
+    version: str = "",
     reference: Path | None = None,
     allow_unproven: bool = False,
 ) -> list[Path]:
@@ -44,6 +53,7 @@ def bundle_deepstream(
     computes the golden answers; by default see ``golden_of_model``. Returns the files. Raises
     ConfigError for a model that DeepStream cannot run, ModelFileError, ManifestError, OutputError.
     """
+    check_version(version)
     file, manifest = _opened(model, allow_unproven)
     if manifest.outputs or manifest.inputs:
         raise ConfigError(
@@ -69,7 +79,7 @@ def bundle_deepstream(
     copied = _copied(file, manifest, out / file.name, told_of)
     texts = {
         TRACKER_FILE: tracker_block(manifest, file.name, size, tracker),
-        INFER_FILE: infer_file(manifest, file.name, size, person_class),
+        INFER_FILE: infer_file(manifest, file.name, size, person_class, version),
     }
     for name, text in texts.items():
         write_text(out / name, text)

@@ -53,6 +53,13 @@ def bundle() -> None:
     show_default=True,
     help="The detector's class of people.",
 )
+@click.option(
+    "--deepstream",
+    "version",
+    default="",
+    metavar="VERSION",
+    help="DeepStream's version, such as 7.1 (default: what all have in common).",
+)
 @_reference
 @_allow_unproven
 @options.as_json
@@ -62,6 +69,7 @@ def deepstream(
     batch: int | None,
     tracker: str,
     person_class: int,
+    version: str,
     reference: Path | None,
     allow_unproven: bool,
     as_json: bool,
@@ -75,6 +83,7 @@ def deepstream(
         batch=batch,
         tracker=tracker,
         person_class=person_class,
+        version=version,
         reference=reference,
         allow_unproven=allow_unproven,
     )

@@ -11,6 +11,7 @@ import torch
 
 from reid.data import content, load_split
 from reid.data.content import image_hashes
+from reid.data.readers.joint import TrainingImages
 from reid.errors import CheckpointError
 from reid.progress import SILENT
 from reid.training import trained_images
@@ -26,6 +27,10 @@ def split(people: Path) -> Split:
     return load_split("synthetic", people)
 
 
+def images_of(split: Split, root: Path) -> TrainingImages:
+    return TrainingImages(split.train, ((split, root),))
+
+
 def kept(checkpoint: Checkpoint, training: dict[str, Any]) -> Checkpoint:
     return dataclasses.replace(checkpoint, training=training)
 
@@ -35,7 +40,7 @@ def test_the_hashes_of_all_training_images_are_kept(
 ) -> None:
     monkeypatch.setattr(content, "_AT_ONCE", 10)
     heard = Heard()
-    training = hashes_to_keep(split, people, None, None, heard)
+    training = hashes_to_keep(images_of(split, people), None, None, heard)
     found = kept(checkpoint, training).trained_images
     assert found is not None
     assert found.images == frozenset(image_hashes(split.train))
@@ -47,7 +52,7 @@ def test_people_of_a_users_own_images_are_kept_as_hashes(
     people: Path, split: Split, checkpoint: Checkpoint
 ) -> None:
     named = dataclasses.replace(split, names={one.person_id: "ann" for one in split.train})
-    training = hashes_to_keep(named, people, None, None, SILENT)
+    training = hashes_to_keep(images_of(named, people), None, None, SILENT)
     found = kept(checkpoint, training).trained_images
     assert found is not None
     assert len(found.people) == 1
@@ -57,9 +62,9 @@ def test_people_of_a_users_own_images_are_kept_as_hashes(
 def test_a_resumed_run_keeps_them_without_reading_an_image(
     people: Path, split: Split, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = hashes_to_keep(split, people, None, None, SILENT)
+    training = hashes_to_keep(images_of(split, people), None, None, SILENT)
     monkeypatch.setattr(trained_images, "image_hashes", None)
-    again = hashes_to_keep(split, people, kept(checkpoint, training), None, SILENT)
+    again = hashes_to_keep(images_of(split, people), kept(checkpoint, training), None, SILENT)
     assert again.keys() == training.keys()
     assert all(torch.equal(again[name], training[name]) for name in training)
 
@@ -68,10 +73,11 @@ def test_those_of_an_earlier_training_are_carried_on(
     people: Path, split: Split, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     first, rest = split.train[:1], split.train[1:]
-    before = hashes_to_keep(dataclasses.replace(split, train=first), people, None, None, SILENT)
+    one = dataclasses.replace(split, train=first)
+    before = hashes_to_keep(images_of(one, people), None, None, SILENT)
     save_checkpoint(tmp_path / "before.pt", kept(checkpoint, {**before}))
     fewer = dataclasses.replace(split, train=rest)
-    training = hashes_to_keep(fewer, people, None, tmp_path / "before.pt", SILENT)
+    training = hashes_to_keep(images_of(fewer, people), None, tmp_path / "before.pt", SILENT)
     found = kept(checkpoint, training).trained_images
     assert found is not None
     assert found.images == frozenset(image_hashes(split.train))
@@ -79,7 +85,7 @@ def test_those_of_an_earlier_training_are_carried_on(
 
 def test_weights_of_another_kind_bring_none(people: Path, split: Split, tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "resnet.pth")
-    training = hashes_to_keep(split, people, None, tmp_path / "resnet.pth", SILENT)
+    training = hashes_to_keep(images_of(split, people), None, tmp_path / "resnet.pth", SILENT)
     assert len(training["image_hashes"]) == len(split.train)
 
 

@@ -215,3 +215,37 @@ def test_the_batch_of_an_engine_is_that_of_its_first_profile(
     assert infer_section(files[2].read_text())["batch-size"] == "32"
     with pytest.raises(ConfigError, match="batches of 32 at most, found --batch 64"):
         bundle_deepstream(engine, tmp_path / "out", batch=64, reference=served.file())
+
+
+ONNX_FILE = dataclasses.replace(Manifest("msp_cnn", "embed", SCALED), precision="fp16")
+
+
+def test_both_files_name_the_engine_that_deepstream_builds_from_an_onnx_file() -> None:
+    section = infer_section(infer_file(ONNX_FILE, "m.onnx", 16, 0))
+    assert section["onnx-file"] == "m.onnx"
+    assert section["model-engine-file"] == "m.onnx_b16_gpu0_fp16.engine"
+    block = yaml_block(tracker_block(ONNX_FILE, "m.onnx", 16, "nvdcf"))
+    assert block["onnxFile"] == "m.onnx"
+    assert block["modelEngineFile"] == "m.onnx_b16_gpu0_fp16.engine"
+
+
+def test_lost_tracks_are_found_again_by_their_vectors_with_nvdcf_alone() -> None:
+    text = tracker_block(ONNX_FILE, "m.onnx", 16, "nvdcf")
+    storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+    found = storage.getNode("TrajectoryManagement")
+    assert found.getNode("enableReAssoc").real() == 1
+    assert found.getNode("reidExtractionInterval").real() == 8
+    assert "TrajectoryManagement" not in tracker_block(ONNX_FILE, "m.onnx", 16, "nvdeepsort")
+
+
+@pytest.mark.parametrize(("version", "named"), [("", False), ("7.1", False), ("9.2", True)])
+def test_only_files_for_the_newest_versions_speak_of_strong_types(version: str, named: bool) -> None:
+    text = infer_file(ONNX_FILE, "m.onnx", 16, 0, version)
+    assert ("strongly-typed" in text) == named
+    assert "strongly-typed" not in infer_section(text)
+
+
+def test_another_version_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"6\.4.*7\.2"):
+        bundle_deepstream(tmp_path / "none.onnx", tmp_path / "out", version="7.2")
+    assert not (tmp_path / "out").exists()
