@@ -162,12 +162,12 @@ def infer_file(
         "detector.",
         "# network-mode: 0 FP32, 1 INT8, 2 FP16; model-color-format: 0 RGB, 1 BGR;",
         "# process-mode 2: on the boxes of operate-on-gie-id; network-type 100: no parser.",
-        "# Every person is described in every frame: secondary-reinfer-interval throttles classifiers",
-        "# and detectors only. The tracker's ReID block describes a track every few frames instead.",
+        "# Every person is described in every frame: secondary-reinfer-interval throttles",
+        "# classifiers and detectors only. The tracker describes a track every few frames.",
     ]
     if manifest.engine is None and version.startswith("9."):
         notes.append(
-            "# strongly-typed=1 would keep the precision of each layer of the ONNX file (not tried)."
+            "# strongly-typed=1 would keep the precision of each layer of the file (not tried)."
         )
     if not manifest.normalised:
         notes.append("# The vectors are not of length 1: divide by the length before comparing.")

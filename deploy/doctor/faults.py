@@ -81,6 +81,11 @@ def _resizes(preprocess: Preprocess) -> list[tuple[str, Resize]]:
         if name != right
     ]
     found.append(("the aspect ratio kept and the rest padded, instead of stretched", _letterboxed))
+    words = (
+        "the aspect ratio kept and right and bottom padded, instead of stretched "
+        "(DeepStream: maintain-aspect-ratio=0, keepAspc: 0)"
+    )
+    found.append((words, _padded_behind))
     size = f"{preprocess.crop_height}x{preprocess.crop_width}"
     whole = f"{preprocess.resize_height}x{preprocess.resize_width}"
     if size != whole:
@@ -118,11 +123,26 @@ def _stretched(name: str, preprocess: Preprocess, image: Image) -> Image:
 
 def _letterboxed(preprocess: Preprocess, image: Image) -> Image:
     """Scaled to fit, in the middle, black around it."""
+    return _padded(preprocess, image, round, 0.5)
+
+
+def _padded_behind(preprocess: Preprocess, image: Image) -> Image:
+    """Scaled to fit, at the top left, black behind it: nvinfer's, which cuts sizes to whole pixels.
+
+    ``symmetric-padding=1`` puts it in the middle.
+    """
+    return _padded(preprocess, image, int, 0.0)
+
+
+def _padded(
+    preprocess: Preprocess, image: Image, whole: Callable[[float], int], before: float
+) -> Image:
+    """``before`` is the share of the padding that is above and left of the image."""
     height, width = preprocess.resize_height, preprocess.resize_width
     scale = min(height / image.shape[0], width / image.shape[1])
-    rows, columns = (max(1, round(edge * scale)) for edge in image.shape[:2])
+    rows, columns = (max(1, whole(edge * scale)) for edge in image.shape[:2])
     canvas = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - rows) // 2, (width - columns) // 2
+    top, left = int((height - rows) * before), int((width - columns) * before)
     flag = INTERPOLATIONS[preprocess.interpolation]
     canvas[top : top + rows, left : left + columns] = cv2.resize(
         image, (columns, rows), interpolation=flag

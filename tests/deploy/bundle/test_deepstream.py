@@ -239,7 +239,7 @@ def test_lost_tracks_are_found_again_by_their_vectors_with_nvdcf_alone() -> None
 
 
 @pytest.mark.parametrize(("version", "named"), [("", False), ("7.1", False), ("9.2", True)])
-def test_only_files_for_the_newest_versions_speak_of_strong_types(version: str, named: bool) -> None:
+def test_only_files_for_the_newest_versions_name_strong_types(version: str, named: bool) -> None:
     text = infer_file(ONNX_FILE, "m.onnx", 16, 0, version)
     assert ("strongly-typed" in text) == named
     assert "strongly-typed" not in infer_section(text)

@@ -133,6 +133,18 @@ def padded(preprocess: Preprocess, crops: Sequence[Image]) -> FloatArray:
     return preprocess.normalise(np.stack(sized))
 
 
+def as_nvinfer_pads(preprocess: Preprocess, crops: Sequence[Image]) -> FloatArray:
+    """maintain-aspect-ratio=1: at the top left, the rest black, sizes cut to whole pixels."""
+    sized = []
+    for crop in crops:
+        canvas = np.zeros((preprocess.resize_height, preprocess.resize_width, 3), np.uint8)
+        scale = min(canvas.shape[0] / crop.shape[0], canvas.shape[1] / crop.shape[1])
+        inner = cv2.resize(crop, (int(crop.shape[1] * scale), int(crop.shape[0] * scale)))
+        canvas[: inner.shape[0], : inner.shape[1]] = inner
+        sized.append(preprocess.crop(canvas))
+    return preprocess.normalise(np.stack(sized))
+
+
 def rgb_and_zero_to_one(preprocess: Preprocess, crops: Sequence[Image]) -> FloatArray:
     return np.ascontiguousarray(zero_to_one(preprocess, crops)[:, ::-1])
 
@@ -146,6 +158,7 @@ FAULTS: dict[Pipeline, str] = {
     another_resize: "'nearest' instead of 'bilinear'",
     straight_to_the_crop: "resized to 40x16, instead of to 48x20",
     padded: "aspect ratio kept and the rest padded",
+    as_nvinfer_pads: "right and bottom padded",
     rgb_and_zero_to_one: "RGB order instead of BGR; pixels of 0-1 instead of 0-255",
 }
 
