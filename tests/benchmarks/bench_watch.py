@@ -4,24 +4,24 @@ DIR holds ``video.mp4`` and ``gt.txt`` (MOT format) of PETS09-S2L1; the boxes ar
 are brought to the video's size. Prints, and with ``--record`` keeps in records/watch.json:
 
 - the detector alone: recall and precision of its boxes of score 0.5 and more, at IoU 0.5;
-- people followed frame by frame: MOTA, IDF1 and identity switches, of tracks and of identities,
-  by TrackEval (MIT); ground truth that is marked 0 is left out, as TrackEval does for MOT15;
+- people followed frame by frame: HOTA, MOTA, IDF1 and identity switches, of tracks and of
+  identities, by TrackEval (MIT); ground truth that is marked 0 is left out, as TrackEval does for
+  MOT15 (with ``--record-scores`` they are kept in records/hota.json, without times);
 - frames per second, and latency from a frame's being handed over to its events;
 - the same video played live, at its own 10 frames a second (``--live``): latency from a frame's
   arrival, and how many frames were superseded by newer ones;
 - the memory of the process while the video is looped (``--loop-minutes``).
 
-TrackEval is wanted by this file only: pip install --target FOLDER --no-deps trackeval scipy, and
-PYTHONPATH=FOLDER.
+REID_TRACKEVAL_PYTHON names the interpreter of an environment that has TrackEval: see mot_scores.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +44,8 @@ from reid.matching import Matcher, open_matcher
 from reid.types import FloatArray, Image, IntArray
 
 RECORD = Path(__file__).parent / "records" / "watch.json"
+SCORES_RECORD = RECORD.with_name("hota.json")
+SCORES = Path(__file__).with_name("mot_scores.py")
 TRUTH_WIDTH = 768
 MIN_OVERLAP = 0.5
 SETTLED_S = 120.0
@@ -113,33 +115,26 @@ def detection(found: Sequence[People], truth: Sequence[Boxes]) -> dict[str, floa
 
 
 def following(found: Sequence[Boxes], truth: Sequence[Boxes]) -> dict[str, float]:
-    """TrackEval's figures."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it names what else it could import
-        from trackeval.metrics import CLEAR, Identity
-
+    """TrackEval's figures, computed in its own environment."""
+    python = os.environ.get("REID_TRACKEVAL_PYTHON")
+    if not python:
+        raise SystemExit("set REID_TRACKEVAL_PYTHON: an interpreter with `pip install trackeval`")
     true_ids, found_ids = ({n for ids, _ in frames for n in ids} for frames in (truth, found))
     places = [{n: i for i, n in enumerate(sorted(ids))} for ids in (true_ids, found_ids)]
-    data = {
-        "num_timesteps": len(truth),
-        "num_gt_ids": len(true_ids),
-        "num_tracker_ids": len(found_ids),
-        "num_gt_dets": sum(len(ids) for ids, _ in truth),
-        "num_tracker_dets": sum(len(ids) for ids, _ in found),
-        "gt_ids": [np.array([places[0][n] for n in ids], int) for ids, _ in truth],
-        "tracker_ids": [np.array([places[1][n] for n in ids], int) for ids, _ in found],
-        "similarity_scores": [overlaps(a, b) for (_, a), (_, b) in zip(truth, found, strict=True)],
-    }
-    clear = CLEAR({"THRESHOLD": MIN_OVERLAP, "PRINT_CONFIG": False}).eval_sequence(data)
-    identity = Identity({"THRESHOLD": MIN_OVERLAP, "PRINT_CONFIG": False}).eval_sequence(data)
-    return {
-        "mota": float(clear["MOTA"]),
-        "idf1": float(identity["IDF1"]),
-        "switches": int(clear["IDSW"]),
-        "recall": float(clear["CLR_Re"]),
-        "precision": float(clear["CLR_Pr"]),
-        "numbers": len(found_ids),
-        "true_people": len(true_ids),
-    }
+    matrices = [overlaps(a, b).ravel() for (_, a), (_, b) in zip(truth, found, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "frames.npz"
+        np.savez(
+            file,
+            gt_counts=[len(ids) for ids, _ in truth],
+            gt_ids=[places[0][n] for ids, _ in truth for n in ids],
+            tracker_counts=[len(ids) for ids, _ in found],
+            tracker_ids=[places[1][n] for ids, _ in found for n in ids],
+            similarity=np.concatenate(matrices),
+        )
+        done = subprocess.run([python, SCORES, file], capture_output=True, text=True, check=True)
+    scores: dict[str, float] = json.loads(done.stdout)
+    return {**scores, "numbers": len(found_ids), "true_people": len(true_ids)}
 
 
 def speed(report: WatchReport) -> dict[str, Any]:
@@ -207,6 +202,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--record-scores", action="store_true")
     options = parser.parse_args()
     video = str(options.video_root / "video.mp4")
     detector = Recorder(open_detector(options.detector, options.device, options.threads))
@@ -247,6 +243,10 @@ def main() -> None:
     print(json.dumps(found, indent=2))
     if options.record:
         write_text(RECORD, json.dumps(found, indent=2) + "\n")
+    if options.record_scores:
+        kept = ("detector", "appearance", "detection", "tracks", "identities")
+        scores = {name: found[name] for name in kept}
+        write_text(SCORES_RECORD, json.dumps(scores, indent=2) + "\n")
 
 
 if __name__ == "__main__":
