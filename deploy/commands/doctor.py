@@ -21,10 +21,21 @@ from reid.printing import json_text, show
     help="A .npy file with your own program's outputs for the golden crops' PNG files, in the "
     "order of their names: doctor then looks for faults in that program.",
 )
+@click.option(
+    "--deepstream",
+    default="",
+    metavar="VERSION",
+    help="Check also whether the file fits this version of DeepStream, such as 7.1.",
+)
 @options.device
 @options.as_json
 def doctor(
-    model: Path, golden: Path | None, answers: Path | None, device: str, as_json: bool
+    model: Path,
+    golden: Path | None,
+    answers: Path | None,
+    deepstream: str,
+    device: str,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Find out what is wrong with MODEL on this machine; exit code 3 if something is.
 
@@ -41,7 +52,9 @@ def doctor(
         if not line:
             raise
         raise MissingPackageError(f"{error.name} is not installed: {line}") from error
-    found = examine(model, golden_file=golden, answers_file=answers, device=device)
+    found = examine(
+        model, golden_file=golden, answers_file=answers, device=device, deepstream=deepstream
+    )
     show(json_text(found.to_json()) if as_json else found.text())
     if not found.healthy:
         fault = next(finding for finding in found.findings if finding.status == "fault")

@@ -17,6 +17,7 @@ from reid.packages import clash
 from reid.runtime import OPENVINO_SUFFIXES, Runner, open_runner
 from reid.types import FloatArray
 
+from .deepstream import fits_deepstream
 from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
 from .machine import Machine, is_installed, missing, this_machine
 from .streams import find_streams
@@ -62,17 +63,21 @@ def examine(
     answers_file: Path | None = None,
     device: str = "auto",
     machine: Machine | None = None,
+    deepstream: str = "",
 ) -> Examination:
-    """Check a model file on this machine.
+    """Check a model file on this machine, and with ``deepstream``, a version, whether it fits that.
 
     ``answers_file`` holds this model's outputs for the golden crops from another program, which
-    is then checked too. Raises DataError for golden crops or answers that cannot be read; faults
-    of the model or this machine are results, not errors.
+    is then checked too. Raises DataError for golden crops or answers that cannot be read,
+    ConfigError for an unknown version of DeepStream; faults of the model or this machine are
+    results, not errors.
     """
     machine = machine or this_machine()
     golden = _golden(model, golden_file)
     answers = None if answers_file is None else load_answers(answers_file, golden)
     findings: list[CheckResult] = []
+    if deepstream:
+        findings.append(fits_deepstream(ModelFile.at(model).manifest, deepstream))
     if other := clash():
         findings.append(CheckResult("installation", "fault", other))
     if ModelFile.at(model).suffix in ENGINE_SUFFIXES and (fault := machine.driver_fault()):
