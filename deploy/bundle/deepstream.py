@@ -5,10 +5,11 @@ y = scale * (x - offset), so a crop or a scale per channel has to be in the grap
 (``reid export --pixels``). The same options have different numbers in the two files.
 
 Keys are those of NVIDIA's documentation and of its sources where they are public: the engine's name
-is made in ``nvdsinfer_model_builder.cpp``, ``strongly-typed`` stands in
-``gstnvinfer_property_parser.h`` of the 9.x repository, and ``gstnvinfer.cpp`` reads
+is made in ``nvdsinfer_model_builder.cpp``, and ``gstnvinfer.cpp`` reads
 ``secondary-reinfer-interval`` for classifiers and secondary detectors alone (NVIDIA's forum,
-149060).
+149060). ``strongly-typed`` stands in ``gstnvinfer_property_parser.h`` of the 9.x repository; with
+``network-mode`` 2 the builder there sets FP16 too, which TensorRT refuses in a strongly typed
+network, and then tries again without it.
 """
 
 from __future__ import annotations
@@ -166,9 +167,10 @@ def infer_file(
         "# classifiers and detectors only. The tracker describes a track every few frames.",
     ]
     if manifest.engine is None and version.startswith("9."):
-        notes.append(
-            "# strongly-typed=1 would keep the precision of each layer of the file (not tried)."
-        )
+        notes += [
+            "# strongly-typed=1 with network-mode=0 would keep the precision of each layer of the",
+            "# file (not tried); the engine's name then ends in _fp32.engine.",
+        ]
     if not manifest.normalised:
         notes.append("# The vectors are not of length 1: divide by the length before comparing.")
     return "\n".join([*notes, "[property]", *(f"{k}={v}" for k, v in lines.items())]) + "\n"

@@ -12,12 +12,13 @@ import numpy as np
 
 from reid.errors import DataError, ReidError
 from reid.matching.golden import Golden, answers_of, find_golden, load_golden
+from reid.model_file.manifest import EngineInfo
 from reid.model_file.opening import ModelFile
 from reid.packages import clash
 from reid.runtime import OPENVINO_SUFFIXES, Runner, open_runner
 from reid.types import FloatArray
 
-from .deepstream import fits_deepstream
+from .deepstream_versions import deepstream_check, fits_deepstream
 from .diagnosis import HEALTHY, SINGLE_PRECISION, CheckResult, explain, misread, worst
 from .machine import Machine, is_installed, missing, this_machine
 from .streams import find_streams
@@ -82,6 +83,9 @@ def examine(
         findings.append(CheckResult("installation", "fault", other))
     if ModelFile.at(model).suffix in ENGINE_SUFFIXES and (fault := machine.driver_fault()):
         findings.append(CheckResult("driver", "fault", fault))
+    engine = _engine(model)
+    if engine is not None and engine.flavour == "tensorrt" and not deepstream:
+        findings.append(deepstream_check(engine))
     lacking = _missing(model)
     for module in lacking:
         line = machine.install_line(module)
@@ -136,16 +140,20 @@ def _golden(model: Path, golden_file: Path | None) -> Golden | None:
     return load_golden(path) if path else None
 
 
-def _missing(model: Path) -> list[str]:
+def _engine(model: Path) -> EngineInfo | None:
+    """What the manifest says of an engine; None for other files, and without a manifest."""
     file = ModelFile.at(model)
-    flavour = "tensorrt"
     if file.suffix in ENGINE_SUFFIXES and file.has_manifest_beside:
         try:
-            engine = file.unchecked_manifest.engine
-            flavour = engine.flavour if engine else flavour
+            return file.unchecked_manifest.engine
         except ReidError:
             pass  # opening the file reports it
-    return missing(file.suffix, flavour)
+    return None
+
+
+def _missing(model: Path) -> list[str]:
+    engine = _engine(model)
+    return missing(ModelFile.at(model).suffix, engine.flavour if engine else "tensorrt")
 
 
 def _file(
