@@ -25,7 +25,7 @@ STEPS = {
     **dict.fromkeys(
         (
             *("", "types", "errors", "closing", "files", "packages", "locks", "outputs"),
-            *("printing", "progress"),
+            *("printing", "progress", "spans"),
         ),
         0,
     ),

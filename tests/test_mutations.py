@@ -292,7 +292,7 @@ def test_the_intact_images_of_a_changed_gallery_are_found_and_the_others_counted
 def test_a_changed_file_of_verdicts_is_refused_or_ends_earlier(
     changes: int, filled: Path, tmp_path: Path
 ) -> None:
-    """What is cut off at a line's end cannot be told from what never was."""
+    """A file that ends earlier, at the end of a line, looks like an earlier file."""
     gallery = open_gallery(str(filled), vector_matcher())
     for number in range(20):
         gallery.confirm(Confirmation("cd" * 16, number, number % 2 == 0, float(number), "anna"))

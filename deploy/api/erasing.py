@@ -17,7 +17,7 @@ from reid.printing import json_text
 from ..gallery import GalleryEntry, GalleryStore, Where
 from ..gallery.opening import MILVUS, open_gallery
 from ..gallery.receipts import Artefact, Receipt
-from ..gallery.retention import UNITS_S, prune
+from ..gallery.retention import prune
 from ..gallery.times import text_from_seconds
 from ..gallery.traces import (
     Erased,
@@ -33,7 +33,6 @@ from ..gallery.traces import (
     spans_of,
 )
 
-_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([dhms])")
 _TRACK = re.compile(r"(.+):(\d{1,15})")
 
 
@@ -48,14 +47,6 @@ class Places:
     features: tuple[Path, ...] = ()
     access_logs: tuple[Path, ...] = ()
     identities: tuple[Path, ...] = ()
-
-
-def age_from(text: str) -> float:
-    """Seconds from ``30d``, ``12h``, ``90m`` or ``10s``. Raises ConfigError."""
-    found = _AGE.fullmatch(text)
-    if found is None:
-        raise ConfigError(f"an age is written 30d, 12h, 90m or 10s; found {text!r}")
-    return float(found[1]) * UNITS_S[found[2]]
 
 
 def track_from(text: str) -> tuple[str, int]:

@@ -77,9 +77,11 @@ def prune(name: str, older_than: str, frames: Path | None, as_json: bool) -> dic
 
     The verdicts on them go too, and their whole frames. Images without a time stay.
     """
-    from ..api.erasing import age_from, prune_gallery
+    from reid.spans import seconds_from_span
 
-    found = prune_gallery(name, age_from(older_than), frames)
+    from ..api.erasing import prune_gallery
+
+    found = prune_gallery(name, seconds_from_span(older_than), frames)
     words = f"{found['gallery']}: {found['total']:,} images, {found['deleted']:,} erased"
     show(json_text(found) if as_json else words)
     return found

@@ -153,7 +153,7 @@ def serve(
 @click.option(
     "--may",
     multiple=True,
-    type=click.Choice(["search", "confirm", "export", "erase"]),
+    type=click.Choice(["search", "confirm", "export"]),
     help="What the user may do; repeat for several. All by default.",
 )
 def serve_token(name: str, may: tuple[str, ...]) -> None:

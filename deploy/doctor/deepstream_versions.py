@@ -49,7 +49,7 @@ def fits_deepstream(manifest: Manifest, version: str) -> CheckResult:
         words = f"DeepStream {version} builds the engine itself, with TensorRT {theirs} on x86"
         return CheckResult(CHECK, "ok", words)
     if engine.flavour != "tensorrt":
-        words = "the engine is of TensorRT for RTX, which DeepStream has not; build it there"
+        words = "built by TensorRT for RTX, which DeepStream lacks; build it with DeepStream's"
         return CheckResult(CHECK, "fault", words)
     ours, wanted = engine.tensorrt_version.split(".")[:3], theirs.split(".")
     if ours == wanted or (engine.version_compatible and ours[0] == wanted[0]):

@@ -9,8 +9,6 @@ from reid.errors import output_errors
 
 from .gallery import GalleryEntry, GalleryStore, Where
 
-UNITS_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-
 
 def prune(
     gallery: GalleryStore,

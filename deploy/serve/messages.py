@@ -110,7 +110,7 @@ class Gallery(Answer):
     last: str | None
     left_out: str | None
     user: str
-    may: list[Literal["search", "confirm", "export", "erase"]]
+    may: list[Literal["search", "confirm", "export"]]
     people_detector: bool
 
 

@@ -105,7 +105,7 @@ function parted(matches) {
   if (!matches.length) return [];
   const parts = within.length
     ? [make("h3", { className: "within", text: `Within the limit (${within.length})` }), cards(within, "cards parted")]
-    : [make("p", { className: "nobody", text: "No match is within the limit: the person may not be in the gallery." })];
+    : [make("p", { className: "no-match", text: "No match is within the limit: the person may not be in the gallery." })];
   if (beyond.length) {
     parts.push(make("h3", { className: "beyond", text: `Beyond the limit (${beyond.length})` }),
       make("p", { className: "faint", text: "Probably other people." }), cards(beyond, "cards parted"));

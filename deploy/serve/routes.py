@@ -180,26 +180,20 @@ def add_searches(app: FastAPI, service: GalleryService, work: Work) -> None:
 
 def add_pictures(app: FastAPI, service: GalleryService, work: Work) -> None:
     """Pictures, frames and recordings of matches."""
+    jpeg: dict[str, Any] = {
+        "tags": ["pictures"],
+        "dependencies": [needs(SEARCH)],
+        "response_class": Response,
+        "responses": problems(400, 401, 403, 404, 503, content="image/jpeg"),
+    }
 
-    @app.get(
-        "/api/picture/{id}",
-        tags=["pictures"],
-        dependencies=[needs(SEARCH)],
-        response_class=Response,
-        responses=problems(400, 401, 403, 404, 503, content="image/jpeg"),
-    )
+    @app.get("/api/picture/{id}", **jpeg)
     async def picture(request: HttpRequest, id: Number) -> Response:
         """The person, as JPEG."""
         request_of(request).log |= {"ids": [id]}
         return Response(await work.look.run(service.picture, int(id)), media_type="image/jpeg")
 
-    @app.get(
-        "/api/frame/{id}",
-        tags=["pictures"],
-        dependencies=[needs(SEARCH)],
-        response_class=Response,
-        responses=problems(400, 401, 403, 404, 503, content="image/jpeg"),
-    )
+    @app.get("/api/frame/{id}", **jpeg)
     async def frame(request: HttpRequest, id: Number) -> Response:
         """The whole frame, as JPEG, if it is kept."""
         request_of(request).log |= {"ids": [id]}

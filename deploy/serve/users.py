@@ -22,8 +22,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SEARCH, CONFIRM, EXPORT, ERASE = "search", "confirm", "export", "erase"
-RIGHTS = (SEARCH, CONFIRM, EXPORT, ERASE)
+SEARCH, CONFIRM, EXPORT = "search", "confirm", "export"
+RIGHTS = (SEARCH, CONFIRM, EXPORT)
 """What a user may do: look and search, keep verdicts, take evidence away, erase."""
 
 MIN_TOKEN_CHARACTERS = 16

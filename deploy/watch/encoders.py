@@ -1,7 +1,7 @@
 """Encoders of videos that browsers play: H.264 where OpenCV finds one, VP9 and VP8 in WebM.
 
 OpenCV hands no options to FFmpeg's software encoders, so VP9 runs at libvpx's slow default: a frame
-takes about eight times as long as in VP8 (see the guide), at the same bit rate.
+takes seven times as long as in VP8 (``tests/benchmarks``, recordings), at the same size.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from reid.errors import ConfigError, DataError, output_errors
 from reid.files import write_text
 from reid.packages import named_packages
 from reid.progress import Reporter, reporting
+from reid.spans import seconds_from_span
 from reid.training.schedule import stage_iterations
 
 if TYPE_CHECKING:
@@ -41,17 +42,6 @@ RESERVE = 0.1
 
 _LOOP = "reid.training.loop"
 """Loads torch, so it is imported only for training."""
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds_from_span(text: str) -> float:
-    """``8h``, ``90m``, ``30s`` or ``1.5d`` in seconds. Raises ConfigError for anything else."""
-    found = _SPAN.fullmatch(text.strip())
-    if not found or not float(found[1]):
-        raise ConfigError(f"a time is a number and s, m, h or d, such as 8h or 90m; found {text!r}")
-    return float(found[1]) * _UNITS_S[found[2]]
 
 
 @dataclass(frozen=True, slots=True)

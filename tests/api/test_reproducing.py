@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import reid
-from reid.api.reproducing import PLAN, RESULT, seconds_from_span
+from reid.api.reproducing import PLAN, RESULT
 from reid.cli import main
 from reid.config.settings import StageConfig
 from reid.config.tables import shortened, table_named, tables
 from reid.errors import ConfigError, DataError
 from reid.evaluation.published import published_tests
+from reid.spans import seconds_from_span
 from tests.heard import Heard, Interruption
 
 MARKET = "msp_cnn_market1501"

@@ -72,7 +72,7 @@ def people_of(entries: Sequence[GalleryEntry], truth: Truth, least: float) -> li
 
 
 def scores(distances: FloatArray, same: BoolArray, counted: BoolArray) -> tuple[float, float, int]:
-    """Rank-1, mAP and the number of queries; a person of whom nothing was kept is a miss.
+    """Rank-1, mAP and the number of queries; a person without a kept image is a miss.
 
     ``counted`` (Q, G) says which images count for a query.
     """

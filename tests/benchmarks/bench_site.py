@@ -80,7 +80,7 @@ def written_frames(video: Path, folder: Path, most: int) -> list[bytes]:
 
 
 def long_sources(frames: Path, folder: Path, seconds: int) -> tuple[Path, Path]:
-    """A video and a folder of images that last ``seconds``, of the frames again and again."""
+    """A video and a folder of images that last ``seconds``: the frames, repeated."""
     files = sorted(frames.iterdir())
     images, video = folder / "images", folder / "video.mp4"
     images.mkdir()

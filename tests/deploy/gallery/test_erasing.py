@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reid.cli import main
-from reid.deploy.api.erasing import Places, age_from, erase
+from reid.deploy.api.erasing import Places, erase
 from reid.deploy.gallery import Confirmation, GalleryEntry, GalleryStore, Where
 from reid.deploy.gallery.opening import open_gallery
 from reid.deploy.gallery.retention import prune
@@ -21,6 +21,7 @@ from reid.deploy.gallery.store import Store
 from reid.errors import ConfigError, DataError, OutputError
 from reid.locks import locked
 from reid.matching import VectorMatcher
+from reid.spans import seconds_from_span
 from tests.deploy.gallery.conftest import entries_of, people_vectors
 
 VECTORS = people_vectors(4, 10)
@@ -297,8 +298,8 @@ def test_pruning_erases_what_is_older_with_its_frames_and_keeps_what_has_no_time
 @pytest.mark.parametrize("text", ["30", "d", "-1d", "1 d", "1w", ""])
 def test_an_age_has_a_number_and_a_unit(text: str) -> None:
     with pytest.raises(ConfigError, match="30d"):
-        age_from(text)
-    assert age_from("1.5h") == 5400
+        seconds_from_span(text)
+    assert seconds_from_span("1.5h") == 5400
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -153,7 +153,7 @@ def test_a_match_opens_with_its_facts_frame_and_recording(seen: Filled, page: Pa
         )
         assert page.run("document.querySelector('video').videoWidth") == 320
 
-        click(page, "#told .no")
+        click(page, "#facts-beside .no")
         page.until(f"{SAID}[0] == 'different'")
         page.press("Escape")
         page.until("!document.getElementById('dialog').open")
