@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 DOCKER, SYSTEMD = ROOT / "deploy" / "docker", ROOT / "deploy" / "systemd"
 IMAGES = sorted(DOCKER.glob("Dockerfile.*"))
 UNITS = sorted(SYSTEMD.glob("*.service"))
-SECRET = re.compile(r"(?i)(token|password|secret|key)\s*[=:]\s*[\"']?[A-Za-z0-9/+_-]{8,}")
+# A path, which begins with /, is none.
+SECRET = re.compile(r"(?i)(token|password|secret|key)\s*[=:]\s*[\"']?[A-Za-z0-9+_-][\w/+-]{7,}")
 INSTRUCTIONS = {
     *("FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "VOLUME", "STOPSIGNAL"),
     *("HEALTHCHECK", "ENTRYPOINT", "CMD", "ARG", "EXPOSE", "LABEL", "SHELL"),
