@@ -33,13 +33,9 @@ BACKEND = Path(__file__).with_name("triton_backend.py")
 LIMIT_S = 120
 
 FACTS = """
-import ctypes.util, json, pathlib, pytriton, sysconfig
-package, version = pathlib.Path(pytriton.__file__).parent, sysconfig.get_python_version()
-# The stub of the Python backend links libpython. The system's comes first: with another build's
-# the server's answers were empty.
-known = ctypes.util.find_library("python" + version)
-libraries = [] if known else [sysconfig.get_config_var("LIBDIR")]
-print(json.dumps([str(package), sysconfig.get_path("purelib"), libraries, version]))
+import json, pathlib, pytriton, sysconfig
+package, library = pathlib.Path(pytriton.__file__).parent, sysconfig.get_config_var("LIBDIR")
+print(json.dumps([str(package), library, sysconfig.get_python_version()]))
 """
 
 
@@ -50,7 +46,6 @@ class Triton:
     python: Path
     package: Path
     libraries: str
-    modules: str
     backends: Path
 
     @contextmanager
@@ -65,10 +60,12 @@ class Triton:
             *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}"),
             *("--allow-metrics=false", *options),
         ]
+        # The stub of the Python backend links libpython, and takes the modules of the first
+        # `python3` of PATH. With another environment's NumPy its answers are empty.
         environment = {
             **os.environ,
             "LD_LIBRARY_PATH": self.libraries,
-            "PYTHONPATH": self.modules,
+            "PATH": f"{self.python.parent}:{os.environ['PATH']}",
         }
         log = models.with_name("triton.log")
         with ExitStack() as stack:
@@ -118,7 +115,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Triton:
     """The server of the wheel `nvidia-pytriton`, in an environment that has ONNX Runtime too."""
     python = interpreter("REID_TRITON_PYTHON", "nvidia-pytriton and onnxruntime")
     done = subprocess.run([python, "-c", FACTS], capture_output=True, text=True, check=True)
-    package, modules, libraries, version = json.loads(done.stdout)
+    package, library, version = json.loads(done.stdout)
     root = Path(package, "tritonserver")
     backends = tmp_path_factory.mktemp("backends")
     shutil.copytree(root / "backends" / "python", backends / "python")
@@ -126,8 +123,8 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Triton:
     shutil.copy(stub, backends / "python")
     (backends / "onnxruntime").mkdir()
     shutil.copy(BACKEND, backends / "onnxruntime" / "model.py")
-    paths = ":".join([f"{modules}/nvidia_pytriton.libs", *libraries])
-    return Triton(python, Path(package), paths, modules, backends)
+    libraries = f"{Path(package).with_name('nvidia_pytriton.libs')}:{library}"
+    return Triton(python, Path(package), libraries, backends)
 
 
 def inputs_of(model: Path, folder: Path) -> FloatArray:

@@ -1,14 +1,10 @@
 """A Triton backend called `onnxruntime`, for a server that was built without one.
 
-The server runs it by its Python backend. Its interpreter looks at no environment variable.
+The server runs it by its Python backend.
 """
 
 import json
-import os
-import sys
 from pathlib import Path
-
-sys.path += os.environ["PYTHONPATH"].split(os.pathsep)
 
 import numpy as np
 import onnxruntime
