@@ -191,6 +191,10 @@ class Csn(nn.Module):
                     out = self.pool(out)
                 yield out
 
+    def compare(self, described: CsnDescription, first: Tensor, second: Tensor) -> Tensor:
+        """N descriptions and the pairs' indices, (P,) int64 each -> (P, 2): their ``logits``."""
+        return self.logits(described.rows(first), described.rows(second))
+
     def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
         """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
 
@@ -231,7 +235,7 @@ class Csn(nn.Module):
         Each image is described once, however many pairs it is in.
         """
         described = self.describe(x)
-        logits = self.logits(described.rows(first), described.rows(second))
+        logits = self.compare(described, first, second)
         return CsnOutput(logits, described.vector, described.thetas)
 
 
