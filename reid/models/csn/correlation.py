@@ -7,7 +7,7 @@ maps. An even part's padding is uneven; that the extra zeros come after it is in
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from reid.models.csn.settings import DEFAULTS, WORDS
-from reid.models.csn.spectra import Places, spectrum, values
+from reid.models.csn.spectra import Inverse, Places, spectrum
 
 FORMS = WORDS["correlation_form"]
 """How ``correlate`` computes; results differ only by rounding."""
@@ -41,7 +41,7 @@ def correlate(
     get the gradient. The forms:
 
     ``conv``     a grouped convolution with P * C groups.
-    ``spectra``  products of spectra; at least float32, the result in the precision of ``maps``.
+    ``spectra``  products of ``spectra``; the result in the precision of ``maps``.
     ``auto``     ``spectra`` on a CPU, else ``conv``.
 
     Raises ValueError for another form. On a CPU spectra are fastest for maps and parts of the
@@ -49,10 +49,16 @@ def correlate(
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; found {form!r}")
-    if form == "spectra" or (form == "auto" and maps.device.type == "cpu"):
-        return _by_spectra(maps, parts, pool, even_padding)
+    if by_spectra(form, maps.device):
+        both, each = spectra(maps, parts, even_padding), torch.arange(len(maps))
+        return correlate_spectra(both, both, each, each, pool).to(maps.dtype)
     out = _by_convolution(maps, parts, even_padding)
     return F.max_pool2d(out, 2, ceil_mode=True) if pool else out
+
+
+def by_spectra(form: str, device: torch.device) -> bool:
+    """Whether ``correlate`` computes this form by spectra on this device."""
+    return form == "spectra" or (form == "auto" and device.type == "cpu")
 
 
 def same_padding(size: int, even: str = DEFAULTS.even_padding) -> tuple[int, int]:
@@ -80,56 +86,131 @@ def _by_convolution(maps: Tensor, parts: Tensor, even_padding: str) -> Tensor:
     return out.reshape(pairs, channels, -1, height, width).transpose(1, 2).flatten(1, 2)
 
 
-def _by_spectra(maps: Tensor, parts: Tensor, pool: bool, even_padding: str) -> Tensor:
-    padding = same_padding(parts.shape[-1], even_padding)
-    single = [x if x.element_size() >= 4 else x.float() for x in (maps, parts)]
-    with torch.autocast(maps.device.type, enabled=False):  # autocast would multiply in bfloat16
-        out: Tensor = cast(Any, _BySpectra).apply(*single, pool, padding)
-    return out.flatten(1, 2).to(maps.dtype)
+class Spectra(NamedTuple):
+    """Spectra of N images' maps and parts at one level, each (N, h // 2 + 1, 2, w, S * C).
+
+    Those of the maps are repeated for each of the S stripes, so that the two are alike. The torus,
+    (h, w), is larger than the maps, ``size``, by the longer side of the parts' ``padding``, because
+    a window that leaves the torus at one end continues at the other.
+    """
+
+    maps: Tensor
+    parts: Tensor
+    size: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def torus(self) -> tuple[int, int]:
+        return self.size[0] + max(self.padding), self.size[1] + max(self.padding)
 
 
-class _BySpectra(torch.autograd.Function):
-    """``correlate`` as a product of spectra: (P, C, H, W), (P, S, C, k, k) -> (P, S, C, H, W).
+def spectra(maps: Tensor, parts: Tensor, even_padding: str = DEFAULTS.even_padding) -> Spectra:
+    """(N, C, H, W) maps and (N, S, C, k, k) parts of N images -> their spectra.
 
-    A window that leaves the torus at one end continues at the other, so the torus is larger than
-    the maps by the padding's longer side, filled with zeros. A result to be pooled is computed
-    with its even positions first, so that the two halves can be compared.
+    In bfloat16 for bfloat16 maps, as under autocast on a CPU, else at least float32.
+    """
+    (stripes, channels), kind = parts.shape[1:3], _precision(maps)
+    before, after = padding = same_padding(parts.shape[-1], even_padding)
+    window = range(before, -after - 1, -1)
+    height, width = maps.shape[2:]
+    torus = height + max(padding), width + max(padding)
+    with torch.autocast(maps.device.type, enabled=False):
+        last = maps.to(kind).permute(0, 2, 3, 1).contiguous()
+        of_maps = spectrum(last, Places(range(height), range(width)), torus)
+        last = parts.to(kind).permute(0, 3, 4, 1, 2).flatten(3).contiguous()
+        of_parts = spectrum(last, Places(window, window), torus)
+    repeated = of_maps[..., None, :].expand(*of_maps.shape[:-1], stripes, channels)
+    return Spectra(repeated.flatten(-2), of_parts, (height, width), padding)
+
+
+def correlate_spectra(
+    one: Spectra, other: Spectra, first: Tensor, second: Tensor, pool: bool = False
+) -> Tensor:
+    """``correlate`` of the maps at ``first`` with the parts at ``second``, (P,) int64 each.
+
+    An image's spectra serve all its pairs. (P, S * C, H, W), or half of that with ``pool``, with
+    the channels last in memory.
+    """
+    with torch.autocast(one.maps.device.type, enabled=False):  # it would round float32 products
+        out: Tensor = cast(Any, _Products).apply(
+            one.maps, other.parts, first, second, one.size, one.torus, pool
+        )
+    return out.permute(0, 3, 1, 2)
+
+
+def _precision(maps: Tensor) -> torch.dtype:
+    if maps.dtype == torch.bfloat16 or maps.element_size() >= 4:
+        return maps.dtype
+    return torch.float32  # sums of float16 could overflow
+
+
+class _Products(torch.autograd.Function):
+    """Values of products of spectra, pair by pair, so that a pair stays in a CPU's cache.
+
+    (N, h // 2 + 1, 2, w, C) of maps, (M, ...) of parts -> (P, H, W, C). A result to be pooled is
+    computed with its even positions first, so that the two halves can be compared.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, parts: Tensor, pool: bool, padding: tuple[int, int]
+        ctx: Any,
+        maps: Tensor,
+        parts: Tensor,
+        first: Tensor,
+        second: Tensor,
+        size: tuple[int, int],
+        torus: tuple[int, int],
+        pool: bool,
     ) -> Tensor:
-        height, width = maps.shape[-2:]
-        before, after = padding
-        window = range(before, -after - 1, -1)
-        ctx.size = size = (height + max(padding), width + max(padding))
-        ctx.maps, ctx.parts = Places(range(height), range(width)), Places(window, window)
-        ctx.out = Places(_even_first(height), _even_first(width)) if pool else ctx.maps
-        signal = spectrum(maps, ctx.maps, size)
-        kernel = spectrum(parts, ctx.parts, size)
-        out = values(signal[:, None] * kernel, ctx.out, size)
-        if not pool:
-            ctx.save_for_backward(signal, kernel, None, None)
-            return out
+        places = [_even_first(length) if pool else range(length) for length in size]
+        ctx.inverse = Inverse(maps, Places(*places), torus)
+        ctx.pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+        ctx.save_for_backward(maps, parts)
+        ctx.later = []
+        height, width = (-(-length // 2) if pool else length for length in size)
+        out = maps.new_empty(len(ctx.pairs), height, width, maps.shape[-1])
         remember = any(ctx.needs_input_grad)
-        out, later_row = _larger_half(out, -2, remember)
-        out, later_column = _larger_half(out, -1, remember)
-        ctx.save_for_backward(signal, kernel, later_row, later_column)
+        for row, (i, j) in zip(out, ctx.pairs, strict=True):
+            found = ctx.inverse.values(_product(maps[i], parts[j]))
+            if pool:
+                found, later_row = _larger_half(found, 0, remember)
+                found, later_column = _larger_half(found, 1, remember)
+                ctx.later.append((later_row, later_column))
+            row.copy_(found)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        signal, kernel, later_row, later_column = ctx.saved_tensors
-        if later_row is not None:
-            gradient = _to_halves(_to_halves(gradient, later_column, -1), later_row, -2)
-        with torch.autocast(gradient.device.type, enabled=False):
-            # Conjugate this gradient and the result, so that no spectrum has to be reversed.
-            change = spectrum(gradient, ctx.out.mirrored(), ctx.size)
-            to_maps = values(_summed_products(change, kernel), ctx.maps.mirrored(), ctx.size)
-            to_parts = values(change * signal[:, None], ctx.parts.mirrored(), ctx.size)
-        return to_maps, to_parts, None, None
+    @torch.autocast("cpu", enabled=False)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        maps, parts = ctx.saved_tensors
+        to_maps, to_parts = torch.zeros_like(maps), torch.zeros_like(parts)
+        for pair, (i, j) in enumerate(ctx.pairs):
+            change = gradient[pair]
+            if ctx.later:
+                later_row, later_column = ctx.later[pair]
+                change = _to_halves(_to_halves(change, later_column, 1), later_row, 0)
+            change = ctx.inverse.gradient(change)
+            _add_conjugate_product(to_maps[i], change, parts[j])
+            _add_conjugate_product(to_parts[j], change, maps[i])
+        return to_maps, to_parts, None, None, None, None, None
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    """``x * y`` of complex numbers, (half, 2, w, C)."""
+    (x_re, x_im), (y_re, y_im) = x.unbind(1), y.unbind(1)
+    out = torch.empty_like(x)
+    re, im = out.unbind(1)
+    torch.mul(x_re, y_re, out=re).addcmul_(x_im, y_im, value=-1)
+    torch.mul(x_im, y_re, out=im).addcmul_(x_re, y_im)
+    return out
+
+
+def _add_conjugate_product(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """``total += x * conjugate(y)`` of complex numbers, (half, 2, w, C)."""
+    (re, im), (x_re, x_im), (y_re, y_im) = total.unbind(1), x.unbind(1), y.unbind(1)
+    re.addcmul_(x_re, y_re).addcmul_(x_im, y_im)
+    im.addcmul_(x_im, y_re).addcmul_(x_re, y_im, value=-1)
 
 
 def _even_first(length: int) -> tuple[int, ...]:
@@ -140,7 +221,7 @@ def _even_first(length: int) -> tuple[int, ...]:
 def _larger_half(x: Tensor, axis: int, remember: bool) -> tuple[Tensor, Tensor | None]:
     """The larger of each entry of the first half and its counterpart.
 
-    With ``remember`` also 1 where it is the first half's.
+    With ``remember`` also 1 where it is the second half's.
     """
     first, second = x.chunk(2, axis)
     larger = torch.maximum(first, second)
@@ -156,12 +237,4 @@ def _to_halves(gradient: Tensor, second: Tensor, axis: int) -> Tensor:
     one, other = out.chunk(2, axis)
     torch.mul(gradient, second, out=other)
     torch.sub(gradient, other, out=one)
-    return out
-
-
-def _summed_products(x: Tensor, y: Tensor) -> Tensor:
-    """``(x * y).sum(1)`` without storing all products."""
-    out = x[:, 0] * y[:, 0]
-    for one, other in zip(x.unbind(1)[1:], y.unbind(1)[1:], strict=True):
-        out.addcmul_(one, other)
     return out

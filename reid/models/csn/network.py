@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reid.models.csn.correlation import correlate
+from reid.models.csn.correlation import by_spectra, correlate, correlate_spectra, spectra
 from reid.models.csn.ranking import RankingNet
 from reid.models.csn.settings import DEFAULTS, CsnSettings
 from reid.models.csn.spatial_transformer import CentreCrop, SpatialTransformer, stripes
@@ -24,9 +24,6 @@ CHANNELS = 96
 
 LEVELS = (2, 3, 4)
 """After conv2, after conv3, and after one more convolution ("Model extension")."""
-
-PAIRS_AT_ONCE = 8
-"""Pairs computed at once on a CPU, so that their similarities stay in its cache."""
 
 SAME_PERSON = 1
 """The class of matching pairs, y = 1 of Eq. 3."""
@@ -57,23 +54,6 @@ class CsnDescription(NamedTuple):
             self.vector[index],
             tuple(x[index] for x in self.thetas),
         )
-
-    def tiles(self, num: int) -> Iterator[CsnDescription]:
-        """Views of ``num`` images each, in order; the last has the rest.
-
-        By ``split``, whose gradient is joined once; each slice's gradient would be as large as the
-        whole.
-        """
-        maps, parts, thetas = (
-            [torch.split(x, num) for x in arrays] for arrays in (self.maps, self.parts, self.thetas)
-        )
-        for tile, vector in enumerate(torch.split(self.vector, num)):
-            yield CsnDescription(
-                tuple(x[tile] for x in maps),
-                tuple(x[tile] for x in parts),
-                vector,
-                tuple(x[tile] for x in thetas),
-            )
 
 
 class CsnOutput(NamedTuple):
@@ -177,45 +157,37 @@ class Csn(nn.Module):
 
     def _similarities(self, first: CsnDescription, second: CsnDescription) -> Iterator[Tensor]:
         """The two directions of each level, which ``similarity`` concatenates."""
+        form, even = self.settings.correlation_form, self.settings.even_padding
         for level, pools in enumerate(self.similarity_pools()):
             for one, other in ((first, second), (second, first)):
-                maps, parts = one.maps[level], other.parts[level]
-                out = correlate(
-                    maps,
-                    parts,
-                    self.settings.correlation_form,
-                    pools > 0,
-                    self.settings.even_padding,
-                )
-                for _ in range(max(0, pools - 1) + self.settings.extra_sim_pool):
-                    out = self.pool(out)
-                yield out
+                out = correlate(one.maps[level], other.parts[level], form, pools > 0, even)
+                yield self._pooled(out, pools)
 
-    def compare(self, described: CsnDescription, first: Tensor, second: Tensor) -> Tensor:
-        """N descriptions and the pairs' indices, (P,) int64 each -> (P, 2): their ``logits``."""
-        return self.logits(described.rows(first), described.rows(second))
+    def _pooled(self, similarity: Tensor, pools: int) -> Tensor:
+        """A direction after the pools that follow the first of ``similarity_pools``."""
+        for _ in range(max(0, pools - 1) + self.settings.extra_sim_pool):
+            similarity = self.pool(similarity)
+        return similarity
 
     def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
-        """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
+        """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``."""
+        return self.head(self.similarity(first, second))
 
-        On a CPU a few pairs at a time up to conv4, which is 1x1.
+    def compare(self, described: CsnDescription, first: Tensor, second: Tensor) -> Tensor:
+        """N descriptions and the pairs' indices, (P,) int64 each -> (P, 2): the pairs' ``logits``.
+
+        By spectra each image is transformed once, however many pairs it is in.
         """
-        if first.vector.device.type != "cpu" or self.similarity_bn is not None:
-            return self.head(self.similarity(first, second))
-        tiles = zip(first.tiles(PAIRS_AT_ONCE), second.tiles(PAIRS_AT_ONCE), strict=True)
-        conv4 = torch.cat([self._conv4(*tile) for tile in tiles])
-        return self.decide(self.conv4.relu(self.conv4.bn(conv4)))
-
-    def _conv4(self, first: CsnDescription, second: CsnDescription) -> Tensor:
-        """conv4 of ``similarity`` as a sum over levels and directions, never stored whole."""
-        similarities = list(self._similarities(first, second))
-        weights = self.conv4.conv.weight.flatten(1).chunk(len(similarities), 1)
-        out = torch.stack(
-            [weight @ part.flatten(2) for weight, part in zip(weights, similarities, strict=True)]
-        ).sum(0)
-        if self.conv4.conv.bias is not None:
-            out = out + self.conv4.conv.bias[:, None]
-        return out.view(*out.shape[:2], *similarities[0].shape[-2:])
+        if not by_spectra(self.settings.correlation_form, described.vector.device):
+            return self.logits(described.rows(first), described.rows(second))
+        found = []
+        levels = zip(described.maps, described.parts, self.similarity_pools(), strict=True)
+        for maps, parts, pools in levels:
+            each = spectra(maps, parts, self.settings.even_padding)
+            for one, other in ((first, second), (second, first)):
+                out = correlate_spectra(each, each, one, other, pools > 0)
+                found.append(self._pooled(out, pools))
+        return self.head(torch.cat(found, 1))
 
     def head(self, similarity: Tensor) -> Tensor:
         """Output of ``similarity`` -> (P, 2) logits; column 1 is "the same person"."""

@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid.models.csn.correlation import EVEN_PADDINGS, FORMS, correlate
+from reid.models.csn.correlation import (
+    EVEN_PADDINGS,
+    FORMS,
+    correlate,
+    correlate_spectra,
+    spectra,
+)
 
 
 def naive(maps: Tensor, parts: Tensor, even: str = "after") -> Tensor:
@@ -151,24 +157,62 @@ def test_a_pair_does_not_see_the_other_pairs(form: str) -> None:
     torch.testing.assert_close(correlate(maps, parts, form)[1:2], alone)
 
 
-def test_bfloat16_maps_are_transformed_in_float32() -> None:
-    maps, parts = (x.bfloat16() for x in pairs_of(1, 2, 6, 5, 4))
-    found = correlate(maps, parts, "spectra")
-    assert found.dtype == torch.bfloat16
-    expected = naive(maps.float(), parts.float())
-    torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-4)  # one rounding
+def shared_pairs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Maps and parts of four images, positive, and pairs in which they recur."""
+    maps, parts = (x.abs() for x in pairs_of(4, 3, 20, 9, 4))
+    return maps, parts, torch.tensor([0, 0, 1, 3, 0]), torch.tensor([1, 2, 0, 3, 2])
+
+
+def value_and_gradients(
+    form: str, kind: torch.dtype, pool: bool, autocast: bool = False
+) -> tuple[Tensor, ...]:
+    """``correlate_spectra`` of ``shared_pairs``, or ``correlate`` of their rows."""
+    maps, parts, first, second = shared_pairs()
+    inputs = (maps.to(kind).requires_grad_(), parts.to(kind).requires_grad_())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        if form == "conv":
+            out = correlate(inputs[0][first], inputs[1][second], "conv", pool)
+        else:
+            each = spectra(*inputs)
+            out = correlate_spectra(each, each, first, second, pool)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(kind)
+    return (out.detach(), *torch.autograd.grad((out * weight).sum(), inputs))
 
 
 @pytest.mark.parametrize("pool", [False, True])
-def test_autocast_leaves_the_spectra_in_float32(pool: bool) -> None:
-    maps, parts = (x.requires_grad_() for x in pairs_of(1, 2, 6, 5, 4))
-    expected = correlate(maps, parts, "spectra", pool)
-    gradients = torch.autograd.grad(expected.sum(), (maps, parts))
-    with torch.autocast("cpu", torch.bfloat16):
-        found = correlate(maps, parts, "spectra", pool)
-        under_autocast = torch.autograd.grad(found.sum(), (maps, parts))
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(under_autocast, gradients)
+def test_images_in_several_pairs_have_the_values_and_gradients_of_their_rows(pool: bool) -> None:
+    found = value_and_gradients("spectra", torch.float64, pool)
+    torch.testing.assert_close(found, value_and_gradients("conv", torch.float64, pool))
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_spectra_of_images_give_the_sum_for_each_pair(pool: bool) -> None:
+    maps, parts, first, second = shared_pairs()
+    each = spectra(maps, parts)
+    found = correlate_spectra(each, each, first, second, pool)
+    expected = naive(maps[first], parts[second])
+    expected = F.max_pool2d(expected, 2, ceil_mode=True) if pool else expected
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_bfloat16_is_about_as_exact_as_the_convolutions() -> None:
+    exact = value_and_gradients("conv", torch.float64, False)
+    errors = []
+    for form in ("spectra", "conv"):
+        found = value_and_gradients(form, torch.bfloat16, False)
+        assert {x.dtype for x in found} == {torch.bfloat16}
+        errors.append(
+            [((x - y).norm() / y.norm()).item() for x, y in zip(found, exact, strict=True)]
+        )
+    for by_spectra, by_convolution in zip(*errors, strict=True):
+        assert 1e-4 < by_spectra < 3 * by_convolution < 0.03
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_autocast_leaves_float32_maps_in_float32(pool: bool) -> None:
+    found = value_and_gradients("spectra", torch.float32, pool, autocast=True)
+    expected = value_and_gradients("spectra", torch.float32, pool)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("pool", [False, True])

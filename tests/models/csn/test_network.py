@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reid.errors import ConfigError
 from reid.models.csn import CSN
 from reid.models.csn.correlation import FORMS, correlate
-from reid.models.csn.network import PAIRS_AT_ONCE, Csn, CsnDescription, pair_score
+from reid.models.csn.network import Csn, CsnDescription, pair_score
 from reid.models.csn.settings import CsnSettings
 
 BASE: dict[str, Any] = {}
@@ -161,28 +161,46 @@ def test_batch_pairs_are_those_of_separately_described_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [BASE, EXTENDED, ABLATIONS["conv3 pooled"], ABLATIONS["printed 10x4"]]
+    "settings",
+    [
+        BASE,
+        EXTENDED,
+        ABLATIONS["normalised"],
+        ABLATIONS["conv3 pooled"],
+        ABLATIONS["printed 10x4"],
+    ],
 )
-def test_pairs_of_several_tiles_have_the_logits_and_gradient_of_one(
+def test_compared_images_have_the_logits_and_gradient_of_rows_by_convolution(
     settings: dict[str, Any],
 ) -> None:
-    network = network_of(**settings).double()
     first, second = torch.arange(19) % 3, torch.arange(19) % 2
     weight = torch.randn(19, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
-    def result(tiled: bool) -> list[Tensor]:
-        network.zero_grad()
+    def result(form: str) -> list[Tensor]:
+        network = network_of(**{**settings, "correlation_form": form}).double()
         described = network.describe(images(3, 80, 40).double())
-        one, other = described.rows(first), described.rows(second)
-        whole = network.head(network.similarity(one, other))
-        logits = network.logits(one, other) if tiled else whole
+        if form == "conv":
+            one, other = described.rows(first), described.rows(second)
+            logits = network.head(network.similarity(one, other))
+        else:
+            logits = network.compare(described, first, second)
         torch.autograd.backward((logits * weight).sum())
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        return [logits.detach(), *(gradient.clone() for gradient in gradients)]
+        return [logits.detach(), *gradients]
 
-    assert len(first) > 2 * PAIRS_AT_ONCE
-    for found, expected in zip(result(True), result(False), strict=True):
+    for found, expected in zip(result("spectra"), result("conv"), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("form", ["auto", "conv", "spectra"])
+def test_every_form_compares_by_index_as_by_rows(form: str) -> None:
+    network = network_of(correlation_form=form)
+    first, second = torch.tensor([0, 2, 0]), torch.tensor([1, 0, 2])
+    with torch.no_grad():
+        described = network.describe(images(3, 80, 40))
+        expected = network.logits(described.rows(first), described.rows(second))
+        found = network.compare(described, first, second)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 def test_an_image_is_described_once_however_many_pairs_it_is_in() -> None:
