@@ -165,30 +165,33 @@ class _Products(torch.autograd.Function):
         places = [_even_first(length) if pool else range(length) for length in size]
         ctx.inverse = Inverse(maps, Places(*places), torus)
         ctx.pairs = list(zip(first.tolist(), second.tolist(), strict=True))
-        ctx.save_for_backward(maps, parts)
-        ctx.later = []
         height, width = (-(-length // 2) if pool else length for length in size)
-        out = maps.new_empty(len(ctx.pairs), height, width, maps.shape[-1])
-        remember = any(ctx.needs_input_grad)
-        for row, (i, j) in zip(out, ctx.pairs, strict=True):
-            found = ctx.inverse.values(_product(maps[i], parts[j]))
+        shape, channels = (len(ctx.pairs), height), maps.shape[-1]
+        out = maps.new_empty(*shape, width, channels)
+        later: tuple[Tensor, ...] = ()
+        if pool and any(ctx.needs_input_grad):
+            later = maps.new_empty(*shape, 2 * width, channels), torch.empty_like(out)
+        for pair, (i, j) in enumerate(ctx.pairs):
+            waves = _product(maps[i], parts[j])
             if pool:
-                found, later_row = _larger_half(found, 0, remember)
-                found, later_column = _larger_half(found, 1, remember)
-                ctx.later.append((later_row, later_column))
-            row.copy_(found)
+                rows = maps.new_empty(height, 2 * width, channels)
+                later_row, later_column = (x[pair] for x in later) if later else (None, None)
+                _larger_half(ctx.inverse.values(waves), 0, rows, later_row)
+                _larger_half(rows, 1, out[pair], later_column)
+            else:
+                ctx.inverse.values(waves, out[pair])
+        ctx.save_for_backward(maps, parts, *later)
         return out
 
     @staticmethod
     @once_differentiable
-    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        maps, parts = ctx.saved_tensors
+        maps, parts, *later = ctx.saved_tensors
         to_maps, to_parts = torch.zeros_like(maps), torch.zeros_like(parts)
         for pair, (i, j) in enumerate(ctx.pairs):
             change = gradient[pair]
-            if ctx.later:
-                later_row, later_column = ctx.later[pair]
+            if later:
+                later_row, later_column = (x[pair] for x in later)
                 change = _to_halves(_to_halves(change, later_column, 1), later_row, 0)
             change = ctx.inverse.gradient(change)
             _add_conjugate_product(to_maps[i], change, parts[j])
@@ -218,15 +221,16 @@ def _even_first(length: int) -> tuple[int, ...]:
     return (*range(0, length, 2), *(min(place, length - 1) for place in range(1, length + 1, 2)))
 
 
-def _larger_half(x: Tensor, axis: int, remember: bool) -> tuple[Tensor, Tensor | None]:
-    """The larger of each entry of the first half and its counterpart.
+def _larger_half(x: Tensor, axis: int, larger: Tensor, later: Tensor | None) -> None:
+    """Write the larger of each entry of the first half and its counterpart to ``larger``.
 
-    With ``remember`` also 1 where it is the second half's.
+    And 1 to ``later`` where it is the second half's, else 0.
     """
     first, second = x.chunk(2, axis)
-    larger = torch.maximum(first, second)
-    # Numbers instead of booleans: the backward pass multiplies by them, which is faster.
-    return larger, torch.gt(second, first, out=torch.empty_like(larger)) if remember else None
+    torch.maximum(first, second, out=larger)
+    if later is not None:
+        # Numbers instead of booleans: the backward pass multiplies by them, which is faster.
+        torch.gt(second, first, out=later)
 
 
 def _to_halves(gradient: Tensor, second: Tensor, axis: int) -> Tensor:

@@ -53,11 +53,13 @@ class Inverse:
         self._down, across = (_like(like, array) for array in _waves_back(places, size))
         self._across = across.expand(size[0] // 2 + 1, *across.shape)
 
-    def values(self, waves: Tensor) -> Tensor:
-        """(h // 2 + 1, 2, w, C) -> (rows, columns, C)."""
+    def values(self, waves: Tensor, out: Tensor | None = None) -> Tensor:
+        """(h // 2 + 1, 2, w, C) -> (rows, columns, C), written to ``out`` if it is given."""
         columns = torch.bmm(self._across, waves.flatten(1, 2))
-        rows = torch.mm(self._down, columns.view(self._down.shape[1], -1))
-        return rows.view(*map(len, self._places), -1)
+        columns = columns.view(self._down.shape[1], -1)
+        if out is not None:
+            return torch.mm(self._down, columns, out=out.flatten(1)).view_as(out)
+        return torch.mm(self._down, columns).view(*map(len, self._places), -1)
 
     def gradient(self, change: Tensor) -> Tensor:
         """The gradient of ``values`` to the spectrum, from that to the values."""
