@@ -32,14 +32,23 @@ SKIPPED = 3
 """Steps at the start of a round, in which memory is first touched."""
 
 
-def images_per_s(arguments: list[str], processes: int, threads: int) -> list[float]:
-    """Of all processes together, of each step of one ``reid train`` with these arguments."""
+def images_per_s(
+    arguments: list[str], processes: int, threads: int, code: Path | None = None
+) -> list[float]:
+    """Of all processes together, of each step of one ``reid train`` with these arguments.
+
+    ``code`` is a checkout whose ``reid`` trains in place of the installed one.
+    """
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     launcher = launcher if processes > 1 else []
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", *launcher, "reid.cli", *arguments, "--out", folder + "/run"],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                **({"PYTHONPATH": str(code)} if code else {}),
+            },
             check=True,
             capture_output=True,
         )
