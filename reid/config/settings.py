@@ -148,6 +148,9 @@ class OptimizerConfig:
     iter_size: int = 1  # batches whose gradients are added up for one update; [DGD] has 2
     # limit on the length (L2 norm) of all gradients, summed over iter_size; 0: no limit
     clip_gradients: float = 0.0
+    # test and export the running mean of the weights (EMA), with this decay at each update; 0: the
+    # last weights; not in the papers
+    average_decay: float = 0.0
 
     def __post_init__(self) -> None:
         kinds = ("sgd", "adam", "caffe_adam")
@@ -163,6 +166,10 @@ class OptimizerConfig:
             f"optimizer.momentum2 must be in [0, 1), found {self.momentum2}",
         )
         _check(self.delta > 0, f"optimizer.delta must be above 0, found {self.delta}")
+        _check(
+            0 <= self.average_decay < 1,
+            f"optimizer.average_decay must be in [0, 1), found {self.average_decay}",
+        )
         _check(
             0 <= self.clip_gradients < math.inf,
             f"optimizer.clip_gradients must be 0 (no limit) or above, found {self.clip_gradients}",
