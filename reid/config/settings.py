@@ -113,6 +113,9 @@ class SamplerConfig:
     across_cameras: bool = False  # all_pairs: only pairs of two cameras
     # all_pairs: a copy is augmented alike in every epoch; CSN's recipes on [X-Corr]
     fixed_copies: bool = False
+    # all_pairs: drawn, each copy shifted and mirrored by chance; written, the first is the image,
+    # the last its mirror, those between are shifted; CSN's recipes written [X-Corr]
+    copy_kinds: str = "drawn"
     identities_per_batch: int = 16  # identities: P, the identities of a batch
     images_per_identity: int = 4  # identities: K, the images of each of them
 
@@ -120,6 +123,10 @@ class SamplerConfig:
         _check(
             self.kind in ("pairs", "all_pairs", "identities"),
             f"sampler.kind must be pairs, all_pairs or identities, found {self.kind!r}",
+        )
+        _check(
+            self.copy_kinds in ("drawn", "written"),
+            f"sampler.copy_kinds must be drawn or written, found {self.copy_kinds!r}",
         )
         counts = ("anchors_per_batch", "copies", "identities_per_batch", "images_per_identity")
         for name in counts:
