@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from reid.model_file.opening import CHECKPOINT_NAME
 from reid.models import network_named
 from reid.models.description import Backbone, Objective, part
 from reid.training.arithmetic import Arithmetic, choose_arithmetic
+from reid.training.averaging import AverageWeights
 from reid.training.checkpoint import (
     Checkpoint,
     build_configured_network,
@@ -34,7 +35,12 @@ from reid.training.checkpoint import (
 from reid.training.objectives import active_losses, objective_of
 from reid.training.pretrained import load_pretrained
 from reid.training.processes import Processes
-from reid.training.resume import arithmetic_before, restore_training
+from reid.training.resume import (
+    LAST_WEIGHTS,
+    arithmetic_before,
+    load_last_weights,
+    restore_training,
+)
 from reid.training.schedule import stage_iterations
 from reid.training.solver import Solver, solver_of
 from reid.types import ImageRecord
@@ -64,6 +70,8 @@ class TrainingRun:
     losses: dict[str, float] = field(default_factory=dict)
     trained_images: dict[str, Tensor] = field(default_factory=dict)
     """The hashes that the checkpoint keeps."""
+    average: AverageWeights | None = None
+    """The mean of the weights, if it is what is tested."""
 
     @property
     def pretrained(self) -> Path | None:
@@ -140,11 +148,14 @@ class TrainingRun:
             "losses": dict(self.losses),
             **self.trained_images,
         }
+        tested = self.network.state_dict()
+        if self.average is not None:
+            training[LAST_WEIGHTS], tested = _on_cpu(tested), self.average.state
         checkpoint = Checkpoint(
             config=self.config,
             manifest=self.manifest(),
             num_identities=self.num_identities,
-            model={k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()},
+            model=_on_cpu(tested),
             step=self.step,
             position=(self.stage, self.iteration, self.batches),
             training=training,
@@ -178,6 +189,10 @@ def start_run(
             )
         load_weights(network, checkpoint, Path(CHECKPOINT_NAME))
     network = arithmetic.place(network).train()
+    decay = config.optimizer.average_decay
+    average = AverageWeights(network, decay) if decay else None
+    if checkpoint is not None and average is not None:
+        load_last_weights(network, checkpoint)
     run = TrainingRun(
         config=config,
         processes=processes,
@@ -199,6 +214,7 @@ def start_run(
         loss_names=loss_names,
         num_identities=num_identities,
         num_images=len(records),
+        average=average,
     )
     if checkpoint is not None:
         run.losses = restore_training(
@@ -211,6 +227,10 @@ def start_run(
         run.stage, run.iteration, run.batches = checkpoint.position
         run.step = checkpoint.step
     return run, words
+
+
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
