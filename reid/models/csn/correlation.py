@@ -50,8 +50,9 @@ def correlate(
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; found {form!r}")
     if by_spectra(form, maps.device):
-        both, each = spectra(maps, parts, even_padding), torch.arange(len(maps))
-        return correlate_spectra(both, both, each, each, pool).to(maps.dtype)
+        each = torch.arange(len(maps), device=maps.device)
+        out = correlate_spectra(spectra(maps, parts, even_padding), each, each, pool)
+        return out.to(maps.dtype)
     out = _by_convolution(maps, parts, even_padding)
     return F.max_pool2d(out, 2, ceil_mode=True) if pool else out
 
@@ -123,17 +124,15 @@ def spectra(maps: Tensor, parts: Tensor, even_padding: str = DEFAULTS.even_paddi
     return Spectra(repeated.flatten(-2), of_parts, (height, width), padding)
 
 
-def correlate_spectra(
-    one: Spectra, other: Spectra, first: Tensor, second: Tensor, pool: bool = False
-) -> Tensor:
+def correlate_spectra(images: Spectra, first: Tensor, second: Tensor, pool: bool = False) -> Tensor:
     """``correlate`` of the maps at ``first`` with the parts at ``second``, (P,) int64 each.
 
     An image's spectra serve all its pairs. (P, S * C, H, W), or half of that with ``pool``, with
     the channels last in memory.
     """
-    with torch.autocast(one.maps.device.type, enabled=False):  # it would round float32 products
+    with torch.autocast(first.device.type, enabled=False):  # it would round float32 products
         out: Tensor = cast(Any, _Products).apply(
-            one.maps, other.parts, first, second, one.size, one.torus, pool
+            images.maps, images.parts, first, second, images.size, images.torus, pool
         )
     return out.permute(0, 3, 1, 2)
 
@@ -147,7 +146,7 @@ def _precision(maps: Tensor) -> torch.dtype:
 class _Products(torch.autograd.Function):
     """Values of products of spectra, pair by pair, so that a pair stays in a CPU's cache.
 
-    (N, h // 2 + 1, 2, w, C) of maps, (M, ...) of parts -> (P, H, W, C). A result to be pooled is
+    (N, h // 2 + 1, 2, w, C) of maps and of parts -> (P, H, W, C). A result to be pooled is
     computed with its even positions first, so that the two halves can be compared.
     """
 

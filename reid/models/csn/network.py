@@ -186,13 +186,13 @@ class Csn(nn.Module):
         """
         if not by_spectra(self.settings.correlation_form, described.vector.device):
             return self.logits(described.rows(first), described.rows(second))
-        found = []
+        found: list[Tensor] = []
+        both_ways = torch.cat((first, second)), torch.cat((second, first))
         levels = zip(described.maps, described.parts, self.similarity_pools(), strict=True)
         for maps, parts, pools in levels:
-            each = spectra(maps, parts, self.settings.even_padding)
-            for one, other in ((first, second), (second, first)):
-                out = correlate_spectra(each, each, one, other, pools > 0)
-                found.append(self._pooled(out, pools))
+            images = spectra(maps, parts, self.settings.even_padding)
+            out = correlate_spectra(images, *both_ways, pools > 0)
+            found += self._pooled(out, pools).chunk(2)
         return self.head(torch.cat(found, 1))
 
     def head(self, similarity: Tensor) -> Tensor:

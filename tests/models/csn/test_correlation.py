@@ -173,8 +173,7 @@ def value_and_gradients(
         if form == "conv":
             out = correlate(inputs[0][first], inputs[1][second], "conv", pool)
         else:
-            each = spectra(*inputs)
-            out = correlate_spectra(each, each, first, second, pool)
+            out = correlate_spectra(spectra(*inputs), first, second, pool)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(kind)
     return (out.detach(), *torch.autograd.grad((out * weight).sum(), inputs))
 
@@ -188,8 +187,7 @@ def test_images_in_several_pairs_have_the_values_and_gradients_of_their_rows(poo
 @pytest.mark.parametrize("pool", [False, True])
 def test_spectra_of_images_give_the_sum_for_each_pair(pool: bool) -> None:
     maps, parts, first, second = shared_pairs()
-    each = spectra(maps, parts)
-    found = correlate_spectra(each, each, first, second, pool)
+    found = correlate_spectra(spectra(maps, parts), first, second, pool)
     expected = naive(maps[first], parts[second])
     expected = F.max_pool2d(expected, 2, ceil_mode=True) if pool else expected
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
