@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reid.config.settings import TrainConfig
 from reid.errors import CheckpointError, ConfigError, OutputError
@@ -72,6 +72,18 @@ def arithmetic_before(checkpoint: Checkpoint, processes: Processes) -> Arithmeti
         if kind not in ("cpu", "cuda") or before.precision not in ("fp32", "bf16", "fp16"):
             raise ValueError(f"unknown arithmetic: {before.words()}")
         return dataclasses.replace(before, device=processes.device(kind))
+
+
+def loaded_before(checkpoint: Checkpoint, network: nn.Module) -> frozenset[str]:
+    """The names of the arrays that the run loaded at its start; none in an older checkpoint.
+
+    Raises CheckpointError for names that the network does not have.
+    """
+    with _reading_training_state():
+        names = frozenset(checkpoint.training.get("loaded", ()))
+        if unknown := names - network.state_dict().keys():
+            raise ValueError(f"loaded arrays that the network does not have: {len(unknown)}")
+    return names
 
 
 def restore_training(

@@ -23,7 +23,7 @@ from reid.losses.batch import Batch
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
 from reid.models import network_named
-from reid.models.description import Backbone, Objective, part
+from reid.models.description import Objective
 from reid.training.arithmetic import Arithmetic, choose_arithmetic
 from reid.training.checkpoint import (
     Checkpoint,
@@ -32,11 +32,11 @@ from reid.training.checkpoint import (
     save_checkpoint,
 )
 from reid.training.objectives import active_losses, objective_of
-from reid.training.pretrained import load_pretrained
 from reid.training.processes import Processes
-from reid.training.resume import arithmetic_before, restore_training
+from reid.training.resume import arithmetic_before, loaded_before, restore_training
 from reid.training.schedule import stage_iterations
 from reid.training.solver import Solver, solver_of
+from reid.training.start import LoadedWeights, begin, file_of_start, refuse_unused
 from reid.types import ImageRecord
 
 
@@ -55,6 +55,7 @@ class TrainingRun:
     loss_names: tuple[str, ...]
     num_identities: int
     num_images: int
+    loaded: LoadedWeights
     stage: int = 0
     iteration: int = 0
     batches: int = 0
@@ -68,8 +69,7 @@ class TrainingRun:
     @property
     def pretrained(self) -> Path | None:
         """The file that the weights began with, if any."""
-        backbone = _backbone(self.config, self.network)
-        return Path(backbone.file) if backbone is not None and backbone.file else None
+        return file_of_start(self.config, self.network)
 
     def stage_totals(self) -> list[int]:
         """Updates of each stage."""
@@ -138,6 +138,7 @@ class TrainingRun:
             "world_size": self.processes.world_size,
             "num_images": self.num_images,
             "losses": dict(self.losses),
+            "loaded": sorted(self.loaded.names),
             **self.trained_images,
         }
         checkpoint = Checkpoint(
@@ -169,21 +170,25 @@ def start_run(
     torch.manual_seed(config.run.seed)
     network = build_configured_network(config, num_identities)
     if checkpoint is None:
-        words = "\n".join([words, *_pretrained_words(config, network)])
-    if checkpoint is not None:
+        start = begin(config, network, num_identities)
+        loaded, words = start.names, "\n".join([words, *start.words])
+    else:
         if checkpoint.num_identities != num_identities:
             raise CheckpointError(
                 f"the checkpoint was trained on {checkpoint.num_identities} identities, the data "
                 f"has {num_identities}; resume on the same data"
             )
         load_weights(network, checkpoint, Path(CHECKPOINT_NAME))
+        loaded = loaded_before(checkpoint, network)
     network = arithmetic.place(network).train()
+    from_file = LoadedWeights(network, loaded)
+    refuse_unused(config, from_file)
     run = TrainingRun(
         config=config,
         processes=processes,
         arithmetic=arithmetic,
         network=network,
-        solver=solver_of(network, config.optimizer),
+        solver=solver_of(network, config.optimizer, loaded),
         scaler=torch.amp.GradScaler(
             arithmetic.device.split(":")[0], enabled=arithmetic.precision == "fp16"
         ),
@@ -199,6 +204,7 @@ def start_run(
         loss_names=loss_names,
         num_identities=num_identities,
         num_images=len(records),
+        loaded=from_file,
     )
     if checkpoint is not None:
         run.losses = restore_training(
@@ -211,23 +217,6 @@ def start_run(
         run.stage, run.iteration, run.batches = checkpoint.position
         run.step = checkpoint.step
     return run, words
-
-
-def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
-    """Load pretrained weights into the network's backbone; returns a line about the result."""
-    backbone = _backbone(config, network)
-    if backbone is None:
-        return []
-    if not backbone.file:
-        return [backbone.how_to_obtain]
-    return [load_pretrained(backbone.module, Path(backbone.file)).words()]
-
-
-def _backbone(config: TrainConfig, network: nn.Module) -> Backbone | None:
-    """The part of the network that can start from a file of weights, if there is one."""
-    hook = network_named(config.network.name).pretrained
-    found: Backbone | None = part(hook)(network, config.network) if hook else None
-    return found
 
 
 def _arithmetic(
