@@ -55,7 +55,7 @@ class Pretrained:
     def words(self) -> str:
         """``318 arrays loaded; not in the file: none; not used: fc.bias, fc.weight``."""
         lists = [("not in the file", self.missing), ("not used", self.unexpected)]
-        lists += [("new", self.new)] if self.new else []
+        lists += [("newly initialised", self.new)] if self.new else []
         return "; ".join(
             [f"{self.loaded} arrays loaded", *(f"{what}: {_some(names)}" for what, names in lists)]
         )

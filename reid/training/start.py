@@ -207,5 +207,7 @@ def _arrays_of_identities(
     with torch.device("meta"):
         larger = build_configured_network(config, num_identities + 1).state_dict()
     return frozenset(
-        name for name, value in network.state_dict().items() if larger[name].shape != value.shape
+        name
+        for name, value in network.state_dict().items()
+        if name not in larger or larger[name].shape != value.shape
     )

@@ -156,7 +156,7 @@ def test_a_file_of_weights_without_a_classifier_is_a_start_too(
     network = build_configured_network(tuned(tiny_overrides, path), 8)
     start = begin(tuned(tiny_overrides, path), network, 8)
     assert start.names == theirs.keys()
-    assert "new: fc8.weight, fc8.bias" in start.words[0]
+    assert "newly initialised: fc8.weight, fc8.bias" in start.words[0]
     after = network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in theirs.items())
 
