@@ -113,6 +113,9 @@ class SamplerConfig:
     across_cameras: bool = False  # all_pairs: only pairs of two cameras
     # all_pairs: a copy is augmented alike in every epoch; CSN's recipes on [X-Corr]
     fixed_copies: bool = False
+    # all_pairs: drawn, each copy shifted and mirrored by chance; written, the first is the image,
+    # the last its mirror, those between are shifted; CSN's recipes written [X-Corr]
+    copy_kinds: str = "drawn"
     identities_per_batch: int = 16  # identities: P, the identities of a batch
     images_per_identity: int = 4  # identities: K, the images of each of them
 
@@ -120,6 +123,10 @@ class SamplerConfig:
         _check(
             self.kind in ("pairs", "all_pairs", "identities"),
             f"sampler.kind must be pairs, all_pairs or identities, found {self.kind!r}",
+        )
+        _check(
+            self.copy_kinds in ("drawn", "written"),
+            f"sampler.copy_kinds must be drawn or written, found {self.copy_kinds!r}",
         )
         counts = ("anchors_per_batch", "copies", "identities_per_batch", "images_per_identity")
         for name in counts:
@@ -151,6 +158,9 @@ class OptimizerConfig:
     iter_size: int = 1  # batches whose gradients are added up for one update; [DGD] has 2
     # limit on the length (L2 norm) of all gradients, summed over iter_size; 0: no limit
     clip_gradients: float = 0.0
+    # test and export the running mean of the weights (EMA), with this decay at each update; 0: the
+    # last weights; not in the papers
+    average_decay: float = 0.0
 
     def __post_init__(self) -> None:
         kinds = ("sgd", "adam", "caffe_adam")
@@ -171,6 +181,10 @@ class OptimizerConfig:
             f"optimizer.momentum2 must be in [0, 1), found {self.momentum2}",
         )
         _check(self.delta > 0, f"optimizer.delta must be above 0, found {self.delta}")
+        _check(
+            0 <= self.average_decay < 1,
+            f"optimizer.average_decay must be in [0, 1), found {self.average_decay}",
+        )
         _check(
             0 <= self.clip_gradients < math.inf,
             f"optimizer.clip_gradients must be 0 (no limit) or above, found {self.clip_gradients}",

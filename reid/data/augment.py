@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -34,6 +35,10 @@ _PCA_DIRECTIONS_RGB = np.array(
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_ASPECT = (0.3, 1 / 0.3)
 _ERASING_ATTEMPTS = 20
+
+
+CopyKind: TypeAlias = Literal["drawn", "image", "shifted", "mirrored"]
+"""How a copy of an image is shifted and mirrored: both by chance, or neither, or one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +69,30 @@ class Draws:
 
 
 def augment(
-    image: Image, preprocess: Preprocess, config: AugmentConfig, rng: np.random.Generator
+    image: Image,
+    preprocess: Preprocess,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    kind: CopyKind = "drawn",
 ) -> Image:
     """(H, W, 3) uint8 BGR -> (crop_height, crop_width, 3) uint8 BGR, always a new array.
 
     The order is: resize; translation; random crop (or the centre crop); mirror; AlexNet's colour
     jitter; random erasing. Erasing fills with the preprocessing mean (rounded), so that the
-    rectangle is 0 in the network's input. With everything switched off the result is exactly
+    rectangle is 0 in the network's input. ``kind`` other than ``drawn`` decides on translation and
+    mirror, and leaves the rest to chance. With everything switched off the result is exactly
     the crop that evaluation uses.
     """
     draws = Draws.from_rng(rng)
     resized = preprocess.resize(image)
-    if config.translation > 0:
+    if config.translation > 0 and kind in ("drawn", "shifted"):
         resized = _translated(resized, draws, config)
     top = left = None
     if config.random_crop:
         top = int(draws.top * (preprocess.resize_height - preprocess.crop_height + 1))
         left = int(draws.left * (preprocess.resize_width - preprocess.crop_width + 1))
     crop = preprocess.crop(resized, top, left)
-    mirrored = draws.mirror < config.mirror_probability
+    mirrored = draws.mirror < config.mirror_probability if kind == "drawn" else kind == "mirrored"
     crop = np.asarray(cv2.flip(crop, 1), np.uint8) if mirrored else crop.copy()
     if config.colour_jitter_std > 0:
         crop = _jittered(crop, draws.colour * config.colour_jitter_std)

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reid.config.settings import AugmentConfig
-from reid.data.augment import augment, shrunk
+from reid.data.augment import CopyKind, augment, shrunk
 from reid.data.batch import collate
 from reid.data.images import read_image
 from reid.data.sampling.batch_plan import BatchPlan, Sampler
@@ -182,17 +182,20 @@ class _Crops(Dataset["Tensor | _Broken"]):
 
     def __getitem__(self, request: _Request) -> Tensor | _Broken:
         plan = request.plan
-        slots = zip(plan.image_indices.tolist(), plan.image_seeds.tolist(), strict=True)
+        drawn: CopyKind = "drawn"
+        kinds = plan.image_kinds or (drawn,) * len(plan.image_indices)
+        slots = zip(plan.image_indices.tolist(), plan.image_seeds.tolist(), kinds, strict=True)
+        size = request.image_size
         try:
-            crops = [self._crop(image, seed, request.image_size) for image, seed in slots]
+            crops = [shrunk(self._crop(i, seed, kind), size) for i, seed, kind in slots]
         except DataError as error:
             return _Broken(str(error))
         return torch.from_numpy(np.stack(crops))
 
-    def _crop(self, image: int, seed: int, size: tuple[int, int] | None) -> Image:
+    def _crop(self, image: int, seed: int, kind: CopyKind) -> Image:
         pixels = read_image(self._records[image].path)
         rng = np.random.default_rng(seed)
-        return shrunk(augment(pixels, self._preprocess, self._config, rng), size)
+        return augment(pixels, self._preprocess, self._config, rng, kind)
 
 
 def _worker_processes(

@@ -35,6 +35,9 @@ class LossConfig:
     # search each image for the other's patches, not only the other for the anchor's [inferred]
     correlation_symmetric: bool = False
     contrastive_margin: float = 1.0  # CSN: distance that a negative pair should have [paper]
+    # CSN: a negative is the nearest of so many images of other people, by their vectors; 1: as the
+    # sampler drew it [paper]
+    negative_candidates: int = 1
     # CSN's prior on its attended parts: weight of their scale [inferred]
     prior_scale_weight: float = 1.0
     # the same prior: weight of staying inside the image [inferred]
@@ -69,6 +72,10 @@ class LossConfig:
             raise ConfigError(
                 "losses.euclidean_gradient_eps must be at least 0, found "
                 f"{self.euclidean_gradient_eps}"
+            )
+        if self.negative_candidates < 1:
+            raise ConfigError(
+                f"losses.negative_candidates must be at least 1, found {self.negative_candidates}"
             )
         if not 0 <= self.label_smoothing <= 1:
             raise ConfigError(

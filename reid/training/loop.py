@@ -210,6 +210,8 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
         run.scaler.step(run.solver)
         run.scaler.update()
         run.processes.average_statistics(run.network)
+        if run.average is not None:
+            run.average.update(run.network, run.step)
     else:
         run.scaler.update(run.scaler.get_scale() * run.scaler.get_backoff_factor())
         for buffer, before in zip(run.network.buffers(), statistics, strict=True):

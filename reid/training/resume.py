@@ -16,10 +16,13 @@ from reid.config.settings import TrainConfig
 from reid.errors import CheckpointError, ConfigError, OutputError
 from reid.model_file.opening import CHECKPOINT_NAME
 from reid.training.arithmetic import Arithmetic
-from reid.training.checkpoint import DAMAGE, Checkpoint, load_checkpoint, one_line
+from reid.training.checkpoint import DAMAGE, Checkpoint, load_checkpoint, load_weights, one_line
 from reid.training.processes import Processes
 from reid.training.solver import Solver
 from reid.training.torch_files import misfit
+
+LAST_WEIGHTS = "last_weights"
+"""What the training state calls the last weights of a run that tests their mean."""
 
 _FREE_SETTINGS = (
     "run.checkpoint_every_s",
@@ -84,6 +87,16 @@ def loaded_before(checkpoint: Checkpoint, network: nn.Module) -> frozenset[str]:
         if unknown := names - network.state_dict().keys():
             raise ValueError(f"loaded arrays that the network does not have: {len(unknown)}")
     return names
+
+
+def load_last_weights(network: nn.Module, checkpoint: Checkpoint) -> None:
+    """Load the weights that training goes on with, where the checkpoint's model is their mean.
+
+    Raises CheckpointError.
+    """
+    with _reading_training_state():
+        last = dict(checkpoint.training[LAST_WEIGHTS])
+    load_weights(network, dataclasses.replace(checkpoint, model=last), Path(CHECKPOINT_NAME))
 
 
 def restore_training(

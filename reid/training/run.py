@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from reid.model_file.opening import CHECKPOINT_NAME
 from reid.models import network_named
 from reid.models.description import Objective
 from reid.training.arithmetic import Arithmetic, choose_arithmetic
+from reid.training.averaging import AverageWeights
 from reid.training.checkpoint import (
     Checkpoint,
     build_configured_network,
@@ -33,7 +34,13 @@ from reid.training.checkpoint import (
 )
 from reid.training.objectives import active_losses, objective_of
 from reid.training.processes import Processes
-from reid.training.resume import arithmetic_before, loaded_before, restore_training
+from reid.training.resume import (
+    LAST_WEIGHTS,
+    arithmetic_before,
+    load_last_weights,
+    loaded_before,
+    restore_training,
+)
 from reid.training.schedule import stage_iterations
 from reid.training.solver import Solver, solver_of
 from reid.training.start import LoadedWeights, begin, file_of_start, refuse_unused
@@ -65,6 +72,8 @@ class TrainingRun:
     losses: dict[str, float] = field(default_factory=dict)
     trained_images: dict[str, Tensor] = field(default_factory=dict)
     """The hashes that the checkpoint keeps."""
+    average: AverageWeights | None = None
+    """The mean of the weights, if it is what is tested."""
 
     @property
     def pretrained(self) -> Path | None:
@@ -141,11 +150,14 @@ class TrainingRun:
             "loaded": sorted(self.loaded.names),
             **self.trained_images,
         }
+        tested = self.network.state_dict()
+        if self.average is not None:
+            training[LAST_WEIGHTS], tested = _on_cpu(tested), self.average.state
         checkpoint = Checkpoint(
             config=self.config,
             manifest=self.manifest(),
             num_identities=self.num_identities,
-            model={k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()},
+            model=_on_cpu(tested),
             step=self.step,
             position=(self.stage, self.iteration, self.batches),
             training=training,
@@ -183,6 +195,10 @@ def start_run(
     network = arithmetic.place(network).train()
     from_file = LoadedWeights(network, loaded)
     refuse_unused(config, from_file)
+    decay = config.optimizer.average_decay
+    average = AverageWeights(network, decay) if decay else None
+    if checkpoint is not None and average is not None:
+        load_last_weights(network, checkpoint)
     run = TrainingRun(
         config=config,
         processes=processes,
@@ -205,6 +221,7 @@ def start_run(
         num_identities=num_identities,
         num_images=len(records),
         loaded=from_file,
+        average=average,
     )
     if checkpoint is not None:
         run.losses = restore_training(
@@ -217,6 +234,10 @@ def start_run(
         run.stage, run.iteration, run.batches = checkpoint.position
         run.step = checkpoint.step
     return run, words
+
+
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 def _arithmetic(

@@ -65,8 +65,10 @@ def test_csns_recipes_have_its_papers_settings(
     as_published = (config.augment.translation_side, config.augment.translation_fill)
     assert as_published == (("each", "edges") if "market" in name else ("height", "zeros"))
     assert config.sampler.copies == copies
-    enumerated = (config.sampler.kind, config.sampler.fixed_copies)
-    assert enumerated == (("pairs", False) if "market" in name else ("all_pairs", True))
+    sampler = config.sampler
+    enumerated = (sampler.kind, sampler.fixed_copies, sampler.copy_kinds)
+    as_x_corr = ("all_pairs", True, "written")
+    assert enumerated == (("pairs", False, "drawn") if "market" in name else as_x_corr)
     pairs_per_anchor = 1 + config.sampler.negatives_per_positive
     assert pairs_per_anchor == 3
     assert abs(config.sampler.anchors_per_batch * pairs_per_anchor - pairs) <= 1

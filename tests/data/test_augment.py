@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.config.settings import AugmentConfig
-from reid.data.augment import Draws, augment, shrunk
+from reid.data.augment import CopyKind, Draws, augment, shrunk
 from reid.model_file.preprocess import Preprocess
 from reid.types import Image
 
@@ -31,6 +31,22 @@ def test_with_everything_off_the_crop_is_the_one_evaluation_sees() -> None:
     image = noise(height=40, width=17)
     expected = PREPROCESS.crop(PREPROCESS.resize(image))
     np.testing.assert_array_equal(result(OFF, 0, image), expected)
+
+
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_a_copy_of_a_kind_is_the_image_or_its_mirror_or_shifted(seed: int) -> None:
+    by_chance = AugmentConfig(random_crop=False, mirror_probability=0.5, translation=0.3)
+    shifting = AugmentConfig(random_crop=False, mirror_probability=0.0, translation=0.3)
+
+    def copy(kind: CopyKind) -> Image:
+        rng = np.random.default_rng(seed)
+        return augment(noise(), PREPROCESS, by_chance, rng, kind)
+
+    np.testing.assert_array_equal(copy("image"), result(OFF, seed))
+    np.testing.assert_array_equal(copy("mirrored"), result(OFF, seed)[:, ::-1])
+    np.testing.assert_array_equal(copy("shifted"), result(shifting, seed))
+    np.testing.assert_array_equal(copy("drawn"), result(by_chance, seed))
 
 
 @given(seeds)

@@ -89,8 +89,13 @@ def refusal(config: TrainConfig, num_identities: int = 8) -> str:
 
 @pytest.mark.parametrize(
     "more",
-    [(), ("optimizer.kind=adam",), ("optimizer.nesterov=true", "network.recompute_low_level=true")],
-    ids=("sgd", "adam", "recomputed"),
+    [
+        (),
+        ("optimizer.kind=adam",),
+        ("optimizer.average_decay=0.9",),
+        ("optimizer.nesterov=true", "network.recompute_low_level=true"),
+    ],
+    ids=("sgd", "adam", "averaged", "recomputed"),
 )
 def test_a_frozen_stage_changes_no_loaded_array_and_the_next_changes_all(
     people: Path, others: Path, tiny_overrides: tuple[str, ...], first: Path, tmp_path: Path,
@@ -224,7 +229,8 @@ def test_a_stopped_run_resumes_to_the_same_weights_without_the_file_it_began_wit
     others: Path, tiny_overrides: tuple[str, ...], first: Path, tmp_path: Path, step: int
 ) -> None:
     start = shutil.copytree(first, tmp_path / "start")
-    config = tuned(tiny_overrides, start, FROZEN, "optimizer.loaded_lr_mult=0.1")
+    settings = "optimizer.loaded_lr_mult=0.1", "optimizer.average_decay=0.9"
+    config = tuned(tiny_overrides, start, FROZEN, *settings)
     train(config, others, tmp_path / "whole")
     train(config, others, tmp_path / "parts", reporter=Interruption(step))
     shutil.rmtree(start)

@@ -13,6 +13,8 @@ from reid.config.toml import resolve_config
 from reid.data import load_split
 from reid.errors import ConfigError
 from reid.evaluation.evaluating import evaluate_models
+from reid.models.csn.network import Csn, CsnDescription
+from reid.training.checkpoint import load_checkpoint
 from reid.training.loop import train
 from tests.heard import Interruption
 from tests.training.test_loop import equal, in_two_processes, rows_of, weights_of
@@ -89,7 +91,11 @@ def test_a_trained_run_ranks_by_its_scores_and_by_shortlists(people: Path, tmp_p
         ("network.dropout_ratio=0.5", "unknown setting 'network.dropout_ratio'"),
         ("network.name=cns", "did you mean 'csn'"),
         ("preprocess.crop_height=40", "csn takes images of at least"),
-        ("stages.0.loss_weights.softmax=1.0", "csn has no loss 'softmax'"),
+        ("stages.0.loss_weights.euclidean=1.0", "csn has no loss 'euclidean'"),
+        (
+            "stages.0.loss_weights.softmax=1.0",
+            "network.classify_identities=false .*softmax has nothing to compare",
+        ),
         (
             "network.classification_only=true",
             "network.classification_only=true .*contrastive has nothing to compare",
@@ -125,25 +131,34 @@ def test_an_ablation_of_the_paper_is_trained_by_its_settings(
     assert float(row["classification"]) > 0
 
 
+def test_people_as_classes_are_learned_beside_pairs(people: Path, tmp_path: Path):
+    softmax = ("network.classify_identities=true", "stages.0.loss_weights.softmax=1.0")
+    harder = "losses.negative_candidates=3"
+    train(tiny("stages.0.iterations=20", *softmax, harder), people, tmp_path)
+    losses = [float(row["softmax"]) for row in rows_of(tmp_path)]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert checkpoint.model["identities.linear.weight"].shape[0] == checkpoint.num_identities
+
+
 def test_images_are_described_once_however_many_pairs_they_are_in(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from reid.models.csn.network import Csn
-
-    described: list[tuple[int, int]] = []
-    forward, describe = Csn.forward, Csn.describe
-
-    def counted(self: Csn, x: torch.Tensor, first: torch.Tensor, second: torch.Tensor):
-        described.append((len(x), len(first)))
-        return forward(self, x, first, second)
+    described: list[int] = []
+    compared: list[int] = []
+    describe, compare = Csn.describe, Csn.compare
 
     def counted_images(self: Csn, x: torch.Tensor):
-        described.append((len(x), 0))
+        described.append(len(x))
         return describe(self, x)
 
-    monkeypatch.setattr(Csn, "forward", counted)
+    def counted_pairs(self: Csn, images: CsnDescription, first: torch.Tensor, second: torch.Tensor):
+        compared.append(len(first))
+        return compare(self, images, first, second)
+
     monkeypatch.setattr(Csn, "describe", counted_images)
+    monkeypatch.setattr(Csn, "compare", counted_pairs)
     train(tiny("stages.0.iterations=1"), people, tmp_path)
-    (images, pairs), (in_describe, _) = described
+    (images,), (pairs,) = described, compared
     assert pairs == 9
-    assert images == in_describe <= 3 * (1 + 1 + 2)
+    assert images <= 3 * (1 + 1 + 2)

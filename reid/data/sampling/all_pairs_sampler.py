@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
 
+from reid.data.augment import CopyKind
 from reid.data.sampling.batch_plan import (
     BATCH_STREAM,
     COPY_STREAM,
@@ -28,7 +30,9 @@ class AllPairsSampler(Sampler):
     pair too. ``across_cameras`` leaves only pairs of two cameras. A negative is the pair's first
     image with a random copy of a random image of a random other person. A batch has
     ``anchors_per_batch`` positives; the last one is filled from the start of the order. With
-    ``fixed_copies`` a copy is augmented alike in all epochs, as files on a disk would be.
+    ``fixed_copies`` a copy is augmented alike in all epochs, as files on a disk would be; with
+    ``copy_kinds`` ``written`` the first is the image itself, the last its mirror, and those between
+    are shifted.
 
     Nothing is listed: a million pairs are one order of numbers, and a batch's pairs are computed
     when it is asked for. With ``world_size`` ranks a step uses that many disjoint batches.
@@ -105,7 +109,7 @@ class AllPairsSampler(Sampler):
         images = items // copies
         plan = plan_from_pairs(images, self._labels, np.unique(firsts), rows, rng)
         plan.image_seeds[:] = self._seeds(items, epoch)
-        return plan
+        return dataclasses.replace(plan, image_kinds=self._kinds(items % copies))
 
     def _pair(self, numbers: IntArray) -> tuple[IntArray, IntArray]:
         """The two copies of each pair."""
@@ -114,6 +118,14 @@ class AllPairsSampler(Sampler):
         # A copy's partners end where those of its person do: counted from the last one backwards.
         last = self._first_partner[first] + self._count_of(first)
         return self._items[first], self._items[last - left]
+
+    def _kinds(self, numbers: IntArray) -> tuple[CopyKind, ...]:
+        """How copies with these numbers are augmented: as X-Corr writes them, or by chance."""
+        if self._config.copy_kinds == "drawn":
+            return ()
+        last = self._config.copies - 1
+        kinds: dict[int, CopyKind] = {last: "mirrored", 0: "image"}
+        return tuple(kinds.get(number, "shifted") for number in numbers.tolist())
 
     def _count_of(self, first: IntArray) -> IntArray:
         before = np.where(first > 0, self._pairs_until[first - 1], 0)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.config.settings import SamplerConfig
+from reid.data.augment import CopyKind
 from reid.errors import ConfigError, DataError
 from reid.types import ImageRecord, IntArray
 
@@ -28,7 +29,8 @@ class BatchPlan:
     ``anchors`` (A,), ``pair_first`` (P,) and ``pair_second`` (P,) are slots, and
     ``pair_same`` (P,) says whether a pair shows the same person. ``image_seeds`` (N,) seed
     each slot's augmentation. An image has one slot; it has more only if an identity has too
-    few images or an epoch uses each image several times.
+    few images or an epoch uses each image several times. ``image_kinds`` (N,) says how each is
+    augmented; empty: all ``drawn``.
     """
 
     image_indices: IntArray
@@ -38,6 +40,7 @@ class BatchPlan:
     pair_second: IntArray
     pair_same: BoolArray
     image_seeds: SeedArray
+    image_kinds: tuple[CopyKind, ...] = ()
 
 
 class Sampler(ABC):

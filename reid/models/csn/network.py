@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.models.csn.correlation import correlate
-from reid.models.csn.ranking import RankingNet
+from reid.models.csn.ranking import IdentityClassifier, RankingNet
 from reid.models.csn.settings import DEFAULTS, CsnSettings
 from reid.models.csn.spatial_transformer import CentreCrop, SpatialTransformer, stripes
 from reid.models.layers import BN_EPS, BN_MOMENTUM, ConvBnRelu, xavier_
@@ -93,10 +93,11 @@ class Csn(nn.Module):
     """The network of Figure 2; the levels are CSN-2, CSN-3 and CSN-4.
 
     The rows of Tables 3 and 4: ``classification_only`` has no ranking net; ``levels`` of (2,),
-    (3,) or (4,) one CSN; ``divide`` off is C1, ``attention`` "centre_crop" C2.
+    (3,) or (4,) one CSN; ``divide`` off is C1, ``attention`` "centre_crop" C2. Only
+    ``classify_identities`` needs to know the number of training people.
     """
 
-    def __init__(self, settings: CsnSettings = DEFAULTS) -> None:
+    def __init__(self, settings: CsnSettings = DEFAULTS, num_identities: int = 1) -> None:
         super().__init__()
         self.settings = settings
         levels = settings.levels
@@ -116,6 +117,11 @@ class Csn(nn.Module):
             None
             if settings.classification_only
             else RankingNet(pooled, CHANNELS, settings.ranking_dim, settings.ranking_sharing)
+        )
+        self.identities = (
+            IdentityClassifier(settings.ranking_dim, num_identities)
+            if settings.classify_identities
+            else None
         )
         similarities = CHANNELS * 2 * (3 if settings.divide else 1) * len(levels)
         self.similarity_bn = (
@@ -191,6 +197,10 @@ class Csn(nn.Module):
                     out = self.pool(out)
                 yield out
 
+    def compare(self, described: CsnDescription, first: Tensor, second: Tensor) -> Tensor:
+        """N descriptions and the pairs' indices, (P,) int64 each -> (P, 2): their ``logits``."""
+        return self.logits(described.rows(first), described.rows(second))
+
     def logits(self, first: CsnDescription, second: CsnDescription) -> Tensor:
         """P descriptions against P, row by row -> (P, 2): ``head`` of their ``similarity``.
 
@@ -231,13 +241,13 @@ class Csn(nn.Module):
         Each image is described once, however many pairs it is in.
         """
         described = self.describe(x)
-        logits = self.logits(described.rows(first), described.rows(second))
+        logits = self.compare(described, first, second)
         return CsnOutput(logits, described.vector, described.thetas)
 
 
 def build(num_identities: int, settings: CsnSettings) -> Csn:
-    """Build the network; it has two classes, whatever the number of identities."""
-    return Csn(settings)
+    """Build the network; pairs have two classes, whatever the number of identities."""
+    return Csn(settings, num_identities)
 
 
 def attention(size: int, settings: CsnSettings) -> nn.Module:

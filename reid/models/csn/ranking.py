@@ -18,6 +18,24 @@ SHARING = WORDS["ranking_sharing"]
 """Which convolutions the levels share: the second, both, or none."""
 
 
+class IdentityClassifier(nn.Module):
+    """Ranking vectors (N, dim) -> logits of the training people (N, num_identities).
+
+    Not in the paper: in training it tells more of an image than whether a pair matches. Luo et al.
+    2019 put the same before a classifier: batch normalisation, then a linear layer without bias.
+    """
+
+    def __init__(self, dim: int, num_identities: int) -> None:
+        super().__init__()
+        self.neck = nn.BatchNorm1d(dim)
+        self.linear = nn.Linear(dim, num_identities, bias=False)
+        nn.init.normal_(self.linear.weight, std=0.01)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        out: Tensor = self.linear(self.neck(vectors))
+        return out
+
+
 class RankingNet(nn.Module):
     """One (N, S, channels, f, f) of parts per level -> (N, dim), rows of length 1.
 

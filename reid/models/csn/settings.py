@@ -56,6 +56,9 @@ class CsnSettings(NetworkSettings):
     ranking_sharing: str = "hybrid"
     # where an even part has the extra row: after, before [inferred] as TensorFlow pads
     even_padding: str = "after"
+    # a classifier of the training people on the ranking vector, for the loss softmax; not in the
+    # paper
+    classify_identities: bool = False
     # how training computes correlations: auto, conv, spectra; the same numbers
     correlation_form: str = "auto"
 
@@ -69,6 +72,11 @@ class CsnSettings(NetworkSettings):
         for name, sizes in (("ranking_dim", (self.ranking_dim,)), ("part_sizes", self.part_sizes)):
             if not 1 <= min(sizes) <= max(sizes) <= 65536:
                 raise ConfigError(f"network.{name} must be from 1 to 65536, found {list(sizes)}")
+        if self.classification_only and self.classify_identities:
+            raise ConfigError(
+                "network.classify_identities needs the ranking net's vector, which "
+                "network.classification_only leaves out; set one of them"
+            )
         if not 0 < self.attention_init_scale < 1:
             raise ConfigError(
                 f"network.attention_init_scale must be in (0, 1), found {self.attention_init_scale}"
@@ -82,7 +90,10 @@ class CsnSettings(NetworkSettings):
     @property
     def losses_left_out(self) -> Mapping[str, str]:
         """Losses that have nothing to compare under these settings -> the setting."""
-        return {"contrastive": "classification_only=true"} if self.classification_only else {}
+        left_out = {} if self.classify_identities else {"softmax": "classify_identities=false"}
+        if self.classification_only:
+            left_out["contrastive"] = "classification_only=true"
+        return left_out
 
 
 DEFAULTS = CsnSettings()

@@ -129,6 +129,21 @@ def test_fixed_copies_are_augmented_alike_in_every_epoch() -> None:
     assert not seen_pairs(fixed) & seen_pairs(other)
 
 
+def test_written_copies_are_the_image_its_shifts_and_its_mirror() -> None:
+    config = replace(ALL, copies=7, fixed_copies=True, copy_kinds="written")
+    sampler = AllPairsSampler(cuhk01(3), config, seed=0)
+    kinds: dict[int, str] = {}
+    copies: Counter[int] = Counter()
+    for plan in sampler.epoch(0):
+        slots = (plan.image_indices.tolist(), plan.image_seeds.tolist(), plan.image_kinds)
+        for image, seed, kind in zip(*slots, strict=True):
+            copies[image] += seed not in kinds
+            assert kinds.setdefault(seed, kind) == kind
+    assert set(copies.values()) == {7}
+    assert Counter(kinds.values()) == {"image": 12, "shifted": 60, "mirrored": 12}
+    assert AllPairsSampler(cuhk01(3), ALL, seed=0).epoch(0)[0].image_kinds == ()
+
+
 def test_two_ranks_share_out_the_pairs() -> None:
     config = replace(ALL, copies=1, anchors_per_batch=3)  # 6 people x 6 pairs = 2 ranks x 6 x 3
     ranks = [AllPairsSampler(cuhk01(6), config, 0, rank, world_size=2) for rank in range(2)]

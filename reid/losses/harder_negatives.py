@@ -1,0 +1,46 @@
+"""Negative pairs that are harder than random ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def harder_negatives(
+    vectors: Tensor,
+    labels: Tensor,
+    pair_first: Tensor,
+    pair_second: Tensor,
+    pair_same: Tensor,
+    candidates: int,
+) -> Tensor:
+    """The pairs' second images, those of negative pairs chosen by their distance.
+
+    Not in the papers, which draw negatives at random. A negative pair gets, in place of its second
+    image, the nearest to its first one of ``candidates`` images: the one that it has, and others
+    of other people, drawn from the batch by torch's random numbers. With 1 it keeps the one that
+    it has; the more, the harder.
+
+    Args:
+        vectors: (N, D), compared by their Euclidean distance.
+        labels: (N,) int64, the people.
+        pair_first, pair_second: (P,) int64 indices into the images.
+        pair_same: (P,) bool, True for a positive pair.
+        candidates: at least 1; more than there are images of other people are all of them.
+
+    Returns (P,) int64, without a gradient.
+    """
+    if candidates <= 1:
+        return pair_second
+    others = labels[pair_first][:, None] != labels[None]  # (P, N)
+    lots = torch.rand(others.shape, device=labels.device).masked_fill(~others, -1)
+    drawn = lots.topk(min(candidates - 1, len(labels)), dim=1).indices
+    options = torch.cat([pair_second[:, None], drawn], 1)
+    rows = vectors if vectors.element_size() >= 4 else vectors.float()
+    distances = torch.linalg.vector_norm(rows[pair_first][:, None] - rows[options], dim=2)
+    allowed = others.gather(1, options)
+    nearest = distances.masked_fill(~allowed, math.inf).argmin(1, keepdim=True)
+    return torch.where(pair_same, pair_second, options.gather(1, nearest).squeeze(1))
