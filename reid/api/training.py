@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -89,6 +90,8 @@ def train(
     overrides: Overrides = (),
     config_file: str | os.PathLike[str] | None = None,
     solver: str | os.PathLike[str] | None = None,
+    start_from: str | os.PathLike[str] | None = None,
+    freeze_steps: int = 0,
     resume: bool = False,
     progress: bool | Reporter = False,
 ) -> Run:
@@ -97,7 +100,10 @@ def train(
     With the setting ``data.names`` it is several datasets, each in the folder ``root``/NAME.
 
     ``recipe`` is one of ``reid.recipes()``. ``solver`` (a Caffe solver prototxt) overrides it,
-    ``config_file`` (TOML) overrides both, ``overrides`` override all. ``resume`` continues from
+    ``config_file`` (TOML) overrides both, ``overrides`` override all. ``start_from`` begins with
+    the weights of a run folder, a checkpoint or a file of weights (the setting ``run.start_from``);
+    for the first ``freeze_steps`` steps only what it does not hold learns, at the first stage's
+    ``base_lr``: a stage before the others. ``resume`` continues from
     the checkpoint in ``out``. Ctrl-C saves a checkpoint and returns with ``result.interrupted``
     set.
 
@@ -107,9 +113,19 @@ def train(
     >>> run = reid.train("msp_cnn_synthetic", people, folder / "again", overrides=tiny)
     >>> (run.folder / "checkpoint.pt").is_file()
     True
+    >>> tuned = reid.train(
+    ...     "msp_cnn_synthetic", people, folder / "tuned", start_from=run.folder,
+    ...     freeze_steps=2, overrides=[*tiny, "run.new_classifier=true"]
+    ... )
+    >>> tuned.result.step, tuned.config.stages[0].name
+    (12, 'frozen')
     """
     if not isinstance(recipe, str):
         raise InputError(f"recipe must be one of the names in reid.recipes(); found {recipe!r}")
+    if not isinstance(start_from, str | os.PathLike | None):
+        raise InputError(f"start_from must be a path, found {start_from!r}")
+    if type(freeze_steps) is not int or freeze_steps < 0:
+        raise InputError(f"freeze_steps must be a whole number, 0 or above; found {freeze_steps!r}")
     with reporting(progress) as reporter, named_packages():
         from_solver: dict[str, Mapping[str, Any]] = {}
         if solver is not None:
@@ -121,10 +137,32 @@ def train(
             override_lines(overrides),
             **from_solver,
         )
+        config = _fine_tuned(config, start_from, freeze_steps)
         result: TrainResult = importlib.import_module(_LOOP).train(
             config, Path(root), Path(out), resume=resume, reporter=reporter
         )
     return Run(Path(out), Path(root), config, result)
+
+
+def _fine_tuned(
+    config: TrainConfig, start_from: str | os.PathLike[str] | None, freeze_steps: int
+) -> TrainConfig:
+    """The configuration with a start, and with a stage before the others that freezes it."""
+    if start_from is not None:
+        start = str(Path(start_from))
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, start_from=start))
+    if not freeze_steps or not config.stages:
+        return config
+    frozen = dataclasses.replace(
+        config.stages[0],
+        name="frozen",
+        iterations=freeze_steps,
+        epochs=0.0,
+        lr_policy="fixed",
+        warmup_iterations=0,
+        freeze_loaded=True,
+    )
+    return dataclasses.replace(config, stages=(frozen, *config.stages))
 
 
 def override_lines(overrides: Overrides) -> list[str]:

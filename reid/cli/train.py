@@ -46,6 +46,21 @@ def recipes(name: str | None, as_json: bool) -> None:
 )
 @click.option("--config", "config_file", type=options.FILE, help="TOML that overrides the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting.")
+@click.option(
+    "--from",
+    "start_from",
+    type=options.MODEL,
+    metavar="RUN_OR_FILE",
+    help="Begin with the weights of a run folder, a checkpoint or a file of weights.",
+)
+@click.option(
+    "--freeze-steps",
+    type=options.COUNT,
+    default=0,
+    metavar="N",
+    help="First train N steps in which the loaded weights stay as they are: a stage before the "
+    "recipe's.",
+)
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in the run folder.")
 @options.own_images
 @options.as_json
@@ -56,6 +71,8 @@ def train(
     solver: Path | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    start_from: Path | None,
+    freeze_steps: int,
     resume: bool,
     own: OwnImages,
     as_json: bool,
@@ -68,6 +85,9 @@ def train(
     of all stages; later stages keep their rates ([[stages]] in --config replaces them all). Fields
     missing in the solver take Caffe's default (no momentum, no decay); fields that are not used
     are listed.
+
+    --from fine-tunes: --freeze-steps 200 --set optimizer.loaded_lr_mult=0.1 trains the new
+    classifier alone at first, then all, the loaded weights at a tenth of the rate.
 
     Several GPUs or processes: torchrun --nproc-per-node N -m reid.cli train RECIPE ...
     """
@@ -82,6 +102,8 @@ def train(
         overrides=(*given, *overrides),
         config_file=config_file,
         solver=solver,
+        start_from=start_from,
+        freeze_steps=freeze_steps,
         resume=resume,
         progress=True,
     )

@@ -152,6 +152,9 @@ class OptimizerConfig:
     weight_decay: float = 5e-4  # weight decay; biases and batch norms have none [DGD]
     nesterov: bool = False  # use Nesterov's momentum
     bias_lr_mult: float = 2.0  # the learning rate of biases, times base_lr [DGD]
+    # the learning rate of weights that were loaded (run.start_from, a network's pretrained), times
+    # that of their kind; below 1, new weights learn faster than they do
+    loaded_lr_mult: float = 1.0
     iter_size: int = 1  # batches whose gradients are added up for one update; [DGD] has 2
     # limit on the length (L2 norm) of all gradients, summed over iter_size; 0: no limit
     clip_gradients: float = 0.0
@@ -167,6 +170,11 @@ class OptimizerConfig:
         )
         _check(
             self.iter_size >= 1, f"optimizer.iter_size must be at least 1, found {self.iter_size}"
+        )
+        _check(
+            0 < self.loaded_lr_mult < math.inf,
+            f"optimizer.loaded_lr_mult must be above 0, found {self.loaded_lr_mult}; a stage's "
+            "freeze_loaded keeps loaded weights as they are",
         )
         _check(
             0 <= self.momentum2 < 1,
@@ -218,6 +226,10 @@ class StageConfig:
     loss_weights: dict[str, float] = field(default_factory=dict)
     image_height: int = 0  # height of the crops in this stage; 0: the crop's own
     image_width: int = 0  # width of the crops in this stage; 0: the crop's own
+    # keep the weights that were loaded, and the running statistics of their batch norms, as they
+    # are: these batch norms normalise as in evaluation, only new weights learn; the next stage
+    # trains all
+    freeze_loaded: bool = False
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}"
@@ -274,6 +286,12 @@ class RunConfig:
     """The run itself: seed, arithmetic, how often to save and log."""
 
     seed: int = 0  # seed of weights, batches and augmentation
+    # begin with the weights of a run folder, a checkpoint or a file of weights (safetensors, or a
+    # state dict); a classifier of another number of people stays new; never read on resume
+    start_from: str = ""
+    # with start_from: leave out its classifier of identities even if its size fits, as for other
+    # people of the same number
+    new_classifier: bool = False
     # fp32, bf16, fp16; auto: measured on a CPU; on CUDA bf16, or fp16 without it
     precision: str = "auto"
     channels_last: str = "auto"  # memory layout: on, off; auto: measured
@@ -296,6 +314,10 @@ class RunConfig:
             _check(
                 value in allowed, f"run.{name} must be one of {', '.join(allowed)}; found {value!r}"
             )
+        _check(
+            printable(self.start_from) == self.start_from,
+            f"run.start_from must be a path without control characters, found {self.start_from!r}",
+        )
         _check(self.log_every >= 1, "run.log_every must be at least 1")
         _check(0 <= self.seed < 2**63, f"run.seed must be from 0 to 2^63 - 1, found {self.seed}")
 

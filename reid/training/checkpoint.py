@@ -109,6 +109,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         absent="train first, or name its folder",
         refused="only files written by `reid train` are loaded",
     )
+    return checkpoint_from_body(body, path)
+
+
+def checkpoint_from_body(body: Any, path: Path) -> Checkpoint:
+    """The checkpoint that was read from ``path``. Raises CheckpointError."""
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of this toolkit (expected format: {FORMAT})"

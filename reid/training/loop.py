@@ -22,7 +22,7 @@ from torch import Tensor
 from reid.config.settings import StageConfig, TrainConfig
 from reid.config.toml import config_to_toml
 from reid.data.readers.joint import load_training
-from reid.errors import TrainingError, few_of, output_errors
+from reid.errors import ConfigError, TrainingError, few_of, output_errors
 from reid.files import write_text
 from reid.locks import locked
 from reid.losses.batch import Batch
@@ -150,6 +150,7 @@ def _train_stages(
     advance(run.step)
     while run.stage < len(config.stages) and not stopping:
         stage, total = config.stages[run.stage], totals[run.stage]
+        run.loaded.freeze(stage.freeze_loaded)
         batches = run.endless_batches(stage)
         while run.iteration < total and not stopping:
             rate = learning_rate(stage, run.iteration, total)
@@ -196,6 +197,7 @@ def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator
             losses = run.objective(run.network, batch, run.config.losses, active_losses(stage))
         losses = {name: loss.float() for name, loss in losses.items()}
         losses["loss"] = torch.stack([w * losses[n] for n, w in _weights(stage)]).sum()
+        _refuse_frozen_loss(stage, losses["loss"])
         torch.autograd.backward(run.scaler.scale(losses["loss"] / iter_size))
         passes.append((batch, {name: loss.detach() for name, loss in losses.items()}))
         run.batches += 1
@@ -244,6 +246,16 @@ def _losses_are_finite(
     own = _not_finite(run, stage, values[bad[0]], passes[bad[0]][0]) if bad else ""
     # All say the same: whichever ends first, torchrun may kill the others before they say anything.
     raise TrainingError(run.processes.first_text(own))
+
+
+def _refuse_frozen_loss(stage: StageConfig, loss: Tensor) -> None:
+    """Raise ConfigError where no weight that may change has a part in the loss."""
+    if stage.freeze_loaded and not loss.requires_grad:
+        raise ConfigError(
+            f"stage {stage.name!r}: freeze_loaded leaves nothing that its losses could train "
+            f"({', '.join(active_losses(stage))}); give a loss of the new weights, such as the "
+            "classifier's, a weight above 0, or leave freeze_loaded out"
+        )
 
 
 def _weights(stage: StageConfig) -> list[tuple[str, float]]:

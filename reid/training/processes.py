@@ -58,14 +58,21 @@ class Processes:
         Each process normalises by its own images; the running means are linear in the images, so
         their average is that of one process with all images. It is done after every update so
         that all processes, and a resumed run, continue from the same values: SiSNet's activation
-        maps use them in training.
+        maps use them in training. A module in evaluation mode keeps its own: the mean of equal
+        numbers is not always that number.
         """
-        self._average(b for b in network.buffers() if b.is_floating_point())
+        self._average(
+            buffer
+            for module in network.modules()
+            if module.training
+            for buffer in module.buffers(recurse=False)
+            if buffer.is_floating_point()
+        )
 
     def _average(self, tensors: Iterable[Tensor]) -> None:
-        if self.world_size == 1:
-            return
         parts = list(tensors)
+        if self.world_size == 1 or not parts:
+            return
         flat = torch.cat([part.reshape(-1) for part in parts])
         with self._with_others():
             dist.all_reduce(flat)

@@ -77,6 +77,18 @@ def arithmetic_before(checkpoint: Checkpoint, processes: Processes) -> Arithmeti
         return dataclasses.replace(before, device=processes.device(kind))
 
 
+def loaded_before(checkpoint: Checkpoint, network: nn.Module) -> frozenset[str]:
+    """The names of the arrays that the run loaded at its start; none in an older checkpoint.
+
+    Raises CheckpointError for names that the network does not have.
+    """
+    with _reading_training_state():
+        names = frozenset(checkpoint.training.get("loaded", ()))
+        if unknown := names - network.state_dict().keys():
+            raise ValueError(f"loaded arrays that the network does not have: {len(unknown)}")
+    return names
+
+
 def load_last_weights(network: nn.Module, checkpoint: Checkpoint) -> None:
     """Load the weights that training goes on with, where the checkpoint's model is their mean.
 

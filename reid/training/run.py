@@ -23,7 +23,7 @@ from reid.losses.batch import Batch
 from reid.model_file.manifest import Manifest
 from reid.model_file.opening import CHECKPOINT_NAME
 from reid.models import network_named
-from reid.models.description import Backbone, Objective, part
+from reid.models.description import Objective
 from reid.training.arithmetic import Arithmetic, choose_arithmetic
 from reid.training.averaging import AverageWeights
 from reid.training.checkpoint import (
@@ -33,16 +33,17 @@ from reid.training.checkpoint import (
     save_checkpoint,
 )
 from reid.training.objectives import active_losses, objective_of
-from reid.training.pretrained import load_pretrained
 from reid.training.processes import Processes
 from reid.training.resume import (
     LAST_WEIGHTS,
     arithmetic_before,
     load_last_weights,
+    loaded_before,
     restore_training,
 )
 from reid.training.schedule import stage_iterations
 from reid.training.solver import Solver, solver_of
+from reid.training.start import LoadedWeights, begin, file_of_start, refuse_unused
 from reid.types import ImageRecord
 
 
@@ -61,6 +62,7 @@ class TrainingRun:
     loss_names: tuple[str, ...]
     num_identities: int
     num_images: int
+    loaded: LoadedWeights
     stage: int = 0
     iteration: int = 0
     batches: int = 0
@@ -76,8 +78,7 @@ class TrainingRun:
     @property
     def pretrained(self) -> Path | None:
         """The file that the weights began with, if any."""
-        backbone = _backbone(self.config, self.network)
-        return Path(backbone.file) if backbone is not None and backbone.file else None
+        return file_of_start(self.config, self.network)
 
     def stage_totals(self) -> list[int]:
         """Updates of each stage."""
@@ -146,6 +147,7 @@ class TrainingRun:
             "world_size": self.processes.world_size,
             "num_images": self.num_images,
             "losses": dict(self.losses),
+            "loaded": sorted(self.loaded.names),
             **self.trained_images,
         }
         tested = self.network.state_dict()
@@ -180,15 +182,19 @@ def start_run(
     torch.manual_seed(config.run.seed)
     network = build_configured_network(config, num_identities)
     if checkpoint is None:
-        words = "\n".join([words, *_pretrained_words(config, network)])
-    if checkpoint is not None:
+        start = begin(config, network, num_identities)
+        loaded, words = start.names, "\n".join([words, *start.words])
+    else:
         if checkpoint.num_identities != num_identities:
             raise CheckpointError(
                 f"the checkpoint was trained on {checkpoint.num_identities} identities, the data "
                 f"has {num_identities}; resume on the same data"
             )
         load_weights(network, checkpoint, Path(CHECKPOINT_NAME))
+        loaded = loaded_before(checkpoint, network)
     network = arithmetic.place(network).train()
+    from_file = LoadedWeights(network, loaded)
+    refuse_unused(config, from_file)
     decay = config.optimizer.average_decay
     average = AverageWeights(network, decay) if decay else None
     if checkpoint is not None and average is not None:
@@ -198,7 +204,7 @@ def start_run(
         processes=processes,
         arithmetic=arithmetic,
         network=network,
-        solver=solver_of(network, config.optimizer),
+        solver=solver_of(network, config.optimizer, loaded),
         scaler=torch.amp.GradScaler(
             arithmetic.device.split(":")[0], enabled=arithmetic.precision == "fp16"
         ),
@@ -214,6 +220,7 @@ def start_run(
         loss_names=loss_names,
         num_identities=num_identities,
         num_images=len(records),
+        loaded=from_file,
         average=average,
     )
     if checkpoint is not None:
@@ -231,23 +238,6 @@ def start_run(
 
 def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
-
-
-def _pretrained_words(config: TrainConfig, network: nn.Module) -> list[str]:
-    """Load pretrained weights into the network's backbone; returns a line about the result."""
-    backbone = _backbone(config, network)
-    if backbone is None:
-        return []
-    if not backbone.file:
-        return [backbone.how_to_obtain]
-    return [load_pretrained(backbone.module, Path(backbone.file)).words()]
-
-
-def _backbone(config: TrainConfig, network: nn.Module) -> Backbone | None:
-    """The part of the network that can start from a file of weights, if there is one."""
-    hook = network_named(config.network.name).pretrained
-    found: Backbone | None = part(hook)(network, config.network) if hook else None
-    return found
 
 
 def _arithmetic(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -92,8 +92,9 @@ class CaffeAdam(torch.optim.Optimizer):
     w = w - lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + delta).
 
     That is Caffe's AdamSolver: b1 is ``momentum``, b2 ``momentum2``, and t counts the updates of
-    all parameters. PyTorch divides sqrt(v) by sqrt(1 - b2^t) before it adds delta. Each group's
-    rate is ``lr * lr_mult``, its decay ``weight_decay * decay_mult``.
+    all parameters; a frozen group has none, so it begins with t = 1. PyTorch divides sqrt(v) by
+    sqrt(1 - b2^t) before it adds delta. Each group's rate is ``lr * lr_mult``, its decay
+    ``weight_decay * decay_mult``.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], config: OptimizerConfig) -> None:
@@ -117,9 +118,9 @@ class CaffeAdam(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient. ``closure`` is not used."""
         for group in self.param_groups:
-            group["updates"] += 1
             params = [p for p in group["params"] if p.grad is not None]
             if params:
+                group["updates"] += 1
                 self._step_group(group, params)
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
@@ -169,33 +170,44 @@ def limit_gradients(solver: Solver, config: OptimizerConfig) -> None:
         torch._foreach_mul_(grads, config.clip_gradients / norm)
 
 
-def solver_of(network: nn.Module, config: OptimizerConfig) -> Solver:
-    """The configuration's solver for the network's parameters."""
-    groups = parameter_groups(network, config)
+def solver_of(network: nn.Module, config: OptimizerConfig, loaded: Collection[str] = ()) -> Solver:
+    """The configuration's solver for the network's parameters; see ``parameter_groups``."""
+    groups = parameter_groups(network, config, loaded)
     kinds: dict[str, type[Solver]] = {"sgd": CaffeSgd, "adam": Adam, "caffe_adam": CaffeAdam}
     return kinds[config.kind](groups, config)
 
 
-def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: nn.Module, config: OptimizerConfig, loaded: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Three parameter groups with the multipliers of the reference prototxt.
 
     Weights: rate 1, decay 1. Biases of convolutions and inner products: rate
     ``bias_lr_mult`` (2), decay 0. Batch normalisation's scale and shift: rate 1, decay 0.
+    Those of the names ``loaded`` are three more groups, with these rates times
+    ``loaded_lr_mult``.
     """
-    weights: list[Tensor] = []
-    biases: list[Tensor] = []
-    normalisation: list[Tensor] = []
-    for module in network.modules():
+    multipliers = {  # of the rate, of the decay
+        "weights": (1.0, 1.0),
+        "biases": (config.bias_lr_mult, 0.0),
+        "normalisation": (1.0, 0.0),
+    }
+    found: dict[tuple[bool, str], list[Tensor]] = {
+        (was_loaded, kind): [] for was_loaded in (False, True) for kind in multipliers
+    }
+    for prefix, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                normalisation.append(parameter)
-            elif name == "bias":
-                biases.append(parameter)
+                kind = "normalisation"
             else:
-                weights.append(parameter)
-    groups = [
-        {"params": weights, "lr_mult": 1.0, "decay_mult": 1.0},
-        {"params": biases, "lr_mult": config.bias_lr_mult, "decay_mult": 0.0},
-        {"params": normalisation, "lr_mult": 1.0, "decay_mult": 0.0},
+                kind = "biases" if name == "bias" else "weights"
+            found[f"{prefix}.{name}".lstrip(".") in loaded, kind].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr_mult": multipliers[kind][0] * (config.loaded_lr_mult if was_loaded else 1.0),
+            "decay_mult": multipliers[kind][1],
+        }
+        for (was_loaded, kind), parameters in found.items()
+        if parameters
     ]
-    return [group for group in groups if group["params"]]

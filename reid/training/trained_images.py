@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +25,26 @@ def hashes_to_keep(
     """What goes into the training state: that of ``checkpoint``, or hashes of the training images.
 
     Those of a checkpoint that the weights begin with, ``pretrained``, are added. Each is
-    (N, HASH_BYTES) uint8. Raises DataError for an image that cannot be read.
+    (N, HASH_BYTES) uint8. Raises DataError for an image that cannot be read, CheckpointError for
+    damaged hashes in that checkpoint.
     """
     if checkpoint is not None and checkpoint.trained_images is not None:
         return {name: checkpoint.training[name] for name in (IMAGES, PEOPLE)}
+    before = TrainedImages() if pretrained is None else _hashes_in(pretrained)
     images = set(image_hashes(data.records, counted(reporter, "hashing training images")))
-    if pretrained is not None:
-        images |= _hashes_in(pretrained).images
     people = {
         digest for split, root in data.parts for digest in people_hashes(split, split.train, root)
     }
-    return {IMAGES: _rows(images), PEOPLE: _rows(people)}
+    return {IMAGES: _rows(before.images | images), PEOPLE: _rows(before.people | people)}
 
 
 def _hashes_in(path: Path) -> TrainedImages:
     """Those of a checkpoint of this toolkit; none in a file of another kind."""
-    with suppress(CheckpointError):
-        return load_checkpoint(path).trained_images or TrainedImages()
-    return TrainedImages()
+    try:
+        checkpoint = load_checkpoint(path)
+    except CheckpointError:
+        return TrainedImages()
+    return checkpoint.trained_images or TrainedImages()
 
 
 def _rows(hashes: Iterable[bytes]) -> Tensor:

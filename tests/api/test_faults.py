@@ -257,6 +257,18 @@ def test_evaluate_names_what_is_wrong_with_the_dataset(
             reid.ConfigError,
         ),
         (
+            lambda root, out: reid.train("msp_cnn_synthetic", root, out, start_from=3),
+            reid.InputError,
+        ),
+        (
+            lambda root, out: reid.train("msp_cnn_synthetic", root, out, freeze_steps=2.5),
+            reid.InputError,
+        ),
+        (
+            lambda root, out: reid.train("msp_cnn_synthetic", root, out, freeze_steps=2),
+            reid.ConfigError,
+        ),
+        (
             lambda root, out: reid.train("msp_cnn_synthetic", root, out, overrides="run.seed=1"),
             reid.InputError,
         ),

@@ -101,6 +101,28 @@ def test_train_prints_its_result_as_json_alone(
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").step == 3
 
 
+def test_train_from_a_run_freezes_it_first_and_resumes_with_the_same_command(
+    road: Any, tmp_path: Path, tiny_overrides: tuple[str, ...], capsys: Capture
+) -> None:
+    changes = ["stages.0.iterations=2", "stages.1.iterations=1", "run.new_classifier=true"]
+    overrides = [*tiny_overrides, *changes, "optimizer.loaded_lr_mult=0.1"]
+    options = [word for override in overrides for word in ("--set", override)]
+    where = ["--data-root", str(road.people), "--out", str(tmp_path / "run"), "--json"]
+    words = ["train", "msp_cnn_synthetic", *where, *options]
+    start = ["--from", str(road.run), "--freeze-steps", "2"]
+    assert main([*words, *start]) == 0
+    assert json.loads(capsys.readouterr().out)["num_steps"] == 5
+    config = load_checkpoint(tmp_path / "run" / "checkpoint.pt").config
+    frozen, first = config.stages[:2]
+    assert config.run.start_from == str(road.run)
+    assert (frozen.iterations, frozen.freeze_loaded, first.freeze_loaded) == (2, True, False)
+    assert (frozen.base_lr, frozen.loss_weights) == (first.base_lr, first.loss_weights)
+    assert main([*words, *start, "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--resume"]) == 1
+    assert "run.start_from" in capsys.readouterr().err
+
+
 def test_a_run_without_a_step_left_has_no_loss_rather_than_nan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reid.data import content, load_split
-from reid.data.content import image_hashes
+from reid.data.content import image_hashes, people_hashes
 from reid.data.readers.joint import TrainingImages
 from reid.errors import CheckpointError
 from reid.progress import SILENT
@@ -73,7 +73,7 @@ def test_those_of_an_earlier_training_are_carried_on(
     people: Path, split: Split, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     first, rest = split.train[:1], split.train[1:]
-    one = dataclasses.replace(split, train=first)
+    one = dataclasses.replace(split, train=first, names={first[0].person_id: "ann"})
     before = hashes_to_keep(images_of(one, people), None, None, SILENT)
     save_checkpoint(tmp_path / "before.pt", kept(checkpoint, {**before}))
     fewer = dataclasses.replace(split, train=rest)
@@ -81,6 +81,17 @@ def test_those_of_an_earlier_training_are_carried_on(
     found = kept(checkpoint, training).trained_images
     assert found is not None
     assert found.images == frozenset(image_hashes(split.train))
+    assert found.people == frozenset(people_hashes(one, first, people))
+    assert len(found.people) == 1
+
+
+def test_damaged_ones_of_an_earlier_training_are_not_taken_for_none(
+    people: Path, split: Split, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    damaged = kept(checkpoint, {"image_hashes": 3, "people_hashes": 3})
+    save_checkpoint(tmp_path / "before.pt", damaged)
+    with pytest.raises(CheckpointError, match="image_hashes"):
+        hashes_to_keep(images_of(split, people), None, tmp_path / "before.pt", SILENT)
 
 
 def test_weights_of_another_kind_bring_none(people: Path, split: Split, tmp_path: Path) -> None:
