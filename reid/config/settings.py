@@ -116,6 +116,10 @@ class SamplerConfig:
     # all_pairs: drawn, each copy shifted and mirrored by chance; written, the first is the image,
     # the last its mirror, those between are shifted; CSN's recipes written [X-Corr]
     copy_kinds: str = "drawn"
+    # negatives are of another camera than the first image of their pair, as the compared images of
+    # most protocols [inferred] off, as the papers' random negatives. Where positives are of two
+    # cameras and half of the negatives of one, a network learns the camera
+    negatives_across_cameras: bool = False
     identities_per_batch: int = 16  # identities: P, the identities of a batch
     images_per_identity: int = 4  # identities: K, the images of each of them
 

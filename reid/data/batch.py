@@ -28,6 +28,7 @@ def collate(
     return Batch(
         images=torch.from_numpy(crops if preprocess is None else preprocess.normalise(crops)),
         labels=_tensor(plan.labels),
+        cameras=_tensor(plan.cameras),
         anchors=_tensor(plan.anchors),
         pair_first=_tensor(plan.pair_first),
         pair_second=_tensor(plan.pair_second),

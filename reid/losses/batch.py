@@ -16,6 +16,8 @@ class Batch(NamedTuple):
     """(N, 3, H, W) float32, normalised; on its way to a GPU (N, H, W, 3) uint8 BGR."""
     labels: Tensor
     """(N,) int64: training class 0..M-1."""
+    cameras: Tensor
+    """(N,) int64: the cameras' ids."""
     anchors: Tensor
     """(A,) int64 indices of the anchors, which the softmax loss uses."""
     pair_first: Tensor
@@ -39,6 +41,7 @@ class Batch(NamedTuple):
         return Batch(
             images=change(self.images),
             labels=change(self.labels),
+            cameras=change(self.cameras),
             anchors=change(self.anchors),
             pair_first=change(self.pair_first),
             pair_second=change(self.pair_second),

@@ -12,6 +12,7 @@ from torch import Tensor
 def harder_negatives(
     vectors: Tensor,
     labels: Tensor,
+    cameras: Tensor,
     pair_first: Tensor,
     pair_second: Tensor,
     pair_same: Tensor,
@@ -22,11 +23,12 @@ def harder_negatives(
     Not in the papers, which draw negatives at random. A negative pair gets, in place of its second
     image, the nearest to its first one of ``candidates`` images: the one that it has, and others
     of other people, drawn from the batch by torch's random numbers. With 1 it keeps the one that
-    it has; the more, the harder.
+    it has; the more, the harder. If the one that it has is of the first image's camera, so are the
+    others, else all are of other cameras: images of one camera are nearer, and would take over.
 
     Args:
         vectors: (N, D), compared by their Euclidean distance.
-        labels: (N,) int64, the people.
+        labels, cameras: (N,) int64, the people and their cameras.
         pair_first, pair_second: (P,) int64 indices into the images.
         pair_same: (P,) bool, True for a positive pair.
         candidates: at least 1; more than there are images of other people are all of them.
@@ -35,7 +37,9 @@ def harder_negatives(
     """
     if candidates <= 1:
         return pair_second
-    others = labels[pair_first][:, None] != labels[None]  # (P, N)
+    one_camera = cameras[pair_first][:, None] == cameras[None]  # (P, N)
+    as_it_has = cameras[pair_first] == cameras[pair_second]
+    others = (labels[pair_first][:, None] != labels[None]) & (one_camera == as_it_has[:, None])
     lots = torch.rand(others.shape, device=labels.device).masked_fill(~others, -1)
     drawn = lots.topk(min(candidates - 1, len(labels)), dim=1).indices
     options = torch.cat([pair_second[:, None], drawn], 1)

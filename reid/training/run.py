@@ -266,6 +266,7 @@ def _trial_loss(config: TrainConfig, network: nn.Module, images: Tensor) -> Tens
     batch = Batch(
         images=images,
         labels=torch.zeros_like(slots),
+        cameras=torch.zeros_like(slots),
         anchors=slots,
         pair_first=slots[1:],
         pair_second=torch.zeros_like(slots[1:]),

@@ -102,6 +102,7 @@ def the_batch() -> Batch:
     return Batch(
         images=torch.cat([first[anchors], second]),
         labels=torch.cat([identities[anchors], identities]),
+        cameras=torch.zeros(8, dtype=torch.int64),
         anchors=torch.tensor([0, 1]),
         pair_first=identities,
         pair_second=torch.arange(2, 8),

@@ -64,7 +64,12 @@ def test_a_step_normalises_the_bytes_of_a_batch_for_a_gpu(run: TrainingRun) -> N
     assert torch.equal(run.on_device(batch).images, batch.images)
 
 
-RECIPES = {"msp_cnn_market1501": (160, 64), "csn_cuhk01": (160, 60), "sisnet_market1501": (64, 32)}
+RECIPES = {
+    "msp_cnn_market1501": (160, 64),
+    "csn_cuhk01": (160, 60),
+    "csn_cuhk01_tuned": (160, 60),
+    "sisnet_market1501": (64, 32),
+}
 
 
 @pytest.mark.usefixtures("meta_as_gpu")
@@ -77,7 +82,7 @@ def test_a_step_on_a_gpu_never_waits_before_its_losses_are_read(recipe: str) -> 
     objective, _ = objective_of(config.network, config.stages)
     crops = torch.zeros(6, *RECIPES[recipe], 3, dtype=torch.uint8, device="meta")
     slots = torch.arange(6, device="meta")
-    batch = Batch(crops, slots, slots, slots[:4], slots[2:], slots[:4] > 1, ("",) * 6)
+    batch = Batch(crops, slots, slots % 2, slots, slots[:4], slots[2:], slots[:4] > 1, ("",) * 6)
     with Waits() as waits:
         images = normalised(batch.images, config.preprocess)
         losses = objective(

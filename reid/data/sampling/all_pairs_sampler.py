@@ -50,8 +50,7 @@ class AllPairsSampler(Sampler):
         ends = _ends_of_groups(self._labels[self._items // copies])
         starts = np.arange(1, len(self._items) + 1)
         if self._config.across_cameras:
-            cameras = np.array([record.camera_id for record in records])[self._items // copies]
-            starts = _ends_of_groups(cameras, ends)
+            starts = _ends_of_groups(self._cameras[self._items // copies], ends)
         self._first_partner = starts
         self._pairs_until = np.cumsum(ends - starts)
         self._num_pairs = int(self._pairs_until[-1])
@@ -63,7 +62,8 @@ class AllPairsSampler(Sampler):
                 "sampler.kind pairs"
             )
         self._per_batch = min(self._config.anchors_per_batch, self._num_pairs // self._world)
-        self._others = OtherPeople(self._labels)
+        across = self._config.negatives_across_cameras
+        self._others = OtherPeople(self._labels, self._cameras, across)
 
     @property
     def num_pairs(self) -> int:
@@ -92,7 +92,7 @@ class AllPairsSampler(Sampler):
         turned = rng.random(len(pairs)) < 0.5
         first, second = np.where(turned, second, first), np.where(turned, first, second)
         copies, wanted = self._config.copies, self._config.negatives_per_positive
-        other = self._others.random_images(self._labels[first // copies], wanted, rng)
+        other = self._others.random_images(first // copies, wanted, rng)
         negatives = other * copies + rng.integers(0, copies, other.shape)
 
         items, slots = np.unique(
@@ -107,7 +107,8 @@ class AllPairsSampler(Sampler):
             for place, slot in enumerate(row[1:])
         ]
         images = items // copies
-        plan = plan_from_pairs(images, self._labels, np.unique(firsts), rows, rng)
+        tables = (self._labels, self._cameras)
+        plan = plan_from_pairs(images, *tables, np.unique(firsts), rows, rng)
         plan.image_seeds[:] = self._seeds(items, epoch)
         return dataclasses.replace(plan, image_kinds=self._kinds(items % copies))
 

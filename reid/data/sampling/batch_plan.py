@@ -25,7 +25,8 @@ ORDER_STREAM, BATCH_STREAM, COPY_STREAM = 1, 2, 3
 class BatchPlan:
     """A batch before its images are read. A slot is a position in the batch.
 
-    ``image_indices`` (N,) index the records; ``labels`` (N,) are classes 0..M-1;
+    ``image_indices`` (N,) index the records; ``labels`` (N,) are classes 0..M-1, ``cameras`` (N,)
+    the cameras' ids;
     ``anchors`` (A,), ``pair_first`` (P,) and ``pair_second`` (P,) are slots, and
     ``pair_same`` (P,) says whether a pair shows the same person. ``image_seeds`` (N,) seed
     each slot's augmentation. An image has one slot; it has more only if an identity has too
@@ -35,6 +36,7 @@ class BatchPlan:
 
     image_indices: IntArray
     labels: IntArray
+    cameras: IntArray
     anchors: IntArray
     pair_first: IntArray
     pair_second: IntArray
@@ -59,6 +61,7 @@ class Sampler(ABC):
         world_size: int = 1,
     ) -> None:
         self._labels = _checked_labels(records, seed, rank, world_size)
+        self._cameras = np.array([record.camera_id for record in records], np.int64)
         self._config, self._seed, self._rank, self._world = config, seed, rank, world_size
         self._prepare(records)
 
@@ -84,6 +87,7 @@ def class_of_person(records: Iterable[ImageRecord]) -> dict[int, int]:
 def plan_from_pairs(
     images: IntArray,
     labels: IntArray,
+    cameras: IntArray,
     anchors: IntArray,
     pairs: list[tuple[int, int, bool]],
     rng: np.random.Generator,
@@ -92,6 +96,7 @@ def plan_from_pairs(
     return BatchPlan(
         image_indices=images,
         labels=labels[images],
+        cameras=cameras[images],
         anchors=anchors,
         pair_first=table[:, 0],
         pair_second=table[:, 1],

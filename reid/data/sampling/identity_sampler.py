@@ -28,8 +28,8 @@ class IdentitySampler(Sampler):
     distinct if there are at least K. They are taken from the person's cameras in turn, so that
     rare cameras are not underrepresented. Positives are all unordered pairs; each positive has
     ``negatives_per_positive`` negatives: its first image with a random image of another
-    person. An epoch has ceil(images / (P x K x ranks)) batches; ranks share no identity
-    within a step.
+    person, with ``negatives_across_cameras`` of another camera if the batch has one. An epoch has
+    ceil(images / (P x K x ranks)) batches; ranks share no identity within a step.
 
     Raises DataError for fewer identities than P x ranks, ConfigError for P = 1 and for
     ``copies``, which is a setting of the pair sampler.
@@ -52,7 +52,7 @@ class IdentitySampler(Sampler):
         cameras = defaultdict(lambda: defaultdict(list))
         for index, label in enumerate(self._labels.tolist()):
             cameras[label][records[index].camera_id].append(index)
-        self._cameras = [list(cameras[label].values()) for label in range(len(cameras))]
+        self._by_camera = [list(cameras[label].values()) for label in range(len(cameras))]
         if len(cameras) < self._identities_per_step:
             raise DataError(
                 f"batches of {config.identities_per_batch} identities on {self._world} "
@@ -73,8 +73,8 @@ class IdentitySampler(Sampler):
         """This rank's batches of one epoch, in order."""
         order = np.random.default_rng([ORDER_STREAM, self._seed, epoch])
         rng = np.random.default_rng([BATCH_STREAM, self._seed, epoch, 0, self._rank])
-        identities = _Deck(range(len(self._cameras)), order)
-        images = [[_Deck(camera, rng) for camera in cameras] for cameras in self._cameras]
+        identities = _Deck(range(len(self._by_camera)), order)
+        images = [[_Deck(camera, rng) for camera in cameras] for cameras in self._by_camera]
         per_batch = self._config.identities_per_batch
         plans = []
         for _ in range(self.num_batches):
@@ -89,13 +89,19 @@ class IdentitySampler(Sampler):
         )
         slots = np.arange(images.size).reshape(images.shape)
         pairs: list[tuple[int, int, bool]] = []
+        cameras = self._cameras[images].ravel()
         for row in range(len(slots)):
             others = np.delete(slots, row, axis=0).ravel()
             for first, second in _unordered_pairs(slots[row].tolist(), rng):
                 pairs.append((first, second, True))
-                for other in rng.choice(others, self._config.negatives_per_positive).tolist():
+                allowed = others
+                if self._config.negatives_across_cameras:
+                    across = others[cameras[others] != cameras[first]]
+                    allowed = across if across.size else others
+                for other in rng.choice(allowed, self._config.negatives_per_positive).tolist():
                     pairs.append((first, other, False))
-        return plan_from_pairs(images.ravel(), self._labels, slots.ravel(), pairs, rng)
+        tables = (self._labels, self._cameras)
+        return plan_from_pairs(images.ravel(), *tables, slots.ravel(), pairs, rng)
 
 
 class _Deck(Generic[Item]):

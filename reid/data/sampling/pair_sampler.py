@@ -46,7 +46,8 @@ class PairSampler(Sampler):
             self._config.anchors_per_batch, self._num_anchors // self._world
         )
         self._positives = _positives(records, self._labels)
-        self._others = OtherPeople(self._labels)
+        across = self._config.negatives_across_cameras
+        self._others = OtherPeople(self._labels, self._cameras, across)
 
     @property
     def num_batches(self) -> int:
@@ -70,7 +71,7 @@ class PairSampler(Sampler):
 
     def _plan(self, anchors: IntArray, rng: np.random.Generator) -> BatchPlan:
         wanted = self._config.negatives_per_positive
-        negatives = self._others.random_images(self._labels[anchors], wanted, rng)
+        negatives = self._others.random_images(anchors, wanted, rng)
         draws = rng.random(len(anchors))
         copies: Counter[int] = Counter()
         slots: dict[tuple[int, int], int] = {}  # (image, copy) -> slot, the anchors' first
@@ -89,7 +90,8 @@ class PairSampler(Sampler):
             pairs.append((slot, slot_of(positive, copy + 1 if positive == anchor else 0), True))
             pairs += [(slot, slot_of(image), False) for image in negatives[slot].tolist()]
         images = np.array([image for image, _ in slots], np.int64)
-        return plan_from_pairs(images, self._labels, np.arange(len(anchors)), pairs, rng)
+        tables = (self._labels, self._cameras)
+        return plan_from_pairs(images, *tables, np.arange(len(anchors)), pairs, rng)
 
 
 def _positives(records: Sequence[ImageRecord], labels: IntArray) -> list[IntArray]:

@@ -28,8 +28,9 @@ def csn_losses(
     csn = cast(Csn, network)
     described = csn.describe(batch.images)
     first, same = batch.pair_first, batch.pair_same
+    people = (batch.labels, batch.cameras)
     second = harder_negatives(
-        described.vector, batch.labels, first, batch.pair_second, same, config.negative_candidates
+        described.vector, *people, first, batch.pair_second, same, config.negative_candidates
     )
     losses: dict[str, Tensor] = {}
     if "classification" in active:

@@ -216,6 +216,54 @@ def test_every_image_of_another_person_can_be_a_negative() -> None:
     assert seen == set(range(54))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(PAIRS, negatives_across_cameras=True),
+        replace(IDENTITIES, negatives_across_cameras=True),
+        replace(PAIRS, kind="all_pairs", copies=2, negatives_across_cameras=True),
+    ],
+    ids=lambda config: config.kind,
+)
+def test_negatives_can_be_of_another_camera_than_their_pairs_first_image(
+    config: SamplerConfig,
+) -> None:
+    records = crowd()
+    seen: defaultdict[int, set[int]] = defaultdict(set)
+    for plan in sampler_from_config(records, config, seed=0).epoch(0):
+        assert plan.cameras.tolist() == [records[i].camera_id for i in plan.image_indices]
+        for first, second, same in pairs_of(plan):
+            one, other = (records[plan.image_indices[slot]] for slot in (first, second))
+            assert (one.person_id == other.person_id) == same
+            if not same:
+                assert one.camera_id != other.camera_id
+                seen[one.person_id].add(other.person_id)
+    assert len(seen) == 9
+    assert all(len(others) > 1 for others in seen.values())
+
+
+def test_negatives_of_other_cameras_reach_each_person_there_equally() -> None:
+    """Of camera 1, where person 2 has three images, person 3 one and person 4 none."""
+    records = records_of([(1, 0), (1, 1), (2, 0), (2, 1), (3, 1), (4, 0), (2, 1), (2, 1)])
+    config = replace(PAIRS, copies=100, negatives_across_cameras=True)
+    counts: Counter[tuple[int, int]] = Counter()
+    for plan in PairSampler(records, config, seed=0).epoch(0):
+        for first, second, same in pairs_of(plan):
+            one, other = (records[plan.image_indices[slot]] for slot in (first, second))
+            if not same and (one.person_id, one.camera_id) in ((1, 0), (4, 0)):
+                counts[one.person_id, other.person_id] += 1
+    assert set(counts) == {(1, 2), (1, 3), (4, 1), (4, 2), (4, 3)}
+    for (one, _), number in counts.items():
+        total = sum(n for (person, _), n in counts.items() if person == one)
+        assert number / total == pytest.approx(1 / 2 if one == 1 else 1 / 3, abs=0.1)
+
+
+def test_negatives_of_other_cameras_need_two_people_there() -> None:
+    records = records_of([(1, 0), (2, 0), (1, 1), (3, 0)])
+    with pytest.raises(DataError, match=r"negatives_across_cameras .*camera 0, found 1"):
+        PairSampler(records, replace(PAIRS, negatives_across_cameras=True), seed=0)
+
+
 @pytest.mark.parametrize("config", [PAIRS, IDENTITIES], ids=lambda config: config.kind)
 def test_a_plan_depends_on_seed_and_epoch_alone(config: SamplerConfig) -> None:
     one, other = (sampler_from_config(crowd(), config, seed=4) for _ in range(2))

@@ -19,6 +19,7 @@ def batch() -> Batch:
     return Batch(
         images=torch.randn(4, 3, 32, 16, generator=torch.Generator().manual_seed(0)),
         labels=torch.tensor([1, 1, 0, 2]),
+        cameras=torch.tensor([0, 1, 0, 1]),
         anchors=torch.tensor([0]),
         pair_first=torch.tensor([0, 0, 0]),
         pair_second=torch.tensor([1, 2, 3]),
