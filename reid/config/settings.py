@@ -74,6 +74,9 @@ class DataConfig:
     split_seed: int = 0  # seed of a random split; CUHK03: which of its 20 test sets
     # CUHK03 and MSMT17: train on the validation part, or keep it apart: auto, train, apart
     validation: str = "auto"
+    # training people that are kept out of training: how well they are found is logged as a learning
+    # curve every run.check_every iterations; 0: none
+    held_out_identities: int = 0
     junk: tuple[str, ...] = ()  # own images: people who are neither a correct nor a false match
     distractors: tuple[str, ...] = ()  # own images: people that no query shows
     # own folders: their meaning, such as camera/person; empty: recognised
@@ -81,7 +84,9 @@ class DataConfig:
     num_workers: int = -1  # loader processes; -1: chosen from the machine's cores
 
     def __post_init__(self) -> None:
-        _check(self.split_seed >= 0, f"data.split_seed must be 0 or above, found {self.split_seed}")
+        for name in ("split_seed", "held_out_identities"):
+            value = getattr(self, name)
+            _check(value >= 0, f"data.{name} must be 0 or above, found {value}")
         _check(
             self.validation in ("auto", "train", "apart"),
             f"data.validation must be auto, train or apart; found {self.validation!r}",
@@ -306,6 +311,8 @@ class RunConfig:
     deterministic: bool = False
     checkpoint_every_s: float = 300.0  # seconds between checkpoints
     log_every: int = 10  # iterations between rows of the log
+    # iterations between searches for the held-out people; the end of a stage has one too
+    check_every: int = 250
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -322,7 +329,8 @@ class RunConfig:
             printable(self.start_from) == self.start_from,
             f"run.start_from must be a path without control characters, found {self.start_from!r}",
         )
-        _check(self.log_every >= 1, "run.log_every must be at least 1")
+        for name in ("log_every", "check_every"):
+            _check(getattr(self, name) >= 1, f"run.{name} must be at least 1")
         _check(0 <= self.seed < 2**63, f"run.seed must be from 0 to 2^63 - 1, found {self.seed}")
 
 

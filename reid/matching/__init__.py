@@ -7,6 +7,7 @@ benchmark.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from reid.errors import ModelFileError, ReidError
@@ -21,7 +22,7 @@ from reid.matching.matcher import (
 from reid.matching.pairs import PairMatcher
 from reid.matching.vectors import VectorMatcher, unit_vectors
 from reid.model_file.opening import Openable
-from reid.runtime import open_runners
+from reid.runtime import Runner, open_runners
 
 __all__ = [
     "STORED",
@@ -30,6 +31,7 @@ __all__ = [
     "PairDescriptions",
     "PairMatcher",
     "VectorMatcher",
+    "matcher_of",
     "model_differences",
     "open_matcher",
     "prepared_batches",
@@ -59,7 +61,7 @@ def open_matcher(
         raise ValueError(f"stored must be one of {', '.join(STORED)}, found {stored!r}")
     runners = open_runners(path, device, threads)
     if "describe" in runners:
-        return PairMatcher(runners["describe"], runners["compare"], batch_size).storing(stored)
+        return matcher_of(runners, batch_size).storing(stored)
     if graph and graph not in runners:
         raise ModelFileError(f"{path} has the graphs {', '.join(runners)}; found {graph!r}")
     runner = runners[graph] if graph else next(iter(runners.values()))
@@ -75,3 +77,10 @@ def open_matcher(
         runner.close()
         raise
     return VectorMatcher(runner, batch_size)
+
+
+def matcher_of(runners: Mapping[str, Runner], batch_size: int | None = None) -> Matcher[Any]:
+    """The matcher of a model's open runners; of a vector network the first one's."""
+    if "describe" in runners:
+        return PairMatcher(runners["describe"], runners["compare"], batch_size)
+    return VectorMatcher(next(iter(runners.values())), batch_size)

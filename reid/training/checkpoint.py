@@ -203,6 +203,13 @@ def runners_from_checkpoint(
     file = ModelFile.at(path)
     network = network_of(file)
     manifest = dataclasses.replace(file.checkpoint.manifest, checkpoint_sha256=file.sha256)
+    return runners_of_network(network, manifest, device, threads)
+
+
+def runners_of_network(
+    network: nn.Module, manifest: Manifest, device: str = "auto", threads: int = 0
+) -> dict[str, TorchRunner]:
+    """A network's graphs for testing, of which ``manifest`` is the common part."""
     graphs = graphs_of(
         network, manifest.network, manifest.preprocess.input_shape, manifest.normalised
     )

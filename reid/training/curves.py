@@ -15,7 +15,10 @@ from reid.report.charts import colour_of, image_of, new_figure, plain_axis
 from reid.report.drawing import save_png
 from reid.types import FloatArray, Image
 
-NOT_LOSS_PARTS = ("step", "stage", "epoch", "lr", "loss", "images_per_s")
+HELD_OUT = ("held_out_rank1", "held_out_map")
+"""Columns about people that are not trained on, which few rows have."""
+
+NOT_LOSS_PARTS = ("step", "stage", "epoch", "lr", "loss", "images_per_s", *HELD_OUT)
 """Columns of a training log that are not parts of the loss; all others are."""
 
 SMOOTHED_SHARE = 0.06
@@ -82,8 +85,6 @@ def curves_picture(log_csv: Path) -> Image:
     training log.
     """
     log = read_training_log(log_csv)
-    figure = new_figure(11, 7)
-    axes = figure.subplots(2, 2, sharex=True)
     parts = tuple(name for name in log.columns if name not in NOT_LOSS_PARTS)
     panels = [
         ("Total loss", _present(log, "loss")),
@@ -91,8 +92,15 @@ def curves_picture(log_csv: Path) -> Image:
         ("Learning rate", _present(log, "lr")),
         ("Images per second", _present(log, "images_per_s")),
     ]
-    for axis, (title, curves) in zip(axes.flat, panels, strict=True):
-        _draw_panel(axis, title, curves, log, smooth=title != "Learning rate")
+    if held_out := _present(log, *HELD_OUT):
+        panels.append(("Held-out people: rank-1 and mAP", held_out))
+    figure = new_figure(11 if len(panels) == 4 else 16, 7)
+    axes = figure.subplots(2, 2 if len(panels) == 4 else 3, sharex=True)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, curves) in zip(axes.flat, panels, strict=False):
+        smooth = curves is not held_out and title != "Learning rate"
+        _draw_panel(axis, title, curves, log, smooth)
     for axis in axes[1]:
         axis.set_xlabel("iteration", color="#444444")
     return image_of(figure)

@@ -9,6 +9,7 @@ holds with ``run.deterministic`` only (``reid.training.determinism``).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from reid.training.arithmetic import choose_device
 from reid.training.curves import write_curves
 from reid.training.determinism import cuda_order
 from reid.training.freed_memory import keep_freed_memory
+from reid.training.held_out import COLUMNS, HeldOut
 from reid.training.objectives import active_losses
 from reid.training.processes import LeavingAfterErrors, is_first_process, joined_processes
 from reid.training.resume import checkpoint_to_resume
@@ -97,6 +99,8 @@ def train(
         checkpoint, changes = checkpoint_to_resume(config, out, resume)
         data = load_training(config.data, data_root)
         processes = open_things.enter_context(joined_processes(device))
+        held_out = HeldOut(config, data.records) if config.data.held_out_identities else None
+        data = data if held_out is None else dataclasses.replace(data, records=held_out.trained)
         run, words = start_run(config, data.records, processes, checkpoint)
         open_things.callback(run.close)
         log = None
@@ -104,7 +108,8 @@ def train(
             for line in (data.words, words, *changes):
                 reporter.say(line)
             write_text(out / "config.toml", config_to_toml(config))
-            log = RunLog(out, run.loss_names, kept_steps=run.step)
+            columns = (*run.loss_names, *(COLUMNS if held_out else ()))
+            log = RunLog(out, columns, kept_steps=run.step)
             if log.num_damaged:
                 reporter.say(f"{log.path}: {log.num_damaged:,} damaged rows are left out")
             open_things.callback(log.close)
@@ -113,7 +118,7 @@ def train(
             # What was measured at the start is kept, so that a restart goes on with the same.
             run.save(out)
         stop = open_things.enter_context(StopRequest())
-        result = _train_stages(run, out, log, stop, reporter)
+        result = _train_stages(run, out, log, stop, reporter, held_out)
     if processes.is_first:
         write_curves(out / CSV_NAME, out / "curves.png")
     return result
@@ -138,7 +143,12 @@ def _only_writer(out: Path) -> Iterator[None]:
 
 
 def _train_stages(
-    run: TrainingRun, out: Path, log: RunLog | None, stop: StopRequest, reporter: Reporter
+    run: TrainingRun,
+    out: Path,
+    log: RunLog | None,
+    stop: StopRequest,
+    reporter: Reporter,
+    held_out: HeldOut | None,
 ) -> TrainResult:
     """Run every stage to its end or to a stop request; then write the checkpoint."""
     config, processes = run.config, run.processes
@@ -157,11 +167,13 @@ def _train_stages(
             images += _update(run, stage, rate, batches)
             now = time.perf_counter()
             advance(1, _words(run, stage, images / (now - started)))
-            if log is not None and (run.step % config.run.log_every == 0 or run.step == 1):
+            found = _checked(run, total, held_out, reporter)
+            due = found or run.step % config.run.log_every == 0 or run.step == 1
+            if log is not None and due:
                 speed = (images - images_at_log) / (now - logged)
-                values = {"lr": rate, **run.losses, "images_per_s": speed}
+                values = {"lr": rate, **run.losses, **found, "images_per_s": speed}
                 log.write(run.step, stage.name, run.batches / run.loader.num_batches, values)
-                logged, images_at_log = now, images
+                logged, images_at_log = time.perf_counter(), images
             stopping = processes.any_true(stop.requested)
             if processes.first_decides(now - saved > config.run.checkpoint_every_s):
                 run.save(out)
@@ -180,6 +192,20 @@ def _train_stages(
         steps_before=steps_before,
         loss=run.losses.get("loss", math.nan),
     )
+
+
+def _checked(
+    run: TrainingRun, total: int, held_out: HeldOut | None, reporter: Reporter
+) -> dict[str, float]:
+    """The figures of the held-out people, in the first process, if they are due after this step."""
+    due = run.step % run.config.run.check_every == 0 or run.iteration == total
+    if held_out is None or not due or not run.processes.is_first:
+        return {}
+    device = run.arithmetic.device.split(":")[0]
+    found = held_out.figures(run.tested_weights(), run.manifest(), run.num_identities, device)
+    rank1, mean = (100 * found[name] for name in COLUMNS)
+    reporter.say(f"step {run.step}: held-out people, rank-1 {rank1:.1f} %, mAP {mean:.1f} %")
+    return found
 
 
 def _update(run: TrainingRun, stage: StageConfig, rate: float, batches: Iterator[Batch]) -> int:

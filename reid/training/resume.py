@@ -28,6 +28,7 @@ _FREE_SETTINGS = (
     "run.checkpoint_every_s",
     "run.keep_freed_memory",
     "run.log_every",
+    "run.check_every",
     "data.num_workers",
 )
 """Settings that may change on resume, because they do not change the weights."""

@@ -118,6 +118,10 @@ class TrainingRun:
             toolkit_version=__version__,
         )
 
+    def tested_weights(self) -> dict[str, Tensor]:
+        """The weights that are tested and exported, on the CPU: the last ones, or their mean."""
+        return _on_cpu(self.network.state_dict() if self.average is None else self.average.state)
+
     def close(self) -> None:
         """End the loader's workers."""
         self.loader.close()
@@ -150,14 +154,13 @@ class TrainingRun:
             "loaded": sorted(self.loaded.names),
             **self.trained_images,
         }
-        tested = self.network.state_dict()
         if self.average is not None:
-            training[LAST_WEIGHTS], tested = _on_cpu(tested), self.average.state
+            training[LAST_WEIGHTS] = _on_cpu(self.network.state_dict())
         checkpoint = Checkpoint(
             config=self.config,
             manifest=self.manifest(),
             num_identities=self.num_identities,
-            model=_on_cpu(tested),
+            model=self.tested_weights(),
             step=self.step,
             position=(self.stage, self.iteration, self.batches),
             training=training,
