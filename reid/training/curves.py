@@ -92,12 +92,14 @@ def curves_picture(log_csv: Path) -> Image:
         ("Learning rate", _present(log, "lr")),
         ("Images per second", _present(log, "images_per_s")),
     ]
-    if held_out := _present(log, *HELD_OUT):
-        panels.append(("Held-out people: rank-1 and mAP", held_out))
+    held_out = dict(zip(("rank-1", "mAP"), _present(log, *HELD_OUT).values(), strict=False))
+    if held_out:
+        panels.append(("Held-out people", held_out))
     figure = new_figure(11 if len(panels) == 4 else 16, 7)
     axes = figure.subplots(2, 2 if len(panels) == 4 else 3, sharex=True)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+        axes[0][-1].tick_params(labelbottom=True)
     for axis, (title, curves) in zip(axes.flat, panels, strict=False):
         smooth = curves is not held_out and title != "Learning rate"
         _draw_panel(axis, title, curves, log, smooth)
@@ -159,7 +161,7 @@ def _draw_curve(
     if smooth and len(values) >= _LEAST_SMOOTHED:
         axis.plot(step, values, color=colour, alpha=0.25, linewidth=1)
         values = _running_mean(values, max(3, round(len(values) * SMOOTHED_SHARE)))
-    marker = "o" if len(step) == 1 else ""
+    marker = "o" if len(step) == 1 or (not smooth and len(step) < _LEAST_SMOOTHED) else ""
     axis.plot(step, values, color=colour, linewidth=1.8, marker=marker, label=label or None)
 
 
