@@ -265,7 +265,13 @@ def test_evaluate_names_what_is_wrong_with_the_dataset(
             reid.InputError,
         ),
         (
-            lambda root, out: reid.train("msp_cnn_synthetic", root, out, freeze_steps=2),
+            lambda root, out: reid.train(
+                "msp_cnn_synthetic",
+                root,
+                out,
+                freeze_steps=2,
+                overrides={"sampler.identities_per_batch": 3, "run.precision": "fp32"},
+            ),
             reid.ConfigError,
         ),
         (
