@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from reid.losses.settings import DEFAULTS
+
 
 @torch.no_grad()
 def harder_negatives(
@@ -16,7 +18,7 @@ def harder_negatives(
     pair_first: Tensor,
     pair_second: Tensor,
     pair_same: Tensor,
-    candidates: int,
+    candidates: int = DEFAULTS.negative_candidates,
 ) -> Tensor:
     """The pairs' second images, those of negative pairs chosen by their distance.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from reid.losses.cross_correlation import cross_correlation_loss
 from reid.losses.drc import drc_loss
 from reid.losses.euclidean import euclidean_loss
+from reid.losses.harder_negatives import harder_negatives
 from reid.losses.identity import softmax_loss
 from reid.losses.settings import DEFAULTS, LossConfig
 from reid.losses.transform_prior import transform_prior_loss
@@ -32,6 +33,7 @@ PLACES: dict[str, tuple[Loss, str]] = {
     "correlation_negative_threshold": (cross_correlation_loss, "negative_threshold"),
     "correlation_positives_only": (cross_correlation_loss, "positives_only"),
     "correlation_symmetric": (cross_correlation_loss, "symmetric"),
+    "negative_candidates": (harder_negatives, "candidates"),
     "prior_scale_weight": (transform_prior_loss, "scale_weight"),
     "prior_inside_weight": (transform_prior_loss, "inside_weight"),
     "prior_rotation_weight": (transform_prior_loss, "rotation_weight"),
