@@ -17,13 +17,19 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 
+def program_named(name: str) -> str:
+    """A program of mosquitto; the test is skipped where there is none."""
+    found = shutil.which(name) or shutil.which(f"/usr/sbin/{name}")
+    if found is None:
+        pytest.skip("needs an MQTT broker: apt-get install mosquitto")
+    return found
+
+
 class Broker:
     """mosquitto, which can be killed and started again; it keeps subscriptions meanwhile."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
-        program = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
-        if program is None:
-            pytest.skip("needs an MQTT broker: apt-get install mosquitto")
+        program = program_named("mosquitto")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]

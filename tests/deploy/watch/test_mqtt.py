@@ -15,7 +15,7 @@ from reid.deploy.cameras.camera import News
 from reid.deploy.watch import mqtt
 from reid.deploy.watch.mqtt import MqttSettings, MqttSink
 from reid.errors import ConfigError
-from tests.deploy.watch.brokers import Broker, Listener
+from tests.deploy.watch.brokers import Broker, Listener, program_named
 
 services = pytest.mark.services
 CERTIFICATES = Path(__file__).parents[1] / "cameras" / "certificates"
@@ -162,7 +162,8 @@ def test_a_killed_process_leaves_offline_as_its_last_will(broker: Broker, heard:
 @services
 def test_a_user_with_a_password_is_let_in_and_a_wrong_one_is_said(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "anna", "s3cret"], check=True)
+    program = program_named("mosquitto_passwd")
+    subprocess.run([program, "-c", "-b", passwords, "anna", "s3cret"], check=True)
     passwords.chmod(0o644)
     said: list[str] = []
     lines = ("allow_anonymous false", f"password_file {passwords}")
