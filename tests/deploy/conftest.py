@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 from reid.model_file.preprocess import Preprocess
+
+# Here alone: each module that imported them would start a server of its own, and a second one
+# beside the first does not start.
+from tests.deploy.gallery.milvus_fixtures import (  # noqa: F401
+    lite_folder,
+    milvus_client,
+    milvus_name,
+    milvus_server,
+)
 from tests.made_once import made_once
 
 

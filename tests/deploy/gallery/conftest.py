@@ -15,12 +15,6 @@ from reid.model_file.manifest import Manifest
 from reid.model_file.preprocess import Preprocess
 from reid.runtime import Runner
 from reid.types import FloatArray
-from tests.deploy.gallery.milvus_fixtures import (  # noqa: F401
-    lite_folder,
-    milvus_client,
-    milvus_name,
-    milvus_server,
-)
 from tests.matching.conftest import CompareRunner, DescribeRunner
 
 DIM = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,6 +17,9 @@ import sys
 from pathlib import Path
 
 VARIABLE = "REID_MILVUS_SERVER_PYTHON"
+START_S = 120
+"""A server that has not answered by then has died, or never will."""
+
 NEEDED = f"needs a Milvus server: {VARIABLE} names an interpreter that has the package milvus"
 
 
@@ -41,9 +45,11 @@ class MilvusServer:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=inherited
         )
         assert self._script.stdout is not None
-        line = self._script.stdout.readline()
+        answers, _, _ = select.select([self._script.stdout], [], [], START_S)
+        line = self._script.stdout.readline() if answers else ""
         if not line.startswith("ready "):
-            self.stop()
+            self._script.kill()  # it waits for ever for a server that died as it started
+            self._script = None
             raise RuntimeError(f"the Milvus server did not start; see {self.folder}/logs")
         self._pid = int(line.split()[1])
 

@@ -13,18 +13,9 @@ from reid.deploy.serve.access import Access
 from reid.deploy.serve.service import GalleryService
 from reid.errors import UnavailableError
 from reid.matching import VectorMatcher
-from tests.deploy.gallery.milvus_fixtures import (
-    lite_folder,
-    milvus_client,
-    milvus_name,
-    milvus_server,
-)
 from tests.deploy.serve.site import fill, person, png, running
 
-__all__ = ["lite_folder", "milvus_client", "milvus_name", "milvus_server"]
 
-
-@pytest.mark.parametrize("milvus_name", ["lite"], indirect=True)
 def test_a_gallery_in_milvus_is_served_with_pictures_and_verdicts(
     milvus_name: str, matcher: VectorMatcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
