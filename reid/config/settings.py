@@ -121,9 +121,9 @@ class SamplerConfig:
     # all_pairs: drawn, each copy shifted and mirrored by chance; written, the first is the image,
     # the last its mirror, those between are shifted; CSN's recipes written [X-Corr]
     copy_kinds: str = "drawn"
-    # negatives are of another camera than the first image of their pair, as the compared images of
-    # most protocols [inferred] off, as the papers' random negatives. Where positives are of two
-    # cameras and half of the negatives of one, a network learns the camera
+    # negatives are of another camera than the first image of their pair, as in most tests; off: of
+    # any camera [paper] random. With positives of two cameras and half of the negatives of one, a
+    # network learns to tell cameras
     negatives_across_cameras: bool = False
     identities_per_batch: int = 16  # identities: P, the identities of a batch
     images_per_identity: int = 4  # identities: K, the images of each of them
@@ -161,8 +161,8 @@ class OptimizerConfig:
     weight_decay: float = 5e-4  # weight decay; biases and batch norms have none [DGD]
     nesterov: bool = False  # use Nesterov's momentum
     bias_lr_mult: float = 2.0  # the learning rate of biases, times base_lr [DGD]
-    # the learning rate of weights that were loaded (run.start_from, a network's pretrained), times
-    # that of their kind; below 1, new weights learn faster than they do
+    # factor on the learning rate of weights that were loaded (run.start_from, a network's
+    # pretrained); below 1 they learn more slowly than new ones
     loaded_lr_mult: float = 1.0
     iter_size: int = 1  # batches whose gradients are added up for one update; [DGD] has 2
     # limit on the length (L2 norm) of all gradients, summed over iter_size; 0: no limit
@@ -235,9 +235,8 @@ class StageConfig:
     loss_weights: dict[str, float] = field(default_factory=dict)
     image_height: int = 0  # height of the crops in this stage; 0: the crop's own
     image_width: int = 0  # width of the crops in this stage; 0: the crop's own
-    # keep the weights that were loaded, and the running statistics of their batch norms, as they
-    # are: these batch norms normalise as in evaluation, only new weights learn; the next stage
-    # trains all
+    # keep loaded weights and the running statistics of their batch norms as they are in this stage;
+    # only new weights learn, and these batch norms normalise as in evaluation
     freeze_loaded: bool = False
 
     def __post_init__(self) -> None:

@@ -70,8 +70,10 @@ class HeldOut:
     def figures(
         self, state: dict[str, torch.Tensor], manifest: Manifest, num_identities: int, device: str
     ) -> dict[str, float]:
-        """``COLUMNS`` of a network with these weights, which are copied: training goes on as if
-        it had not been asked."""
+        """The values of ``COLUMNS`` for a network with these weights.
+
+        They are copied into another network, so that training is not changed.
+        """
         with torch.random.fork_rng(devices=[]):
             network = build_network(num_identities, self._config.network)
         network.load_state_dict(state)

@@ -12,11 +12,11 @@ from torch import Tensor
 from reid.losses.cross_correlation import cross_correlation_loss
 from reid.losses.drc import drc_loss
 from reid.losses.euclidean import euclidean_loss
-from reid.losses.harder_negatives import harder_negatives
 from reid.losses.identity import softmax_loss
 from reid.losses.settings import DEFAULTS, LossConfig
 from reid.losses.transform_prior import transform_prior_loss
 from reid.losses.triplet import triplet_loss
+from reid.models.harder_negatives import harder_negatives
 
 Loss = Callable[..., Tensor]
 

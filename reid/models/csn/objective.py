@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from reid.losses.batch import Batch
 from reid.losses.euclidean import euclidean_loss
-from reid.losses.harder_negatives import harder_negatives
 from reid.losses.identity import softmax_loss
 from reid.losses.pair_classification import pair_classification_loss
 from reid.losses.settings import LossConfig
 from reid.losses.transform_prior import transform_prior_loss
 from reid.models.csn.network import Csn
+from reid.models.harder_negatives import harder_negatives
 
 
 def csn_losses(
     network: nn.Module, batch: Batch, config: LossConfig, active: Collection[str]
 ) -> dict[str, Tensor]:
-    """Same or not, the contrastive loss on the vectors, the prior on the parts (section 4.2), and
-    people as classes, which the paper does not have.
+    """Section 4.2: same person or not, the contrastive loss on the vectors, the prior on the parts.
+    Not in the paper: ``softmax``, the training people as classes.
 
-    A stage without ``classification`` compares no pair, which is most of a step's time.
+    A stage without ``classification`` compares no pairs, and so takes less time.
     """
     csn = cast(Csn, network)
     described = csn.describe(batch.images)

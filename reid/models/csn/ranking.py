@@ -21,8 +21,8 @@ SHARING = WORDS["ranking_sharing"]
 class IdentityClassifier(nn.Module):
     """Ranking vectors (N, dim) -> logits of the training people (N, num_identities).
 
-    Not in the paper: in training it tells more of an image than whether a pair matches. Luo et al.
-    2019 put the same before a classifier: batch normalisation, then a linear layer without bias.
+    Used in training only, and not in the paper. As in Luo et al. 2019: batch normalisation, then a
+    linear layer without bias.
     """
 
     def __init__(self, dim: int, num_identities: int) -> None:

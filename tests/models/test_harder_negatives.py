@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from reid.errors import ConfigError
-from reid.losses.harder_negatives import harder_negatives
 from reid.losses.settings import LossConfig
+from reid.models.harder_negatives import harder_negatives
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 CAMERAS = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1])

@@ -22,11 +22,11 @@ def harder_negatives(
 ) -> Tensor:
     """The pairs' second images, those of negative pairs chosen by their distance.
 
-    Not in the papers, which draw negatives at random. A negative pair gets, in place of its second
-    image, the nearest to its first one of ``candidates`` images: the one that it has, and others
-    of other people, drawn from the batch by torch's random numbers. With 1 it keeps the one that
-    it has; the more, the harder. If the one that it has is of the first image's camera, so are the
-    others, else all are of other cameras: images of one camera are nearer, and would take over.
+    The papers draw negatives at random. Here the second image of a negative pair is chosen among
+    ``candidates`` images: the pair's own, and others of other people that are drawn from the batch.
+    The one nearest to the first image is taken, so more candidates are harder. Candidates are of
+    the first image's camera if the pair's own second image is, and else of other cameras: images of
+    one camera are more alike and would nearly always win.
 
     Args:
         vectors: (N, D), compared by their Euclidean distance.
