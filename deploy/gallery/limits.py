@@ -21,12 +21,6 @@ and misses more than half of the links of one person over two cameras; a higher 
 people in the video of tests/benchmarks/bench_watch.py.
 """
 
-PAIR_LIMIT = -0.7
-"""The same for a network that scores pairs: minus its score.
-
-[inferred] CSN's score (Eq. 7) is p(same) + 0.2 / d: 0.7 where p is 0.5 and d is 1.
-"""
-
 
 def limit_in(store: GalleryStore, matcher: Matcher[Any], asked: float | None = None) -> Limit:
     """The limit for a search of an open gallery, as large as it is now. Raises ConfigError."""
@@ -34,8 +28,9 @@ def limit_in(store: GalleryStore, matcher: Matcher[Any], asked: float | None = N
 
 
 def usual_limit(matcher: Matcher[Any]) -> float:
-    """The guess for the kind of network."""
-    return VECTOR_LIMIT if isinstance(matcher.describe([]), np.ndarray) else PAIR_LIMIT
+    """The guess for the kind of network; of one that scores pairs: minus its usual score."""
+    vectors = isinstance(matcher.describe([]), np.ndarray)
+    return VECTOR_LIMIT if vectors else -matcher.manifest.usual_score
 
 
 def pair_limit(thresholds: Thresholds | None, usual: float, asked: float | None = None) -> Limit:

@@ -13,7 +13,7 @@ from reid.matching import Matcher, unit_vectors
 from reid.matching.matcher import VECTOR
 from reid.types import FloatArray, Image
 
-from ..gallery.limits import PAIR_LIMIT, VECTOR_LIMIT, pair_limit
+from ..gallery.limits import pair_limit, usual_limit
 
 Row = Mapping[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]
 """One image's features: named arrays, (1, ...) each."""
@@ -57,9 +57,9 @@ class AppearanceModel:
     """Computes and compares appearances with ``matcher``.
 
     ``limit`` is the largest distance of one person's appearances: by default the model's measured
-    one, or VECTOR_LIMIT or PAIR_LIMIT. One grey image is run at once, which shows the kind of
-    features and warms the model up. Raises ConfigError for a limit with the wrong sign for that
-    kind of distance.
+    one, or the usual one of its kind of network. One grey image is run at once, which shows the
+    kind of features and warms the model up. Raises ConfigError for a limit with the wrong sign for
+    that kind of distance.
     """
 
     def __init__(self, matcher: Matcher[Any], limit: float | None = None) -> None:
@@ -71,7 +71,7 @@ class AppearanceModel:
         self.identity: Mapping[str, str] = dict(matcher.identity)
         """The model's identity."""
         self._has_shortlist = self.compares_pairs and VECTOR in grey
-        self.usual = usual = PAIR_LIMIT if self.compares_pairs else VECTOR_LIMIT
+        self.usual = usual = usual_limit(matcher)
         self.pairs = pair_limit(matcher.manifest.thresholds, usual, limit)
         """The limit, and where it comes from."""
         self.limit = self.pairs.distance

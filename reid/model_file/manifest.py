@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -79,12 +80,14 @@ class Manifest:
     that compares pairs. ``input_name``, ``output_name`` and ``output_dim`` describe a graph
     from one image to one vector; any other graph lists its arrays in ``inputs`` and
     ``outputs``. ``dataset``, ``num_test_identities`` and ``split_seed`` are the split used for
-    training. ``output_meaning`` and ``normalised`` describe the vector; ``precision`` is the
-    graph's arithmetic (fp32, fp16, int8). ``source_sha256`` is the hash of the file it was made
-    from, ``checkpoint_sha256`` that of the original checkpoint (of a network of another program:
-    of the file that was imported), and ``file_sha256`` that of the described file itself (of an
-    OpenVINO ``.xml``: of it and its ``.bin``), each empty if unknown. ``static_batch`` is the batch
-    size that the graph is fixed to; 0: any.
+    training. ``output_meaning`` and ``normalised`` describe the vector. ``usual_score``, for a
+    network that compares pairs, is the score above which a pair is taken for one person as long as
+    ``thresholds`` are not measured. ``precision`` is the graph's arithmetic (fp32, fp16, int8).
+    ``source_sha256`` is the hash of the file it was made from, ``checkpoint_sha256`` that of the
+    original checkpoint (of a network of another program: of the file that was imported), and
+    ``file_sha256`` that of the described file itself (of an OpenVINO ``.xml``: of it and its
+    ``.bin``), each empty if unknown. ``static_batch`` is the batch size that the graph is fixed to;
+    0: any.
     """
 
     network: str
@@ -93,6 +96,7 @@ class Manifest:
     input_name: str = "data"
     output_name: str = "embedding"
     output_meaning: str = "fc7_bn"
+    usual_score: float = 0.7
     output_dim: int = 256
     inputs: tuple[ArraySpec, ...] = ()
     outputs: tuple[ArraySpec, ...] = ()
@@ -214,6 +218,8 @@ class Manifest:
                     "output_dim must be above 0 and static_batch at least 0, found "
                     f"{manifest.output_dim} and {manifest.static_batch}"
                 )
+            if not 0 < manifest.usual_score < math.inf:
+                raise TypeError(f"usual_score must be above 0, found {manifest.usual_score}")
             return manifest
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise ManifestError(

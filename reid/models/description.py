@@ -43,6 +43,12 @@ class NetworkSettings:
         return self.name
 
     @property
+    def usual_score(self) -> float:
+        """The score above which a pair is one person, where none was measured; of networks that
+        compare pairs."""
+        return 0.7
+
+    @property
     def losses_left_out(self) -> Mapping[str, str]:
         """Losses that have nothing to compare under these settings -> the setting."""
         return {}

@@ -30,6 +30,7 @@ _FREE_SETTINGS = (
     "run.log_every",
     "run.check_every",
     "data.num_workers",
+    "network.probability_weight",
 )
 """Settings that may change on resume, because they do not change the weights."""
 

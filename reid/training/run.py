@@ -112,6 +112,7 @@ class TrainingRun:
             stage="train",
             preprocess=config.preprocess,
             output_meaning=config.network.output_meaning,
+            usual_score=config.network.usual_score,
             dataset=JOINT.join(config.data.datasets),
             num_test_identities=config.data.num_test_identities,
             split_seed=config.data.split_seed,

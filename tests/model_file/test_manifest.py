@@ -87,6 +87,20 @@ def test_a_mirrored_graph_reads_back_and_one_of_an_earlier_version_is_not() -> N
     assert Manifest.from_json(json.dumps(body), "written by an earlier version") == MANIFEST
 
 
+def test_without_a_usual_score_the_one_of_the_papers_weight_holds() -> None:
+    body = json.loads(dataclasses.replace(MANIFEST, usual_score=0.25).to_json())
+    assert Manifest.from_json(json.dumps(body), "text").usual_score == 0.25
+    del body["usual_score"]
+    assert Manifest.from_json(json.dumps(body), "written by an earlier version") == MANIFEST
+
+
+@pytest.mark.parametrize("score", [0.0, -0.7, float("nan"), float("inf")])
+def test_a_usual_score_that_is_no_score_is_refused(score: float) -> None:
+    text = dataclasses.replace(MANIFEST, usual_score=score).to_json()
+    with pytest.raises(ManifestError, match="usual_score must be above 0"):
+        Manifest.from_json(text, "model.json")
+
+
 def test_a_manifest_without_lists_of_arrays_takes_an_image_and_gives_a_vector() -> None:
     body = json.loads(MANIFEST.to_json())
     del body["inputs"], body["outputs"]

@@ -55,6 +55,17 @@ def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(people: Path, tmp
     assert float(rows[3]["loss"]) == pytest.approx(sum(parts), rel=1e-4)
 
 
+def test_a_trained_network_gets_another_weight_of_the_probability(people: Path, tmp_path: Path):
+    train(tiny(), people, tmp_path)
+    before, weights = load_checkpoint(tmp_path / "checkpoint.pt"), weights_of(tmp_path)
+    assert before.manifest.usual_score == pytest.approx(0.7)
+    train(tiny("network.probability_weight=0.1"), people, tmp_path, resume=True)
+    after = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert equal(weights, weights_of(tmp_path))
+    assert after.manifest.output_meaning == "0.1 * p_match + 0.2 / (d + 1e-4)"
+    assert after.manifest.usual_score == pytest.approx(0.25)
+
+
 def test_two_processes_end_with_one_network(people: Path, tmp_path: Path):
     first, second = in_two_processes(tiny(), people, tmp_path)
     assert equal(first, second)

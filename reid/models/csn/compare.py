@@ -79,6 +79,7 @@ class FastCompare(nn.Module):
         device = query.vector.device
         sides = self._query_sides(query)
         weights, bias, head = self._weights()
+        weight = self.network.settings.probability_weight
 
         def scores(tile: CsnDescription) -> Tensor:
             with self._tiles_of(tile, sides) as levels:
@@ -93,7 +94,7 @@ class FastCompare(nn.Module):
                         level, side, maps, tile.maps[level], to_gallery
                     )
             logits = self._decided(conv4.relu_(), head)
-            return pair_score(logits, query.vector, tile.vector)
+            return pair_score(logits, query.vector, tile.vector, weight)
 
         return torch.cat(
             all_of([functools.partial(scores, tile) for tile in _tiles(gallery)], device)
@@ -248,7 +249,7 @@ class PlainCompare(nn.Module):
     def forward(self, *arrays: Tensor) -> Tensor:
         query, gallery = _sides(arrays, self.network)
         scores = []
-        kind = query.vector.dtype
+        kind, weight = query.vector.dtype, self.network.settings.probability_weight
         for piece in _tiles(gallery):
             tile = CsnDescription(
                 tuple(x.to(kind) for x in piece.maps),
@@ -259,7 +260,7 @@ class PlainCompare(nn.Module):
             num = len(tile.vector)
             one = query.rows(torch.zeros(num, dtype=torch.int64, device=tile.vector.device))
             logits = self.network.logits(one, tile)
-            scores.append(pair_score(logits, one.vector, tile.vector))
+            scores.append(pair_score(logits, one.vector, tile.vector, weight))
         return torch.cat(scores)
 
 

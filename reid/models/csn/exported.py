@@ -26,11 +26,15 @@ from reid.models.csn.network import Csn, pair_score
 class PairScore(nn.Module):
     """Eq. 7 in float32; it is a module so that its name appears in the graph.
 
-    (P, 2) logits and the two sides' vectors, (P or 1, D) -> (P,).
+    (P, 2) logits and the two sides' vectors, (P or 1, D) -> (P,). ``weight`` is that of p.
     """
 
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
     def forward(self, logits: Tensor, first_vector: Tensor, second_vector: Tensor) -> Tensor:
-        return pair_score(logits, first_vector, second_vector)
+        return pair_score(logits, first_vector, second_vector, self.weight)
 
 
 class _Correlation(nn.Module):
@@ -198,7 +202,7 @@ class CompareGraph(nn.Module):
         levels = _levels(network, sizes)
         self.query_map = nn.ModuleList(MapUnderParts(*level) for level in levels)
         self.query_parts = nn.ModuleList(MapsUnderQuery(*level) for level in levels)
-        self.score = PairScore()
+        self.score = PairScore(network.settings.probability_weight)
 
     def forward(self, *arrays: Tensor) -> Tensor:
         kind = self.network.classify.weight.dtype
@@ -227,7 +231,7 @@ class PairGraph(nn.Module):
         self.correlation = nn.ModuleList(
             MapsUnderParts(*level) for level in _levels(network, sizes)
         )
-        self.score = PairScore()
+        self.score = PairScore(network.settings.probability_weight)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         kind = self.network.classify.weight.dtype

@@ -47,7 +47,8 @@ class Pair(nn.Module):
         kind = self.network.classify.weight.dtype
         one, other = (self.network.describe(image.to(kind)) for image in (first, second))
         logits = self.network.logits(one, other)
-        return pair_score(logits, one.vector, other.vector)
+        weight = self.network.settings.probability_weight
+        return pair_score(logits, one.vector, other.vector, weight)
 
 
 def comparer(network: Csn, sizes: tuple[tuple[int, int], ...]) -> nn.Module:

@@ -229,13 +229,18 @@ def attention(size: int, settings: CsnSettings) -> nn.Module:
     return SpatialTransformer(CHANNELS, size, settings.attention_init_scale, settings.align_corners)
 
 
-def pair_score(logits: Tensor, first_vector: Tensor, second_vector: Tensor) -> Tensor:
+def pair_score(
+    logits: Tensor, first_vector: Tensor, second_vector: Tensor, weight: float = 1.0
+) -> Tensor:
     """Eq. 7: p(same person) + 0.2 / (d + 1e-4), larger for more similar pairs.
 
     (P, 2) logits and the (P, D) vectors of both images -> (P,) float32. With empty
-    vectors (a network that only classifies) it is p(same person).
+    vectors (a network that only classifies) it is p(same person). ``weight`` is the setting
+    ``probability_weight``, a factor of p.
     """
     probability = logits.float().softmax(1)[:, SAME_PERSON]
+    if weight != 1:
+        probability = weight * probability
     if first_vector.shape[1] == 0:
         return probability
     distance: Tensor = torch.linalg.vector_norm(first_vector.float() - second_vector.float(), dim=1)

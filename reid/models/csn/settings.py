@@ -56,6 +56,8 @@ class CsnSettings(NetworkSettings):
     ranking_sharing: str = "hybrid"
     # where an even part has the extra row: after, before [inferred] as TensorFlow pads
     even_padding: str = "after"
+    # of p(same person) in the score, from 0 to 1 [paper] 1 (Eq. 7); training does not use it
+    probability_weight: float = 1.0
     # a classifier of the training people on the ranking vector, for the loss softmax; not in the
     # paper
     classify_identities: bool = False
@@ -77,6 +79,15 @@ class CsnSettings(NetworkSettings):
                 "network.classify_identities needs the ranking net's vector, which "
                 "network.classification_only leaves out; set one of them"
             )
+        if not 0 <= self.probability_weight <= 1:
+            raise ConfigError(
+                f"network.probability_weight must be from 0 to 1, found {self.probability_weight}"
+            )
+        if self.classification_only and self.probability_weight != 1:
+            raise ConfigError(
+                "network.probability_weight weighs p(same person) against the vectors' distance, "
+                "which network.classification_only leaves out; set one of them"
+            )
         if not 0 < self.attention_init_scale < 1:
             raise ConfigError(
                 f"network.attention_init_scale must be in (0, 1), found {self.attention_init_scale}"
@@ -85,7 +96,13 @@ class CsnSettings(NetworkSettings):
     @property
     def output_meaning(self) -> str:
         """The manifest's name for the network's output."""
-        return "p_match" if self.classification_only else "p_match + 0.2 / (d + 1e-4)"
+        weight = "" if self.probability_weight == 1 else f"{self.probability_weight:g} * "
+        return "p_match" if self.classification_only else f"{weight}p_match + 0.2 / (d + 1e-4)"
+
+    @property
+    def usual_score(self) -> float:
+        """[inferred] The score of Eq. 7 where p is 0.5 and d is 1."""
+        return 0.5 * self.probability_weight + 0.2
 
     @property
     def losses_left_out(self) -> Mapping[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from reid.deploy.gallery.limits import VECTOR_LIMIT
 from reid.deploy.watch import appearance as module
-from reid.deploy.watch.appearance import PAIR_LIMIT, VECTOR_LIMIT, AppearanceModel, PersonAppearance
+from reid.deploy.watch.appearance import AppearanceModel, PersonAppearance
 from reid.errors import ConfigError
 from reid.matching import PairMatcher, unit_vectors
 from reid.types import FloatArray, Image
@@ -127,11 +130,19 @@ def test_of_many_looks_a_pair_network_compares_a_shortlist(
 def test_a_distance_of_one_is_the_limit_for_vectors_and_for_scores(pairs: AppearanceModel) -> None:
     vectors = AppearanceModel(ColourMatcher())
     assert (vectors.limit, vectors.compares_pairs) == (VECTOR_LIMIT, False)
-    assert (pairs.limit, pairs.compares_pairs) == (PAIR_LIMIT, True)
+    assert (pairs.limit, pairs.compares_pairs) == (-0.7, True)
     half = np.array([VECTOR_LIMIT / 2, VECTOR_LIMIT, 2 * VECTOR_LIMIT], np.float32)
     assert vectors.relative(half) == pytest.approx([0.5, 1, 2])
-    scores = np.array([2 * PAIR_LIMIT, PAIR_LIMIT, PAIR_LIMIT / 2], np.float32)
+    scores = np.array([-1.4, -0.7, -0.35], np.float32)
     assert pairs.relative(scores) == pytest.approx([0.5, 1, 2])
+
+
+def test_the_usual_limit_of_pairs_is_that_of_the_models_score() -> None:
+    compare = CompareRunner()
+    describe = DescribeRunner()
+    describe.manifest = dataclasses.replace(describe.manifest, usual_score=0.25)
+    pairs = AppearanceModel(PairMatcher(describe, compare, batch_size=4))
+    assert pairs.limit == -0.25
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.7, float("nan"), float("inf")])

@@ -29,6 +29,7 @@ READINGS: dict[str, dict[str, Any]] = {
     "classification only": {"classification_only": True},
     "one more pool": {"extra_sim_pool": True},
     "even parts lie lower": {"even_padding": "before"},
+    "the probability counts less": {"probability_weight": 0.3},
 }
 
 
@@ -76,7 +77,9 @@ def test_one_query_against_many_scores_as_pair_by_pair(reading, monkeypatch):
         described = network.describe(images)
         zeros, gallery = torch.zeros(num, dtype=torch.int64), torch.arange(num)
         similarity = network.similarity(described.rows(zeros), described.rows(gallery))
-        expected = pair_score(network.head(similarity), described.vector[:1], described.vector)
+        weight = reading.get("probability_weight", 1.0)
+        logits = network.head(similarity)
+        expected = pair_score(logits, described.vector[:1], described.vector, weight)
         arrays = found["describe"].module(images)
         scores = found["compare"].module(*(array[:1] for array in arrays), *arrays)
     other = gallery > 0  # an image against itself has an infinite score, nearly

@@ -279,6 +279,16 @@ def test_the_score_is_probability_plus_a_fifth_of_the_inverse_distance() -> None
     assert pair_score(logits, first, second).tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_probability_has_a_weight_in_the_score() -> None:
+    logits = torch.tensor([[0.0, 0.0], [1.0, 3.0]])
+    vectors = torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    expected = [
+        0.25 * 0.5 + 0.2 / (math.sqrt(2) + 1e-4),
+        0.25 * math.exp(2) / (1 + math.exp(2)) + 0.2 / (2 + 1e-4),
+    ]
+    assert pair_score(logits, *vectors, 0.25).tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_network_that_only_classifies_scores_by_probability_alone() -> None:
     network = network_of(classification_only=True)
     with torch.no_grad():
@@ -312,6 +322,11 @@ def test_smaller_images_have_a_problem_for_a_reason(size: tuple[int, int]) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"probability_weight": 1.5}, r"probability_weight must be from 0 to 1, found 1\.5"),
+        (
+            {"probability_weight": 0.5, "classification_only": True},
+            r"probability_weight .*network.classification_only",
+        ),
         ({"levels": ()}, r"levels must be some of 2, 3, 4 in this order, found \[\]"),
         ({"levels": (3, 2)}, "in this order"),
         ({"levels": (1, 2)}, "some of 2, 3, 4"),
