@@ -306,6 +306,8 @@ class RunConfig:
     device: str = "auto"  # cpu, cuda; auto: CUDA if there is a GPU
     # on a CPU: on, off (faster, more memory); auto: on if there is room
     keep_freed_memory: str = "auto"
+    # of several processes on a CPU: each stays on its own share of the cores (Linux)
+    own_cores: bool = True
     # on CUDA: the same weights in every run, slower, MSP-CNN only; a CPU always gives them
     deterministic: bool = False
     checkpoint_every_s: float = 300.0  # seconds between checkpoints

@@ -34,7 +34,12 @@ from reid.training.determinism import cuda_order
 from reid.training.freed_memory import keep_freed_memory
 from reid.training.held_out import COLUMNS, HeldOut
 from reid.training.objectives import active_losses
-from reid.training.processes import LeavingAfterErrors, is_first_process, joined_processes
+from reid.training.processes import (
+    LeavingAfterErrors,
+    is_first_process,
+    joined_processes,
+    keep_to_own_cores,
+)
 from reid.training.resume import checkpoint_to_resume
 from reid.training.run import TrainingRun, start_run
 from reid.training.run_log import CSV_NAME, RunLog
@@ -92,6 +97,8 @@ def train(
     device = choose_device(config.run.device)
     if device == "cpu":
         keep_freed_memory(config.run.keep_freed_memory)
+        if config.run.own_cores:
+            keep_to_own_cores()
     with LeavingAfterErrors(), ExitStack() as open_things:
         if is_first_process():
             open_things.enter_context(_only_writer(out))

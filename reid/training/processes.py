@@ -24,6 +24,7 @@ GROUP_TIMEOUT = timedelta(minutes=15)
 """How long a process waits for the others: longer than the first process, alone, takes to read and
 hash the training images at the start."""
 
+_COUNT = "LOCAL_WORLD_SIZE"
 _FAILED, _INTERRUPTED = 1, 130  # the exit codes of ``reid.cli``
 
 
@@ -122,6 +123,19 @@ class Processes:
             yield
         except RuntimeError as error:
             raise TrainingError(_lost(self.rank, self.world_size, error)) from error
+
+
+def keep_to_own_cores() -> None:
+    """Keep this process on its share of the cores that those of ``torchrun`` on this machine have.
+
+    Threads that move between cores wait for one another where another program runs. Nothing is
+    done with fewer cores than processes, or where the system cannot do it (not Linux).
+    """
+    number, count = (int(os.environ.get(n, d)) for n, d in (("LOCAL_RANK", "0"), (_COUNT, "1")))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    if count > 1 and len(cores) >= count:
+        start, end = (len(cores) * place // count for place in (number, number + 1))
+        os.sched_setaffinity(0, cores[start:end])
 
 
 def is_first_process() -> bool:

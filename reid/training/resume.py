@@ -27,6 +27,7 @@ LAST_WEIGHTS = "last_weights"
 _FREE_SETTINGS = (
     "run.checkpoint_every_s",
     "run.keep_freed_memory",
+    "run.own_cores",
     "run.log_every",
     "run.check_every",
     "data.num_workers",

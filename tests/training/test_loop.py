@@ -285,7 +285,7 @@ def in_two_processes(
     """Train with torchrun and two processes into ``folder/run``; each process's weights."""
     script = folder / "both.py"
     script.write_text(
-        "import sys, torch\n"
+        "import os, sys, torch\n"
         "from pathlib import Path\n"
         "from reid.training import loop\n"
         "from reid.training import run as training_run\n"
@@ -300,6 +300,8 @@ def in_two_processes(
         "config = config_from_toml(Path(sys.argv[1]).read_text(), 'test')\n"
         "loop.train(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
         "rank = runs[0].processes.rank\n"
+        "cores = str(sorted(os.sched_getaffinity(0)))\n"
+        "Path(f'{sys.argv[3]}/cores{rank}').write_text(cores)\n"
         "torch.save(runs[0].network.state_dict(), f'{sys.argv[3]}/rank{rank}.pt')\n"
     )
     (folder / "config.toml").write_text(config_to_toml(config))
@@ -323,6 +325,9 @@ def test_two_processes_share_the_work_and_end_with_one_network(
     config = tiny(tiny_overrides)
     first, second = in_two_processes(config, people, tmp_path)
     assert equal(first, second)
+    if len(cores := sorted(os.sched_getaffinity(0))) > 1:
+        halves = [(tmp_path / "run" / f"cores{rank}").read_text() for rank in (0, 1)]
+        assert halves == [str(cores[: len(cores) // 2]), str(cores[len(cores) // 2 :])]
     (tmp_path / "saving").mkdir()
     often = tiny(tiny_overrides, "run.checkpoint_every_s=0")
     assert equal(first, in_two_processes(often, people, tmp_path / "saving")[0])

@@ -18,6 +18,7 @@ from reid.training.processes import (
     LeavingAfterErrors,
     Processes,
     joined_processes,
+    keep_to_own_cores,
 )
 
 
@@ -26,6 +27,35 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
     with joined_processes("cpu") as processes:
         assert processes == Processes(0, 1, 0)
         assert processes.of_first("mine") == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to choose cores here")
+@pytest.mark.parametrize(
+    ("cores", "count", "shares"),
+    [
+        ({0, 1}, 2, [{0}, {1}]),
+        ({3, 4, 5, 8, 9}, 2, [{3, 4}, {5, 8, 9}]),
+        ({0, 1, 2, 3}, 1, [None]),
+        ({0}, 2, [None, None]),
+    ],
+)
+def test_processes_of_a_machine_share_its_cores(
+    cores: set[int],
+    count: int,
+    shares: list[set[int] | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: dict[int, set[int] | None] = {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda who: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(count))
+    for number in range(count):
+        found[number] = None
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        monkeypatch.setattr(
+            os, "sched_setaffinity", lambda who, own, n=number: found.update({n: set(own)})
+        )
+        keep_to_own_cores()
+    assert list(found.values()) == shares
 
 
 def test_more_processes_than_gpus_are_refused_before_they_wait_for_each_other(
