@@ -3,8 +3,11 @@
 Of a run folder of CSN: rank-1 by the probability p alone, by the distance d alone, and by their sum
 (Eq. 7), for half of the images of the lowest camera against one image per person of the highest, 20
 draws; and the mean p of pairs of different people, of one camera and of two, which are equal unless
-the network learned to tell cameras. ``--people train`` takes as many people that it was trained on.
-``--record`` keeps the figures in tests/benchmarks/records/pair_scores.json.
+the network learned to tell cameras. ``rank1_by_weight`` is that of the sum with other weights of p
+(``network.probability_weight``), over searches from either camera. ``--people train`` takes as many
+people that it was trained on; ``--people held-out`` those that its training kept out, with all
+their images, to choose a weight by. ``--record`` adds the figures to
+tests/benchmarks/records/pair_scores.json.
 """
 
 from __future__ import annotations
@@ -25,42 +28,51 @@ from reid.matching import PairDescriptions, PairMatcher, open_matcher
 from reid.matching.matcher import VECTOR
 from reid.model_file.opening import ModelFile
 from reid.models.csn.network import DISTANCE_EPS, DISTANCE_WEIGHT
+from reid.training.held_out import HeldOut
 from reid.types import FloatArray, ImageRecord, IntArray
 
 RECORD = Path(__file__).parent / "records" / "pair_scores.json"
 DRAWS = 20
+WEIGHTS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--people", choices=("test", "train"), default="test")
+    parser.add_argument("--people", choices=("test", "train", "held-out"), default="test")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     rows = {}
     for run in options.runs:
-        rows[run.name] = figures(run, options.data_root, options.people == "train")
-        print(f"{run.name:24} {json.dumps(rows[run.name])}", flush=True)
+        name = run.name + ("" if options.people == "test" else f", {options.people} people")
+        rows[name] = {"torch": torch.__version__} | figures(run, options.data_root, options.people)
+        print(f"{name:24} {json.dumps(rows[name])}", flush=True)
     if options.record:
-        recorded = {"people": options.people, "torch": torch.__version__, "rows": rows}
+        recorded = json.loads(RECORD.read_text())
+        recorded["rows"].update(rows)
         write_text(RECORD, json.dumps(recorded, indent=2) + "\n")
 
 
-def figures(run: Path, root: Path, trained: bool) -> dict[str, Any]:
-    """In percent, but for the probabilities."""
+def figures(run: Path, root: Path, people: str) -> dict[str, Any]:
+    """In percent, but for the probabilities and the distances."""
     config = ModelFile.at(run).checkpoint.config
     data = config.data
     split = load_split(
         data.name, root, num_test_identities=data.num_test_identities, split_seed=data.split_seed
     )
-    tested = tuple(dict.fromkeys((*split.query, *split.gallery)))
-    records = people_of(split.train if trained else tested, data.num_test_identities)
+    if people == "held-out":
+        trained = HeldOut(config, split.train).trained
+        records = [record for record in split.train if record not in set(trained)]
+    else:
+        tested = tuple(dict.fromkeys((*split.query, *split.gallery)))
+        some = split.train if people == "train" else tested
+        records = people_of(some, data.num_test_identities)
     cameras = [record.camera_id for record in records]
     sides = [[r for r in records if r.camera_id == one] for one in (min(cameras), max(cameras))]
     with closing(open_matcher(run, "cpu")) as matcher:
         assert isinstance(matcher, PairMatcher)
-        sides[0] = sides[0][::2]
+        sides[0] = sides[0][:: 1 if people == "held-out" else 2]
         here, there = (matcher.describe([read_image(r.path) for r in side]) for side in sides)
         across, far = compared(matcher, here, there)
         within, _ = compared(matcher, here, here)
@@ -70,6 +82,11 @@ def figures(run: Path, root: Path, trained: bool) -> dict[str, Any]:
         "rank1_by_p": rank1(across, own, other),
         "rank1_by_d": rank1(-far, own, other),
         "rank1_by_both": rank1(across + term(far), own, other),
+        "rank1_by_weight": {
+            f"{weight:g}": round((rank1(score, own, other) + rank1(score.T, other, own)) / 2, 2)
+            for weight in WEIGHTS
+            for score in [weight * across + term(far)]
+        },
         "p_same_person": round(float(across[same].mean()), 4),
         "p_others_two_cameras": round(float(across[~same].mean()), 4),
         "p_others_one_camera": round(float(within[different].mean()), 4),

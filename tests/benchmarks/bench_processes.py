@@ -49,6 +49,7 @@ def images_per_s(
                 "OMP_NUM_THREADS": str(threads),
                 **({"PYTHONPATH": str(code)} if code else {}),
             },
+            cwd=folder,  # a `reid` in the current folder would come before PYTHONPATH's
             check=True,
             capture_output=True,
         )
@@ -79,11 +80,13 @@ def settings(recipe: str, steps: int, drawn: bool) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--data-root", type=Path, help="real people; else drawn ones")
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
+    if options.data_root is not None:
+        options.data_root = options.data_root.resolve()
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
         parser.error("one core is no choice; expected two or more")
