@@ -6,6 +6,7 @@ channel order, mean and scale are the same everywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -80,6 +81,17 @@ class Preprocess:
         return (
             (self.resize_height - self.crop_height) // 2,
             (self.resize_width - self.crop_width) // 2,
+        )
+
+    def with_crop(self, size: tuple[int, int]) -> Preprocess:
+        """The same part of an image in a crop of another ``size`` (height, width)."""
+        height, width = size
+        return dataclasses.replace(
+            self,
+            resize_height=max(height, round(self.resize_height * height / self.crop_height)),
+            resize_width=max(width, round(self.resize_width * width / self.crop_width)),
+            crop_height=height,
+            crop_width=width,
         )
 
     def resize_only(self) -> Preprocess:

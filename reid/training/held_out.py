@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reid.config.settings import TrainConfig
+from reid.config.settings import StageConfig, TrainConfig
 from reid.data.readers.division import draw_identities, query_and_gallery, searchable_identities
 from reid.data.readers.joint import JOINT
 from reid.errors import DataError
@@ -21,6 +22,7 @@ from reid.model_file.manifest import Manifest
 from reid.models import build_network
 from reid.training.checkpoint import runners_of_network
 from reid.training.curves import HELD_OUT
+from reid.training.objectives import active_losses
 from reid.types import ImageRecord, Protocol, Split
 
 COLUMNS = HELD_OUT
@@ -29,6 +31,9 @@ COLUMNS = HELD_OUT
 COMPARED = 10
 """Of a network that compares pairs, the images that are compared with a query: the nearest by the
 vector. All of them would take as long as many steps."""
+
+PAIRS_LOSS = "classification"
+"""The loss that teaches a network to compare pairs."""
 
 LEAST_TRAINED = 2
 """People that must be left to train on."""
@@ -68,20 +73,30 @@ class HeldOut:
         self._config = config
 
     def figures(
-        self, state: dict[str, torch.Tensor], manifest: Manifest, num_identities: int, device: str
+        self,
+        state: dict[str, torch.Tensor],
+        manifest: Manifest,
+        num_identities: int,
+        device: str,
+        stage: StageConfig,
     ) -> dict[str, float]:
-        """The values of ``COLUMNS`` for a network with these weights.
+        """The values of ``COLUMNS`` for a network with these weights, on the stage's image size.
 
         They are copied into another network, so that training is not changed.
         """
+        if stage.image_size is not None:
+            preprocess = manifest.preprocess.with_crop(stage.image_size)
+            manifest = dataclasses.replace(manifest, preprocess=preprocess)
         with torch.random.fork_rng(devices=[]):
             network = build_network(num_identities, self._config.network)
         network.load_state_dict(state)
         with closing(matcher_of(runners_of_network(network, manifest, device))) as matcher:
-            report = evaluate(matcher, self._split, best=self._shortlist(matcher)).report
+            report = evaluate(matcher, self._split, best=self._shortlist(matcher, stage)).report
         return dict(zip(COLUMNS, (report.cmc[1], report.map_step), strict=True))
 
-    def _shortlist(self, matcher: Matcher[Any]) -> int:
+    def _shortlist(self, matcher: Matcher[Any], stage: StageConfig) -> int:
+        """By the vector alone, which the best one is, as long as no pairs are learned."""
         arrays = {spec.name for spec in matcher.manifest.output_arrays}
         has_both = isinstance(matcher, PairMatcher) and VECTOR in arrays
-        return min(COMPARED, len(self._split.gallery)) if has_both else 0
+        compared = COMPARED if PAIRS_LOSS in active_losses(stage) else 1
+        return min(compared, len(self._split.gallery)) if has_both else 0

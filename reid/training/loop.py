@@ -209,7 +209,9 @@ def _checked(
     if held_out is None or not due or not run.processes.is_first:
         return {}
     device = run.arithmetic.device.split(":")[0]
-    found = held_out.figures(run.tested_weights(), run.manifest(), run.num_identities, device)
+    stage = run.config.stages[run.stage]
+    weights, manifest = run.tested_weights(), run.manifest()
+    found = held_out.figures(weights, manifest, run.num_identities, device, stage)
     rank1, mean = (100 * found[name] for name in COLUMNS)
     reporter.say(f"step {run.step}: held-out people, rank-1 {rank1:.1f} %, mAP {mean:.1f} %")
     return found

@@ -54,6 +54,14 @@ def test_an_image_of_the_right_size_is_not_resampled() -> None:
     assert np.array_equal(Preprocess().resize(image), image)
 
 
+def test_another_crop_shows_the_same_part_of_an_image() -> None:
+    half = Preprocess().with_crop((72, 28))
+    assert (half.resize_height, half.resize_width) == (80, 32)
+    assert half.input_shape == (3, 72, 28)
+    assert Preprocess().with_crop((144, 56)) == Preprocess()
+    assert Preprocess(crop_height=160, crop_width=64).with_crop((7, 3)).resize_height == 7
+
+
 def test_a_crop_elsewhere_moves_by_whole_pixels() -> None:
     preprocess = Preprocess()
     resized = preprocess.resize(picture())

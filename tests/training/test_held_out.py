@@ -13,12 +13,13 @@ from reid.data import load_split
 from reid.data.content import image_hashes
 from reid.data.images import read_image
 from reid.errors import ConfigError, DataError
-from reid.matching import open_matcher
+from reid.evaluation.evaluating import Evaluation, evaluate
+from reid.matching import PairMatcher, open_matcher
 from reid.training.checkpoint import load_checkpoint
 from reid.training.curves import curves_picture
 from reid.training.held_out import HeldOut
 from reid.training.loop import train
-from reid.types import ImageRecord
+from reid.types import ImageRecord, Split
 from tests.heard import Heard, Interruption
 from tests.training import test_train_csn
 from tests.training.test_loop import equal, rows_of, tiny, weights_of
@@ -106,6 +107,28 @@ def test_searching_changes_nothing_in_training(
     train(rarely, people, tmp_path / "rarely", reporter=Interruption(3))
     train(rarely, people, tmp_path / "rarely", resume=True)
     assert equal(weights_of(tmp_path / "often"), weights_of(tmp_path / "rarely"))
+
+
+def test_a_stage_is_searched_at_its_size_and_by_pairs_where_it_learns_them(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+
+    def heard(matcher: PairMatcher, split: Split, best: int) -> Evaluation:
+        searched.append((matcher.manifest.preprocess.input_shape, best))
+        return evaluate(matcher, split, best=best)
+
+    monkeypatch.setattr("reid.training.held_out.evaluate", heard)
+    config = test_train_csn.tiny(
+        "data.held_out_identities=3",
+        *(f"preprocess.{kind}_height=96" for kind in ("resize", "crop")),
+        "stages=[{name='vectors',iterations=1,image_height=80,image_width=40,base_lr=0.001,"
+        "loss_weights={contrastive=1.0}},"
+        "{name='pairs',iterations=1,base_lr=0.001,loss_weights={classification=1.0}}]",
+    )
+    train(config, people, tmp_path)
+    assert searched == [((3, 80, 40), 1), ((3, 96, 40), searched[1][1])]
+    assert searched[1][1] > 1
 
 
 def test_a_network_that_compares_pairs_is_searched_by_its_scores(
