@@ -24,13 +24,13 @@ people in the video of tests/benchmarks/bench_watch.py.
 
 def limit_in(store: GalleryStore, matcher: Matcher[Any], asked: float | None = None) -> Limit:
     """The limit for a search of an open gallery, as large as it is now. Raises ConfigError."""
-    return gallery_limit(matcher.manifest.thresholds, usual_limit(matcher), len(store), asked)
+    usual = usual_limit(matcher, not isinstance(matcher.describe([]), np.ndarray))
+    return gallery_limit(matcher.manifest.thresholds, usual, len(store), asked)
 
 
-def usual_limit(matcher: Matcher[Any]) -> float:
+def usual_limit(matcher: Matcher[Any], compares_pairs: bool) -> float:
     """The guess for the kind of network; of one that scores pairs: minus its usual score."""
-    vectors = isinstance(matcher.describe([]), np.ndarray)
-    return VECTOR_LIMIT if vectors else -matcher.manifest.usual_score
+    return -matcher.manifest.usual_score if compares_pairs else VECTOR_LIMIT
 
 
 def pair_limit(thresholds: Thresholds | None, usual: float, asked: float | None = None) -> Limit:

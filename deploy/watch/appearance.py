@@ -71,7 +71,7 @@ class AppearanceModel:
         self.identity: Mapping[str, str] = dict(matcher.identity)
         """The model's identity."""
         self._has_shortlist = self.compares_pairs and VECTOR in grey
-        self.usual = usual = usual_limit(matcher)
+        self.usual = usual = usual_limit(matcher, self.compares_pairs)
         self.pairs = pair_limit(matcher.manifest.thresholds, usual, limit)
         """The limit, and where it comes from."""
         self.limit = self.pairs.distance
