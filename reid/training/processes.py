@@ -128,8 +128,9 @@ class Processes:
 def keep_to_own_cores() -> None:
     """Keep this process on its share of the cores that those of ``torchrun`` on this machine have.
 
-    Threads that move between cores wait for one another where another program runs. Nothing is
-    done with fewer cores than processes, or where the system cannot do it (not Linux).
+    All wait for the slowest at each step, and a process that another program drives onto a core in
+    use is slow. Nothing is done with fewer cores than processes, or where the system cannot do it
+    (not Linux).
     """
     number, count = (int(os.environ.get(n, d)) for n, d in (("LOCAL_RANK", "0"), (_COUNT, "1")))
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []

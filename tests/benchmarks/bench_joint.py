@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_recipes import LOSSES, SMALL, TUNED_BATCH
+from bench_recipes import SMALL, TUNED_BATCH, schedules
 from bench_sisnet_rows import reid, trained
 
 from reid.files import write_text
@@ -46,7 +46,8 @@ def main() -> None:
     for name, data in ROWS.items():
         single = name in SETS
         root = options.data_root / name if single else options.data_root
-        stage = schedule(options.steps * (2 if "twice" in name else 1))
+        steps = options.steps * (2 if "twice" in name else 1)
+        stage = schedules(steps * TUNED_BATCH)["msp_cnn_market1501_tuned"]
         settings = [*data, *SMALL, *options.overrides, stage]
         trained(options.out / name, RECIPE, root, settings)
     sets = [word for name in SETS for word in ("--data", name)]
@@ -66,13 +67,6 @@ def main() -> None:
             "rows": rows,
         }
         write_text(RECORD, json.dumps(recorded, indent=2) + "\n")
-
-
-def schedule(steps: int) -> str:
-    return (
-        f"stages=[{{name='all',iterations={steps},lr_policy='cosine',base_lr=0.05,"
-        f"min_lr=0.0005,warmup_iterations=30,{LOSSES}}}]"
-    )
 
 
 def figures(table: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -74,8 +74,9 @@ def figures(run: Path, root: Path, people: str) -> dict[str, Any]:
         assert isinstance(matcher, PairMatcher)
         sides[0] = sides[0][:: 1 if people == "held-out" else 2]
         here, there = (matcher.describe([read_image(r.path) for r in side]) for side in sides)
-        across, far = compared(matcher, here, there)
-        within, _ = compared(matcher, here, here)
+        weight = config.network.probability_weight
+        across, far = compared(matcher, here, there, weight)
+        within, _ = compared(matcher, here, here, weight)
     own, other = (np.array([record.person_id for record in side]) for side in sides)
     different, same = own[:, None] != own[None], own[:, None] == other[None]
     return {
@@ -106,16 +107,19 @@ def people_of(records: tuple[ImageRecord, ...], count: int) -> list[ImageRecord]
 
 
 def compared(
-    matcher: PairMatcher, one: PairDescriptions, other: PairDescriptions
+    matcher: PairMatcher, one: PairDescriptions, other: PairDescriptions, weight: float
 ) -> tuple[FloatArray, FloatArray]:
-    """p and d of all pairs, (Q, G) each: p is what Eq. 7's score has without its second term."""
+    """p and d of all pairs, (Q, G) each: p is what the score has without its second term.
+
+    ``weight`` is that of p in the network's score, above 0.
+    """
     queries, gallery = (
         np.concatenate([np.asarray(piece[VECTOR], np.float32) for piece in matcher.pieces(side)])
         for side in (one, other)
     )
     d = np.linalg.norm(queries[:, None] - gallery[None], axis=2)
     scores = -matcher.tiles(one, other)(slice(0, len(one)))
-    return scores - term(d), d
+    return (scores - term(d)) / weight, d
 
 
 def term(d: FloatArray) -> FloatArray:

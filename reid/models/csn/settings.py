@@ -56,7 +56,7 @@ class CsnSettings(NetworkSettings):
     ranking_sharing: str = "hybrid"
     # where an even part has the extra row: after, before [inferred] as TensorFlow pads
     even_padding: str = "after"
-    # of p(same person) in the score, from 0 to 1 [paper] 1 (Eq. 7); training does not use it
+    # weight of p(same person) in the score, 0 to 1; not used in training [paper] 1 (Eq. 7)
     probability_weight: float = 1.0
     # a classifier of the training people on the ranking vector, for the loss softmax; not in the
     # paper
