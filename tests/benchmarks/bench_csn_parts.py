@@ -10,21 +10,17 @@ paper's. Runs lie in ``--out``; what is there is not trained again, and a stoppe
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from bench_sisnet_rows import reid, trained
+from equal_time import CORES, minutes_of, steps_in
 
 from reid.files import write_text
 
 RECORD = Path(__file__).parent / "records" / "csn_parts.json"
 RECIPE = "csn_cuhk01_tuned"
-CORES = len(os.sched_getaffinity(0))
 IMAGES = 168 // CORES
 """Images of a step of one process."""
 
@@ -39,9 +35,6 @@ LOSSES = {
     PAIRS: "{softmax=1.0,classification=1.0,contrastive=3.0,transform_prior=1.0}",
 }
 RATES = {PEOPLE: 0.002, PAIRS: 0.001}
-MEASURED, SKIPPED = 7, 3
-"""Steps of the short run in a stage, and those at its start that do not count."""
-
 ROWS: dict[str, tuple[str, ...]] = {
     "the recipe": (),
     "pairs from the start": (),
@@ -99,20 +92,24 @@ def main() -> None:
 def measured(run: Path, name: str, settings: list[str], options: argparse.Namespace) -> None:
     """Trains the row for its minutes and writes what both weights give."""
     if not (run / "steps.json").is_file():
-        steps = steps_of(name, settings, options.data_root, options.minutes)
+        minutes = {stage: share * options.minutes for stage, share in shares_of(name).items()}
+        steps = steps_in(minutes, RECIPE, settings, stages, options.data_root, IMAGES * CORES)
         run.mkdir(parents=True, exist_ok=True)
         write_text(run / "steps.json", json.dumps(steps))
     steps = json.loads((run / "steps.json").read_text())
     scores = {}
     for weight in WEIGHTS:
         weighted = [*settings, stages(steps), f"network.probability_weight={weight}"]
-        trained(run / "run", weighted, options.data_root)
+        trained(run / "run", RECIPE, options.data_root, weighted, CORES)
         scores[weight] = evaluated(run / "run", options.data_root)
     write_text(run / "eval.json", json.dumps(scores))
 
 
-def stages_of(name: str) -> tuple[str, ...]:
-    return (PAIRS,) if name == "pairs from the start" else (PEOPLE, PAIRS)
+def shares_of(name: str) -> dict[str, float]:
+    """Stage -> its share of the time."""
+    if name == "pairs from the start":
+        return {PAIRS: 1.0}
+    return {PEOPLE: PEOPLE_SHARE, PAIRS: 1 - PEOPLE_SHARE}
 
 
 def stages(steps: dict[str, int]) -> str:
@@ -127,32 +124,8 @@ def stages(steps: dict[str, int]) -> str:
     return f"stages=[{','.join(each)}]"
 
 
-def steps_of(name: str, settings: list[str], data: Path, minutes: float) -> dict[str, int]:
-    """How many steps of each of the row's stages the minutes are enough for, measured."""
-    kinds = stages_of(name)
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        short = [*settings, "run.log_every=1", stages(dict.fromkeys(kinds, MEASURED))]
-        reid("train", RECIPE, *of_data(data), "--out", str(run), *as_words(short))
-        with (run / "log.csv").open(newline="") as file:
-            log = list(csv.DictReader(file))
-    shares = {PEOPLE: PEOPLE_SHARE, PAIRS: 1 - PEOPLE_SHARE} if len(kinds) > 1 else {PAIRS: 1.0}
-    found = {}
-    for kind, share in shares.items():
-        rates = [float(row["images_per_s"]) for row in log if row["stage"] == kind][SKIPPED:]
-        steps = 60 * minutes * share * statistics.median(rates) / (IMAGES * CORES)
-        found[kind] = max(1, round(steps))
-    return found
-
-
-def trained(run: Path, settings: list[str], data: Path) -> None:
-    """A finished run takes another weight of p, and trains no more."""
-    resume = ["--resume"] if (run / "config.toml").is_file() else []
-    reid("train", RECIPE, *of_data(data), "--out", str(run), *as_words(settings), *resume)
-
-
 def evaluated(run: Path, data: Path) -> dict[str, Any]:
-    found = reid("eval", str(run), "--data", "cuhk01", *of_data(data), "--json", processes=1)
+    found = reid("eval", str(run), "--data", "cuhk01", "--data-root", str(data), "--json")
     return dict(json.loads(found))
 
 
@@ -160,43 +133,14 @@ def row_of(run: Path) -> dict[str, Any]:
     """Figures in percent; minutes and steps as they were."""
     found = json.loads((run / "eval.json").read_text())
     (tuned,), (paper,) = (found[weight]["models"] for weight in WEIGHTS)
-    with (run / "run" / "log.csv").open(newline="") as file:
-        log = list(csv.DictReader(file))
-    step, seconds = 0, 0.0
-    for row in log:
-        seconds += (int(row["step"]) - step) * IMAGES * CORES / float(row["images_per_s"])
-        step = int(row["step"])
     return {
         "rank1": round(100 * tuned["cmc"]["rank1"], 2),
         "std": round(100 * tuned["std"]["rank1"], 2),
         "rank5": round(100 * tuned["cmc"]["rank5"], 2),
         "rank1_with_the_papers_weight": round(100 * paper["cmc"]["rank1"], 2),
         "steps": json.loads((run / "steps.json").read_text()),
-        "minutes": round(seconds / 60, 1),
+        "minutes": minutes_of(run / "run", IMAGES * CORES),
     }
-
-
-def as_words(settings: list[str]) -> list[str]:
-    return [word for each in settings for word in ("--set", each)]
-
-
-def of_data(root: Path) -> list[str]:
-    return ["--data-root", str(root)]
-
-
-def reid(*words: str, processes: int = CORES) -> str:
-    """What the command prints; its progress goes to this terminal. Ends this one if it fails."""
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    done = subprocess.run(
-        [sys.executable, "-m", *(launcher if processes > 1 else []), "reid.cli", *words],
-        env={**os.environ, "OMP_NUM_THREADS": str(CORES // processes)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 Rounds of ``reid train`` on a CPU: one process with a thread for each core, then ``torchrun`` with
 a process for each core, one thread and its share of a step each, so that a step takes as
-many images either way. ``--data-root`` takes real images in CUHK01's layout; without it people
-are drawn. ``--record`` keeps the figures in tests/benchmarks/records/processes.json.
+many images either way; each process on a core of its own, and where the system puts it.
+``--data-root`` takes real images in CUHK01's layout; without it people are drawn. ``--record``
+keeps the figures in tests/benchmarks/records/processes.json.
 """
 
 from __future__ import annotations
@@ -98,16 +99,28 @@ def main() -> None:
             arguments = ["train", recipe, "--data-root", str(options.data_root or people)]
             for setting in settings(recipe, options.steps, options.data_root is None):
                 arguments += ["--set", setting]
-            rates: dict[int, list[float]] = {1: [], cores: []}
+            rates: dict[tuple[int, bool], list[float]] = {
+                (1, True): [],
+                (cores, True): [],
+                (cores, False): [],
+            }
             for _ in range(options.rounds):
-                for processes, measured in rates.items():
-                    part = ["--set", share(recipe, processes)]
+                for (processes, own), measured in rates.items():
+                    own_cores = f"run.own_cores={str(own).lower()}"
+                    part = ["--set", share(recipe, processes), "--set", own_cores]
                     measured += images_per_s(arguments + part, processes, cores // processes)
-            one, many = (round(statistics.median(measured), 1) for measured in rates.values())
-            found[recipe] = {"one": one, "many": many, "many_over_one": round(many / one, 2)}
+            one, many, free = (round(statistics.median(each), 1) for each in rates.values())
+            found[recipe] = {
+                "one": one,
+                "many": many,
+                "many_where_the_system_puts_them": free,
+                "many_over_one": round(many / one, 2),
+                "own_cores_over_where_the_system_puts_them": round(many / free, 2),
+            }
             print(recipe, found[recipe], flush=True)
     record = {
         "cores": cores,
+        "rounds": options.rounds,
         "load_average": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
         "steps": options.steps,

@@ -81,10 +81,14 @@ def poster() -> dict[str, Any]:
     return {"note": "pretrained, on the published split: 3,368 queries", "rows": rows}
 
 
-def trained(run: Path, recipe: str, data_root: Path, overrides: list[str]) -> None:
+def trained(
+    run: Path, recipe: str, data_root: Path, overrides: list[str], processes: int = 1
+) -> None:
+    """Trains, or goes on where it was stopped; settings that a finished run takes are taken."""
     settings = [word for each in overrides for word in ("--set", each)]
     resume = ["--resume"] if (run / "config.toml").is_file() else []
-    reid("train", recipe, "--data-root", str(data_root), "--out", str(run), *settings, *resume)
+    folders = ("--data-root", str(data_root), "--out", str(run))
+    reid("train", recipe, *folders, *settings, *resume, processes=processes)
 
 
 def evaluated(run: Path, data_root: Path) -> None:
@@ -93,10 +97,20 @@ def evaluated(run: Path, data_root: Path) -> None:
     write_text(run / "eval.json", reid("eval", str(run), *stages, *data, "--json"))
 
 
-def reid(*words: str) -> str:
-    """What the command prints; its progress goes to this terminal. Ends this one if it fails."""
-    command = [sys.executable, "-m", "reid.cli", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+def reid(*words: str, processes: int = 1) -> str:
+    """What the command prints; its progress goes to this terminal. Ends this one if it fails.
+
+    Several processes share the cores.
+    """
+    command = ["-m", "reid.cli", *words]
+    environment = dict(os.environ)
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone"]
+        command = [*launcher, f"--nproc-per-node={processes}", *command]
+        environment["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)) // processes)
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.returncode)
     return done.stdout
