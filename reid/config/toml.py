@@ -160,8 +160,14 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     _check_size(override, "--set")
     try:
         value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         value = raw.strip()  # a bare word is a string
+        if value.startswith(("[", "{")):  # a list or a table, and no word
+            why = str(error).partition(" (at ")[0]  # its position counts from "value ="
+            raise ConfigError(
+                f"--set {_short(override)} is not valid TOML: {_short(why)}; strings in a list or "
+                "table need quotes, and a table stands on one line"
+            ) from None
     parts = key.strip().split(".")
     node: Any = tree
     for depth, part in enumerate(parts):

@@ -159,6 +159,8 @@ def test_a_file_overrides_the_recipe_and_set_overrides_the_file(tmp_path: Path) 
         ("augment.translation_fill=mean", "zeros or edges, found 'mean'"),
         ("optimizer.kind=adamw", "sgd, adam, caffe_adam; found 'adamw'"),
         ("run.seed", "needs key=value"),
+        ("data.junk=[a, b]", "data.junk=[a, b] is not valid TOML: Invalid value"),
+        ('stages=[{name="a",\nepochs=1.0}]', "a table stands on one line"),
         ("stages.0.iterations=0", "either iterations or epochs"),
         ("stages.0.image_height=80", "both image_height and image_width"),
         ("preprocess.crop_height=200", "must fit into 160x64"),
